@@ -1,0 +1,63 @@
+"""The exceptions that optuna-caviar raises on purpose.
+
+Every message says what was wrong, what was received, what is allowed and what to do.
+"""
+
+import difflib
+from collections.abc import Iterable
+
+
+class CaviarError(Exception):
+    """Base of all errors raised on purpose; its message is meant for the user, without a traceback.
+
+    Attributes:
+        exit_code: What the command line exits with: 2 when the user's input is at fault, 1 when not.
+    """
+
+    exit_code = 1
+
+
+class SpecError(CaviarError):
+    """A study file, an option or an argument is not allowed."""
+
+    exit_code = 2
+
+
+class SpaceError(SpecError):
+    """A search space, or a value drawn from it, is not allowed."""
+
+
+class DataError(CaviarError):
+    """A data set is unknown, not prepared, or not fit for classification."""
+
+    exit_code = 2
+
+
+class StorageError(CaviarError):
+    """The study's database or the home directory cannot be used."""
+
+    exit_code = 2
+
+
+class TrialFailed(CaviarError):  # noqa: N818  (a state of a trial, named as the state is)
+    """One trial cannot go on; the worker takes the next one."""
+
+
+class FatalError(CaviarError):
+    """The worker must stop; what is done is kept."""
+
+
+def nearest_name(name: str, allowed: Iterable[str]) -> str:
+    """Return the hint that ends an error about an unknown name.
+
+    Args:
+        name: What the user wrote.
+        allowed: The names that exist, in the order to show them.
+
+    Returns:
+        ``"Did you mean 'tpe'? Allowed: random, tpe."``, the question only when a name is near.
+    """
+    names = list(allowed)
+    near = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
+    question = f"Did you mean {near[0]!r}? " if near else ""
+    return f"{question}Allowed: {', '.join(names)}."
