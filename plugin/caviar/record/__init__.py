@@ -1,0 +1,10 @@
+"""Records of a study beside its storage: the MLflow mirror and what it says of the environment.
+
+Importing this package loads neither mlflow nor tensorflow.
+"""
+
+from .environment import environment_versions
+from .mlflow_mirror import MlflowMirror
+from .tracking import masked_uri, prepare_tracking
+
+__all__ = ["MlflowMirror", "environment_versions", "masked_uri", "prepare_tracking"]
