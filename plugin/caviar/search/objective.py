@@ -1,0 +1,170 @@
+"""The objective: one trial of any Optuna study becomes one Keras network, trained epoch by epoch."""
+
+import time
+from collections.abc import Callable, Collection, Mapping
+from typing import TYPE_CHECKING, Any
+
+import optuna
+
+from ..data.dataset import Dataset, load_dataset
+from ..errors import SpecError
+from ..record.mlflow_mirror import MlflowMirror
+from ..space import DEFAULT_SPACE_TABLE, SearchSpace, make_configs, parse_space
+from ..spec import direction_of
+from .seeds import trial_seed
+from .trial_run import TRAIN_SECONDS, TrialRun
+
+if TYPE_CHECKING:
+    import keras
+
+    from ..training.solo import SoloTrainer
+    from ..training.tensors import TensorSplits
+
+#: Builds a network of the user's own from the trial's hyperparameters and the data set.
+NetworkFunction = Callable[[Mapping[str, Any], Dataset], "keras.Model"]
+
+
+class KerasObjective:
+    """An objective for ``study.optimize``: draws hyperparameters, trains a Keras network, reports every epoch.
+
+    It works with any stock storage, sampler and pruner. Nothing is written but to the study, unless ``tracking_uri``
+    is given.
+
+    Args:
+        dataset: A TFDS name, a directory of one, ``package.module:function`` that returns arrays, or a loaded
+            ``Dataset``.
+        epochs: Passes over the training split of a trial that is not pruned, at least 1.
+        metric: What is optimised and reported: val_accuracy, val_loss, accuracy or loss.
+        space: What is searched, as a ``SearchSpace`` or a study file's ``[space]`` table; None for the default six.
+        network: Builds the network from (hyperparameters, dataset), in place of the configurable dense one. It ends in
+            logits or in a softmax.
+        seed: From which, with the trial's number, weights, batches and dropout are derived.
+        tracking_uri: Where MLflow logs every trial; None logs nothing.
+
+    Raises:
+        SpecError: If the metric, the space or the number of epochs is not allowed.
+
+    Example:
+        >>> study = optuna.create_study(direction="maximize")
+        >>> study.optimize(KerasObjective("digits"), n_trials=50)
+    """
+
+    def __init__(
+        self,
+        dataset: str | Dataset,
+        *,
+        epochs: int = 20,
+        metric: str = "val_accuracy",
+        space: SearchSpace | Mapping[str, Any] | None = None,
+        network: NetworkFunction | None = None,
+        seed: int = 0,
+        tracking_uri: str | None = None,
+    ) -> None:
+        if not isinstance(epochs, int) or isinstance(epochs, bool) or epochs < 1:
+            raise SpecError(f"epochs must be a whole number of at least 1, but got {epochs!r}.")
+        self.direction = direction_of(metric)
+        self.metric = metric
+        self.epochs = epochs
+        self.seed = seed
+        if not isinstance(space, SearchSpace):
+            space = parse_space(DEFAULT_SPACE_TABLE if space is None else space, own_names=network is not None)
+        self.space = space
+        self._network = network
+        self._tracking_uri = tracking_uri
+        self._mirror: MlflowMirror | None = None
+        self._source = dataset
+        self._dataset = dataset if isinstance(dataset, Dataset) else None
+        self._tensors: TensorSplits | None = None
+
+    @property
+    def dataset(self) -> Dataset:
+        """The data set, loaded when first asked for; the default cut of a name, by this objective's seed."""
+        if self._dataset is None:
+            assert isinstance(self._source, str)
+            self._dataset = load_dataset(self._source, seed=self.seed)
+        return self._dataset
+
+    def __call__(self, trial: optuna.Trial) -> float:
+        """Run one trial of a stock study.
+
+        Returns:
+            The best epoch's metric.
+
+        Raises:
+            SpecError: If the study's direction contradicts the metric.
+            optuna.TrialPruned: If the pruner ended it, or it diverged.
+        """
+        self._check_directions(trial.study)
+        try:
+            return self.run(trial)
+        finally:
+            self._mirror_trial(trial)
+
+    def run(
+        self,
+        trial: optuna.Trial,
+        *,
+        origin: int | None = None,
+        reported: Collection[int] = frozenset(),
+        on_epoch: Callable[[TrialRun], None] | None = None,
+    ) -> float:
+        """Run one trial, whoever tells its end.
+
+        Args:
+            trial: Optuna's trial.
+            origin: The number that its seeds derive from, where it is not the trial's own.
+            reported: Steps that an earlier run of it has reported.
+            on_epoch: Called after every epoch that does not end the trial; may raise to stop it.
+
+        Returns:
+            The best epoch's metric.
+
+        Raises:
+            optuna.TrialPruned: If the pruner ended it, or it diverged.
+        """
+        hyperparameters = self.space.suggest(trial)
+        started = time.monotonic()
+        seed = trial_seed(self.seed, trial.number if origin is None else origin, "training")
+        run = TrialRun(trial, metric=self.metric, n_classes=self.dataset.n_classes, reported=reported)
+        goes_on = True
+        with self._make_trainer(hyperparameters, seed=seed) as trainer:
+            while goes_on and run.epochs < self.epochs:
+                goes_on = run.record(trainer.run_epoch()[0])
+                if on_epoch is not None and goes_on:
+                    on_epoch(run)
+        for key, value in {**run.attributes(), TRAIN_SECONDS: time.monotonic() - started}.items():
+            trial.set_user_attr(key, value)
+        if not goes_on:
+            raise optuna.TrialPruned("Training diverged." if run.diverged else None)
+        assert run.best_value is not None
+        return run.best_value
+
+    def _make_trainer(self, hyperparameters: Mapping[str, Any], *, seed: int) -> "SoloTrainer":
+        from ..networks.builder import build_network, fit_normalization
+        from ..training.solo import SoloTrainer
+        from ..training.tensors import TensorSplits
+
+        if self._tensors is None:
+            self._tensors = TensorSplits.from_dataset(self.dataset)
+        network, training = make_configs(hyperparameters, epochs=self.epochs)
+        if self._network is not None:
+            model = self._network(hyperparameters, self.dataset)
+        else:
+            model = build_network(
+                network,
+                feature_shape=self.dataset.feature_shape,
+                n_classes=self.dataset.n_classes,
+                normalization=fit_normalization(self.dataset.train.features),
+                seed=seed,
+            )
+        return SoloTrainer(model, self._tensors, training, seed=seed)
+
+    def _check_directions(self, study: optuna.Study) -> None:
+        directions = [direction.name.lower() for direction in study.directions]
+        if directions != [self.direction]:
+            raise SpecError(
+                f"{self.metric} is one value to {self.direction}, but the study's directions are {directions}. "
+                f'Create it with optuna.create_study(direction="{self.direction}").'
+            )
+
+    def _mirror_trial(self, trial: optuna.Trial) -> None: ...

@@ -1,0 +1,59 @@
+"""The pruners of a study file, by name."""
+
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+import optuna
+
+from ..errors import SpecError
+from ..imports import import_object
+from ..spec import PRUNERS, SearchSpec
+from .samplers import check_options, construct
+
+
+def make_pruner(search: SearchSpec, *, epochs: int) -> optuna.pruners.BasePruner:
+    """Return a study file's pruner, with every setting that Optuna would guess named.
+
+    Args:
+        search: Its ``pruner`` and ``pruner_options``. ``patient`` wraps the pruner that its option ``wrapped`` names
+            (by default none: it then prunes what no longer improves).
+        epochs: Steps that a whole trial reports: hyperband's largest resource.
+
+    Raises:
+        SpecError: If the pruner does not take an option or refuses its value.
+    """
+    pruner: optuna.pruners.BasePruner = _make(search.pruner, dict(search.pruner_options), epochs=epochs)
+    return pruner
+
+
+def _make(name: str, options: dict[str, Any], *, epochs: int) -> Any:
+    if name == "patient":
+        wrapped = options.pop("wrapped", "none")
+        inner = None if wrapped == "none" else _make(wrapped, options.pop("wrapped_options", {}), epochs=epochs)
+        check_options("pruner 'patient'", options, ["patience", "min_delta", "wrapped", "wrapped_options"])
+        patient = {"wrapped_pruner": inner, "patience": 3, **options}
+        return construct(optuna.pruners.PatientPruner, patient, what="pruner 'patient'")
+    pruner_class, fixed = _stock_pruner(name, epochs=epochs)
+    check_options(f"pruner {name!r}", options, list(inspect.signature(pruner_class).parameters))
+    return construct(pruner_class, {**fixed, **options}, what=f"pruner {name!r}")
+
+
+def _stock_pruner(name: str, *, epochs: int) -> tuple[Any, Mapping[str, Any]]:
+    stock: dict[str, tuple[Any, Mapping[str, Any]]] = {
+        "none": (optuna.pruners.NopPruner, {}),
+        "median": (optuna.pruners.MedianPruner, {"n_startup_trials": 5, "n_warmup_steps": 0}),
+        "percentile": (optuna.pruners.PercentilePruner, {"percentile": 25.0, "n_startup_trials": 5}),
+        "successive_halving": (optuna.pruners.SuccessiveHalvingPruner, {"min_resource": 1, "reduction_factor": 4}),
+        "hyperband": (
+            optuna.pruners.HyperbandPruner,
+            {"min_resource": 1, "max_resource": epochs, "reduction_factor": 3},
+        ),
+        "threshold": (optuna.pruners.ThresholdPruner, {}),
+        "wilcoxon": (optuna.pruners.WilcoxonPruner, {}),
+    }
+    if name in stock:
+        return stock[name]
+    if name in PRUNERS or ":" not in name:
+        raise SpecError(f"No pruner is called {name!r}. Allowed: {', '.join(PRUNERS)}.")
+    return import_object(name, what="search.pruner"), {}

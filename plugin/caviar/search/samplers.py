@@ -1,0 +1,152 @@
+"""The samplers of a study file, by name, seeded by the study's seed and the trial's number.
+
+Every setting that Optuna has changed its mind about is named here: the defaults of another release must not change
+what a resumed study does.
+"""
+
+import importlib.util
+import inspect
+import warnings
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import optuna
+from optuna.distributions import CategoricalDistribution
+
+from ..errors import SpecError, nearest_name
+from ..imports import import_object
+from ..space import SearchSpace
+from ..spec import SearchSpec
+from .seeds import trial_seed
+from .sequences import GridSequence, SequenceSampler, SobolSequence
+
+#: Makes the sampler of one trial from the number that its randomness derives from.
+SamplerFactory = Callable[[int], optuna.samplers.BaseSampler]
+
+_GRID_POINTS = 5
+
+
+def make_sampler_factory(search: SearchSpec, space: SearchSpace, *, seed: int) -> SamplerFactory:
+    """Return what makes each trial's sampler.
+
+    A sampler keeps nothing that the storage does not, so one is made for every trial, with a seed of its own: two
+    workers, or a resumed study, never repeat each other's parameters, and 25 + 25 trials equal 50.
+
+    Args:
+        search: Its ``sampler``, ``sampler_options`` and ``trials``.
+        space: What is drawn.
+        seed: The study's seed.
+
+    Raises:
+        SpecError: If the sampler does not take an option, needs what is not installed, or cannot fill the budget.
+    """
+    options = dict(search.sampler_options)
+    if search.sampler == "grid":
+        return _grid_factory(search, space, options, seed=seed)
+    if search.sampler == "qmc":
+        return _qmc_factory(space, options, seed=seed)
+    sampler_class, fixed = _stock_sampler(search.sampler, space)
+    parameters = inspect.signature(sampler_class).parameters
+    check_options(f"sampler {search.sampler!r}", options, [name for name in parameters if name != "seed"])
+
+    def make(number: int) -> optuna.samplers.BaseSampler:
+        seeded: dict[str, Any] = {"seed": trial_seed(seed, number, "sampler")} if "seed" in parameters else {}
+        if "independent_sampler" in fixed:
+            random = optuna.samplers.RandomSampler(seed=trial_seed(seed, number, "independent sampler"))
+            seeded |= {"independent_sampler": random}
+        sampler: optuna.samplers.BaseSampler = construct(sampler_class, {**fixed, **options, **seeded}, what=f"sampler {search.sampler!r}")
+        return sampler
+
+    make(0)  # a wrong option must be refused before any work starts
+    return make
+
+
+def check_options(what: str, options: Mapping[str, Any], allowed: list[str]) -> None:
+    """Refuse an option that a sampler or a pruner does not take.
+
+    Raises:
+        SpecError: Naming the nearest option that it does take.
+    """
+    for name in options:
+        if name not in allowed:
+            raise SpecError(f"The {what} takes no option {name!r}. {nearest_name(name, allowed)}")
+
+
+def _stock_sampler(name: str, space: SearchSpace) -> tuple[Any, dict[str, Any]]:
+    if name == "random":
+        return optuna.samplers.RandomSampler, {}
+    if name == "tpe":
+        return optuna.samplers.TPESampler, {
+            "n_startup_trials": 10,
+            "n_ei_candidates": 24,
+            "multivariate": True,
+            "group": True,
+            "constant_liar": True,
+            "warn_independent_sampling": False,
+        }
+    if name == "cmaes":
+        continuous = [
+            distribution
+            for distribution in space.distributions().values()
+            if not isinstance(distribution, CategoricalDistribution)
+        ]
+        if len(continuous) < 2:
+            raise SpecError(
+                f"The sampler 'cmaes' adapts a covariance, so it needs at least two parameters with a range, but the "
+                f"space has {len(continuous)}. Use tpe or random."
+            )
+        return optuna.samplers.CmaEsSampler, {
+            "n_startup_trials": 1,
+            "consider_pruned_trials": True,
+            "warn_independent_sampling": False,
+            "independent_sampler": None,
+        }
+    if name == "gp":
+        if importlib.util.find_spec("torch") is None:
+            raise SpecError("The sampler 'gp' needs PyTorch. Install it with: pip install 'optuna-caviar[gp]'")
+        return optuna.samplers.GPSampler, {
+            "n_startup_trials": 10,
+            "deterministic_objective": False,
+            "warn_independent_sampling": False,
+            "independent_sampler": None,
+        }
+    return import_object(name, what="search.sampler"), {}
+
+
+def _grid_factory(search: SearchSpec, space: SearchSpace, options: dict[str, Any], *, seed: int) -> SamplerFactory:
+    check_options("sampler 'grid'", options, ["points"])
+    points = options.get("points", _GRID_POINTS)
+    if not isinstance(points, int) or isinstance(points, bool) or points < 1:
+        raise SpecError(f"search.sampler_options.points must be a whole number of at least 1, but got {points!r}.")
+    distributions = space.distributions()
+    grid = GridSequence(distributions, points=points, seed=seed)
+    if search.trials > len(grid):
+        raise SpecError(
+            f"The grid has {len(grid)} points ({points} for each range), fewer than the {search.trials} trials asked "
+            "for. Lower search.trials, or raise points in search.sampler_options."
+        )
+    return lambda number: SequenceSampler(distributions, grid, number=number)
+
+
+def _qmc_factory(space: SearchSpace, options: dict[str, Any], *, seed: int) -> SamplerFactory:
+    check_options("sampler 'qmc'", options, ["qmc_type"])
+    engine = options.get("qmc_type", "sobol")
+    if engine not in ("sobol", "halton"):
+        raise SpecError(f"No qmc_type is called {engine!r}. {nearest_name(str(engine), ('sobol', 'halton'))}")
+    distributions = space.distributions()
+    sequence = SobolSequence(distributions, seed=seed, engine=engine)
+    return lambda number: SequenceSampler(distributions, sequence, number=number)
+
+
+def construct(factory: Any, options: Mapping[str, Any], *, what: str) -> Any:
+    """Make a sampler or a pruner of the study file's options.
+
+    Raises:
+        SpecError: If it refuses them.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # chosen, with its settings named
+            return factory(**options)
+    except (TypeError, ValueError) as error:
+        raise SpecError(f"The {what} refuses its options: {error}") from error

@@ -1,0 +1,88 @@
+"""One trial on its way: its curves, its best epoch, what is reported, and when it ends."""
+
+import math
+from collections.abc import Collection, Mapping
+from typing import Any
+
+import optuna
+
+from ..spec import direction_of
+
+#: User attributes of a trial, readable in the dashboard.
+CURVES = "curves"
+BEST_VALUE = "best_value"
+BEST_EPOCH = "best_epoch"
+DIVERGED = "diverged"
+TRAIN_SECONDS = "train_seconds"
+
+
+def worst_case(metric: str, *, n_classes: int) -> float:
+    """Return the finite value that a diverged trial reports: 0 for an accuracy, 10·ln C nats for a loss.
+
+    NaN would make the trial FAIL and teach the sampler nothing. Ten times the loss of guessing among C classes is
+    worse than what any network that learns reaches.
+    """
+    return 10.0 * math.log(n_classes) if direction_of(metric) == "minimize" else 0.0
+
+
+class TrialRun:
+    """Reports one trial's epochs to Optuna and keeps its curves.
+
+    Args:
+        trial: Optuna's trial, running.
+        metric: What the study optimises.
+        n_classes: Of the data set, for the worst case.
+        reported: Steps that an earlier run of the trial has reported: they are not reported again, nor judged again.
+    """
+
+    def __init__(
+        self, trial: optuna.Trial, *, metric: str, n_classes: int, reported: Collection[int] = frozenset()
+    ) -> None:
+        self.trial = trial
+        self.curves: dict[str, list[float]] = {}
+        self.best_value: float | None = None
+        self.best_epoch: int | None = None
+        self.diverged = False
+        self._metric = metric
+        self._n_classes = n_classes
+        self._reported = reported
+
+    @property
+    def epochs(self) -> int:
+        """How many epochs have been recorded."""
+        return len(self.curves.get(self._metric, []))
+
+    def record(self, metrics: Mapping[str, float]) -> bool:
+        """Take in one epoch, report it, and ask the pruner.
+
+        Args:
+            metrics: Metric → value; losses in nats, accuracies in [0, 1]; not finite where training diverged.
+
+        Returns:
+            Whether the trial goes on; False when it diverged or the pruner ends it.
+
+        Raises:
+            SpecError: If the metric to optimise is not among them.
+        """
+        epoch = self.epochs
+        self.diverged = not all(math.isfinite(value) for value in metrics.values())
+        for name, value in metrics.items():
+            finite = value if math.isfinite(value) else worst_case(name, n_classes=self._n_classes)
+            self.curves.setdefault(name, []).append(finite)
+        if self.diverged:
+            self.curves[self._metric][epoch] = worst_case(self._metric, n_classes=self._n_classes)
+        value = self.curves[self._metric][epoch]
+        if self.best_value is None or self._is_better(value, self.best_value):
+            self.best_value, self.best_epoch = value, epoch
+        if epoch in self._reported:
+            return not self.diverged
+        self.trial.report(value, step=epoch)
+        return not (self.diverged or self.trial.should_prune())
+
+    def attributes(self) -> dict[str, Any]:
+        """Return what is kept of the trial besides its reports, as user attributes."""
+        attributes: dict[str, Any] = {CURVES: self.curves, BEST_VALUE: self.best_value, BEST_EPOCH: self.best_epoch}
+        return attributes | ({DIVERGED: True} if self.diverged else {})
+
+    def _is_better(self, value: float, than: float) -> bool:
+        return value < than if direction_of(self._metric) == "minimize" else value > than

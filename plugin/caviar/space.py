@@ -1,0 +1,463 @@
+"""The search space: which hyperparameters are drawn, from what range, on which scale, and how much each matters.
+
+A hyperparameter is named as the user thinks of it (``momentum``). A parameter is what Optuna samples and stores:
+the same name and value, but for a log-complement scale, where ``one_minus_momentum`` is stored on a log scale.
+"""
+
+import dataclasses
+import math
+from collections.abc import Iterable, Mapping
+from decimal import Decimal
+from typing import Any, Literal, TypeAlias
+
+import optuna
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
+
+from .config import CHOICES, NetworkConfig, TrainingConfig
+from .errors import SpaceError, nearest_name
+
+Scale = Literal["uniform", "log", "log-complement"]
+Choice: TypeAlias = str | int | float | bool
+
+#: The course's importance tiers ("Tuning process"); tier 4 holds what the course does not rank.
+TIERS: Mapping[str, int] = {
+    "learning_rate": 1,
+    "momentum": 2,
+    "batch_size": 2,
+    "units": 2,
+    "depth": 3,
+    "decay": 3,
+    "decay_rate": 3,
+}
+
+_NETWORK_FIELDS = tuple(field.name for field in dataclasses.fields(NetworkConfig))
+_TRAINING_FIELDS = tuple(field.name for field in dataclasses.fields(TrainingConfig) if field.name != "epochs")
+#: Every hyperparameter of the configurable networks, in the order in which they are drawn.
+HYPERPARAMETERS: tuple[str, ...] = (
+    *("learning_rate", "momentum", "batch_size", "depth", "units"),
+    *sorted({*_NETWORK_FIELDS, *_TRAINING_FIELDS} - {"learning_rate", "momentum", "batch_size", "depth", "units"}),
+)
+_INTEGERS = frozenset({"batch_size", "depth", "units"})
+
+#: A hyperparameter that means something only for some values of another one is drawn only there.
+_ACTIVE_WHEN: Mapping[str, tuple[str, tuple[str, ...]]] = {
+    "batch_norm_momentum": ("batch_norm", ("before_activation", "after_activation")),
+    "decay_rate": ("decay", ("exponential", "inverse_time")),
+}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FloatParameter:
+    """A real hyperparameter, drawn from [low, high].
+
+    Attributes:
+        name: The hyperparameter.
+        low: Smallest value; above 0 on the log scale.
+        high: Largest value, above ``low``; below 1 on the log-complement scale.
+        scale: ``uniform``; ``log``: r uniform, value 10^r; ``log-complement``: r uniform, value 1 − 10^r.
+
+    Raises:
+        SpaceError: If the range is empty or does not fit the scale.
+
+    Source:
+        The course's "Using an appropriate scale to pick hyperparameters".
+    """
+
+    name: str
+    low: float
+    high: float
+    scale: Scale = "uniform"
+
+    def __post_init__(self) -> None:
+        _check_ends(self.name, self.low, self.high)
+        _check_log(self.name, self.low, self.scale)
+        if self.scale == "log-complement" and not (self.low >= 0 and self.high < 1):
+            raise SpaceError(
+                f"{self.name} is log-complement (1 − 10^r), so its range must lie in [0, 1), "
+                f"but got low = {self.low}, high = {self.high}. "
+                "Lower high, to 0.999 for instance, or use another scale."
+            )
+
+    @property
+    def parameter(self) -> str:
+        """The name under which Optuna stores it."""
+        return f"one_minus_{self.name}" if self.scale == "log-complement" else self.name
+
+    @property
+    def tier(self) -> int:
+        """The course's importance tier, 1 to 3, or 4 where it ranks none."""
+        return TIERS.get(self.name, 4)
+
+    @property
+    def distribution(self) -> FloatDistribution:
+        """What Optuna samples from."""
+        if self.scale == "log-complement":
+            return FloatDistribution(complement(self.high), complement(self.low), log=True)
+        return FloatDistribution(self.low, self.high, log=self.scale == "log")
+
+    def value(self, stored: Any) -> float:
+        """Return the hyperparameter that a stored parameter stands for."""
+        return complement(stored) if self.scale == "log-complement" else float(stored)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class IntParameter:
+    """A whole hyperparameter, drawn from {low, …, high}.
+
+    Attributes:
+        name: The hyperparameter.
+        low: Smallest value; at least 1 on the log scale.
+        high: Largest value, above ``low``.
+        scale: ``uniform`` or ``log``.
+
+    Raises:
+        SpaceError: If the range is empty or does not fit the scale.
+    """
+
+    name: str
+    low: int
+    high: int
+    scale: Literal["uniform", "log"] = "uniform"
+
+    def __post_init__(self) -> None:
+        _check_ends(self.name, self.low, self.high)
+        _check_log(self.name, self.low, self.scale)
+
+    @property
+    def parameter(self) -> str:
+        """The name under which Optuna stores it: the hyperparameter's."""
+        return self.name
+
+    @property
+    def tier(self) -> int:
+        """The course's importance tier, 1 to 3, or 4 where it ranks none."""
+        return TIERS.get("units" if self.name.startswith("units_") else self.name, 4)
+
+    @property
+    def distribution(self) -> IntDistribution:
+        """What Optuna samples from."""
+        return IntDistribution(self.low, self.high, log=self.scale == "log")
+
+    def value(self, stored: Any) -> int:
+        """Return the hyperparameter that a stored parameter stands for."""
+        return int(stored)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ChoiceParameter:
+    """A hyperparameter drawn from a list, without order.
+
+    Attributes:
+        name: The hyperparameter.
+        choices: At least one value, all different.
+
+    Raises:
+        SpaceError: If the list is empty or repeats a value.
+    """
+
+    name: str
+    choices: tuple[Choice, ...]
+
+    def __post_init__(self) -> None:
+        if not self.choices:
+            raise SpaceError(f"{self.name} needs at least one choice, but got an empty list.")
+        repeated = [choice for index, choice in enumerate(self.choices) if choice in self.choices[:index]]
+        if repeated:
+            raise SpaceError(f"{self.name} names the choice {repeated[0]!r} twice. Name each choice once.")
+
+    @property
+    def parameter(self) -> str:
+        """The name under which Optuna stores it: the hyperparameter's."""
+        return self.name
+
+    @property
+    def tier(self) -> int:
+        """The course's importance tier, 1 to 3, or 4 where it ranks none."""
+        return TIERS.get(self.name, 4)
+
+    @property
+    def distribution(self) -> CategoricalDistribution:
+        """What Optuna samples from."""
+        return CategoricalDistribution(self.choices)
+
+    def value(self, stored: Any) -> Any:
+        """Return the hyperparameter that a stored parameter stands for."""
+        return stored
+
+
+Parameter: TypeAlias = FloatParameter | IntParameter | ChoiceParameter
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SearchSpace:
+    """What a study searches and what it holds fixed.
+
+    Attributes:
+        parameters: What is drawn, in drawing order.
+        fixed: Hyperparameters that every trial shares.
+        units_per_layer: Whether each hidden layer draws a width of its own (``units_1`` … up to the trial's depth).
+
+    Raises:
+        SpaceError: If a hyperparameter is both drawn and fixed, or could never matter.
+
+    Example:
+        >>> space = SearchSpace(parameters=(FloatParameter(name="learning_rate", low=1e-4, high=1.0, scale="log"),))
+        >>> space.suggest(optuna.trial.FixedTrial({"learning_rate": 0.01}))
+        {'learning_rate': 0.01}
+    """
+
+    parameters: tuple[Parameter, ...]
+    fixed: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    units_per_layer: bool = False
+
+    def __post_init__(self) -> None:
+        names = [parameter.name for parameter in self.parameters]
+        twice = [name for index, name in enumerate(names) if name in names[:index] or name in self.fixed]
+        if twice:
+            raise SpaceError(f"{twice[0]} stands twice in the space. Draw it or fix it, once.")
+        for name, (parent, values) in _ACTIVE_WHEN.items():
+            if name in names and not set(values) & set(self._possible(parent)):
+                raise SpaceError(
+                    f"{name} is searched, but it matters only where {parent} is one of {', '.join(values)}. "
+                    f"Add one of them to {parent}, or leave {name} out."
+                )
+        if self.units_per_layer and "units" not in names:
+            raise SpaceError("units_per_layer draws a width for each layer, but units has no range. Give it one.")
+        if "exponential" in self._possible("decay") and max(self._possible("decay_rate")) >= 1:
+            raise SpaceError(
+                f"decay_rate must be below 1 where decay may be exponential, "
+                f"but got {max(self._possible('decay_rate'))}."
+            )
+        if isinstance(self.fixed.get("units"), tuple) and self._possible("depth") != (len(self.fixed["units"]),):
+            raise SpaceError(
+                f"units fixes a width for each of {len(self.fixed['units'])} layers, but depth may be "
+                f"{' or '.join(map(str, self._possible('depth')))}. Fix depth to {len(self.fixed['units'])}."
+            )
+
+    def suggest(self, trial: optuna.trial.BaseTrial) -> dict[str, Any]:
+        """Draw one value for every parameter that matters in this trial.
+
+        Args:
+            trial: Optuna's trial, or anything with its ``suggest_*`` methods.
+
+        Returns:
+            Hyperparameter → value, the fixed ones included; ``units`` is a tuple where each layer has its own.
+        """
+        drawn: dict[str, Any] = {}
+        for parameter in self._expanded():
+            if self._is_active(parameter.name, drawn):
+                drawn[parameter.name] = parameter.value(_suggest(trial, parameter.parameter, parameter.distribution))
+        return self._assemble(drawn)
+
+    def hyperparameters(self, params: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the hyperparameters that a stored trial's ``params`` stand for, the fixed ones included."""
+        return self._assemble(
+            {
+                parameter.name: parameter.value(params[parameter.parameter])
+                for parameter in self._expanded()
+                if parameter.parameter in params
+            }
+        )
+
+    def distributions(self) -> dict[str, BaseDistribution]:
+        """Return Optuna's distribution of every parameter that any trial may draw, in drawing order."""
+        return {parameter.parameter: parameter.distribution for parameter in self._expanded()}
+
+    def _expanded(self) -> Iterable[Parameter]:
+        for parameter in self.parameters:
+            if self.units_per_layer and parameter.name == "units":
+                for layer in range(1, max(self._possible("depth")) + 1):
+                    yield dataclasses.replace(parameter, name=f"units_{layer}")
+            else:
+                yield parameter
+
+    def _is_active(self, name: str, drawn: Mapping[str, Any]) -> bool:
+        known = {**self.fixed, **drawn}
+        if self.units_per_layer and name.startswith("units_"):
+            return int(name.removeprefix("units_")) <= int(known.get("depth", NetworkConfig().depth))
+        if name in _ACTIVE_WHEN:
+            parent, values = _ACTIVE_WHEN[name]
+            return known.get(parent) in values
+        return True
+
+    def _assemble(self, drawn: Mapping[str, Any]) -> dict[str, Any]:
+        merged = {**self.fixed, **drawn}
+        if self.units_per_layer:
+            widths = {name: merged.pop(name) for name in list(merged) if name.startswith("units_")}
+            depth = merged.get("depth", NetworkConfig().depth)
+            merged["units"] = tuple(widths[f"units_{layer}"] for layer in range(1, depth + 1))
+        return merged
+
+    def _possible(self, name: str) -> tuple[Any, ...]:
+        for parameter in self.parameters:
+            if parameter.name == name:
+                if isinstance(parameter, ChoiceParameter):
+                    return parameter.choices
+                return (parameter.low, parameter.high)
+        default = {**_defaults(), **self.fixed}.get(name)
+        return () if default is None else (default,)
+
+
+def make_configs(hyperparameters: Mapping[str, Any], *, epochs: int) -> tuple[NetworkConfig, TrainingConfig]:
+    """Return the values that a network and its training are built from.
+
+    Args:
+        hyperparameters: What ``SearchSpace.suggest`` returned; names that no config knows are left to the user's
+            own network function.
+        epochs: Passes over the training split.
+
+    Raises:
+        SpaceError: If a value is outside its range.
+    """
+    network = {name: hyperparameters[name] for name in _NETWORK_FIELDS if name in hyperparameters}
+    training = {name: hyperparameters[name] for name in _TRAINING_FIELDS if name in hyperparameters}
+    return NetworkConfig(**network), TrainingConfig(epochs=epochs, **training)
+
+
+def parse_space(table: Mapping[str, Any], *, own_names: bool = False) -> SearchSpace:
+    """Read a study file's ``[space]``.
+
+    Args:
+        table: Hyperparameter → a fixed value, ``{low, high, scale}`` or ``{choices}``; and ``units_per_layer``.
+        own_names: Whether names beyond ours are allowed, for a network function of the user's that reads them.
+
+    Raises:
+        SpaceError: If a name, a key, a type or a range is not allowed.
+    """
+    parameters: list[Parameter] = []
+    fixed: dict[str, Any] = {}
+    for name, entry in table.items():
+        if name == "units_per_layer":
+            if not isinstance(entry, bool):
+                raise SpaceError(f"units_per_layer must be true or false, but got {entry!r}.")
+        elif name not in HYPERPARAMETERS and not own_names:
+            raise SpaceError(f"No hyperparameter is called {name!r}. {nearest_name(name, HYPERPARAMETERS)}")
+        elif isinstance(entry, Mapping):
+            parameters.append(_parse_parameter(name, entry))
+        else:
+            fixed[name] = _check_value(name, entry)
+    if isinstance(fixed.get("units"), tuple) and "depth" not in table:
+        fixed["depth"] = len(fixed["units"])
+    order = {name: index for index, name in enumerate(HYPERPARAMETERS)}
+    parameters.sort(key=lambda drawn: (drawn.name in _ACTIVE_WHEN, order.get(drawn.name, len(order))))
+    if not parameters:
+        raise SpaceError("The space draws nothing. Give at least one hyperparameter a range or choices.")
+    return SearchSpace(
+        parameters=tuple(parameters), fixed=fixed, units_per_layer=bool(table.get("units_per_layer", False))
+    )
+
+
+def space_table(space: SearchSpace) -> dict[str, Any]:
+    """Return the ``[space]`` table that ``parse_space`` reads back to the same space."""
+    table: dict[str, Any] = {}
+    for parameter in space.parameters:
+        if isinstance(parameter, ChoiceParameter):
+            table[parameter.name] = {"choices": list(parameter.choices)}
+        else:
+            table[parameter.name] = {"low": parameter.low, "high": parameter.high, "scale": parameter.scale}
+    table |= {name: list(value) if isinstance(value, tuple) else value for name, value in space.fixed.items()}
+    if space.units_per_layer:
+        table["units_per_layer"] = True
+    return table
+
+
+def complement(value: float) -> float:
+    """Return 1 − value, exact in decimals, so that 0.999 gives 0.001 and not 0.0010000000000000009."""
+    return float(1 - Decimal(repr(float(value))))
+
+
+#: What is searched where a study names no space: the six hyperparameters that the course ranks first.
+DEFAULT_SPACE_TABLE: Mapping[str, Any] = {
+    "learning_rate": {"low": 1e-4, "high": 1.0, "scale": "log"},
+    "momentum": {"low": 0.5, "high": 0.999, "scale": "log-complement"},
+    "batch_size": {"choices": [32, 64, 128]},
+    "depth": {"low": 1, "high": 4},
+    "units": {"low": 16, "high": 256, "scale": "log"},
+    "batch_norm": {"choices": ["none", "before_activation", "after_activation"]},
+}
+
+
+def _parse_parameter(name: str, entry: Mapping[str, Any]) -> Parameter:
+    allowed = ("choices",) if "choices" in entry else ("low", "high", "scale")
+    for key in entry:
+        if key not in allowed:
+            raise SpaceError(f"space.{name} has no key {key!r}. {nearest_name(key, allowed)}")
+    if "choices" in entry:
+        choices = entry["choices"]
+        if not isinstance(choices, list | tuple):
+            raise SpaceError(f"space.{name}.choices must be a list, but got {choices!r}.")
+        return ChoiceParameter(name=name, choices=tuple(_check_value(name, choice) for choice in choices))
+    missing = [key for key in ("low", "high") if key not in entry]
+    if missing:
+        raise SpaceError(
+            f"space.{name} needs low and high, or choices, but {missing[0]} is missing: got {dict(entry)}."
+        )
+    if name in CHOICES:
+        raise SpaceError(f"{name} is not a number: give it choices, from {', '.join(CHOICES[name])}, not a range.")
+    low, high, scale = (
+        _check_value(name, entry["low"]),
+        _check_value(name, entry["high"]),
+        entry.get("scale", "uniform"),
+    )
+    if name in _INTEGERS or (name not in HYPERPARAMETERS and isinstance(low, int) and isinstance(high, int)):
+        _check_scale(name, scale, ("uniform", "log"))
+        return IntParameter(name=name, low=low, high=high, scale=scale)
+    _check_scale(name, scale, ("uniform", "log", "log-complement"))
+    return FloatParameter(name=name, low=float(low), high=float(high), scale=scale)
+
+
+def _check_value(name: str, value: Any) -> Any:
+    """Return the value, made a float or a tuple where the field is one, if the config takes it."""
+    if name not in HYPERPARAMETERS:
+        if not isinstance(value, str | int | float):
+            raise SpaceError(f"{name} must be a number, a text or true/false, but got {value!r}.")
+        return value
+    if name == "units" and isinstance(value, list | tuple):
+        checked = tuple(_check_value("units", width) for width in value)
+        NetworkConfig(depth=len(checked), units=checked)
+        return checked
+    expected = str if name in CHOICES else int if name in _INTEGERS else float
+    if isinstance(value, bool) or not isinstance(value, (int, float) if expected is float else expected):
+        kind = {str: "a text", int: "a whole number", float: "a number"}[expected]
+        raise SpaceError(f"{name} must be {kind}, but got {value!r}.")
+    make_configs({name: expected(value)}, epochs=1)
+    return expected(value)
+
+
+def _check_ends(name: str, low: float, high: float) -> None:
+    if not (math.isfinite(low) and math.isfinite(high) and low < high):
+        raise SpaceError(
+            f"{name} needs low below high, both finite, but got low = {low}, high = {high}. "
+            f"Swap them, or fix the value with `{name} = {low}`."
+        )
+
+
+def _check_log(name: str, low: float, scale: str) -> None:
+    if scale == "log" and low <= 0:
+        raise SpaceError(
+            f"{name} is on a log scale, so low must be above 0, but got low = {low}. "
+            'Raise low, or set scale = "uniform".'
+        )
+
+
+def _check_scale(name: str, scale: Any, allowed: tuple[str, ...]) -> None:
+    if scale not in allowed:
+        raise SpaceError(f"space.{name} has no scale {scale!r}. {nearest_name(str(scale), allowed)}")
+
+
+def _defaults() -> dict[str, Any]:
+    return {**dataclasses.asdict(NetworkConfig()), **dataclasses.asdict(TrainingConfig())}
+
+
+def _suggest(trial: optuna.trial.BaseTrial, name: str, distribution: BaseDistribution) -> Any:
+    if isinstance(distribution, FloatDistribution):
+        return trial.suggest_float(name, distribution.low, distribution.high, log=distribution.log)
+    if isinstance(distribution, IntDistribution):
+        return trial.suggest_int(name, distribution.low, distribution.high, log=distribution.log)
+    assert isinstance(distribution, CategoricalDistribution)
+    return trial.suggest_categorical(name, distribution.choices)

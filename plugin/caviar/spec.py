@@ -1,0 +1,323 @@
+"""The study file: what it may say, how it is read, and how two of them differ."""
+
+import dataclasses
+import hashlib
+import json
+import re
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from .errors import SpecError, nearest_name
+from .space import DEFAULT_SPACE_TABLE, SearchSpace, parse_space, space_table
+
+METRICS: tuple[str, ...] = ("val_accuracy", "val_loss", "accuracy", "loss")
+SAMPLERS: tuple[str, ...] = ("random", "grid", "qmc", "tpe", "cmaes", "gp")
+PRUNERS: tuple[str, ...] = (
+    *("none", "median", "percentile", "successive_halving", "hyperband", "patient", "threshold", "wilcoxon"),
+)
+TRAINERS: tuple[str, ...] = ("auto", "solo")
+#: What a resumed study may change: how much is run and by whom, not what is searched.
+CHANGEABLE: frozenset[str] = frozenset({"search.trials", "search.timeout_s", "search.workers", "search.trainer"})
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DataSpec:
+    """The study file's ``[data]``.
+
+    Attributes:
+        dataset: A TFDS name, a directory of a prepared one, or ``package.module:function`` that returns arrays.
+        validation_fraction: Share of the training split that is held out to judge trials, in (0, 1).
+    """
+
+    dataset: str
+    validation_fraction: float = 0.2
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ObjectiveSpec:
+    """The study file's ``[objective]``.
+
+    Attributes:
+        metric: What is optimised; accuracies are maximised, losses minimised.
+        epochs: Passes over the training split for a trial that is not pruned.
+        network: ``package.module:function`` that builds the network, or None for the configurable dense one.
+    """
+
+    metric: str = "val_accuracy"
+    epochs: int = 20
+    network: str | None = None
+
+    @property
+    def direction(self) -> Literal["maximize", "minimize"]:
+        """The way the metric is optimised."""
+        return direction_of(self.metric)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SearchSpec:
+    """The study file's ``[search]``.
+
+    Attributes:
+        trials: Budget: how many trials finish (COMPLETE or PRUNED); failed ones do not count.
+        sampler: One of ``SAMPLERS``, or ``package.module:Class``.
+        sampler_options: The sampler's own arguments; for the grid, ``points`` per range.
+        pruner: One of ``PRUNERS``, or ``package.module:Class``.
+        pruner_options: The pruner's own arguments.
+        lease_s: Seconds without a heartbeat after which a trial is handed to another worker.
+        checkpoint_s: Seconds of training between a trial's checkpoints.
+        retries: How often a trial is handed on after its worker's death, or run anew after it failed.
+        timeout_s: Seconds after which no new trial is started, or None for no limit.
+        workers: Processes that share the study.
+        trainer: ``auto`` takes the fastest trainer there is; ``solo`` trains one network at a time.
+    """
+
+    trials: int = 50
+    sampler: str = "tpe"
+    sampler_options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    pruner: str = "successive_halving"
+    pruner_options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    lease_s: float = 30.0
+    checkpoint_s: float = 30.0
+    retries: int = 2
+    timeout_s: float | None = None
+    workers: int = 1
+    trainer: str = "auto"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class StudySpec:
+    """A whole study file, checked.
+
+    Attributes:
+        name: The study's name, in Optuna and as MLflow's experiment.
+        seed: From which every random choice of the study is derived.
+        data: What is learned.
+        objective: What is optimised.
+        search: How it is searched.
+        space: What is searched.
+    """
+
+    name: str
+    seed: int = 0
+    data: DataSpec
+    objective: ObjectiveSpec = ObjectiveSpec()
+    search: SearchSpec = SearchSpec()
+    space: SearchSpace = dataclasses.field(default_factory=lambda: parse_space(DEFAULT_SPACE_TABLE))
+
+
+def direction_of(metric: str) -> Literal["maximize", "minimize"]:
+    """Return the way a metric is optimised.
+
+    Raises:
+        SpecError: If the metric is unknown.
+    """
+    if metric not in METRICS:
+        raise SpecError(f"No metric is called {metric!r}. {nearest_name(metric, METRICS)}")
+    return "minimize" if metric.endswith("loss") else "maximize"
+
+
+def read_spec(path: Path, *, settings: Sequence[str] = ()) -> StudySpec:
+    """Read and check a study file.
+
+    Args:
+        path: A TOML file.
+        settings: ``KEY=VALUE`` pairs that replace the file's, ``search.trials=60`` or ``space.dropout=0.1``; the value
+            is read as TOML where it can be, else as text.
+
+    Raises:
+        SpecError: If the file cannot be read, or says something that is not allowed.
+    """
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise SpecError(f"There is no study file {path}.") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise SpecError(f"The study file {path} cannot be read: {error}.") from error
+    except tomllib.TOMLDecodeError as error:
+        raise SpecError(f"The study file {path} is not valid TOML: {error}.") from error
+    for setting in settings:
+        _apply_setting(table, setting)
+    try:
+        return parse_spec(table)
+    except SpecError as error:
+        raise type(error)(f"{path}: {error}") from error
+
+
+def parse_spec(table: Mapping[str, Any]) -> StudySpec:
+    """Check a study file's contents.
+
+    Raises:
+        SpecError: If a key, a type or a value is not allowed.
+    """
+    _check_keys("", table, ("name", "seed", "data", "objective", "search", "space"))
+    name = _required(table, "name", str, "")
+    if not _NAME.fullmatch(name):
+        raise SpecError(
+            f"name must be letters, digits, '.', '_' and '-', begin with a letter or digit and be at most 100 long, "
+            f"but got {name!r}."
+        )
+    seed = _take(table, "seed", int, "", default=0)
+    if not 0 <= seed < 2**32:
+        raise SpecError(f"seed must be a whole number from 0 to {2**32 - 1}, but got {seed}.")
+    objective = _parse_objective(_take(table, "objective", dict, "", default={}))
+    return StudySpec(
+        name=name,
+        seed=seed,
+        data=_parse_data(_required(table, "data", dict, "")),
+        objective=objective,
+        search=_parse_search(_take(table, "search", dict, "", default={})),
+        space=parse_space(
+            _take(table, "space", dict, "", default=dict(DEFAULT_SPACE_TABLE)), own_names=objective.network is not None
+        ),
+    )
+
+
+def spec_table(spec: StudySpec) -> dict[str, Any]:
+    """Return the study file's contents, every default written out, that ``parse_spec`` reads back to the same spec."""
+    return {
+        "name": spec.name,
+        "seed": spec.seed,
+        "data": _without_none(dataclasses.asdict(spec.data)),
+        "objective": _without_none(dataclasses.asdict(spec.objective)),
+        "search": _without_none(dataclasses.asdict(spec.search)),
+        "space": space_table(spec.space),
+    }
+
+
+def spec_digest(spec: StudySpec) -> str:
+    """Return a SHA-256 of what a resumed study must share: all but the budget, the time and the workers."""
+    kept = {key: value for key, value in _flat(spec_table(spec)).items() if key not in CHANGEABLE}
+    return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
+
+
+def spec_differences(stored: StudySpec, given: StudySpec) -> list[str]:
+    """Name what a resumed study may not change and did, as ``objective.epochs: 20 → 30``, in the file's order."""
+    old, new = _flat(spec_table(stored)), _flat(spec_table(given))
+    keys = [*new, *(key for key in old if key not in new)]
+    return [
+        f"{key}: {_shown(old, key)} → {_shown(new, key)}"
+        for key in keys
+        if key not in CHANGEABLE and old.get(key) != new.get(key)
+    ]
+
+
+def _parse_data(table: Mapping[str, Any]) -> DataSpec:
+    _check_keys("data.", table, tuple(field.name for field in dataclasses.fields(DataSpec)))
+    dataset = _required(table, "dataset", str, "data.")
+    fraction = _take(table, "validation_fraction", float, "data.", default=0.2)
+    if not 0 < fraction < 1:
+        raise SpecError(f"data.validation_fraction must be above 0 and below 1, but got {fraction}.")
+    return DataSpec(dataset=dataset, validation_fraction=fraction)
+
+
+def _parse_objective(table: Mapping[str, Any]) -> ObjectiveSpec:
+    _check_keys("objective.", table, tuple(field.name for field in dataclasses.fields(ObjectiveSpec)))
+    metric = _take(table, "metric", str, "objective.", default="val_accuracy")
+    direction_of(metric)
+    network = _take(table, "network", str, "objective.", default=None)
+    if network is not None and not is_import_path(network):
+        raise SpecError(f"objective.network must be `package.module:function`, but got {network!r}.")
+    return ObjectiveSpec(
+        metric=metric,
+        epochs=_at_least(_take(table, "epochs", int, "objective.", default=20), 1, "objective.epochs"),
+        network=network,
+    )
+
+
+def _parse_search(table: Mapping[str, Any]) -> SearchSpec:
+    _check_keys("search.", table, tuple(field.name for field in dataclasses.fields(SearchSpec)))
+    default = SearchSpec()
+    for key, names in (("sampler", SAMPLERS), ("pruner", PRUNERS), ("trainer", TRAINERS)):
+        name = _take(table, key, str, "search.", default=getattr(default, key))
+        if name not in names and not (key != "trainer" and is_import_path(name)):
+            own = "" if key == "trainer" else " Your own: `package.module:Class`."
+            raise SpecError(f"No {key} is called {name!r}. {nearest_name(name, names)}{own}")
+    timeout_s = _take(table, "timeout_s", float, "search.", default=None)
+    return SearchSpec(
+        trials=_at_least(_take(table, "trials", int, "search.", default=default.trials), 1, "search.trials"),
+        sampler=table.get("sampler", default.sampler),
+        sampler_options=_take(table, "sampler_options", dict, "search.", default={}),
+        pruner=table.get("pruner", default.pruner),
+        pruner_options=_take(table, "pruner_options", dict, "search.", default={}),
+        lease_s=_at_least(_take(table, "lease_s", float, "search.", default=default.lease_s), 1, "search.lease_s"),
+        checkpoint_s=_at_least(
+            _take(table, "checkpoint_s", float, "search.", default=default.checkpoint_s), 0, "search.checkpoint_s"
+        ),
+        retries=_at_least(_take(table, "retries", int, "search.", default=default.retries), 0, "search.retries"),
+        timeout_s=None if timeout_s is None else _at_least(timeout_s, 1, "search.timeout_s"),
+        workers=_at_least(_take(table, "workers", int, "search.", default=default.workers), 1, "search.workers"),
+        trainer=table.get("trainer", default.trainer),
+    )
+
+
+def is_import_path(text: str) -> bool:
+    """Tell whether a text has the form ``package.module:name``."""
+    return re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", text) is not None
+
+
+def _apply_setting(table: dict[str, Any], setting: str) -> None:
+    key, separator, text = setting.partition("=")
+    if not separator or not key:
+        raise SpecError(f"--set takes KEY=VALUE, search.trials=60 for instance, but got {setting!r}.")
+    try:
+        value: Any = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text
+    *parents, last = key.strip().split(".")
+    for parent in parents:
+        table = table.setdefault(parent, {})
+        if not isinstance(table, dict):
+            raise SpecError(f"--set {key}: {parent} is a value in the study file, not a table.")
+    table[last] = value
+
+
+def _check_keys(prefix: str, table: Mapping[str, Any], allowed: Sequence[str]) -> None:
+    for key in table:
+        if key not in allowed:
+            raise SpecError(f"The study file has no key {prefix + key!r}. {nearest_name(key, allowed)}")
+
+
+def _required(table: Mapping[str, Any], key: str, kind: type, prefix: str) -> Any:
+    if key not in table:
+        raise SpecError(f"The study file needs {prefix + key!r}, but it is missing.")
+    return _take(table, key, kind, prefix, default=None)
+
+
+def _take(table: Mapping[str, Any], key: str, kind: type, prefix: str, *, default: Any) -> Any:
+    if key not in table:
+        return default
+    value = table[key]
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+        kinds = {str: "a text", int: "a whole number", float: "a number", dict: "a table", list: "a list"}
+        raise SpecError(f"{prefix + key} must be {kinds[kind]}, but got {value!r}.")
+    return value
+
+
+def _at_least(value: Any, low: float, key: str) -> Any:
+    if not low <= value < float("inf"):
+        raise SpecError(f"{key} must be at least {low}, but got {value}.")
+    return value
+
+
+def _without_none(table: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in table.items() if value is not None}
+
+
+def _flat(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in table.items():
+        if isinstance(value, Mapping) and not prefix.startswith("space."):
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value
+    return flat
+
+
+def _shown(flat: Mapping[str, Any], key: str) -> str:
+    return json.dumps(flat[key]) if key in flat else "(not there)"

@@ -1,0 +1,98 @@
+"""The home directory: one place below which everything that a run writes stands."""
+
+import contextlib
+import dataclasses
+import fcntl
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from ..errors import StorageError
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Home:
+    """The paths below a home directory; nothing is created until ``prepare_home``.
+
+    Attributes:
+        path: The directory.
+        storage: The address of Optuna's storage; by default ``optuna.db`` in the home.
+        tracking_uri: The address of MLflow's tracking store; by default ``mlflow.db`` in the home.
+    """
+
+    path: Path
+    storage: str
+    tracking_uri: str
+
+    @property
+    def mlflow_artifacts(self) -> Path:
+        """Where MLflow's runs keep their files."""
+        return self.path / "mlartifacts"
+
+    @property
+    def artifacts(self) -> Path:
+        """Where optuna-dashboard finds the files that belong to studies and trials."""
+        return self.path / "artifacts"
+
+
+def locate_home(path: Path, *, storage: str | None = None, tracking_uri: str | None = None) -> Home:
+    """Return a home's paths and addresses, without touching the disk.
+
+    Args:
+        path: The home directory.
+        storage: An address of Optuna's storage that replaces the home's.
+        tracking_uri: An address of MLflow's tracking store that replaces the home's.
+
+    Raises:
+        StorageError: If both addresses are one SQLite file: Optuna and MLflow break each other's tables.
+    """
+    home = Home(
+        path=path,
+        storage=storage or f"sqlite:///{path / 'optuna.db'}",
+        tracking_uri=tracking_uri or f"sqlite:///{path / 'mlflow.db'}",
+    )
+    shared = sqlite_path(home.storage)
+    if shared is not None and sqlite_path(home.tracking_uri) == shared:
+        raise StorageError(
+            f"Optuna and MLflow cannot share the file {shared}: each would take the other's tables for its own. "
+            "Give --storage and --tracking-uri different files."
+        )
+    return home
+
+
+def prepare_home(home: Home) -> None:
+    """Create the home directory, if it is missing, and check that it can be written.
+
+    Raises:
+        StorageError: If it cannot.
+    """
+    try:
+        home.path.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=home.path) as probe:
+            probe.write(b"optuna-caviar")
+    except OSError as error:
+        raise StorageError(
+            f"The home directory {home.path} cannot be written: {error.strerror}. "
+            "Make it writable, or name another with --home or CAVIAR_HOME."
+        ) from error
+
+
+@contextlib.contextmanager
+def file_lock(path: Path) -> Iterator[None]:
+    """Hold an exclusive lock on a file beside what it guards, until the block ends or the process dies."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def sqlite_path(url: str) -> Path | None:
+    """Return the file that an SQLite address names, absolute, or None for another database or one in memory."""
+    scheme, separator, rest = url.partition("://")
+    if not separator or scheme.split("+")[0] != "sqlite":
+        return None
+    name = rest.removeprefix("/").partition("?")[0]
+    return Path(os.path.realpath(name)) if name and name != ":memory:" else None

@@ -1,0 +1,98 @@
+"""Optuna's tables, as SQLAlchemy Core sees them, and the three statements that both databases spell differently."""
+
+import datetime
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import sqlalchemy
+from optuna.trial import TrialState
+from sqlalchemy.dialects import postgresql, sqlite
+
+
+class Tables(NamedTuple):
+    """The tables that tickets and leases read and write."""
+
+    studies: sqlalchemy.Table
+    trials: sqlalchemy.Table
+    params: sqlalchemy.Table
+    values: sqlalchemy.Table
+    intermediate_values: sqlalchemy.Table
+    user_attributes: sqlalchemy.Table
+    system_attributes: sqlalchemy.Table
+    heartbeats: sqlalchemy.Table
+
+
+def optuna_tables() -> Tables:
+    """Return the tables of Optuna's schema.
+
+    The models are private to Optuna; there is no public way to write several rows in one transaction, nor to change a
+    state only if nobody else did. The schema itself is public in the sense that every Optuna of this major version and
+    the dashboard read it, and `RDBStorage` refuses a database whose schema is another.
+    """
+    from optuna.storages._rdb import models
+
+    tables = models.BaseModel.metadata.tables
+    return Tables(
+        studies=tables["studies"],
+        trials=tables["trials"],
+        params=tables["trial_params"],
+        values=tables["trial_values"],
+        intermediate_values=tables["trial_intermediate_values"],
+        user_attributes=tables["trial_user_attributes"],
+        system_attributes=tables["trial_system_attributes"],
+        heartbeats=tables["trial_heartbeats"],
+    )
+
+
+def stored_value(value: float) -> dict[str, Any]:
+    """Return how Optuna stores a number in ``trial_values``: infinities as a type of their own."""
+    from optuna.storages._rdb.models import TrialValueModel
+
+    stored, kind = TrialValueModel.value_to_stored_repr(value)
+    return {"value": stored, "value_type": kind}
+
+
+def stored_intermediate_value(value: float) -> dict[str, Any]:
+    """Return how Optuna stores a number in ``trial_intermediate_values``: infinities and NaN as types of their own."""
+    from optuna.storages._rdb.models import TrialIntermediateValueModel
+
+    stored, kind = TrialIntermediateValueModel.intermediate_value_to_stored_repr(value)
+    return {"intermediate_value": stored, "intermediate_value_type": kind}
+
+
+def upsert(
+    connection: sqlalchemy.Connection, table: sqlalchemy.Table, key: Mapping[str, Any], row: Mapping[str, Any]
+) -> None:
+    """Insert a row, or update the one with the same unique key."""
+    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
+    statement = dialect.insert(table).values({**key, **row})
+    connection.execute(statement.on_conflict_do_update(index_elements=list(key), set_=dict(row)))
+
+
+def begin_claim(connection: sqlalchemy.Connection, study_id: int) -> None:
+    """Take the write lock that serialises claims in a study, until the transaction ends.
+
+    SQLite has one write lock for the database and ignores ``FOR UPDATE`` (of 120 waiting trials 9 to 21 were started
+    twice by 4 workers); PostgreSQL locks the study's row.
+    """
+    if connection.dialect.name == "sqlite":
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+    else:
+        studies = optuna_tables().studies
+        connection.execute(
+            sqlalchemy.select(studies.c.study_id).where(studies.c.study_id == study_id).with_for_update()
+        )
+
+
+def database_now(connection: sqlalchemy.Connection) -> datetime.datetime:
+    """Return the time that leases are measured by, naive UTC.
+
+    SQLite serves one host, whose clock is as good as any; a server's clients may disagree, so its own clock decides.
+    """
+    if connection.dialect.name == "sqlite":
+        return datetime.datetime.now(datetime.UTC).replace(tzinfo=None)
+    now: datetime.datetime = connection.execute(sqlalchemy.text("SELECT timezone('utc', now())")).scalar_one()
+    return now
+
+
+FINISHED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)

@@ -1,0 +1,111 @@
+"""Studies: created once with their study file's contents, refused when the file has changed, archived, deleted."""
+
+import json
+from collections.abc import Mapping
+
+import optuna
+from optuna.study import StudyDirection
+
+from ..errors import SpecError, StorageError, nearest_name
+from ..spec import CHANGEABLE, StudySpec, parse_spec, spec_differences, spec_digest, spec_table
+from .leased_storage import LeasedStorage
+
+#: The study's user attribute that holds its study file, every default written out, as JSON.
+SPEC = "caviar:spec"
+DIGEST = "caviar:spec_sha256"
+FINGERPRINT = "data_fingerprint"
+
+
+def create_study(storage: LeasedStorage, spec: StudySpec, *, attributes: Mapping[str, str]) -> optuna.Study:
+    """Create a study, or return the one of this name if its study file is the same but for budget and workers.
+
+    Args:
+        storage: Where it lives.
+        spec: The study file.
+        attributes: Further user attributes of a new study; the data's fingerprint must be what it was.
+
+    Raises:
+        SpecError: If a study of this name has another file, naming the fields that differ and the ways on.
+    """
+    if spec.name in optuna.get_all_study_names(storage):
+        study = open_study(storage, spec.name)
+        check_resumable(study, spec, fingerprint=attributes.get(FINGERPRINT))
+    else:
+        study = optuna.create_study(storage=storage, study_name=spec.name, direction=spec.objective.direction)
+        for key, value in attributes.items():
+            study.set_user_attr(key, value)
+    study.set_user_attr(DIGEST, spec_digest(spec))
+    study.set_user_attr(SPEC, json.dumps(spec_table(spec)))
+    return study
+
+
+def open_study(storage: LeasedStorage, name: str) -> optuna.Study:
+    """Open a study that exists.
+
+    Raises:
+        StorageError: If there is none of this name.
+    """
+    try:
+        return optuna.load_study(study_name=name, storage=storage)
+    except KeyError as error:
+        names = optuna.get_all_study_names(storage)
+        hint = nearest_name(name, names) if names else "There are no studies yet: `caviar run STUDY.toml` begins one."
+        raise StorageError(f"There is no study {name!r}. {hint}") from error
+
+
+def stored_spec(study: optuna.Study) -> StudySpec | None:
+    """Return the study file that a study was run from, or None for one that something else made."""
+    text = study.user_attrs.get(SPEC)
+    return None if text is None else parse_spec(json.loads(text))
+
+
+def check_resumable(study: optuna.Study, spec: StudySpec, *, fingerprint: str | None) -> None:
+    """Refuse to go on with a study whose file or data has changed.
+
+    Raises:
+        SpecError: Naming what differs and the ways on.
+    """
+    ways_on = (
+        "Undo the change, give the study another name, or run it with --fresh, which archives the old one. "
+        f"Only {', '.join(sorted(CHANGEABLE))} may change."
+    )
+    stored = stored_spec(study)
+    if stored is None:
+        raise SpecError(f"The study {spec.name!r} was not made from a study file. Give this one another name.")
+    if study.directions != [StudyDirection[spec.objective.direction.upper()]]:
+        raise SpecError(f"The study {spec.name!r} has other directions than {spec.objective.metric} needs. {ways_on}")
+    differences = spec_differences(stored, spec)
+    if differences:
+        raise SpecError(f"The study {spec.name!r} was begun with another file ({'; '.join(differences)}). {ways_on}")
+    known = study.user_attrs.get(FINGERPRINT)
+    if fingerprint is not None and known is not None and known != fingerprint:
+        raise SpecError(
+            f"The data set {spec.data.dataset!r} has changed since the study {spec.name!r} was begun "
+            f"(fingerprint {known[:12]} → {fingerprint[:12]}). {ways_on}"
+        )
+
+
+def archive_study(storage: LeasedStorage, name: str) -> str | None:
+    """Rename a study to make way for a new one of its name.
+
+    Returns:
+        The archived study's name, ``NAME.archived-1`` and so on, or None if there was none of this name.
+    """
+    names = optuna.get_all_study_names(storage)
+    if name not in names:
+        return None
+    number = 1
+    while f"{name}.archived-{number}" in names:
+        number += 1
+    archived = f"{name}.archived-{number}"
+    rename_study(storage, name, archived)
+    return archived
+
+
+def rename_study(storage: LeasedStorage, name: str, new_name: str) -> None:
+    """Rename a study in place: Optuna only copies studies, which gives the trials new ids."""
+    from .schema import optuna_tables
+
+    studies = optuna_tables().studies
+    with storage.engine.begin() as connection:
+        connection.execute(studies.update().where(studies.c.study_name == name).values(study_name=new_name))
