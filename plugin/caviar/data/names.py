@@ -1,0 +1,150 @@
+"""What a data set's name means, and where TFDS keeps the prepared ones. Nothing here loads TFDS."""
+
+import dataclasses
+import json
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from ..errors import DataError
+
+DIGITS_VERSION = "1.0.0"
+"""Version of our own builder: raised whenever its records change, so that an old preparation is never taken for it."""
+
+_TFDS_NAME = re.compile(
+    r"(?P<name>[A-Za-z_]\w*)(/(?P<config>[\w+\-.]+))?(:(?P<version>(\d+|\*)(\.(\d+|\*)){2}))?", re.ASCII
+)
+_FUNCTION = re.compile(r"(?P<module>[^\W\d]\w*(\.[^\W\d]\w*)*):(?P<function>[^\W\d]\w*)")
+_VERSION = re.compile(r"\d+\.\d+\.\d+")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TfdsName:
+    """A TFDS data set, ``name[/config][:version]``; a version may have ``*`` for any part."""
+
+    name: str
+    config: str | None = None
+    version: str | None = None
+
+    def __str__(self) -> str:
+        config = f"/{self.config}" if self.config else ""
+        version = f":{self.version}" if self.version else ""
+        return f"{self.name}{config}{version}"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PreparedDirectory:
+    """A directory that holds a prepared TFDS data set: the one with ``dataset_info.json``."""
+
+    path: Path
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FunctionName:
+    """A function that returns arrays, ``package.module:function``."""
+
+    module: str
+    function: str
+
+
+def parse_name(name: str) -> TfdsName | PreparedDirectory | FunctionName:
+    """Return what a data set's name means.
+
+    A directory that holds a prepared data set comes first, then ``package.module:function``, then TFDS' names.
+
+    Raises:
+        DataError: If the name is none of the three.
+    """
+    path = Path(name).expanduser()
+    if name and is_prepared(path):
+        return PreparedDirectory(path=path)
+    if match := _FUNCTION.fullmatch(name):
+        return FunctionName(module=match["module"], function=match["function"])
+    if match := _TFDS_NAME.fullmatch(name):
+        return TfdsName(name=match["name"], config=match["config"], version=match["version"])
+    if path.is_dir():
+        inside = sorted(str(found.parent) for found in path.glob("**/dataset_info.json"))[:3]
+        hint = f" Inside it are: {', '.join(inside)}." if inside else ""
+        raise DataError(f"Directory {name!r} holds no prepared TFDS data set: it has no dataset_info.json.{hint}")
+    raise DataError(
+        f"{name!r} names no data set. Allowed are a TFDS name (name, name/config, name:1.0.0), the directory of a"
+        " prepared TFDS data set, and package.module:function."
+    )
+
+
+def default_data_dir() -> Path:
+    """Return the directory that TFDS prepares data sets in: ``TFDS_DATA_DIR``, or else ``~/tensorflow_datasets``.
+
+    It is TFDS' own, so that what the user has already prepared is found, and what is prepared here is found by
+    ``tfds.load``. The variable is read now; TFDS reads it once, when it is imported.
+
+    Raises:
+        DataError: If the variable names a bucket: a study reads its data from a disk.
+    """
+    name = os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
+    if "://" in name:
+        raise DataError(
+            f"TFDS_DATA_DIR must be a directory on this machine, but is {name!r}. Copy the data set to one."
+        )
+    return Path(name).expanduser()
+
+
+def is_prepared(directory: Path) -> bool:
+    """Tell whether a directory holds a prepared TFDS data set. TFDS renames it into place when it is complete."""
+    return (directory / "dataset_info.json").is_file() and (directory / "features.json").is_file()
+
+
+def find_prepared(name: TfdsName, data_dir: Path) -> Path | None:
+    """Return the directory of the newest prepared version that the name allows, or None.
+
+    A name without a version takes any version on the disk, the newest first, even one older than the installed TFDS
+    would prepare: its arrays are what the user has, and offline that is the only way to them.
+    """
+    wanted = name.version or (DIGITS_VERSION if name.name == "digits" else "*.*.*")
+    pattern = re.compile(re.escape(wanted).replace(r"\*", r"\d+"))
+    parent = data_dir / name.name
+    config = name.config or _default_config(parent)
+    for version in reversed(prepared_versions(parent / config if config else parent)):
+        if pattern.fullmatch(version.name):
+            return version
+    return None
+
+
+def find_all_prepared(data_dir: Path) -> Iterator[tuple[TfdsName, Path]]:
+    """Yield name and directory of every prepared data set, in the order of names; of the versions the newest."""
+    for parent in _directories(data_dir):
+        if parent.name == "downloads":  # TFDS' cache stands beside the data sets, and may hold millions of files
+            continue
+        if versions := prepared_versions(parent):
+            yield TfdsName(name=parent.name), versions[-1]
+            continue
+        for config in _directories(parent):
+            if versions := prepared_versions(config):
+                yield TfdsName(name=parent.name, config=config.name), versions[-1]
+
+
+def prepared_versions(directory: Path) -> list[Path]:
+    """Return the prepared versions right below a directory, the oldest first."""
+    found = [path for path in _children(directory) if _VERSION.fullmatch(path.name) and is_prepared(path)]
+    return sorted(found, key=lambda path: [int(part) for part in path.name.split(".")])
+
+
+def _directories(directory: Path) -> list[Path]:
+    return sorted(path for path in _children(directory) if path.is_dir() and not path.name.startswith("."))
+
+
+def _children(directory: Path) -> list[Path]:
+    try:
+        return list(directory.iterdir())
+    except OSError:  # missing, or not ours to read: nothing is prepared there
+        return []
+
+
+def _default_config(parent: Path) -> str | None:
+    """Return the config that TFDS noted as the default when it prepared one, or None."""
+    try:
+        config = json.loads((parent / ".config" / "metadata.json").read_text()).get("default_config_name")
+    except (OSError, ValueError):
+        return None
+    return str(config) if config else None

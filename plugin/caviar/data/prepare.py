@@ -1,0 +1,174 @@
+"""Preparing TFDS data sets: checked first, so that what cannot work fails within seconds, then done by one process."""
+
+import contextlib
+import fcntl
+import io
+import logging
+import shutil
+import sys
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from ..errors import DataError
+from .names import FunctionName, PreparedDirectory, TfdsName, default_data_dir, find_prepared, is_prepared, parse_name
+from .network import unreachable_hosts
+from .registry import create_builder
+
+_logger = logging.getLogger(__name__)
+
+
+def prepare_dataset(
+    name: str, *, data_dir: Path | None = None, manual_dir: Path | None = None, force: bool = False
+) -> Path:
+    """Prepare a TFDS data set, unless it is prepared, and return its directory.
+
+    Of several processes that prepare one data set at the same time, one does it and the others wait for it.
+
+    Args:
+        name: A TFDS name: ``digits``, ``emnist/letters``, ``mnist:3.0.1``. The directory of a prepared data set is
+            returned as it is.
+        data_dir: Where TFDS keeps data sets; by default ``TFDS_DATA_DIR``, or else ``~/tensorflow_datasets``.
+        manual_dir: Directory with files that were downloaded by hand, under the names that they have on their server.
+            They are checked against TFDS' checksums. By default ``<data_dir>/downloads/manual``.
+        force: Whether to prepare again what is prepared; the old one is kept until the new one is complete.
+
+    Returns:
+        The directory that holds ``dataset_info.json`` and the record files.
+
+    Raises:
+        DataError: If the name is unknown, its files are neither here nor to be had, ``data_dir`` cannot be written to,
+            or the data set's builder fails.
+
+    Example:
+        >>> prepare_dataset("fashion_mnist", manual_dir=Path("downloads/fashion_mnist"))  # doctest: +SKIP
+    """
+    parsed = parse_name(name)
+    if isinstance(parsed, PreparedDirectory):
+        return parsed.path
+    if isinstance(parsed, FunctionName):
+        raise DataError(f"{name!r} is a function that returns arrays, and needs no preparing. Use it as it is.")
+    root = (data_dir or default_data_dir()).expanduser().absolute()
+    if not force and (found := find_prepared(parsed, root)):
+        return found
+    builder = create_builder(parsed, root)
+    _check_files(parsed, builder, root, manual_dir)
+    directory = Path(builder.data_dir)
+    with _only_one(parsed, root):
+        if force:
+            with _kept_until_replaced(directory):
+                _prepare(parsed, create_builder(parsed, root), root, manual_dir)
+        elif not is_prepared(directory):  # the process waited for may have done it
+            _prepare(parsed, builder, root, manual_dir)
+    return directory
+
+
+def _check_files(name: TfdsName, builder: Any, root: Path, manual_dir: Path | None) -> None:
+    """Refuse a preparation that would have to wait for files nobody can send.
+
+    TFDS names the files of all configs together. Where only some are needed and others are missing, and their host is
+    unreachable, the preparation is refused although it might work: trying would take minutes to fail.
+    """
+    from_hand = manual_dir or root / "downloads" / "manual"
+    if manual_dir is not None and not manual_dir.is_dir():
+        raise DataError(f"Data set '{name}' was to be prepared from {str(manual_dir)!r}, but that is no directory.")
+    if builder.MANUAL_DOWNLOAD_INSTRUCTIONS and not from_hand.is_dir():
+        raise DataError(
+            f"Data set '{name}' must be downloaded by hand, but there is no directory {str(from_hand)!r}."
+            f" Its builder says: {' '.join(str(builder.MANUAL_DOWNLOAD_INSTRUCTIONS).split())}"
+        )
+    missing = _missing_urls(builder, root / "downloads", from_hand)
+    if hosts := unreachable_hosts(missing) if missing else []:
+        raise DataError(
+            f"Data set '{name}' is not prepared in {str(root)!r}, and {', '.join(hosts)} cannot be reached to download"
+            f" it. Prepare it where there is a network (caviar datasets prepare {name}) and copy its directory here,"
+            f" or fill TFDS' download cache {str(root / 'downloads')!r}, or give the directory with its files by hand"
+            " (manual_dir), or name the directory of a prepared one as the data set."
+        )
+
+
+def _missing_urls(builder: Any, cache: Path, manual_dir: Path) -> list[str]:
+    """Return the addresses of the files that TFDS would download."""
+    from tensorflow_datasets.core.download import resource
+
+    if builder.url_infos is None:  # no checksums recorded: TFDS' own builders then read from its bucket
+        from_bucket = str(builder.__module__).startswith("tensorflow_datasets.")
+        by_hand = builder.MANUAL_DOWNLOAD_INSTRUCTIONS
+        return ["gs://tfds-data"] if from_bucket and not by_hand else []
+    missing = []
+    for url, info in builder.url_infos.items():
+        file_name = resource.get_dl_fname(url, info.checksum)
+        cached = (cache / builder.name / file_name, cache / file_name)  # TFDS looks in both
+        by_hand = info.filename and (manual_dir / info.filename).is_file()
+        if not by_hand and not any(resource.is_locally_cached(path) for path in cached):
+            missing.append(url)
+    return missing
+
+
+def _prepare(name: TfdsName, builder: Any, root: Path, manual_dir: Path | None) -> None:
+    import tensorflow_datasets as tfds
+
+    directory = Path(builder.data_dir)
+    config = tfds.download.DownloadConfig(
+        manual_dir=manual_dir,
+        # TFDS takes an extracted file for this one if only its name is equal: MNIST's images for Fashion-MNIST's.
+        extract_dir=root / "downloads" / "extracted" / "-".join(directory.relative_to(root).parts),
+        try_download_gcs=False,
+    )
+    _logger.info("Preparing data set %s in %s.", name, directory)
+    try:
+        with _silenced() if name.name == "digits" else contextlib.redirect_stdout(sys.stderr):
+            builder.download_and_prepare(download_config=config)
+    except Exception as error:  # a builder is foreign code, and raises whatever it likes
+        if not is_prepared(directory):  # else a process that knows nothing of our lock was first: the same data
+            raise DataError(f"Data set '{name}' could not be prepared in {str(directory)!r}: {_told(error)}") from error
+
+
+@contextlib.contextmanager
+def _only_one(name: TfdsName, root: Path) -> Iterator[None]:
+    """Hold the lock on a data set. It ends with the process, however that ends; its empty file stays.
+
+    TFDS alone is not enough: both processes would prepare, and the second fails to rename its result into place.
+    """
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        lock = (root / f".caviar-{name.name}.lock").open("a")
+    except OSError as error:
+        raise DataError(
+            f"Data set '{name}' is not prepared, and {str(root)!r} cannot be written to ({error.strerror})."
+            " Set TFDS_DATA_DIR to a directory that can, or to one that holds the prepared data set."
+        ) from error
+    with lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+@contextlib.contextmanager
+def _kept_until_replaced(directory: Path) -> Iterator[None]:
+    """Set a prepared data set aside; put it back if its successor fails."""
+    if not directory.exists():
+        yield
+        return
+    aside = directory.with_name(f"incomplete.{directory.name}.{uuid.uuid4().hex}")  # TFDS ignores such names
+    directory.rename(aside)
+    try:
+        yield
+    finally:
+        if is_prepared(directory):
+            shutil.rmtree(aside)
+        else:
+            aside.rename(directory)
+
+
+@contextlib.contextmanager
+def _silenced() -> Iterator[None]:
+    """Keep TFDS from printing: a second's work needs no progress bars, and TFDS can only switch them off for good."""
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        yield
+
+
+def _told(error: Exception) -> str:
+    """Return an exception's type and message in one line of at most 500 characters."""
+    text = " ".join(f"{type(error).__name__}: {error}".split())
+    return text if len(text) <= 500 else f"{text[:499]}…"

@@ -1,0 +1,266 @@
+"""Reading prepared TFDS data sets: which of their features are input and label, and their splits as arrays."""
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import DataError
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Columns:
+    """Which features of a TFDS data set are used.
+
+    Attributes:
+        inputs: Keys of each input feature, from the outermost dict to the feature, and the feature itself.
+        feature_shape: Shape of an example's features: the single input's own, or (k,) of all of them concatenated.
+        label: Key of the label.
+        class_names: Names of the classes where TFDS declares them, else None: then the labels that occur name them.
+    """
+
+    inputs: tuple[tuple[tuple[str, ...], Any], ...]
+    feature_shape: tuple[int, ...]
+    label: str
+    class_names: tuple[str, ...] | None
+
+
+class PreparedDataset:
+    """A prepared TFDS data set on the disk, read without its builder's code and without any network.
+
+    Args:
+        directory: The directory with ``dataset_info.json``.
+
+    Raises:
+        DataError: If TFDS cannot read its description.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        import tensorflow_datasets as tfds
+
+        self._where = f"Data set in {str(directory)!r}"
+        try:
+            self._builder = tfds.builder_from_directory(directory)
+            splits = self._builder.info.splits.items()
+            self._n_examples = {str(split): int(info.num_examples) for split, info in splits}
+        except Exception as error:  # damaged files, or feature classes of a package that is not installed
+            raise DataError(f"{self._where} cannot be read: {type(error).__name__}: {error}") from error
+
+    @property
+    def n_train(self) -> int:
+        """Examples in the split to train on, validation not yet cut off.
+
+        Raises:
+            DataError: If no split is named ``train`` and there are several.
+        """
+        return self._n_examples[self._train_split]
+
+    @property
+    def n_test(self) -> int | None:
+        """Examples in the split to test on; None where the source holds nothing out."""
+        return self._n_examples[self._test_split] if self._test_split else None
+
+    @property
+    def has_test(self) -> bool:
+        """Whether the source holds out examples to test on."""
+        return self._test_split is not None
+
+    @property
+    def class_names(self) -> tuple[str, ...] | None:
+        """Names of the classes where TFDS declares them.
+
+        Raises:
+            DataError: As :meth:`columns` does.
+        """
+        return self.columns().class_names
+
+    def read_train(self) -> tuple[Any, Any]:
+        """Read features and labels of the split to train on. Raises: DataError."""
+        return self._read(self._train_split)
+
+    def read_train_labels(self) -> Any:
+        """Read the labels to train on, and leave the features on the disk. Raises: DataError."""
+        return self._read(self._train_split, labels_only=True)[1]
+
+    def read_test(self) -> tuple[Any, Any]:
+        """Read features and labels of the split to test on. Raises: DataError."""
+        assert self._test_split is not None, "look at has_test first"
+        return self._read(self._test_split)
+
+    @property
+    def _train_split(self) -> str:
+        if "train" in self._n_examples:
+            return "train"
+        if len(self._n_examples) == 1:
+            return next(iter(self._n_examples))
+        raise DataError(f"{self._where} has no split named train, only {', '.join(self._n_examples) or 'none at all'}.")
+
+    @property
+    def _test_split(self) -> str | None:
+        held_out = (split for split in ("test", "validation") if split in self._n_examples)
+        return next((split for split in held_out if split != self._train_split), None)
+
+    def columns(self) -> Columns:
+        """Return which features are input and label: those that TFDS declares for supervised learning, if it does.
+
+        Without that declaration the only ClassLabel is the label, and all other features are input.
+
+        Raises:
+            DataError: If there is no label, it is not one class an example, or an input is not numeric and of a fixed
+                shape.
+        """
+        import tensorflow_datasets as tfds
+
+        features = self._builder.info.features
+        if not isinstance(features, tfds.features.FeaturesDict):
+            raise DataError(f"{self._where} has no label: its examples are a single feature, {features}.")
+        keys, label = self._supervised_keys(features)
+        inputs = tuple(leaf for key in sorted(keys) for leaf in _leaves((key,), features[key]))
+        return Columns(
+            inputs=inputs,
+            feature_shape=self._feature_shape(inputs),
+            label=label,
+            class_names=self._class_names(features[label], label),
+        )
+
+    def _read(self, split: str, *, labels_only: bool = False) -> tuple[NDArray[Any] | None, NDArray[Any]]:
+        """Read a whole split into memory, in the order of its records."""
+        import tensorflow_datasets as tfds
+
+        columns = self.columns()
+        inputs = () if labels_only else columns.inputs
+        wanted: dict[str, Any] = {columns.label: True}
+        for keys, _ in inputs:
+            _set_nested(wanted, keys)
+        try:
+            examples = tfds.as_numpy(
+                self._builder.as_dataset(
+                    split=split,
+                    batch_size=-1,  # the fastest way: Fashion-MNIST's 60,000 images take 2.4 s, 2.7 s in batches
+                    decoders=tfds.decode.PartialDecoding(wanted),
+                    # One file after the other, so that the order of the records is the order of the arrays.
+                    read_config=tfds.ReadConfig(interleave_cycle_length=1, try_autocache=False),
+                )
+            )
+        except Exception as error:  # tf.errors and whatever a feature's decoder raises
+            message = str(error).strip().splitlines()[0] if str(error).strip() else ""
+            raise DataError(f"{self._where}, {split} split, cannot be read: {message}") from error
+        labels = np.asarray(examples[columns.label])
+        if labels_only:
+            return None, labels
+        arrays = [_dense(_get_nested(examples, keys), feature) for keys, feature in inputs]
+        if len(arrays) == 1 and len(columns.feature_shape) > 1:
+            return arrays[0], labels
+        flat = [array.reshape(len(array), -1) for array in arrays]
+        return (flat[0] if len(flat) == 1 else np.concatenate(flat, axis=1, dtype=np.float32)), labels
+
+    def _supervised_keys(self, features: Any) -> tuple[list[str], str]:
+        import tensorflow_datasets as tfds
+
+        declared = self._builder.info.supervised_keys
+        if declared is not None:
+            keys, label = declared[0], declared[1]  # a third would be weights of the examples
+            if isinstance(label, str):
+                return list(dict.fromkeys(_strings(keys))), label
+            raise DataError(f"{self._where} has several labels an example ({label}), which is not supported.")
+        labels = [key for key, feature in features.items() if isinstance(feature, tfds.features.ClassLabel)]
+        if len(labels) != 1:
+            found = f"several classes: {', '.join(labels)}" if labels else "no class"
+            raise DataError(
+                f"{self._where} declares no supervised keys, and among its features ({', '.join(features.keys())}) is {found}."
+                " Return the arrays from a function of yours, and name it as package.module:function."
+            )
+        return [key for key in features.keys() if key != labels[0]]  # noqa: SIM118, labels[0]
+
+    def _feature_shape(self, inputs: tuple[tuple[tuple[str, ...], Any], ...]) -> tuple[int, ...]:
+        import tensorflow_datasets as tfds
+
+        shapes = []
+        for keys, feature in inputs:
+            name = "/".join(keys)
+            numeric = isinstance(feature, (tfds.features.Image, tfds.features.Tensor))
+            if not numeric or not _is_number(feature.np_dtype):
+                raise DataError(
+                    f"{self._where}: feature {name!r} is {type(feature).__name__}, but only images and numbers of a"
+                    " fixed shape can be input. Return the arrays from a function of yours, and name it as"
+                    " package.module:function."
+                )
+            if None in feature.shape:
+                raise DataError(
+                    f"{self._where}: feature {name!r} has no fixed shape, but {feature.shape}. Resize it in a function"
+                    " of yours, and name that as package.module:function."
+                )
+            shapes.append(_dense_shape(feature))
+        if len(shapes) == 1 and shapes[0] and len(shapes[0]) <= 3:
+            return shapes[0]
+        for (keys, _), shape in zip(inputs, shapes, strict=True):
+            if len(shape) > 1:
+                raise DataError(
+                    f"{self._where}: feature {'/'.join(keys)!r} has shape {shape}; the input must be one image, or any"
+                    " number of scalars and vectors."
+                )
+        if not shapes:
+            raise DataError(f"{self._where} has a label but no features.")
+        return (sum(int(np.prod(shape)) for shape in shapes),)
+
+    def _class_names(self, feature: Any, label: str) -> tuple[str, ...] | None:
+        import tensorflow_datasets as tfds
+
+        if isinstance(feature, tfds.features.ClassLabel) and feature.num_classes:
+            return tuple(feature.names)
+        is_scalar = isinstance(feature, tfds.features.Tensor) and feature.shape == ()
+        if is_scalar and (isinstance(feature, tfds.features.Text) or np.dtype(feature.np_dtype).kind in "biuOSU"):
+            return None
+        kind = "regression" if is_scalar else "several labels an example, or a label that is no class,"
+        raise DataError(f"{self._where}: label {label!r} is {feature}; {kind} is not supported, only classification.")
+
+
+def _strings(keys: Any) -> Iterator[str]:
+    """Yield the keys in a nest of tuples and dicts."""
+    if isinstance(keys, str):
+        yield keys
+    else:
+        for inner in keys.values() if isinstance(keys, Mapping) else keys:
+            yield from _strings(inner)
+
+
+def _leaves(keys: tuple[str, ...], feature: Any) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Yield every feature below a key with the keys that lead to it, in sorted order."""
+    import tensorflow_datasets as tfds
+
+    if isinstance(feature, tfds.features.FeaturesDict):
+        for key in sorted(feature.keys()):
+            yield from _leaves((*keys, key), feature[key])
+    else:
+        yield keys, feature
+
+
+def _is_number(dtype: Any) -> bool:
+    return np.dtype(dtype).kind in "biuf"
+
+
+def _dense_shape(feature: Any) -> tuple[int, ...]:
+    """Return the shape that a feature has as input: a category is one-hot, since its code is no quantity."""
+    n_categories = getattr(feature, "num_classes", None)
+    return (int(n_categories),) if n_categories else tuple(feature.shape)
+
+
+def _dense(values: Any, feature: Any) -> NDArray[Any]:
+    n_categories = getattr(feature, "num_classes", None)
+    array = np.asarray(values)
+    return (array[:, None] == np.arange(n_categories)).astype(np.float32) if n_categories else array
+
+
+def _set_nested(nest: dict[str, Any], keys: tuple[str, ...]) -> None:
+    for key in keys[:-1]:
+        nest = nest.setdefault(key, {})
+    nest[keys[-1]] = True
+
+
+def _get_nested(nest: Mapping[str, Any], keys: tuple[str, ...]) -> Any:
+    for key in keys:
+        nest = nest[key]
+    return nest
