@@ -1,3 +1,35 @@
-"""Find the best Keras network for a classification data set with Optuna, and never lose a trial."""
+"""Find the best Keras network for a classification data set with Optuna, and never lose a trial.
+
+Importing this loads neither TensorFlow nor MLflow; they come when the first trial needs them.
+"""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .data.dataset import Dataset as Dataset
+    from .data.dataset import load_dataset as load_dataset
+    from .search.objective import KerasObjective as KerasObjective
+    from .space import SearchSpace as SearchSpace
+    from .spec import StudySpec as StudySpec
+    from .spec import read_spec as read_spec
 
 __version__ = "0.1.0"
+
+_PUBLIC = {
+    "Dataset": "data.dataset",
+    "KerasObjective": "search.objective",
+    "SearchSpace": "space",
+    "StudySpec": "spec",
+    "load_dataset": "data.dataset",
+    "read_spec": "spec",
+}
+
+__all__ = ["Dataset", "KerasObjective", "SearchSpace", "StudySpec", "__version__", "load_dataset", "read_spec"]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _PUBLIC:
+        raise AttributeError(f"module 'caviar' has no attribute {name!r}")
+    import importlib
+
+    return getattr(importlib.import_module(f".{_PUBLIC[name]}", __name__), name)

@@ -39,6 +39,10 @@ class StorageError(CaviarError):
     exit_code = 2
 
 
+class UnknownStudyError(StorageError):
+    """The database has no study of this name."""
+
+
 class TrialFailed(CaviarError):  # noqa: N818  (a state of a trial, named as the state is)
     """One trial cannot go on; the worker takes the next one."""
 

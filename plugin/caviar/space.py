@@ -290,7 +290,8 @@ class SearchSpace:
         if self.units_per_layer:
             widths = {name: merged.pop(name) for name in list(merged) if name.startswith("units_")}
             depth = merged.get("depth", NetworkConfig().depth)
-            merged["units"] = tuple(widths[f"units_{layer}"] for layer in range(1, depth + 1))
+            names = [f"units_{layer}" for layer in range(1, depth + 1)]
+            merged["units"] = tuple(widths[name] for name in names if name in widths)
         return merged
 
     def _possible(self, name: str) -> tuple[Any, ...]:

@@ -1,22 +1,26 @@
 """The objective: one trial of any Optuna study becomes one Keras network, trained epoch by epoch."""
 
+import copy
+import datetime
 import time
 from collections.abc import Callable, Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
 import optuna
+from optuna.trial import TrialState
 
 from ..data.dataset import Dataset, load_dataset
 from ..errors import SpecError
-from ..record.mlflow_mirror import MlflowMirror
 from ..space import DEFAULT_SPACE_TABLE, SearchSpace, make_configs, parse_space
 from ..spec import direction_of
+from .mirroring import mirror_trial
 from .seeds import trial_seed
 from .trial_run import TRAIN_SECONDS, TrialRun
 
 if TYPE_CHECKING:
     import keras
 
+    from ..record.mlflow_mirror import MlflowMirror
     from ..training.solo import SoloTrainer
     from ..training.tensors import TensorSplits
 
@@ -96,9 +100,15 @@ class KerasObjective:
         """
         self._check_directions(trial.study)
         try:
-            return self.run(trial)
-        finally:
-            self._mirror_trial(trial)
+            value = self.run(trial)
+        except optuna.TrialPruned:
+            self._mirror_trial(trial, state=TrialState.PRUNED)
+            raise
+        except Exception:
+            self._mirror_trial(trial, state=TrialState.FAIL)
+            raise
+        self._mirror_trial(trial, state=TrialState.COMPLETE, value=value)
+        return value
 
     def run(
         self,
@@ -127,7 +137,7 @@ class KerasObjective:
         seed = trial_seed(self.seed, trial.number if origin is None else origin, "training")
         run = TrialRun(trial, metric=self.metric, n_classes=self.dataset.n_classes, reported=reported)
         goes_on = True
-        with self._make_trainer(hyperparameters, seed=seed) as trainer:
+        with self.make_trainer(hyperparameters, seed=seed) as trainer:
             while goes_on and run.epochs < self.epochs:
                 goes_on = run.record(trainer.run_epoch()[0])
                 if on_epoch is not None and goes_on:
@@ -139,7 +149,8 @@ class KerasObjective:
         assert run.best_value is not None
         return run.best_value
 
-    def _make_trainer(self, hyperparameters: Mapping[str, Any], *, seed: int) -> "SoloTrainer":
+    def make_trainer(self, hyperparameters: Mapping[str, Any], *, seed: int) -> "SoloTrainer":
+        """Build the network of these hyperparameters and a trainer for it, to be closed after use."""
         from ..networks.builder import build_network, fit_normalization
         from ..training.solo import SoloTrainer
         from ..training.tensors import TensorSplits
@@ -167,4 +178,18 @@ class KerasObjective:
                 f'Create it with optuna.create_study(direction="{self.direction}").'
             )
 
-    def _mirror_trial(self, trial: optuna.Trial) -> None: ...
+    def _mirror_trial(self, trial: optuna.Trial, *, state: TrialState, value: float | None = None) -> None:
+        """Record a stock study's trial in MLflow; Optuna tells its end only after the objective has returned."""
+        if self._tracking_uri is None:
+            return
+        from ..record.mlflow_mirror import MlflowMirror
+
+        if self._mirror is None:
+            self._mirror = MlflowMirror(self._tracking_uri, study_name=trial.study.study_name)
+        trials = trial.study.get_trials(deepcopy=False)
+        ended = copy.deepcopy(next(frozen for frozen in reversed(trials) if frozen.number == trial.number))
+        last = ended.intermediate_values.get(ended.last_step) if ended.last_step is not None else None
+        ended.state = state
+        ended.value = value if state == TrialState.COMPLETE else last if state == TrialState.PRUNED else None
+        ended.datetime_complete = datetime.datetime.now()  # noqa: DTZ005  (Optuna's times are naive local ones)
+        mirror_trial(self._mirror, ended, space=self.space, metric=self.metric)

@@ -54,7 +54,9 @@ def make_sampler_factory(search: SearchSpec, space: SearchSpace, *, seed: int) -
         if "independent_sampler" in fixed:
             random = optuna.samplers.RandomSampler(seed=trial_seed(seed, number, "independent sampler"))
             seeded |= {"independent_sampler": random}
-        sampler: optuna.samplers.BaseSampler = construct(sampler_class, {**fixed, **options, **seeded}, what=f"sampler {search.sampler!r}")
+        sampler: optuna.samplers.BaseSampler = construct(
+            sampler_class, {**fixed, **options, **seeded}, what=f"sampler {search.sampler!r}"
+        )
         return sampler
 
     make(0)  # a wrong option must be refused before any work starts
@@ -82,7 +84,6 @@ def _stock_sampler(name: str, space: SearchSpace) -> tuple[Any, dict[str, Any]]:
             "multivariate": True,
             "group": True,
             "constant_liar": True,
-            "warn_independent_sampling": False,
         }
     if name == "cmaes":
         continuous = [

@@ -49,7 +49,7 @@ class LeasedStorage(RDBStorage):
             LeaseLost: If another worker owns the trial.
         """
         tables = schema.optuna_tables()
-        with self.engine.begin() as connection:
+        with schema.transaction(self.engine) as connection:
             mine = sqlalchemy.exists().where(
                 tables.system_attributes.c.trial_id == trial_id,
                 tables.system_attributes.c.key == OWNER,

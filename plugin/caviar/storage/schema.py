@@ -1,10 +1,13 @@
 """Optuna's tables, as SQLAlchemy Core sees them, and the three statements that both databases spell differently."""
 
+import contextlib
 import datetime
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import sqlalchemy
+import sqlalchemy.exc
+from optuna.exceptions import StorageInternalError
 from optuna.trial import TrialState
 from sqlalchemy.dialects import postgresql, sqlite
 
@@ -67,6 +70,21 @@ def upsert(
     dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
     statement = dialect.insert(table).values({**key, **row})
     connection.execute(statement.on_conflict_do_update(index_elements=list(key), set_=dict(row)))
+
+
+@contextlib.contextmanager
+def transaction(engine: sqlalchemy.Engine) -> Iterator[sqlalchemy.Connection]:
+    """Open a transaction that commits at the end of the block.
+
+    Raises:
+        StorageInternalError: Optuna's word for a database that is locked, full or gone.
+    """
+    try:
+        with engine.begin() as connection:
+            yield connection
+    except sqlalchemy.exc.SQLAlchemyError as error:
+        reason = str(getattr(error, "orig", None) or error).splitlines()[0]
+        raise StorageInternalError(f"The study's database could not be written: {reason}.") from error
 
 
 def begin_claim(connection: sqlalchemy.Connection, study_id: int) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 import optuna
 from optuna.study import StudyDirection
 
-from ..errors import SpecError, StorageError, nearest_name
+from ..errors import SpecError, UnknownStudyError, nearest_name
 from ..spec import CHANGEABLE, StudySpec, parse_spec, spec_differences, spec_digest, spec_table
 from .leased_storage import LeasedStorage
 
@@ -43,14 +43,14 @@ def open_study(storage: LeasedStorage, name: str) -> optuna.Study:
     """Open a study that exists.
 
     Raises:
-        StorageError: If there is none of this name.
+        UnknownStudyError: If there is none of this name.
     """
     try:
         return optuna.load_study(study_name=name, storage=storage)
     except KeyError as error:
         names = optuna.get_all_study_names(storage)
         hint = nearest_name(name, names) if names else "There are no studies yet: `caviar run STUDY.toml` begins one."
-        raise StorageError(f"There is no study {name!r}. {hint}") from error
+        raise UnknownStudyError(f"There is no study {name!r}. {hint}") from error
 
 
 def stored_spec(study: optuna.Study) -> StudySpec | None:

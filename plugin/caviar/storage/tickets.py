@@ -44,6 +44,21 @@ class Ticket:
     resumed: bool
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Lease:
+    """Who holds a running trial, and since when it was last renewed.
+
+    Attributes:
+        trial_id: Optuna's id of the trial.
+        owner: The worker: ``host:pid:token``.
+        renewed_at: Naive UTC.
+    """
+
+    trial_id: int
+    owner: str
+    renewed_at: datetime.datetime
+
+
 def claim_ticket(
     storage: LeasedStorage, study_id: int, *, budget: int, lease_s: float, retries: int
 ) -> Ticket | Literal["wait", "done"]:
@@ -60,7 +75,7 @@ def claim_ticket(
         A ticket; ``"wait"`` when the whole budget is being run by others, who may yet hand trials back; ``"done"`` when
         the budget is spent.
     """
-    with storage.engine.connect() as connection:
+    with schema.transaction(storage.engine) as connection:
         schema.begin_claim(connection, study_id)
         _hand_back_expired(connection, study_id, lease_s=lease_s, retries=retries)
         trials = schema.optuna_tables().trials
@@ -74,20 +89,39 @@ def claim_ticket(
                 .values(state=TrialState.RUNNING, datetime_start=started)
             )
             take_lease(connection, trial_id, storage.owner)
-            ticket = _read_ticket(connection, trial_id, resumed=True)
-            connection.commit()
-            return ticket
+            return _read_ticket(connection, trial_id)
         counts = _count_states(connection, study_id)
         if sum(counts.values()) - counts.get(TrialState.FAIL, 0) >= budget:
-            connection.commit()
             return "wait" if counts.get(TrialState.RUNNING, 0) else "done"
         number = sum(counts.values())
         trial_id = connection.execute(
             trials.insert().values(study_id=study_id, number=number, state=TrialState.RUNNING, datetime_start=now)
         ).inserted_primary_key[0]  # type: ignore[index]  # SQLAlchemy types it optional, an insert always has it
         take_lease(connection, trial_id, storage.owner)
-        connection.commit()
         return Ticket(trial_id=trial_id, number=number, origin=number, resumed=False)
+
+
+def count_trials(storage: LeasedStorage, study_id: int) -> dict[TrialState, int]:
+    """Return how many trials of a study are in each state, zeros included."""
+    with schema.transaction(storage.engine) as connection:
+        counts = _count_states(connection, study_id)
+    return {state: counts.get(state, 0) for state in TrialState}
+
+
+def read_leases(storage: LeasedStorage, study_id: int) -> list[Lease]:
+    """Return the leases on a study's running trials."""
+    tables = schema.optuna_tables()
+    owners, beats, trials = tables.system_attributes, tables.heartbeats, tables.trials
+    with schema.transaction(storage.engine) as connection:
+        rows = connection.execute(
+            sqlalchemy.select(trials.c.trial_id, owners.c.value_json, beats.c.heartbeat)
+            .join(owners, owners.c.trial_id == trials.c.trial_id)
+            .join(beats, beats.c.trial_id == trials.c.trial_id)
+            .where(trials.c.study_id == study_id, trials.c.state == TrialState.RUNNING, owners.c.key == OWNER)
+        ).all()
+    return [
+        Lease(trial_id=row.trial_id, owner=json.loads(row.value_json), renewed_at=row.heartbeat) for row in rows
+    ]
 
 
 def hand_back(storage: LeasedStorage, trial_id: int) -> bool:
@@ -194,11 +228,11 @@ def _count_states(connection: sqlalchemy.Connection, study_id: int) -> dict[Tria
     return {row.state: row.n for row in rows}
 
 
-def _read_ticket(connection: sqlalchemy.Connection, trial_id: int, *, resumed: bool) -> Ticket:
+def _read_ticket(connection: sqlalchemy.Connection, trial_id: int) -> Ticket:
     trials = schema.optuna_tables().trials
     number = connection.execute(sqlalchemy.select(trials.c.number).where(trials.c.trial_id == trial_id)).scalar_one()
     history = _read_attribute(connection, trial_id, RETRY_HISTORY)
-    return Ticket(trial_id=trial_id, number=number, origin=history[0] if history else number, resumed=resumed)
+    return Ticket(trial_id=trial_id, number=number, origin=history[0] if history else number, resumed=True)
 
 
 def _read_attribute(connection: sqlalchemy.Connection, trial_id: int, key: str) -> Any:

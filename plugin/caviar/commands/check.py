@@ -1,0 +1,137 @@
+"""Checking a study file: everything that would be refused, one network built, one epoch timed."""
+
+import dataclasses
+import os
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import optuna
+
+from ..data.dataset import load_dataset
+from ..imports import import_object
+from ..search.objective import KerasObjective
+from ..search.pruners import make_pruner
+from ..search.samplers import make_sampler_factory
+from ..search.sequences import value_at
+from ..spec import StudySpec
+
+#: A search shorter than this runs unattended while one does something else: a working day.
+_CAVIAR_LIMIT_H = 8.0
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CheckResult:
+    """What a study file comes to.
+
+    Attributes:
+        hyperparameters: Of the network that was built, the middle of each range.
+        summary: Keras' table of its layers.
+        n_parameters: Trainable numbers in it.
+        first_epoch_s: Seconds of building, tracing and the first epoch.
+        epoch_s: Seconds of a further epoch.
+        search_h: Hours that the whole budget takes on this machine, were nothing pruned.
+        approach: ``caviar`` (train many) or ``panda`` (babysit one).
+        reason: Why, in words.
+    """
+
+    hyperparameters: Mapping[str, Any]
+    summary: str
+    n_parameters: int
+    first_epoch_s: float
+    epoch_s: float
+    search_h: float
+    approach: str
+    reason: str
+
+
+def check_spec(spec: StudySpec) -> CheckResult:
+    """Validate a study file, build the network in the middle of its space and time two epochs of it.
+
+    Nothing is written.
+
+    Raises:
+        CaviarError: If anything would be refused.
+    """
+    make_sampler_factory(spec.search, spec.space, seed=spec.seed)
+    make_pruner(spec.search, epochs=spec.objective.epochs)
+    network = None
+    if spec.objective.network is not None:
+        network = import_object(spec.objective.network, what="objective.network")
+    dataset = load_dataset(spec.data.dataset, validation_fraction=spec.data.validation_fraction, seed=spec.seed)
+    objective = KerasObjective(
+        dataset,
+        epochs=spec.objective.epochs,
+        metric=spec.objective.metric,
+        space=spec.space,
+        network=network,
+        seed=spec.seed,
+    )
+    middle = {name: value_at(distribution, 0.5) for name, distribution in spec.space.distributions().items()}
+    hyperparameters = spec.space.suggest(optuna.trial.FixedTrial(middle))
+    lines: list[str] = []
+    started = time.monotonic()
+    with objective.make_trainer(hyperparameters, seed=spec.seed) as trainer:
+        trainer.run_epoch()
+        first = time.monotonic()
+        trainer.run_epoch()
+        second = time.monotonic()
+        model = trainer.lane_model(0)
+        model.summary(print_fn=lambda line, **_: lines.append(line), line_length=90)
+        n_parameters = sum(int(weight.shape.num_elements()) for weight in model.trainable_weights)
+    trial_s = (first - started) + (spec.objective.epochs - 1) * (second - first)
+    approach, reason = panda_or_caviar(trial_s, spec.search.trials, cores=os.cpu_count() or 1)
+    return CheckResult(
+        hyperparameters=hyperparameters,
+        summary="\n".join(lines),
+        n_parameters=n_parameters,
+        first_epoch_s=first - started,
+        epoch_s=second - first,
+        search_h=trial_s * spec.search.trials / 3600,
+        approach=approach,
+        reason=reason,
+    )
+
+
+def panda_or_caviar(trial_s: float, trials: int, *, cores: int) -> tuple[str, str]:
+    """Say whether one should train many networks side by side or watch over a single one.
+
+    Args:
+        trial_s: Seconds that one unpruned trial takes on this machine, which may use every core; above 0.
+        trials: The budget.
+        cores: Of the machine, to be named in the reason.
+
+    Returns:
+        ``caviar`` or ``panda``, and the reason.
+
+    Source:
+        The course's "Hyperparameters tuning in practice: Pandas vs. Caviar": it is a matter of computing power.
+    """
+    hours = trial_s * trials / 3600
+    took = f"One trial takes about {trial_s:.1f} s here on {cores} cores, so {trials} trials take {_duration(hours)}"
+    if hours <= _CAVIAR_LIMIT_H:
+        return "caviar", f"{took}: train many in parallel and keep the best."
+    fits = int(_CAVIAR_LIMIT_H * 3600 / trial_s)
+    if fits >= 10:
+        return (
+            "caviar",
+            f"{took}: train many, but only about {fits} fit into {_CAVIAR_LIMIT_H:.0f} h; lower the budget.",
+        )
+    return "panda", f"{took}, and only {fits} fit into {_CAVIAR_LIMIT_H:.0f} h: babysit one model."
+
+
+def check_lines(result: CheckResult) -> list[str]:
+    """Return a check's findings in words."""
+    return [
+        result.summary,
+        f"{result.n_parameters} trainable parameters, with "
+        + ", ".join(f"{name} = {value}" for name, value in result.hyperparameters.items()),
+        f"first epoch {result.first_epoch_s:.2f} s, a further one {result.epoch_s:.3f} s",
+        f"{result.approach.capitalize()}: {result.reason}",
+    ]
+
+
+def _duration(hours: float) -> str:
+    if hours >= 1:
+        return f"{hours:.1f} h"
+    return f"{hours * 60:.1f} min" if hours * 60 >= 1 else f"{hours * 3600:.0f} s"

@@ -1,0 +1,80 @@
+"""Finding a study by its name or its file, and opening what stands around it."""
+
+import os
+import uuid
+from pathlib import Path
+
+import optuna
+
+from ..data.dataset import Dataset
+from ..errors import StorageError
+from ..record.mlflow_mirror import MlflowMirror
+from ..spec import StudySpec, read_spec
+from ..storage.database import new_owner, open_storage
+from ..storage.home import Home
+from ..storage.leased_storage import LeasedStorage
+from ..storage.studies import FINGERPRINT, open_study, stored_spec
+
+#: A study's user attribute that tells it from an older one of its name, in MLflow for instance.
+STUDY_UID = "caviar:uid"
+
+
+def study_name(study: str) -> str:
+    """Return the name that a ``STUDY`` argument means: a study's own, or that in its file.
+
+    Raises:
+        SpecError: If it is a file that cannot be read.
+    """
+    return read_spec(Path(study)).name if study.endswith(".toml") or os.sep in study else study
+
+
+def open_existing(home: Home, study: str) -> tuple[LeasedStorage, optuna.Study]:
+    """Open a study that has been run.
+
+    Raises:
+        StorageError: If there is none of this name, or no database.
+    """
+    name = study_name(study)
+    storage = open_storage(home.storage, owner=new_owner())
+    return storage, open_study(storage, name)
+
+
+def required_spec(study: optuna.Study) -> StudySpec:
+    """Return the study file that a study was run from.
+
+    Raises:
+        StorageError: If it was made without one.
+    """
+    spec = stored_spec(study)
+    if spec is None:
+        raise StorageError(
+            f"The study {study.study_name!r} was not made from a study file, so it cannot be read as one. "
+            "Open it with optuna-dashboard."
+        )
+    return spec
+
+
+def open_mirror(home: Home, study: optuna.Study, spec: StudySpec) -> MlflowMirror:
+    """Return the study's mirror in MLflow; nothing is opened before its first use."""
+    local = home.tracking_uri.startswith("sqlite:")
+    return MlflowMirror(
+        home.tracking_uri,
+        study_name=study.study_name,
+        study_uid=study.user_attrs.get(STUDY_UID, ""),
+        artifact_location=(home.mlflow_artifacts.absolute().as_uri() if local else None),
+        experiment_tags={
+            "caviar.dataset": spec.data.dataset,
+            "caviar.metric": spec.objective.metric,
+            "caviar.data_fingerprint": study.user_attrs.get(FINGERPRINT, ""),
+        },
+    )
+
+
+def new_study_attributes(dataset: Dataset) -> dict[str, str]:
+    """Return what is kept on a new study about its data and itself."""
+    return {
+        FINGERPRINT: dataset.fingerprint,
+        "data": f"{dataset.name}: {len(dataset.train.labels)} train, {len(dataset.validation.labels)} validation, "
+        f"{dataset.n_classes} classes, features {dataset.feature_shape}",
+        STUDY_UID: uuid.uuid4().hex,
+    }

@@ -1,0 +1,268 @@
+"""Running a study: begun, resumed or extended, until its budget is spent."""
+
+import contextlib
+import dataclasses
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from types import FrameType
+
+import optuna
+from optuna.trial import TrialState
+
+from ..data.dataset import load_dataset
+from ..errors import CaviarError, UnknownStudyError
+from ..imports import import_object
+from ..record.tracking import prepare_tracking
+from ..search.objective import KerasObjective
+from ..search.pruners import make_pruner
+from ..search.samplers import make_sampler_factory
+from ..search.worker import Worker
+from ..spec import StudySpec
+from ..storage.database import new_owner, open_storage
+from ..storage.home import Home, file_lock, prepare_home
+from ..storage.leased_storage import LeasedStorage
+from ..storage.studies import archive_study, check_resumable, create_study, open_study
+from ..storage.tickets import count_trials
+from .opening import new_study_attributes, open_mirror
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Progress:
+    """How far a run is.
+
+    Attributes:
+        budget: Trials that are to finish.
+        done: Trials that have, pruned ones included.
+        pruned: Of these, the pruned ones.
+        failed: Trials that failed, besides.
+        best_value: The best complete trial's, or None.
+    """
+
+    budget: int
+    done: int
+    pruned: int
+    failed: int
+    best_value: float | None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RunResult:
+    """What a run did.
+
+    Attributes:
+        finished_now: Trials that finished in this run.
+        progress: How the study stands.
+        interrupted: Whether it was asked to stop.
+        out_of_time: Whether its time ran out before its budget.
+        missed: Trials that MLflow lacks, because it was down.
+        archived: The name that the study of before now has, where a fresh one was begun.
+    """
+
+    finished_now: int
+    progress: Progress
+    interrupted: bool
+    out_of_time: bool
+    missed: int
+    archived: str | None
+
+
+def run_study(
+    spec: StudySpec,
+    home: Home,
+    *,
+    fresh: bool = False,
+    on_progress: Callable[[Progress], None] = lambda progress: None,
+) -> RunResult:
+    """Run a study until its budget is spent, its time is up, or Ctrl-C or SIGTERM ends it.
+
+    Everything that the user may have got wrong is looked at before anything is created or trained.
+
+    Args:
+        spec: The study file.
+        home: Where it lives.
+        fresh: Whether a study of this name is archived and a new one begun.
+        on_progress: Called at the start and after every trial.
+
+    Raises:
+        CaviarError: If the study file, the data, the home or the storage is not fit to run.
+    """
+    make_sampler = make_sampler_factory(spec.search, spec.space, seed=spec.seed)
+    pruner = make_pruner(spec.search, epochs=spec.objective.epochs)
+    network = None
+    if spec.objective.network is not None:
+        network = import_object(spec.objective.network, what="objective.network")
+    with _undo_empty_home(home):
+        prepare_home(home)
+        finished = None if fresh else _finished_study(spec, home)
+        if finished is not None:
+            on_progress(finished)
+            return RunResult(
+                finished_now=0, progress=finished, interrupted=False, out_of_time=False, missed=0, archived=None
+            )
+        dataset = load_dataset(spec.data.dataset, validation_fraction=spec.data.validation_fraction, seed=spec.seed)
+        storage = open_storage(home.storage, owner=new_owner(), create=True)
+    with file_lock(home.path / "study.lock"):
+        archived = _archive(storage, spec, home) if fresh else None
+        study = create_study(storage, spec, attributes=new_study_attributes(dataset))
+    study.pruner = pruner
+    prepare_tracking(home.tracking_uri)
+    worker = Worker(
+        study=study,
+        storage=storage,
+        spec=spec,
+        objective=KerasObjective(
+            dataset,
+            epochs=spec.objective.epochs,
+            metric=spec.objective.metric,
+            space=spec.space,
+            network=network,
+            seed=spec.seed,
+        ),
+        make_sampler=make_sampler,
+        mirror=open_mirror(home, study, spec),
+        stop=threading.Event(),
+        out_of_time=threading.Event(),
+        on_trial=lambda trial: on_progress(read_progress(storage, study, spec)),
+    )
+    return dataclasses.replace(_work(worker, on_progress), archived=archived)
+
+
+def dry_run_lines(spec: StudySpec, home: Home) -> list[str]:
+    """Check a study file and return what would run, a fact a line; nothing is written.
+
+    Raises:
+        SpecError: If it would be refused.
+    """
+    make_sampler_factory(spec.search, spec.space, seed=spec.seed)
+    make_pruner(spec.search, epochs=spec.objective.epochs)
+    search, objective = spec.search, spec.objective
+    return [
+        f"study {spec.name}, seed {spec.seed}, data {spec.data.dataset}",
+        f"{search.trials} trials of at most {objective.epochs} epochs, to {objective.direction} {objective.metric}",
+        f"sampler {search.sampler}, pruner {search.pruner}, trainer {search.trainer}",
+        *(f"{parameter.name}: {parameter}" for parameter in spec.space.parameters),
+        *(f"{name} = {value}" for name, value in spec.space.fixed.items()),
+        f"storage {home.storage}",
+        f"tracking {home.tracking_uri}",
+    ]
+
+
+def result_lines(result: RunResult, name: str) -> list[str]:
+    """Return what a run has to say beside the study's status."""
+    progress, lines = result.progress, []
+    if result.archived is not None:
+        lines.append(f"The study of before is kept as {result.archived!r}.")
+    if progress.done >= progress.budget and not result.finished_now:
+        lines.append(
+            f"{name!r} is finished: all {progress.done} trials are done, so none was run. "
+            f"More: --trials {progress.budget * 2}; anew: --fresh."
+        )
+    if result.interrupted:
+        lines.append("Interrupted. What is done is kept; the same command goes on.")
+    if result.out_of_time:
+        lines.append(f"Time is up with {progress.done} of {progress.budget} trials done; the same command goes on.")
+    if result.missed:
+        lines.append(f"{result.missed} trials are missing in MLflow; `caviar sync {name}` fills them in.")
+    return lines
+
+
+def read_progress(storage: LeasedStorage, study: optuna.Study, spec: StudySpec) -> Progress:
+    """Return how far a study is, whoever ran its trials."""
+    counts = count_trials(storage, study._study_id)
+    complete, pruned = counts[TrialState.COMPLETE], counts[TrialState.PRUNED]
+    return Progress(
+        budget=spec.search.trials,
+        done=complete + pruned,
+        pruned=pruned,
+        failed=counts[TrialState.FAIL],
+        best_value=study.best_value if complete else None,
+    )
+
+
+def _work(worker: Worker, on_progress: Callable[[Progress], None]) -> RunResult:
+    before = read_progress(worker.storage, worker.study, worker.spec)
+    on_progress(before)
+    with _stop_on_signals(worker.stop), _time_limit(worker.spec.search.timeout_s, worker.out_of_time):
+        worker.run()
+    after = read_progress(worker.storage, worker.study, worker.spec)
+    return RunResult(
+        finished_now=after.done - before.done,
+        progress=after,
+        interrupted=worker.stop.is_set(),
+        out_of_time=worker.out_of_time.is_set() and after.done < after.budget,
+        missed=len(worker.mirror.missed) if worker.mirror is not None else 0,
+        archived=None,
+    )
+
+
+def _finished_study(spec: StudySpec, home: Home) -> Progress | None:
+    """Return the progress of a study with nothing left to run; refuse one whose file has changed."""
+    try:
+        storage = open_storage(home.storage, owner=new_owner(), create=True)
+        study = open_study(storage, spec.name)
+    except UnknownStudyError:
+        return None
+    check_resumable(study, spec, fingerprint=None)
+    counts = count_trials(storage, study._study_id)
+    progress = read_progress(storage, study, spec)
+    busy = counts[TrialState.WAITING] + counts[TrialState.RUNNING]
+    return progress if progress.done >= progress.budget and not busy else None
+
+
+def _archive(storage: LeasedStorage, spec: StudySpec, home: Home) -> str | None:
+    if spec.name not in optuna.get_all_study_names(storage):
+        return None
+    mirror = open_mirror(home, open_study(storage, spec.name), spec)
+    archived = archive_study(storage, spec.name)
+    if archived is not None:
+        mirror.rename_experiment(archived)
+    return archived
+
+
+@contextlib.contextmanager
+def _undo_empty_home(home: Home) -> Iterator[None]:
+    """Leave no new home behind where the input turns out to be wrong."""
+    existed = home.path.exists()
+    try:
+        yield
+    except CaviarError:
+        if not existed:
+            with contextlib.suppress(OSError):
+                home.path.rmdir()
+        raise
+
+
+@contextlib.contextmanager
+def _stop_on_signals(stop: threading.Event) -> Iterator[None]:
+    """Let the first Ctrl-C or SIGTERM end the work after the epoch at hand, and a second Ctrl-C at once."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        del frame
+        if stop.is_set() and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        stop.set()
+
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def _time_limit(timeout_s: float | None, out_of_time: threading.Event) -> Iterator[None]:
+    if timeout_s is None:
+        yield
+        return
+    timer = threading.Timer(timeout_s, out_of_time.set)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()

@@ -1,0 +1,127 @@
+"""How a study stands: trials by state, budget, best, rate, time left, workers."""
+
+import datetime
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+
+from ..spec import StudySpec
+from ..storage.home import Home
+from ..storage.leased_storage import OWNER
+from ..storage.tickets import PAUSED, Lease, read_leases
+from .opening import open_existing, required_spec
+
+_RATE_TRIALS = 20
+
+
+def study_status(home: Home, study: str) -> dict[str, Any]:
+    """Return how a study stands, ready for JSON.
+
+    Args:
+        home: Where it lives.
+        study: Its name or its file.
+
+    Returns:
+        ``study``, ``metric``, ``direction``, ``budget``; ``trials`` by state; ``best`` (``number``, ``value``,
+        ``params`` as Optuna stores them, ``hyperparameters`` as one thinks of them) or None; ``trials_per_minute``
+        over the last trials, or None; ``seconds_left`` at that rate, or None; ``workers`` that hold a trial;
+        ``storage``; ``tracking_uri``.
+
+    Raises:
+        StorageError: If there is no such study.
+    """
+    storage, opened = open_existing(home, study)
+    spec = required_spec(opened)
+    trials = opened.get_trials(deepcopy=False)
+    counts = count_by_state(trials)
+    rate = trials_per_minute(trials)
+    left = max(0, spec.search.trials - counts["complete"] - counts["pruned"])
+    return {
+        "study": opened.study_name,
+        "metric": spec.objective.metric,
+        "direction": spec.objective.direction,
+        "budget": spec.search.trials,
+        "trials": counts,
+        "best": describe_best(opened, trials, spec),
+        "trials_per_minute": rate,
+        "seconds_left": None if rate is None else round(60 * left / rate, 1),
+        "workers": _describe_workers(read_leases(storage, opened._study_id), trials, lease_s=spec.search.lease_s),
+        "storage": home.storage,
+        "tracking_uri": home.tracking_uri,
+    }
+
+
+def count_by_state(trials: Sequence[FrozenTrial]) -> dict[str, int]:
+    """Return how many trials are waiting, running, complete, pruned, fail; and paused, which are waiting too."""
+    counts = {state.name.lower(): 0 for state in (TrialState.WAITING, TrialState.RUNNING)}
+    counts |= {state.name.lower(): 0 for state in (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)}
+    for trial in trials:
+        counts[trial.state.name.lower()] += 1
+    paused = sum(trial.state == TrialState.WAITING and PAUSED in trial.system_attrs for trial in trials)
+    return counts | {"paused": paused}
+
+
+def trials_per_minute(trials: Sequence[FrozenTrial]) -> float | None:
+    """Return the rate at which the last trials ended, or None before the second one."""
+    ends = sorted(trial.datetime_complete for trial in trials if trial.datetime_complete is not None)
+    if len(ends) < 2:
+        return None
+    recent = ends[-_RATE_TRIALS:]
+    seconds = (recent[-1] - recent[0]).total_seconds()
+    return None if seconds <= 0 else round(60 * (len(recent) - 1) / seconds, 2)
+
+
+def describe_best(study: optuna.Study, trials: Sequence[FrozenTrial], spec: StudySpec) -> dict[str, Any] | None:
+    """Return the best finished trial, as Optuna chooses it, or None while none is COMPLETE."""
+    if not any(trial.state == TrialState.COMPLETE for trial in trials):
+        return None
+    best = study.best_trial
+    return {
+        "number": best.number,
+        "value": best.value,
+        "params": best.params,
+        "hyperparameters": spec.space.hyperparameters(best.params),
+    }
+
+
+def _describe_workers(
+    leases: Sequence[Lease], trials: Sequence[FrozenTrial], *, lease_s: float
+) -> list[dict[str, Any]]:
+    workers: dict[str, dict[str, Any]] = {}
+    for lease in leases:
+        host, pid, _ = lease.owner.rsplit(":", 2)
+        expires = lease.renewed_at + datetime.timedelta(seconds=lease_s)
+        finished = sum(trial.state.is_finished() and trial.system_attrs.get(OWNER) == lease.owner for trial in trials)
+        workers[lease.owner] = {
+            "pid": int(pid),
+            "host": host,
+            "trials": finished,
+            "lease_expires": expires.isoformat(timespec="seconds") + "Z",
+        }
+    return list(workers.values())
+
+
+def status_lines(status: Mapping[str, Any]) -> list[str]:
+    """Return a status in words, a fact a line."""
+    trials = status["trials"]
+    states = ", ".join(f"{count} {state}" for state, count in trials.items() if count and state != "paused")
+    lines = [
+        (
+            f"{status['study']}: {trials['complete'] + trials['pruned']} of {status['budget']} trials done "
+            f"({states or 'none yet'})"
+        )
+    ]
+    best = status["best"]
+    if best is not None:
+        lines.append(f"best {status['metric']} {best['value']:.4f}, trial {best['number']}:")
+        lines += [f"  {name} = {_shown(value)}" for name, value in best["hyperparameters"].items()]
+    if status["trials_per_minute"] is not None and status["workers"]:
+        lines.append(f"{status['trials_per_minute']} trials a minute, {status['seconds_left']} s left")
+    lines += [f"worker {worker['pid']} on {worker['host']}: {worker['trials']} trials" for worker in status["workers"]]
+    return [*lines, f"storage {status['storage']}", f"tracking {status['tracking_uri']}"]
+
+
+def _shown(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

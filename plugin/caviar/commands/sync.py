@@ -1,0 +1,20 @@
+"""Filling in what MLflow lacks of a study."""
+
+from ..search.mirroring import sync_trials
+from ..storage.home import Home
+from .opening import open_existing, open_mirror, required_spec
+
+
+def sync_study(home: Home, study: str) -> tuple[int, int]:
+    """Record in MLflow what it lacks of a study's trials; a second call changes nothing.
+
+    Returns:
+        How many trials were filled in, and how many could not be, because MLflow is down.
+
+    Raises:
+        StorageError: If there is no such study.
+    """
+    _, opened = open_existing(home, study)
+    spec = required_spec(opened)
+    mirror = open_mirror(home, opened, spec)
+    return sync_trials(mirror, opened.get_trials(deepcopy=False), space=spec.space, metric=spec.objective.metric)

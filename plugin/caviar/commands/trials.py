@@ -1,0 +1,77 @@
+"""A study's trials, a row each."""
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ..search.trial_run import BEST_EPOCH, BEST_VALUE, TRAIN_SECONDS
+from ..storage.home import Home
+from ..storage.tickets import FAIL_REASON
+from .opening import open_existing, required_spec
+
+_FIXED = ("number", "state", "value", "best_value", "best_epoch", "epochs", "seconds")
+
+
+def list_trials(home: Home, study: str) -> list[dict[str, Any]]:
+    """Return a study's trials, by number.
+
+    Args:
+        home: Where it lives.
+        study: Its name or its file.
+
+    Returns:
+        For each ``number``, ``state``, ``value`` as Optuna has it, ``best_value`` and ``best_epoch``, ``epochs``
+        reported, ``seconds`` of training, every hyperparameter by its name, and ``fail_reason``.
+
+    Raises:
+        StorageError: If there is no such study.
+    """
+    _, opened = open_existing(home, study)
+    space = required_spec(opened).space
+    return [
+        {
+            "number": trial.number,
+            "state": trial.state.name,
+            "value": trial.value,
+            "best_value": trial.user_attrs.get(BEST_VALUE),
+            "best_epoch": trial.user_attrs.get(BEST_EPOCH),
+            "epochs": len(trial.intermediate_values),
+            "seconds": trial.user_attrs.get(TRAIN_SECONDS),
+            **space.hyperparameters(trial.params),
+            "fail_reason": trial.user_attrs.get(FAIL_REASON),
+        }
+        for trial in opened.get_trials(deepcopy=False)
+    ]
+
+
+def trials_csv(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return the rows as CSV, with a header and a column for every key that any row has."""
+    columns = _columns(rows)
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def trials_table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return the rows as a table in aligned columns, numbers to the right."""
+    columns = [name for name in _columns(rows) if any(row.get(name) is not None for row in rows)]
+    cells = [[_shown(row.get(name)) for name in columns] for row in rows]
+    widths = [max(len(text) for text in column) for column in zip(columns, *cells, strict=True)]
+    lines = [
+        "  ".join(text.rjust(width) for text, width in zip(line, widths, strict=True)) for line in (columns, *cells)
+    ]
+    return "\n".join(lines)
+
+
+def _columns(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    drawn = dict.fromkeys(name for row in rows for name in row if name not in (*_FIXED, FAIL_REASON))
+    return [*_FIXED, *drawn, FAIL_REASON]
+
+
+def _shown(value: Any) -> str:
+    if value is None:
+        return ""
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

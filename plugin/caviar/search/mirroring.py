@@ -1,0 +1,42 @@
+"""What MLflow is shown of a trial."""
+
+from collections.abc import Iterable
+
+from optuna.trial import FrozenTrial
+
+from ..record.mlflow_mirror import MlflowMirror
+from ..space import SearchSpace
+from .trial_run import CURVES
+
+
+def mirror_trial(mirror: MlflowMirror, trial: FrozenTrial, *, space: SearchSpace, metric: str) -> None:
+    """Record a trial in MLflow as it stands: hyperparameters as the user thinks of them, and every curve.
+
+    Args:
+        mirror: The study's.
+        trial: In any state; one that ended before its curves were kept shows the reported metric alone.
+        space: Which the trial was drawn from.
+        metric: Which it reported.
+    """
+    reported = [trial.intermediate_values[step] for step in sorted(trial.intermediate_values)]
+    mirror.record(
+        trial,
+        hyperparameters=space.hyperparameters(trial.params),
+        curves=trial.user_attrs.get(CURVES) or {metric: reported},
+    )
+
+
+def sync_trials(
+    mirror: MlflowMirror, trials: Iterable[FrozenTrial], *, space: SearchSpace, metric: str
+) -> tuple[int, int]:
+    """Fill in what MLflow lacks of a study's trials; a second call changes nothing.
+
+    Returns:
+        How many trials were filled in, and how many could not be, because the store is down.
+    """
+    by_number = {trial.number: trial for trial in trials}
+    missing = mirror.missing_trials(by_number.values())
+    for number in missing:
+        mirror_trial(mirror, by_number[number], space=space, metric=metric)
+    failed = len(mirror.missed)
+    return len(missing) - failed, failed

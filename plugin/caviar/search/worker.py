@@ -1,0 +1,168 @@
+"""The worker: takes tickets, runs trials, tells their ends, and hands back what it cannot finish."""
+
+import dataclasses
+import logging
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import optuna
+from optuna.exceptions import UpdateFinishedTrialError
+from optuna.trial import FrozenTrial, TrialState
+
+from ..errors import CaviarError, FatalError, SpecError
+from ..record.mlflow_mirror import MlflowMirror
+from ..spec import StudySpec
+from ..storage.leased_storage import LeasedStorage, LeaseLost
+from ..storage.tickets import Ticket, claim_ticket, fail_trial, hand_back
+from .mirroring import mirror_trial
+from .objective import KerasObjective
+from .samplers import SamplerFactory
+from .trial_run import TrialRun
+
+_logger = logging.getLogger(__name__)
+
+#: Failed trials in a row, none completed between them, after which a worker gives up: the study itself is broken.
+MAX_FAILURES_IN_A_ROW = 5
+
+
+class _Stopped(CaviarError):  # noqa: N818  (what was asked, not an error)
+    """The worker was asked to stop in the middle of a trial."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Worker:
+    """Runs trials of one study, one at a time, until the budget is spent or it is asked to stop.
+
+    Attributes:
+        study: Opened on ``storage``, with its pruner.
+        storage: This worker's.
+        spec: The study file.
+        objective: What a trial is.
+        make_sampler: Each trial's sampler.
+        mirror: MLflow's, or None.
+        stop: Set from outside to stop it: the trial at hand is handed back after its epoch.
+        out_of_time: Set from outside when no new trial may start; the trial at hand is finished.
+        on_trial: Called with every trial that ended.
+        poll_s: Seconds between looks at the study while others run its last trials.
+    """
+
+    study: optuna.Study
+    storage: LeasedStorage
+    spec: StudySpec
+    objective: KerasObjective
+    make_sampler: SamplerFactory
+    mirror: MlflowMirror | None
+    stop: threading.Event
+    out_of_time: threading.Event
+    on_trial: Callable[[FrozenTrial], None]
+    poll_s: float = 1.0
+
+    def run(self) -> None:
+        """Work until nothing is left to do.
+
+        Raises:
+            FatalError: If trial after trial fails.
+            SpecError: If the study's configuration turns out to be wrong; the trial at hand is handed back.
+        """
+        search = self.spec.search
+        failures = 0
+        while not (self.stop.is_set() or self.out_of_time.is_set()):
+            ticket = claim_ticket(
+                self.storage,
+                self.study._study_id,
+                budget=search.trials,
+                lease_s=search.lease_s,
+                retries=search.retries,
+            )
+            if ticket == "done":
+                return
+            if ticket == "wait":
+                self.stop.wait(self.poll_s)
+                continue
+            trial = self._run_ticket(ticket)
+            if trial is None:
+                continue
+            self.on_trial(trial)
+            failures = failures + 1 if trial.state == TrialState.FAIL else 0
+            if failures >= MAX_FAILURES_IN_A_ROW:
+                reason = trial.user_attrs.get("fail_reason", "")
+                raise FatalError(
+                    f"{failures} trials in a row failed, the last with: {reason} "
+                    "Mend the cause and run the study again; what is done is kept."
+                )
+
+    def _run_ticket(self, ticket: Ticket) -> FrozenTrial | None:
+        """Run one trial to its end; None where it was handed back or lost."""
+        try:
+            with self._keep_lease(ticket) as lost:
+                ended = self._run_trial(ticket, lost)
+        except _Stopped:
+            hand_back(self.storage, ticket.trial_id)
+            return None
+        except LeaseLost as error:
+            _logger.warning("Trial %d was left to others: %s", ticket.number, error)
+            return None
+        except UpdateFinishedTrialError:
+            _logger.warning("Trial %d was ended from outside; its result is not stored.", ticket.number)
+            return None
+        except (SpecError, FatalError, KeyboardInterrupt):
+            hand_back(self.storage, ticket.trial_id)
+            raise
+        if self.mirror is not None:
+            mirror_trial(self.mirror, ended, space=self.spec.space, metric=self.spec.objective.metric)
+        return ended
+
+    def _run_trial(self, ticket: Ticket, lost: threading.Event) -> FrozenTrial:
+        self.study.sampler = self.make_sampler(ticket.origin)
+        trial = optuna.Trial(self.study, ticket.trial_id)
+        reported = frozenset(self._read(ticket).intermediate_values) if ticket.resumed else frozenset()
+
+        def check(_run: TrialRun) -> None:
+            if lost.is_set():
+                raise LeaseLost(f"the lease on trial {ticket.number} ran out.")
+            if self.stop.is_set():
+                raise _Stopped
+
+        try:
+            value = self.objective.run(trial, origin=ticket.origin, reported=reported, on_epoch=check)
+        except optuna.TrialPruned:
+            return self.study.tell(trial, state=TrialState.PRUNED)
+        except (_Stopped, LeaseLost, UpdateFinishedTrialError, SpecError, FatalError):
+            raise
+        except Exception as error:  # noqa: BLE001  whatever one network raises must not end the study
+            return self._fail(ticket, error)
+        return self.study.tell(trial, value, state=TrialState.COMPLETE)
+
+    def _fail(self, ticket: Ticket, error: Exception) -> FrozenTrial:
+        reason = f"{type(error).__name__}: {error}".splitlines()[0][:500]
+        _logger.warning("Trial %d failed: %s", ticket.number, reason)
+        _logger.debug("Trial %d's traceback:", ticket.number, exc_info=error)
+        fail_trial(self.storage, self._read(ticket), reason=reason, retries=self.spec.search.retries)
+        return self._read(ticket)
+
+    def _read(self, ticket: Ticket) -> FrozenTrial:
+        return self.storage.get_trial(ticket.trial_id)
+
+    @contextmanager
+    def _keep_lease(self, ticket: Ticket) -> Iterator[threading.Event]:
+        """Renew the lease from a thread: an epoch or a compilation may last longer than the lease."""
+        done, lost = threading.Event(), threading.Event()
+
+        def renew() -> None:
+            while not done.wait(self.spec.search.lease_s / 3):
+                try:
+                    self.storage.renew(ticket.trial_id)
+                except LeaseLost:
+                    lost.set()
+                    return
+                except optuna.exceptions.StorageInternalError as error:
+                    _logger.warning("The lease on trial %d could not be renewed: %s", ticket.number, error)
+
+        thread = threading.Thread(target=renew, name=f"lease-{ticket.number}", daemon=True)
+        thread.start()
+        try:
+            yield lost
+        finally:
+            done.set()
+            thread.join()
