@@ -1,0 +1,209 @@
+"""The trainer of one network: any Keras model, the user's own included."""
+
+import dataclasses
+from collections.abc import Collection, Mapping
+from typing import Any, final
+
+import numpy as np
+import numpy.typing as npt
+import tensorflow as tf
+
+from ..config import NetworkConfig, TrainingConfig
+from ..errors import SpecError, nearest_name
+from ..networks import gives_probabilities
+from .epoch import EpochParts, compile_epoch, without_graph_rewriting
+from .forward import find_dropouts, find_kernels, input_type
+from .randomness import dropout_row_keys, epoch_order
+from .tensors import TensorSplits
+from .trainer import Hyperparameter, LaneState, Metrics, Trainer
+from .update_rules import SLOTS
+
+_METRICS = ("accuracy", "loss", "val_accuracy", "val_loss")
+
+
+@final
+class SoloTrainer(Trainer):
+    """Trains one Keras model in place, an epoch a call, in one compiled program.
+
+    The model may be functional, sequential or subclassed, and may output logits or probabilities. Its layers do in
+    training what they do under ``model.fit``, and its own penalties (regularizers, add_loss) and constraints count;
+    what it was compiled with does not, nor a train_step of its own. Two things differ: plain Dropout layers draw masks
+    that depend on ``seed`` alone, and their rates, and the factor of L2 regularizers, can be changed while it trains.
+    In a subclassed model Dropout stays as it is. Other random layers follow their own seeds.
+
+    Args:
+        model: A keras.Model with one input and one output of n_classes values. It is trained in place.
+        data: The splits, shared by all trainers of the process.
+        training: Update rule, batch size, decay, and the first values of the hyperparameters.
+        seed: At least 0; gives the order of the examples and the dropout masks. The initial weights are the model's.
+        jit_compile: Compile by XLA: steps take less than half the time, the first call about a second more. It pays off
+            from about 10,000 steps of a small network.
+
+    Raises:
+        SpecError: If the model has not one input and one output of n_classes values, or nothing to train.
+
+    Example:
+        >>> trainer = SoloTrainer(model, splits, TrainingConfig(), seed=0)  # doctest: +SKIP
+        >>> trainer.run_epoch()  # doctest: +SKIP
+        [{'accuracy': 0.31, 'loss': 2.14, 'val_accuracy': 0.72, 'val_loss': 0.98}]
+    """
+
+    def __init__(
+        self, model: Any, data: TensorSplits, training: TrainingConfig, *, seed: int, jit_compile: bool = False
+    ) -> None:
+        if seed < 0:
+            raise ValueError(f"seed must be at least 0, but got {seed}.")
+        self._parts: EpochParts | None = _make_parts(model, data, training)
+        self._run = compile_epoch(self._parts, jit_compile=jit_compile)
+        self._seed = seed
+        self._epoch = 0
+
+    @property
+    def n_lanes(self) -> int:
+        """1, or 0 once the lane is dropped."""
+        return 0 if self._parts is None else 1
+
+    @property
+    def n_traces(self) -> int:
+        """How often the epoch was traced: 1 once an epoch has run."""
+        return 0 if self._run is None else int(self._run.experimental_get_tracing_count())
+
+    def run_epoch(self) -> list[Metrics]:
+        """Train for one epoch; see `Trainer.run_epoch`."""
+        if self._parts is None:
+            return []
+        parts = self._parts
+        order = epoch_order(self._seed, epoch=self._epoch, n_examples=parts.data.n_train)[: parts.n_rows]
+        row_keys = dropout_row_keys(self._seed, epoch=self._epoch, n_rows=parts.n_keys)
+        with without_graph_rewriting():
+            values = self._run(tf.constant(order), tf.constant(row_keys), tf.constant(self._epoch, tf.float64)).numpy()
+        self._epoch += 1
+        return [dict(zip(_METRICS, values.tolist(), strict=True))]
+
+    def set_hyperparameter(self, lane: int, name: Hyperparameter, value: float) -> None:
+        """Change a hyperparameter from the next epoch on; see `Trainer.set_hyperparameter`."""
+        parts = self._lane(lane)
+        if name not in parts.live:
+            raise SpecError(f"{name!r} is not a hyperparameter. {nearest_name(name, parts.live)}")
+        _check_value(parts.training, name, value)
+        variable = parts.live[name]
+        if variable.shape.num_elements() == 0:
+            missing = {"dropout": "plain Dropout layer in a functional model", "l2": "kernel"}[name]
+            raise SpecError(f"{name} cannot be set to {value}: the model has no {missing} for it to act on.")
+        variable.assign(tf.fill(variable.shape, tf.constant(value, tf.float64)))
+
+    def drop_lanes(self, lanes: Collection[int]) -> None:
+        """End the lane, if it is named; see `Trainer.drop_lanes`."""
+        for lane in lanes:
+            self._lane(lane)
+        if lanes:
+            self.close()
+
+    def lane_state(self, lane: int) -> LaneState:
+        """Return a copy of the lane's state; see `Trainer.lane_state`."""
+        variables = _state_variables(self._lane(lane))
+        return {
+            "epoch": np.array(self._epoch, np.int64),
+            "seed": np.array(self._seed, np.uint64),
+            **{key: np.array(variable) for key, variable in variables.items()},
+        }
+
+    def load_lane_state(self, lane: int, state: Mapping[str, npt.NDArray[np.generic]]) -> None:
+        """Continue from a state; see `Trainer.load_lane_state`."""
+        variables = _state_variables(self._lane(lane))
+        _check_state(state, {key: tuple(variable.shape) for key, variable in variables.items()})
+        for key, variable in variables.items():
+            variable.assign(state[key])
+        self._epoch = int(state["epoch"])
+        self._seed = int(state["seed"])
+
+    def lane_model(self, lane: int) -> Any:
+        """Return the model itself, which trains on with the next epoch; see `Trainer.lane_model`."""
+        return self._lane(lane).model
+
+    def close(self) -> None:
+        """End the lane and let go of model and program; see `Trainer.close`."""
+        self._parts = None
+        self._run = None
+
+    def _lane(self, lane: int) -> EpochParts:
+        if self._parts is None or lane != 0:
+            raise IndexError(f"There is no lane {lane}: a solo trainer has lane 0, until it is dropped.")
+        return self._parts
+
+
+def _make_parts(model: Any, data: TensorSplits, training: TrainingConfig) -> EpochParts:
+    sample = tf.cast(data.train_features[:8], input_type(model))
+    from_logits = _check_model(model, sample, n_classes=data.n_classes)
+    weights = list(model.trainable_variables)
+    if not weights:
+        raise SpecError("The model has no trainable variable. Set trainable = True on a layer.")
+    dropouts, kernels = find_dropouts(model), find_kernels(weights)
+    live = {
+        "learning_rate": training.learning_rate,
+        "momentum": training.momentum,
+        "decay_rate": training.decay_rate,
+        "dropout": [site.layer.rate for site in dropouts],
+        "l2": list(kernels.values()),
+    }
+    return EpochParts(
+        model=model,
+        weights=weights,
+        data=data,
+        training=training,
+        live={name: tf.Variable(value, dtype=tf.float64, trainable=False) for name, value in live.items()},
+        slots=[
+            [tf.Variable(tf.zeros_like(weight.value), trainable=False) for _ in SLOTS[training.optimizer]]
+            for weight in weights
+        ],
+        dropouts=dropouts,
+        kernels=list(kernels),
+        from_logits=from_logits,
+    )
+
+
+def _check_model(model: Any, sample: Any, *, n_classes: int) -> bool:
+    """Build the model if it is not yet built, and say whether it outputs logits."""
+    if not model.built:
+        model(sample, training=False)
+    inputs, outputs = (getattr(model, name, None) or [None] for name in ("inputs", "outputs"))
+    if len(inputs) != 1 or len(outputs) != 1:
+        raise SpecError(f"The model must have 1 input and 1 output, but has {len(inputs)} and {len(outputs)}.")
+    shape = tuple((model(sample, training=False) if outputs[0] is None else outputs[0]).shape)
+    if len(shape) != 2 or shape[1] != n_classes:
+        raise SpecError(
+            f"The model must give {n_classes} values an example, one a class, but its output has the shape {shape}. "
+            f"End it with Dense({n_classes})."
+        )
+    return not gives_probabilities(model, sample)
+
+
+def _check_value(training: TrainingConfig, name: Hyperparameter, value: float) -> None:
+    """Raise SpaceError where a hyperparameter is outside the range that its config checks."""
+    if name == "dropout":
+        NetworkConfig(dropout=value)
+    elif name == "l2":
+        NetworkConfig(l2=value)
+    else:
+        dataclasses.replace(training, **{name: value})  # type: ignore[arg-type]  # the name is one of three fields
+
+
+def _state_variables(parts: EpochParts) -> dict[str, Any]:
+    variables = {f"hyperparameter.{name}": variable for name, variable in parts.live.items()}
+    variables |= {f"variable.{i}": variable.value for i, variable in enumerate(parts.model.variables)}
+    names = SLOTS[parts.training.optimizer]
+    for i, slots in enumerate(parts.slots):
+        variables |= {f"slot.{name}.{i}": slot for name, slot in zip(names, slots, strict=True)}
+    return variables
+
+
+def _check_state(state: Mapping[str, npt.NDArray[np.generic]], shapes: Mapping[str, tuple[int, ...]]) -> None:
+    expected = {"epoch": (), "seed": (), **shapes}
+    differing = sorted(
+        key for key in expected.keys() | state.keys() if key not in state or state[key].shape != expected.get(key)
+    )
+    if differing:
+        raise ValueError(
+            f"The state is not that of this network and optimizer: {', '.join(differing[:5])} differ in presence or "
+            "shape. Load it into a trainer made as the one that gave it."
+        )

@@ -1,0 +1,57 @@
+"""A data set's training and validation splits, as tensors that all trials of a process share."""
+
+import dataclasses
+from typing import TYPE_CHECKING, Any
+
+import tensorflow as tf
+
+if TYPE_CHECKING:
+    from ..data.dataset import Dataset
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TensorSplits:
+    """Training and validation examples on the device.
+
+    Build one a process and give it to every trainer: a program captures the tensors, it does not copy them. Features
+    keep the data set's compact type (uint8 images stay uint8) and are cast batch by batch.
+
+    Attributes:
+        train_features: Tensor (n_train, *feature_shape), uint8 or float32.
+        train_labels: Tensor (n_train,), int32, in [0, n_classes).
+        validation_features: Tensor (n_validation, *feature_shape), of the same type.
+        validation_labels: Tensor (n_validation,), int32, in [0, n_classes).
+        n_classes: Classes, at least 2.
+    """
+
+    train_features: Any
+    train_labels: Any
+    validation_features: Any
+    validation_labels: Any
+    n_classes: int
+
+    @classmethod
+    def from_dataset(cls, dataset: "Dataset") -> "TensorSplits":
+        """Copy a data set's training and validation splits to the device; its test split is not touched."""
+        return cls(
+            train_features=tf.constant(dataset.train.features),
+            train_labels=tf.constant(dataset.train.labels, tf.int32),
+            validation_features=tf.constant(dataset.validation.features),
+            validation_labels=tf.constant(dataset.validation.labels, tf.int32),
+            n_classes=dataset.n_classes,
+        )
+
+    @property
+    def n_train(self) -> int:
+        """Training examples."""
+        return int(self.train_labels.shape[0])
+
+    @property
+    def n_validation(self) -> int:
+        """Validation examples."""
+        return int(self.validation_labels.shape[0])
+
+    @property
+    def feature_shape(self) -> tuple[int, ...]:
+        """Shape of one example, without the batch axis."""
+        return tuple(self.train_features.shape[1:])

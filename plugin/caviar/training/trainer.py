@@ -1,0 +1,113 @@
+"""The contract that every trainer keeps: epochs, live hyperparameters, and whole states, lane by lane."""
+
+import abc
+from collections.abc import Collection, Mapping
+from typing import Any, Literal, Self
+
+import numpy as np
+import numpy.typing as npt
+
+Hyperparameter = Literal["learning_rate", "momentum", "decay_rate", "dropout", "l2"]
+"""What can change while a network trains, without a new trace."""
+
+Metrics = dict[str, float]
+"""One lane's ``accuracy``, ``loss``, ``val_accuracy`` and ``val_loss`` of one epoch."""
+
+LaneState = dict[str, npt.NDArray[np.generic]]
+"""One lane's whole state; `Trainer.lane_state` describes its keys."""
+
+
+class Trainer(abc.ABC):
+    """Trains the networks of one or more lanes, an epoch at a time.
+
+    Lanes are numbered from 0 to n_lanes − 1. Randomness comes from each lane's seed alone: a lane's curve depends
+    neither on the process nor on its neighbours, but for the rounding of the program that runs it. A trainer is a
+    context manager that closes itself.
+    """
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    @abc.abstractmethod
+    def n_lanes(self) -> int:
+        """Lanes that are training; 0 once all are dropped."""
+
+    @abc.abstractmethod
+    def run_epoch(self) -> list[Metrics]:
+        """Train every lane for one epoch, and return each lane's metrics, in the order of the lanes.
+
+        ``loss`` and ``val_loss`` are mean cross-entropies in nats, without the L2 penalty or other regularizers: Keras
+        adds these to both, but then a search over L2 compares different quantities. ``accuracy`` and ``loss`` are means
+        over the epoch's steps, each before its update and as in training (batch statistics, dropout), as Keras' are;
+        the validation metrics follow the last update.
+
+        A lane that diverges raises nothing: its losses become NaN or infinite, and its accuracies that of a guess.
+        """
+
+    @abc.abstractmethod
+    def set_hyperparameter(self, lane: int, name: Hyperparameter, value: float) -> None:
+        """Change a lane's hyperparameter from its next epoch on, without a new trace.
+
+        Args:
+            lane: The lane's number.
+            name: ``learning_rate`` is the rate before decay; ``momentum`` is Adam's beta_1; ``dropout`` and ``l2`` set
+                all of the lane's layers alike.
+            value: Within the ranges of TrainingConfig and NetworkConfig.
+
+        Raises:
+            SpaceError: If the value is outside its range.
+            SpecError: If the name is unknown, or this lane's network has nothing for it to act on.
+            IndexError: If there is no such lane.
+        """
+
+    @abc.abstractmethod
+    def drop_lanes(self, lanes: Collection[int]) -> None:
+        """End lanes, for instance pruned ones; the lanes behind them move up, keeping their order.
+
+        Raises:
+            IndexError: If there is no such lane; then none is dropped.
+        """
+
+    @abc.abstractmethod
+    def lane_state(self, lane: int) -> LaneState:
+        """Return a copy of all that a lane's next epochs depend on, as arrays that ``np.savez`` can hold.
+
+        Loaded into a trainer that was made in the same way, the lane continues bit for bit as it would have. Keys:
+
+        - ``epoch``: epochs done, int64; ``seed``: the lane's seed, uint64; the order of the examples and the dropout
+          masks follow from these two.
+        - ``hyperparameter.NAME``: float64, a scalar; dropout has one rate a layer, l2 one factor a kernel.
+        - ``variable.I``: the I-th of the Keras model's ``variables``: weights, batch-norm statistics, random states.
+        - ``slot.NAME.I``: the optimizer's slot NAME of the I-th of the model's ``trainable_variables``.
+
+        Raises:
+            IndexError: If there is no such lane.
+        """
+
+    @abc.abstractmethod
+    def load_lane_state(self, lane: int, state: Mapping[str, npt.NDArray[np.generic]]) -> None:
+        """Put a state that `lane_state` gave into a lane.
+
+        Raises:
+            ValueError: If the state is that of another network or optimizer; then the lane is unchanged.
+            IndexError: If there is no such lane.
+        """
+
+    @abc.abstractmethod
+    def lane_model(self, lane: int) -> Any:
+        """Return a lane's network as a Keras model whose predictions are the lane's.
+
+        It outputs logits (a user's own network: what that gives). Whether it is a copy or the network that trains on
+        is the trainer's choice: take what you need of it before the next epoch.
+
+        Raises:
+            IndexError: If there is no such lane.
+        """
+
+    @abc.abstractmethod
+    def close(self) -> None:
+        """End all lanes and let go of the compiled program; calling it twice changes nothing."""

@@ -1,0 +1,86 @@
+"""SGD with momentum, Adam and RMSprop: one weight's update, with hyperparameters that are tensors.
+
+Keras' optimizers bake a float momentum into the trace (SGD refuses a variable), so changing it would trace anew. These
+rules compute the same numbers by TensorFlow's fused kernels, one operation a weight.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import tensorflow as tf
+
+from ..config import Optimizer
+
+ADAM_BETA_2 = 0.999
+RMSPROP_RHO = 0.9
+EPSILON = 1e-7
+
+SLOTS: dict[Optimizer, tuple[str, ...]] = {
+    "sgd": ("momentum",),
+    "adam": ("mean", "variance"),
+    "rmsprop": ("variance", "momentum"),
+}
+"""The names of each rule's slots: variables of the weight's shape that begin at 0."""
+
+
+def apply_update(
+    optimizer: Optimizer,
+    weight: Any,
+    slots: Sequence[Any],
+    gradient: Any,
+    *,
+    learning_rate: Any,
+    momentum: Any,
+    step: Any,
+) -> None:
+    """Update a weight and its slots in place, by one step.
+
+    With g the gradient, α the learning rate, β the momentum, ε = 1e-7 and t = step:
+
+    - ``sgd``: v := β·v − α·g; w := w + v.
+    - ``adam``: m := β·m + (1 − β)·g; s := 0.999·s + 0.001·g²; w := w − α·√(1 − 0.999^t) / (1 − β^t) · m / (√s + ε).
+    - ``rmsprop``: s := 0.9·s + 0.1·g²; v := β·v + α·g / √(s + ε); w := w − v.
+
+    Args:
+        optimizer: The rule: a constant of the program.
+        weight: A tf.Variable.
+        slots: The weight's slots, tf.Variables in the order of `SLOTS`.
+        gradient: A tensor of the weight's shape and type.
+        learning_rate: A scalar tensor of the weight's type, above 0.
+        momentum: A scalar tensor of the weight's type, in [0, 1).
+        step: Steps done with this one, from 1: a scalar tensor of the weight's type.
+
+    Source:
+        Qian 1999 (momentum); Kingma and Ba, ICLR 2015 (Adam); Tieleman and Hinton 2012 (RMSprop). The forms are
+        those of keras.optimizers, against which tests compare them step by step.
+    """
+    handles = [slot.handle for slot in slots]
+    if optimizer == "sgd":
+        tf.raw_ops.ResourceApplyKerasMomentum(
+            var=weight.handle, accum=handles[0], lr=learning_rate, grad=gradient, momentum=momentum
+        )
+    elif optimizer == "adam":
+        beta_2 = tf.constant(ADAM_BETA_2, gradient.dtype)
+        tf.raw_ops.ResourceApplyAdam(
+            var=weight.handle,
+            m=handles[0],
+            v=handles[1],
+            beta1_power=tf.pow(momentum, step),
+            beta2_power=tf.pow(beta_2, step),
+            lr=learning_rate,
+            beta1=momentum,
+            beta2=beta_2,
+            epsilon=tf.constant(EPSILON, gradient.dtype),
+            grad=gradient,
+        )
+    else:
+        tf.raw_ops.ResourceApplyRMSProp(
+            var=weight.handle,
+            ms=handles[0],
+            mom=handles[1],
+            lr=learning_rate,
+            rho=tf.constant(RMSPROP_RHO, gradient.dtype),
+            momentum=momentum,
+            epsilon=tf.constant(EPSILON, gradient.dtype),
+            grad=gradient,
+        )
