@@ -1,6 +1,6 @@
 """scikit-learn's handwritten digits as a TFDS data set: importing this module makes ``tfds.load("digits")`` work."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -50,6 +50,9 @@ class Digits(tfds.core.GeneratorBasedBuilder):  # type: ignore[misc]  # TFDS shi
             citation=_CITATION,
         )
 
+    def _example_writer(self) -> "_SortedExampleWriter":
+        return _SortedExampleWriter(super()._example_writer())
+
     def _split_generators(self, dl_manager: Any) -> dict[str, Iterator[tuple[int, dict[str, Any]]]]:
         del dl_manager  # nothing is downloaded
         from sklearn.datasets import load_digits  # scikit-learn takes a second, and is needed only to prepare
@@ -67,3 +70,26 @@ class Digits(tfds.core.GeneratorBasedBuilder):  # type: ignore[misc]  # TFDS shi
     ) -> Iterator[tuple[int, dict[str, Any]]]:
         for row in rows:
             yield int(row), {"image": images[row], "label": int(labels[row])}
+
+
+class _SortedExampleWriter:
+    """Writes each example with its features in the order of their names.
+
+    TFDS serializes them in the order of protobuf's hash map, which is seeded anew in every process: without this, the
+    record files of two runs differ.
+
+    Args:
+        writer: TFDS' own, which writes the files.
+    """
+
+    def __init__(self, writer: Any) -> None:
+        self._writer = writer
+
+    def write(self, path: Any, examples: Iterable[tuple[Any, bytes]]) -> Any:
+        """Write the serialized examples, each with its key, to a file."""
+        import tensorflow as tf  # late: to look the builder up is light, and only preparing needs it
+
+        def sort(example: bytes) -> bytes:
+            return bytes(tf.train.Example.FromString(example).SerializeToString(deterministic=True))
+
+        return self._writer.write(path, ((key, sort(example)) for key, example in examples))

@@ -75,8 +75,9 @@ class FunctionSource:
             raise DataError(f"{self._where}: importing its module raised {type(error).__name__}: {error}") from error
         function = getattr(module, name.function, None)
         if not callable(function):
-            callables = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
-            raise DataError(f"{self._where}: it has no such function. {nearest_name(name.function, callables)}")
+            own = [key for key, value in vars(module).items() if getattr(value, "__module__", None) == name.module]
+            hint = nearest_name(name.function, own) if own else "It defines none."
+            raise DataError(f"{self._where}: the module has no such function. {hint}")
         try:
             return function()
         except CaviarError:

@@ -63,7 +63,7 @@ def parse_name(name: str) -> TfdsName | PreparedDirectory | FunctionName:
         return FunctionName(module=match["module"], function=match["function"])
     if match := _TFDS_NAME.fullmatch(name):
         return TfdsName(name=match["name"], config=match["config"], version=match["version"])
-    if path.is_dir():
+    if name and path.is_dir():
         inside = sorted(str(found.parent) for found in path.glob("**/dataset_info.json"))[:3]
         hint = f" Inside it are: {', '.join(inside)}." if inside else ""
         raise DataError(f"Directory {name!r} holds no prepared TFDS data set: it has no dataset_info.json.{hint}")

@@ -50,6 +50,7 @@ def prepare_dataset(
     if isinstance(parsed, FunctionName):
         raise DataError(f"{name!r} is a function that returns arrays, and needs no preparing. Use it as it is.")
     root = (data_dir or default_data_dir()).expanduser().absolute()
+    manual_dir = manual_dir and manual_dir.expanduser()
     if not force and (found := find_prepared(parsed, root)):
         return found
     builder = create_builder(parsed, root)
