@@ -65,7 +65,7 @@ def test_preparing_twice_writes_the_same_bytes(data_dir: Path, tmp_path: Path) -
 
 
 def test_records_do_not_follow_the_hash_seed_of_the_process(data_dir: Path) -> None:
-    # Protobuf seeds its maps anew in every process, and half of all processes happen to agree.
+    # Protobuf seeds its maps anew in every process; comparing two runs is not enough, since they may happen to agree.
     (path,) = (data_dir / "digits" / "1.0.0").glob("*-test.tfrecord-*")
     records = list(tf.data.TFRecordDataset(str(path)).as_numpy_iterator())
     assert len(records) == 360
