@@ -7,6 +7,8 @@ from typing import NamedTuple
 
 from optuna.trial import FrozenTrial, TrialState
 
+from .shared_view import log_parameters
+
 STUDY_TAG = "caviar.study"
 STUDY_UID_TAG = "caviar.study_uid"
 TRIAL_NUMBER_TAG = "caviar.trial_number"
@@ -90,3 +92,22 @@ def diverged_epoch(curves: Mapping[str, Sequence[float]]) -> int | None:
     """Return the first epoch with a value that is not finite, in any curve; None if there is none."""
     epochs = [step for values in curves.values() for step, value in enumerate(values) if not math.isfinite(value)]
     return min(epochs, default=None)
+
+
+def run_params(trial: FrozenTrial, hyperparameters: Mapping[str, object]) -> dict[str, str]:
+    """Return a run's parameters: as the user thinks of them, as Optuna sampled them, and by exponent on log scales."""
+    named = {**trial.params, **hyperparameters}
+    return {**{name: str(value) for name, value in named.items()}, **log_parameters(trial)}
+
+
+def run_tags(
+    trial: FrozenTrial, curves: Mapping[str, Sequence[float]], *, study_name: str, study_uid: str
+) -> dict[str, str]:
+    """Return the tags that say which trial a run is, and how it stands."""
+    tags = {STUDY_TAG: study_name, TRIAL_NUMBER_TAG: str(trial.number), STATE_TAG: trial.state.name}
+    if study_uid:
+        tags[STUDY_UID_TAG] = study_uid
+    epoch = diverged_epoch(curves)
+    if epoch is not None:
+        tags[DIVERGED_TAG] = str(epoch)
+    return tags

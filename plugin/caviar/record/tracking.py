@@ -1,7 +1,6 @@
 """Opening MLflow's tracking store: quietly, quickly, and created once however many processes come at once."""
 
 import contextlib
-import fcntl
 import os
 import re
 import sqlite3
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import StorageError
+from ..storage.home import file_lock, sqlite_path
 
 if TYPE_CHECKING:
     import sqlalchemy
@@ -27,6 +27,7 @@ _ENVIRONMENT = {
 }
 _OPTUNA_TABLES = frozenset({"studies", "trials"})
 _MLFLOW_TABLES = frozenset({"experiments", "runs", "alembic_version"})
+_DATABASES = frozenset({"sqlite", "postgresql", "mysql", "mssql"})
 _BUSY_TIMEOUT_S = 20.0  # as long as MLflow itself waits for a locked SQLite file
 _connecting = threading.Lock()  # warnings.catch_warnings is not safe in threads
 
@@ -59,11 +60,11 @@ def prepare_tracking(tracking_uri: str) -> None:
         StorageError: If the file cannot be written, or belongs to Optuna or to something else.
     """
     path = sqlite_path(tracking_uri)
-    if path is None:
+    if path is None or "uri=true" in tracking_uri:  # SQLite's own addresses, with their access modes, are the user's
         return
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with _locked(path.with_name(path.name + ".lock")):
+        with file_lock(path.with_name(path.name + ".lock")):
             if path.exists() and path.stat().st_size > 0:
                 _check_database(path)
             else:
@@ -76,21 +77,19 @@ def prepare_tracking(tracking_uri: str) -> None:
         ) from error
 
 
-def sqlite_path(tracking_uri: str) -> Path | None:
-    """Return the file of a ``sqlite:///`` tracking URI, or None where the store is no SQLite file."""
-    match = re.fullmatch(r"sqlite(?:\+pysqlite)?:///([^?]+)(?:\?.*)?", tracking_uri)
-    if match is None or match[1] == ":memory:" or match[1].startswith("file:"):
-        return None
-    return Path(match[1])
-
-
 def connect(tracking_uri: str) -> "MlflowClient":
-    """Return a client of the store; no global tracking URI is set.
+    """Return a client of the store, prepared if need be; no global tracking URI is set.
 
     Raises:
         Exception: Any of `tracking_errors`, when the store cannot be opened.
     """
+    prepare_tracking(tracking_uri)
     import_mlflow()
+    _probe_database(tracking_uri)
+    return _open_client(tracking_uri)
+
+
+def _open_client(tracking_uri: str) -> "MlflowClient":
     from mlflow.tracking import MlflowClient
 
     with _connecting, warnings.catch_warnings():
@@ -119,6 +118,7 @@ def tracking_errors() -> tuple[type[Exception], ...]:
 
     # ImportError: a PostgreSQL or MySQL store whose driver is not installed.
     return (
+        StorageError,
         MlflowException,
         requests.RequestException,
         sqlalchemy.exc.SQLAlchemyError,
@@ -134,13 +134,6 @@ def quiet_mlflow() -> Iterator[None]:
     from mlflow.utils.logging_utils import suppress_logs, suppress_logs_in_thread
 
     with suppress_logs_in_thread(), suppress_logs("urllib3.connectionpool", re.compile("Retrying")):
-        yield
-
-
-@contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    with path.open("a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)  # released when the file closes, whatever ends the process
         yield
 
 
@@ -163,6 +156,18 @@ def _check_database(path: Path) -> None:
         connection.rollback()
 
 
+def _probe_database(tracking_uri: str) -> None:
+    """Raise at once if a database cannot be reached: MLflow itself tries to connect for 100 s, with a trial waiting."""
+    import sqlalchemy
+    import sqlalchemy.pool
+
+    if tracking_uri.partition(":")[0].partition("+")[0] not in _DATABASES:
+        return
+    engine = sqlalchemy.create_engine(tracking_uri, poolclass=sqlalchemy.pool.NullPool)
+    with engine.connect():
+        pass
+
+
 def _create_database(path: Path) -> None:
     """Build the schema beside the path and move it there; the caller holds the lock."""
     beside = path.with_name(f".{path.name}.{os.getpid()}.new")
@@ -170,7 +175,7 @@ def _create_database(path: Path) -> None:
     try:
         beside.touch()
         with quiet_mlflow():
-            client = connect(f"sqlite:///{beside.absolute()}")
+            client = _open_client(f"sqlite:///{beside.absolute()}")
             client.search_experiments(max_results=1)
         engine = _sqlite_engine(client)
         if engine is not None:

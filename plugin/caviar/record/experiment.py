@@ -1,0 +1,101 @@
+"""A study's experiment in MLflow: found, created, described, and moved out of the way."""
+
+import dataclasses
+import datetime
+import logging
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from .run_content import STUDY_TAG, STUDY_UID_TAG
+
+if TYPE_CHECKING:
+    from mlflow.entities import Experiment
+    from mlflow.tracking import MlflowClient
+
+_logger = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class StudyIdentity:
+    """Which study an experiment mirrors.
+
+    Attributes:
+        name: The study's name, and the experiment's.
+        uid: What tells it from an older study of that name; empty if nothing does.
+        artifact_location: Where a new experiment's runs keep their artifacts; None leaves it to MLflow.
+        tags: Shown on the experiment and on its runs.
+    """
+
+    name: str
+    uid: str = ""
+    artifact_location: str | None = None
+    tags: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+
+def open_experiment(client: "MlflowClient", study: StudyIdentity, *, now_s: float) -> "Experiment":
+    """Return the study's experiment, created where there is none, its tags brought up to date.
+
+    One of this name in MLflow's trash, which forbids a new one, is renamed there.
+    """
+    experiment = client.get_experiment_by_name(study.name)
+    if experiment is not None and experiment.lifecycle_stage == "deleted":
+        trash_experiment(client, experiment, now_s=now_s)
+        experiment = None
+    if experiment is None:
+        experiment = _create_experiment(client, study)
+    for key, value in _wanted_tags(study, experiment).items():
+        if experiment.tags.get(key) != value:
+            client.set_experiment_tag(experiment.experiment_id, key, value)
+    return experiment
+
+
+def trash_experiment(client: "MlflowClient", experiment: "Experiment", *, now_s: float) -> None:
+    """Delete an experiment under another name; MLflow keeps it, and its name, until ``mlflow gc``.
+
+    One that is in the trash already comes back for a moment: MLflow renames no other.
+    """
+    moment = datetime.datetime.fromtimestamp(now_s, tz=datetime.UTC)
+    name = f"{experiment.name} (deleted {moment:%Y-%m-%d %H:%M:%S} UTC, id {experiment.experiment_id})"
+    if experiment.lifecycle_stage == "deleted":
+        client.restore_experiment(experiment.experiment_id)
+    client.rename_experiment(experiment.experiment_id, name)
+    client.delete_experiment(experiment.experiment_id)
+    _logger.info("MLflow's experiment %r is in its trash, named %r.", experiment.name, name)
+
+
+def _create_experiment(client: "MlflowClient", study: StudyIdentity) -> "Experiment":
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return client.get_experiment(client.create_experiment(study.name, study.artifact_location))
+    except MlflowException as error:
+        experiment = client.get_experiment_by_name(study.name)
+        if error.error_code != "RESOURCE_ALREADY_EXISTS" or experiment is None:
+            raise
+        return experiment  # another process was faster
+
+
+def _wanted_tags(study: StudyIdentity, experiment: "Experiment") -> dict[str, str]:
+    described = "".join(f"\n- {key}: `{value}`" for key, value in study.tags.items())
+    tags = {
+        STUDY_TAG: study.name,
+        "mlflow.experimentKind": "custom_model_development",  # else the page takes it for one about agents
+        "mlflow.note.content": (
+            f"Mirror of the Optuna study **{study.name}**: one run a trial, one step an epoch. "
+            "FINISHED is Optuna's COMPLETE, KILLED its PRUNED. "
+            "`value` is what Optuna ranks complete trials by; `best_value` is the best epoch's, of pruned trials too. "
+            f"`caviar sync {study.name}` fills what is missing here.\n{described}"
+        ),
+        **study.tags,
+    }
+    if study.uid:
+        uid = experiment.tags.get(STUDY_UID_TAG, study.uid)
+        if uid != study.uid:
+            _logger.warning(
+                "MLflow's experiment %r holds the runs of another study of this name. The new runs stand beside "
+                "them, told apart by their tag %s; rename the old experiment to have them apart.",
+                study.name,
+                STUDY_UID_TAG,
+            )
+        tags[STUDY_UID_TAG] = uid
+    return tags
