@@ -28,14 +28,14 @@ def with_probabilities(model: Any) -> Any:
     if not _is_graph(model):
         raise ValueError(
             f"with_probabilities needs a functional or sequential keras.Model, but got the subclassed "
-            f"{type(model).__name__}. Return probabilities from its call(), or build it as keras.Model(inputs, outputs)."
+            f"{type(model).__name__}. Return probabilities from its call(), or use keras.Model(inputs, outputs)."
         )
     if _ends_in(model) == "softmax":
         return model
     # A float16 softmax cannot hold small probabilities: the head is float32 at least, whatever the network's policy.
     policy = "float64" if model.outputs[0].dtype == "float64" else "float32"
     softmax = keras.layers.Activation("softmax", dtype=policy, name="probabilities")
-    return keras.Model(model.inputs, softmax(model.outputs[0]), name=f"{model.name}_probabilities")
+    return keras.Model(model.inputs[0], softmax(model.outputs[0]), name=f"{model.name}_probabilities")
 
 
 def gives_probabilities(model: Any, sample: npt.NDArray[np.generic]) -> bool:

@@ -105,7 +105,7 @@ class SoloTrainer(Trainer):
         return {
             "epoch": np.array(self._epoch, np.int64),
             "seed": np.array(self._seed, np.uint64),
-            **{key: np.array(variable) for key, variable in variables.items()},
+            **{key: variable.numpy() for key, variable in variables.items()},
         }
 
     def load_lane_state(self, lane: int, state: Mapping[str, npt.NDArray[np.generic]]) -> None:
