@@ -40,14 +40,16 @@ class _CaviarGroup(click.Group):
 @click.group(cls=_CaviarGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="caviar")
 def main() -> None:
-    r"""Find the best Keras network for a classification data set, and never lose a trial.
+    """Find the best Keras network for a classification data set, and never lose a trial.
 
     \b
     Example:
       caviar run studies/digits.toml
       caviar status digits
     """
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's start-up notes are not for the user
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow's notes to developers are not for the user
+    if "" not in sys.path:
+        sys.path.insert(0, "")  # `package.module:function` of a study file may stand where caviar is run
 
 
 def _addresses(function: _Function) -> _Function:
@@ -98,7 +100,7 @@ def run(
     tracking_uri: str | None,
     as_json: bool,
 ) -> None:
-    r"""Run a study, or go on with it, until its budget is spent.
+    """Run a study, or go on with it, until its budget is spent.
 
     \b
     Example:
@@ -126,7 +128,7 @@ def run(
 @click.argument("study")
 @_addresses
 def status(study: str, *, home_path: Path, storage: str | None, tracking_uri: str | None, as_json: bool) -> None:
-    r"""Show how a study stands.
+    """Show how a study stands.
 
     \b
     Example:
@@ -145,7 +147,7 @@ def status(study: str, *, home_path: Path, storage: str | None, tracking_uri: st
 def trials(
     study: str, *, as_csv: bool, home_path: Path, storage: str | None, tracking_uri: str | None, as_json: bool
 ) -> None:
-    r"""List a study's trials, a row each.
+    """List a study's trials, a row each.
 
     \b
     Example:
@@ -172,7 +174,7 @@ def check(
     tracking_uri: str | None,
     as_json: bool,
 ) -> None:
-    r"""Validate a study file, build one network and time it; say whether Panda or Caviar fits.
+    """Validate a study file, build one network and time it; say whether Panda or Caviar fits.
 
     \b
     Example:
@@ -188,11 +190,18 @@ def check(
 
 @main.group(invoke_without_command=True)
 @click.pass_context
+@click.option("--all", "with_names", is_flag=True, help="Name those that are not prepared too.")
 @_addresses
 def datasets(
-    context: click.Context, *, home_path: Path, storage: str | None, tracking_uri: str | None, as_json: bool
+    context: click.Context,
+    *,
+    with_names: bool,
+    home_path: Path,
+    storage: str | None,
+    tracking_uri: str | None,
+    as_json: bool,
 ) -> None:
-    r"""List the data sets that can be used, and which are prepared.
+    """List the data sets that can be used, and which are prepared.
 
     \b
     Example:
@@ -205,7 +214,7 @@ def datasets(
 
     del home_path, storage, tracking_uri
     rows = dataset_rows()
-    _print(rows, lambda: dataset_table(rows), as_json=as_json)
+    _print(rows, lambda: dataset_table(rows, with_names=with_names), as_json=as_json)
 
 
 @datasets.command()
@@ -225,7 +234,7 @@ def prepare(
     tracking_uri: str | None,
     as_json: bool,
 ) -> None:
-    r"""Prepare a TFDS data set, so that studies can read it.
+    """Prepare a TFDS data set, so that studies can read it.
 
     \b
     Example:
@@ -245,7 +254,7 @@ def prepare(
 def delete(
     study: str, *, yes: bool, home_path: Path, storage: str | None, tracking_uri: str | None, as_json: bool
 ) -> None:
-    r"""Delete a study with its trials; asks first.
+    """Delete a study with its trials; asks first.
 
     \b
     Example:
@@ -268,7 +277,7 @@ def delete(
 @click.argument("study")
 @_addresses
 def sync(study: str, *, home_path: Path, storage: str | None, tracking_uri: str | None, as_json: bool) -> None:
-    r"""Fill in what MLflow lacks of a study, after it was down for instance.
+    """Fill in what MLflow lacks of a study, after it was down for instance.
 
     \b
     Example:

@@ -1,5 +1,6 @@
 """Checking a study file: everything that would be refused, one network built, one epoch timed."""
 
+import contextlib
 import dataclasses
 import os
 import time
@@ -15,6 +16,7 @@ from ..search.pruners import make_pruner
 from ..search.samplers import make_sampler_factory
 from ..search.sequences import value_at
 from ..spec import StudySpec
+from .quiet import import_tensorflow_quietly
 
 #: A search shorter than this runs unattended while one does something else: a working day.
 _CAVIAR_LIMIT_H = 8.0
@@ -58,6 +60,7 @@ def check_spec(spec: StudySpec) -> CheckResult:
     network = None
     if spec.objective.network is not None:
         network = import_object(spec.objective.network, what="objective.network")
+    import_tensorflow_quietly()
     dataset = load_dataset(spec.data.dataset, validation_fraction=spec.data.validation_fraction, seed=spec.seed)
     objective = KerasObjective(
         dataset,
@@ -71,7 +74,7 @@ def check_spec(spec: StudySpec) -> CheckResult:
     hyperparameters = spec.space.suggest(optuna.trial.FixedTrial(middle))
     lines: list[str] = []
     started = time.monotonic()
-    with objective.make_trainer(hyperparameters, seed=spec.seed) as trainer:
+    with contextlib.closing(objective.make_trainer(hyperparameters, seed=spec.seed)) as trainer:
         trainer.run_epoch()
         first = time.monotonic()
         trainer.run_epoch()

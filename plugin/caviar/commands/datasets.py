@@ -5,13 +5,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..data.catalogue import list_datasets
+from ..data.catalogue import DatasetEntry, list_datasets
 from ..data.prepare import prepare_dataset
 
 
 def dataset_rows() -> list[dict[str, Any]]:
     """Return every data set that a study can name without more ado, prepared ones first."""
-    rows = [dataclasses.asdict(entry) for entry in list_datasets()]
+    rows = [_row(entry) for entry in list_datasets()]
     return sorted(rows, key=lambda row: (not row["prepared"], row["name"]))
 
 
@@ -21,16 +21,24 @@ def prepare_row(name: str, *, manual_dir: Path | None = None) -> dict[str, Any]:
     Raises:
         DataError: If it is unknown, or cannot be downloaded.
     """
-    return dataclasses.asdict(prepare_dataset(name, manual_dir=manual_dir))
+    directory = prepare_dataset(name, manual_dir=manual_dir)
+    return next(row for row in dataset_rows() if row["directory"] == str(directory))
 
 
-def dataset_table(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Return the rows as text: the prepared ones with their sizes, the others by name."""
+def dataset_table(rows: Sequence[Mapping[str, Any]], *, with_names: bool = True) -> str:
+    """Return the rows as text: the prepared ones with their sizes, the others by name or, without, by their number."""
     lines = [_describe(row) for row in rows if row["prepared"]]
     others = [row["name"] for row in rows if not row["prepared"]]
-    if others:
-        lines += ["", "Not prepared (caviar datasets prepare NAME):", *(f"  {name}" for name in others)]
+    if others and with_names:
+        lines += ["not prepared (caviar datasets prepare NAME):", *(f"  {name}" for name in others)]
+    elif others:
+        lines.append(f"{len(others)} more have a builder (--all lists them): caviar datasets prepare NAME")
     return "\n".join(lines)
+
+
+def _row(entry: DatasetEntry) -> dict[str, Any]:
+    row = dataclasses.asdict(entry)
+    return row | {"directory": None if entry.directory is None else str(entry.directory)}
 
 
 def _describe(row: Mapping[str, Any]) -> str:

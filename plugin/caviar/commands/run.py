@@ -19,12 +19,13 @@ from ..search.pruners import make_pruner
 from ..search.samplers import make_sampler_factory
 from ..search.worker import Worker
 from ..spec import StudySpec
-from ..storage.database import new_owner, open_storage
+from ..storage.database import database_exists, new_owner, open_storage
 from ..storage.home import Home, file_lock, prepare_home
 from ..storage.leased_storage import LeasedStorage
 from ..storage.studies import archive_study, check_resumable, create_study, open_study
 from ..storage.tickets import count_trials
 from .opening import new_study_attributes, open_mirror
+from .quiet import import_tensorflow_quietly
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -72,7 +73,7 @@ def run_study(
     home: Home,
     *,
     fresh: bool = False,
-    on_progress: Callable[[Progress], None] = lambda progress: None,
+    on_progress: Callable[[Progress], None] = lambda _progress: None,
 ) -> RunResult:
     """Run a study until its budget is spent, its time is up, or Ctrl-C or SIGTERM ends it.
 
@@ -100,13 +101,14 @@ def run_study(
             return RunResult(
                 finished_now=0, progress=finished, interrupted=False, out_of_time=False, missed=0, archived=None
             )
+        import_tensorflow_quietly()
         dataset = load_dataset(spec.data.dataset, validation_fraction=spec.data.validation_fraction, seed=spec.seed)
+        prepare_tracking(home.tracking_uri)
         storage = open_storage(home.storage, owner=new_owner(), create=True)
     with file_lock(home.path / "study.lock"):
         archived = _archive(storage, spec, home) if fresh else None
         study = create_study(storage, spec, attributes=new_study_attributes(dataset))
     study.pruner = pruner
-    prepare_tracking(home.tracking_uri)
     worker = Worker(
         study=study,
         storage=storage,
@@ -123,7 +125,7 @@ def run_study(
         mirror=open_mirror(home, study, spec),
         stop=threading.Event(),
         out_of_time=threading.Event(),
-        on_trial=lambda trial: on_progress(read_progress(storage, study, spec)),
+        on_trial=lambda _trial: on_progress(read_progress(storage, study, spec)),
     )
     return dataclasses.replace(_work(worker, on_progress), archived=archived)
 
@@ -198,8 +200,10 @@ def _work(worker: Worker, on_progress: Callable[[Progress], None]) -> RunResult:
 
 def _finished_study(spec: StudySpec, home: Home) -> Progress | None:
     """Return the progress of a study with nothing left to run; refuse one whose file has changed."""
+    if not database_exists(home.storage):
+        return None
+    storage = open_storage(home.storage, owner=new_owner())
     try:
-        storage = open_storage(home.storage, owner=new_owner(), create=True)
         study = open_study(storage, spec.name)
     except UnknownStudyError:
         return None

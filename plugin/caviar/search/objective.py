@@ -1,5 +1,6 @@
 """The objective: one trial of any Optuna study becomes one Keras network, trained epoch by epoch."""
 
+import contextlib
 import copy
 import datetime
 import time
@@ -21,8 +22,7 @@ if TYPE_CHECKING:
     import keras
 
     from ..record.mlflow_mirror import MlflowMirror
-    from ..training.solo import SoloTrainer
-    from ..training.tensors import TensorSplits
+    from ..training import SoloTrainer, TensorSplits
 
 #: Builds a network of the user's own from the trial's hyperparameters and the data set.
 NetworkFunction = Callable[[Mapping[str, Any], Dataset], "keras.Model"]
@@ -79,6 +79,7 @@ class KerasObjective:
         self._source = dataset
         self._dataset = dataset if isinstance(dataset, Dataset) else None
         self._tensors: TensorSplits | None = None
+        self._normalization: tuple[Any, Any] | None = None
 
     @property
     def dataset(self) -> Dataset:
@@ -137,7 +138,7 @@ class KerasObjective:
         seed = trial_seed(self.seed, trial.number if origin is None else origin, "training")
         run = TrialRun(trial, metric=self.metric, n_classes=self.dataset.n_classes, reported=reported)
         goes_on = True
-        with self.make_trainer(hyperparameters, seed=seed) as trainer:
+        with contextlib.closing(self.make_trainer(hyperparameters, seed=seed)) as trainer:
             while goes_on and run.epochs < self.epochs:
                 goes_on = run.record(trainer.run_epoch()[0])
                 if on_epoch is not None and goes_on:
@@ -151,12 +152,12 @@ class KerasObjective:
 
     def make_trainer(self, hyperparameters: Mapping[str, Any], *, seed: int) -> "SoloTrainer":
         """Build the network of these hyperparameters and a trainer for it, to be closed after use."""
-        from ..networks.builder import build_network, fit_normalization
-        from ..training.solo import SoloTrainer
-        from ..training.tensors import TensorSplits
+        from ..networks import build_network, fit_normalization
+        from ..training import SoloTrainer, TensorSplits
 
         if self._tensors is None:
             self._tensors = TensorSplits.from_dataset(self.dataset)
+            self._normalization = fit_normalization(self.dataset.train.features)
         network, training = make_configs(hyperparameters, epochs=self.epochs)
         if self._network is not None:
             model = self._network(hyperparameters, self.dataset)
@@ -165,7 +166,7 @@ class KerasObjective:
                 network,
                 feature_shape=self.dataset.feature_shape,
                 n_classes=self.dataset.n_classes,
-                normalization=fit_normalization(self.dataset.train.features),
+                normalization=self._normalization,
                 seed=seed,
             )
         return SoloTrainer(model, self._tensors, training, seed=seed)

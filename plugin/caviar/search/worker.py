@@ -115,6 +115,7 @@ class Worker:
 
     def _run_trial(self, ticket: Ticket, lost: threading.Event) -> FrozenTrial:
         self.study.sampler = self.make_sampler(ticket.origin)
+        self.study.get_trials(deepcopy=False)  # Optuna's cache learns of the trial only by reading the study
         trial = optuna.Trial(self.study, ticket.trial_id)
         reported = frozenset(self._read(ticket).intermediate_values) if ticket.resumed else frozenset()
 

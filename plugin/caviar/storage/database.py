@@ -24,6 +24,12 @@ def new_owner() -> str:
     return f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
 
 
+def database_exists(url: str) -> bool:
+    """Tell whether there is a database to open; a server's always counts as one."""
+    path = sqlite_path(url)
+    return path is None or path.exists()
+
+
 def open_storage(url: str, *, owner: str, create: bool = False) -> LeasedStorage:
     """Open Optuna's database.
 

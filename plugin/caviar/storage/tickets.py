@@ -119,9 +119,7 @@ def read_leases(storage: LeasedStorage, study_id: int) -> list[Lease]:
             .join(beats, beats.c.trial_id == trials.c.trial_id)
             .where(trials.c.study_id == study_id, trials.c.state == TrialState.RUNNING, owners.c.key == OWNER)
         ).all()
-    return [
-        Lease(trial_id=row.trial_id, owner=json.loads(row.value_json), renewed_at=row.heartbeat) for row in rows
-    ]
+    return [Lease(trial_id=row.trial_id, owner=json.loads(row.value_json), renewed_at=row.heartbeat) for row in rows]
 
 
 def hand_back(storage: LeasedStorage, trial_id: int) -> bool:

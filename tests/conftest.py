@@ -1,0 +1,33 @@
+"""What several tests share: a study on disk without a network to train."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import optuna
+import pytest
+from caviar.spec import StudySpec, parse_spec
+from caviar.storage.database import new_owner, open_storage
+from caviar.storage.leased_storage import LeasedStorage
+
+
+@pytest.fixture(autouse=True)
+def _quiet_optuna() -> Iterator[None]:
+    before = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    yield
+    optuna.logging.set_verbosity(before)
+
+
+@pytest.fixture
+def spec() -> StudySpec:
+    return parse_spec({"name": "toy", "data": {"dataset": "digits"}, "search": {"trials": 4, "sampler": "random"}})
+
+
+@pytest.fixture
+def storage_url(tmp_path: Path) -> str:
+    return f"sqlite:///{tmp_path / 'optuna.db'}"
+
+
+@pytest.fixture
+def storage(storage_url: str) -> LeasedStorage:
+    return open_storage(storage_url, owner=new_owner(), create=True)

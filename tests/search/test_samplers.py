@@ -1,0 +1,122 @@
+import dataclasses
+from typing import Any
+
+import optuna
+import pytest
+from caviar.errors import SpecError
+from caviar.search.pruners import make_pruner
+from caviar.search.samplers import make_sampler_factory
+from caviar.spec import PRUNERS, SAMPLERS, SearchSpec, parse_spec
+
+SPACE = parse_spec({"name": "toy", "data": {"dataset": "digits"}}).space
+NAMES = [name for name in SAMPLERS if name != "gp"]
+
+
+def sample(study: optuna.Study, search: SearchSpec, n_trials: int) -> None:
+    """Draw trials as a worker does, with a value that depends on what was drawn."""
+    make = make_sampler_factory(search, SPACE, seed=3)
+    for _ in range(n_trials):
+        number = len(study.get_trials(deepcopy=False))
+        study.sampler = make(number)
+        trial = study.ask()
+        hyperparameters = SPACE.suggest(trial)
+        study.tell(trial, hyperparameters["learning_rate"] + hyperparameters["momentum"])
+
+
+def drawn(study: optuna.Study) -> list[dict[str, Any]]:
+    return [trial.params for trial in study.get_trials(deepcopy=False)]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_resumed_study_draws_what_a_straight_one_would_have(name: str) -> None:
+    search = SearchSpec(sampler=name, trials=30)
+    straight = optuna.create_study()
+    sample(straight, search, 30)
+    resumed = optuna.create_study()
+    sample(resumed, search, 15)
+    sample(resumed, search, 15)
+    assert drawn(resumed) == drawn(straight)
+    assert len({tuple(params.items()) for params in drawn(straight)}) == 30
+
+
+@pytest.mark.parametrize("name", ["random", "qmc", "grid"])
+def test_trials_drawn_in_any_order_are_the_same_trials(name: str) -> None:
+    make = make_sampler_factory(SearchSpec(sampler=name, trials=30), SPACE, seed=3)
+    forward = optuna.create_study()
+    sample(forward, SearchSpec(sampler=name, trials=30), 8)
+    study = optuna.create_study()
+    study.sampler = make(7)
+    assert {**SPACE.hyperparameters(drawn(forward)[7])} == SPACE.suggest(study.ask())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_another_seed_draws_other_trials(name: str) -> None:
+    first = make_sampler_factory(SearchSpec(sampler=name, trials=30), SPACE, seed=0)(0)
+    second = make_sampler_factory(SearchSpec(sampler=name, trials=30), SPACE, seed=1)(0)
+    studies = [optuna.create_study(sampler=sampler) for sampler in (first, second)]
+    assert SPACE.suggest(studies[0].ask()) != SPACE.suggest(studies[1].ask())
+
+
+@pytest.mark.parametrize(
+    ("search", "message"),
+    [
+        (SearchSpec(sampler="grid", trials=10**6), r"The grid has \d+ points .* fewer than the 1000000"),
+        (SearchSpec(sampler="grid", sampler_options={"points": 0}), "whole number of at least 1, but got 0"),
+        (SearchSpec(sampler="grid", sampler_options={"point": 3}), r"no option 'point'. Did you mean 'points'\?"),
+        (SearchSpec(sampler="qmc", sampler_options={"qmc_type": "sobl"}), r"Did you mean 'sobol'\?"),
+        (SearchSpec(sampler="tpe", sampler_options={"n_startup": 3}), r"Did you mean 'n_startup_trials'\?"),
+        (SearchSpec(sampler="tpe", sampler_options={"seed": 3}), r"takes no option 'seed'"),
+        (SearchSpec(sampler="optuna.samplers:NSGAIISampler", sampler_options={"population_size": 1}), "refuses its"),
+        (SearchSpec(sampler="no.such.module:Sampler"), "'no.such.module' cannot be imported"),
+        (SearchSpec(sampler="optuna.samplers:NoSampler"), "has no 'NoSampler'"),
+    ],
+)
+def test_wrong_sampler_options_are_refused(search: SearchSpec, message: str) -> None:
+    with pytest.raises(SpecError, match=message):
+        make_sampler_factory(search, SPACE, seed=0)
+
+
+def test_gp_says_which_extra_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(SpecError, match=r"pip install 'optuna-caviar\[gp\]'"):
+        make_sampler_factory(SearchSpec(sampler="gp"), SPACE, seed=0)
+
+
+def test_a_sampler_of_the_users_own_is_found_by_its_path() -> None:
+    search = SearchSpec(sampler="optuna.samplers:NSGAIISampler", sampler_options={"population_size": 4})
+    assert isinstance(make_sampler_factory(search, SPACE, seed=0)(0), optuna.samplers.NSGAIISampler)
+
+
+def test_cmaes_needs_two_ranges() -> None:
+    space = dataclasses.replace(SPACE, parameters=SPACE.parameters[:1])
+    with pytest.raises(SpecError, match="at least two parameters with a range, but the space has 1"):
+        make_sampler_factory(SearchSpec(sampler="cmaes"), space, seed=0)
+
+
+@pytest.mark.parametrize("name", PRUNERS)
+def test_every_pruner_is_made_by_its_name(name: str) -> None:
+    options: dict[str, Any] = {"lower": 0.1} if name == "threshold" else {}
+    pruner = make_pruner(SearchSpec(pruner=name, pruner_options=options), epochs=20)
+    expected = {"none": "NopPruner", "successive_halving": "SuccessiveHalvingPruner"}
+    assert type(pruner).__name__ == expected.get(name, f"{name.capitalize()}Pruner")
+
+
+def test_a_patient_pruner_wraps_another() -> None:
+    options = {"wrapped": "median", "wrapped_options": {"n_startup_trials": 2}, "patience": 4}
+    pruner = make_pruner(SearchSpec(pruner="patient", pruner_options=options), epochs=20)
+    assert isinstance(pruner, optuna.pruners.PatientPruner)
+
+
+@pytest.mark.parametrize(
+    ("search", "message"),
+    [
+        (SearchSpec(pruner="median", pruner_options={"n_warmup": 3}), r"Did you mean 'n_warmup_steps'\?"),
+        (SearchSpec(pruner="percentile", pruner_options={"percentile": 200.0}), "refuses its options"),
+        (SearchSpec(pruner="threshold"), "refuses its options"),
+        (SearchSpec(pruner="patient", pruner_options={"wrapped": "medain"}), "No pruner is called 'medain'"),
+        (SearchSpec(pruner="optuna.pruners:NoPruner"), "has no 'NoPruner'"),
+    ],
+)
+def test_wrong_pruner_options_are_refused(search: SearchSpec, message: str) -> None:
+    with pytest.raises(SpecError, match=message):
+        make_pruner(search, epochs=20)

@@ -1,0 +1,54 @@
+import math
+from typing import Any
+
+import pytest
+from caviar.search.sequences import GridSequence, SobolSequence, grid_points, value_at
+from hypothesis import given
+from hypothesis import strategies as st
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+from scipy import stats
+
+SPACE: dict[str, Any] = {
+    "learning_rate": FloatDistribution(1e-4, 1.0, log=True),
+    "units": IntDistribution(4, 64, log=True),
+    "depth": IntDistribution(1, 3),
+    "batch_norm": CategoricalDistribution(["none", "before_activation"]),
+}
+
+
+def test_a_grid_is_even_on_each_scale_and_has_the_ends() -> None:
+    assert grid_points(SPACE["learning_rate"], 5) == pytest.approx([1e-4, 1e-3, 1e-2, 1e-1, 1.0])
+    assert grid_points(SPACE["units"], 3) == [4, 16, 64]
+    assert grid_points(SPACE["depth"], 5) == [1, 2, 3]
+    assert grid_points(SPACE["batch_norm"], 5) == ["none", "before_activation"]
+    assert grid_points(SPACE["learning_rate"], 1) == pytest.approx([1e-2])
+
+
+def test_a_grid_gives_every_combination_once_in_an_order_of_its_seed() -> None:
+    grid = GridSequence(SPACE, points=3, seed=1)
+    points = [grid.point(number) for number in range(len(grid))]
+    assert len({tuple(point.values()) for point in points}) == len(grid) == 3 * 3 * 3 * 2
+    assert grid.point(len(grid) + 2) == points[2]
+    assert GridSequence(SPACE, points=3, seed=1).point(7) == points[7]
+    assert [GridSequence(SPACE, points=3, seed=2).point(number) for number in range(len(grid))] != points
+
+
+def test_sobol_points_cover_each_scale_evenly_and_do_not_depend_on_what_was_asked_before() -> None:
+    points = [SobolSequence(SPACE, seed=1).point(number) for number in range(64)]
+    exponents = [math.log10(point["learning_rate"]) for point in points]
+    assert stats.kstest(exponents, stats.uniform(-4, 4).cdf).statistic < 0.05
+    assert sum(point["batch_norm"] == "none" for point in points) == 32
+    assert SobolSequence(SPACE, seed=1).point(40) == points[40]
+    assert SobolSequence(SPACE, seed=2).point(40) != points[40]
+
+
+@given(st.floats(0, 1, exclude_max=True), st.sampled_from(list(SPACE.values())))
+def test_every_position_is_a_value_of_the_range(position: float, distribution: Any) -> None:
+    value = value_at(distribution, position)
+    assert distribution._contains(distribution.to_internal_repr(value))
+
+
+def test_positions_run_from_the_low_end_to_the_high_one() -> None:
+    assert value_at(SPACE["learning_rate"], 0.5) == pytest.approx(1e-2)
+    assert [value_at(SPACE["depth"], position) for position in (0.0, 0.5, 0.99)] == [1, 2, 3]
+    assert value_at(SPACE["batch_norm"], 0.5) == "before_activation"

@@ -1,0 +1,50 @@
+import dataclasses
+
+import optuna
+import pytest
+from caviar.errors import SpecError, StorageError
+from caviar.spec import StudySpec
+from caviar.storage.leased_storage import LeasedStorage
+from caviar.storage.studies import FINGERPRINT, archive_study, create_study, open_study, stored_spec
+
+
+def test_a_study_keeps_its_file_and_is_reopened_with_a_larger_budget(storage: LeasedStorage, spec: StudySpec) -> None:
+    study = create_study(storage, spec, attributes={FINGERPRINT: "abc"})
+    assert stored_spec(study) == spec
+    larger = dataclasses.replace(spec, search=dataclasses.replace(spec.search, trials=99))
+    again = create_study(storage, larger, attributes={FINGERPRINT: "abc"})
+    assert again._study_id == study._study_id
+    assert stored_spec(again) == larger
+
+
+def test_a_changed_file_or_changed_data_is_refused_with_the_ways_on(storage: LeasedStorage, spec: StudySpec) -> None:
+    create_study(storage, spec, attributes={FINGERPRINT: "abc"})
+    changed = dataclasses.replace(spec, objective=dataclasses.replace(spec.objective, epochs=3))
+    with pytest.raises(SpecError, match=r"objective.epochs: 20 → 3\).*another name.*--fresh.*search.trials"):
+        create_study(storage, changed, attributes={FINGERPRINT: "abc"})
+    with pytest.raises(SpecError, match="has changed since the study 'toy' was begun"):
+        create_study(storage, spec, attributes={FINGERPRINT: "xyz"})
+    assert stored_spec(open_study(storage, "toy")) == spec
+
+
+def test_a_study_of_something_else_is_refused(storage: LeasedStorage, spec: StudySpec) -> None:
+    optuna.create_study(storage=storage, study_name=spec.name)
+    with pytest.raises(SpecError, match="was not made from a study file"):
+        create_study(storage, spec, attributes={})
+
+
+def test_archiving_makes_way_and_keeps_the_trials(storage: LeasedStorage, spec: StudySpec) -> None:
+    assert archive_study(storage, spec.name) is None
+    for number in (1, 2):
+        create_study(storage, spec, attributes={}).enqueue_trial({})
+        assert archive_study(storage, spec.name) == f"toy.archived-{number}"
+    assert len(open_study(storage, "toy.archived-1").trials) == 1
+    assert open_study(storage, "toy.archived-2").trials[0].number == 0
+
+
+def test_an_unknown_study_is_refused_with_the_nearest_name(storage: LeasedStorage, spec: StudySpec) -> None:
+    with pytest.raises(StorageError, match="There are no studies yet"):
+        open_study(storage, "toy")
+    create_study(storage, spec, attributes={})
+    with pytest.raises(StorageError, match=r"no study 'tyo'. Did you mean 'toy'\?"):
+        open_study(storage, "tyo")

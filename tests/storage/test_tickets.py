@@ -1,0 +1,226 @@
+import multiprocessing
+from collections import Counter
+from concurrent.futures import ProcessPoolExecutor
+
+import optuna
+import pytest
+import sqlalchemy
+from caviar.spec import StudySpec
+from caviar.storage.database import new_owner, open_storage
+from caviar.storage.leased_storage import LeasedStorage, LeaseLost
+from caviar.storage.schema import optuna_tables
+from caviar.storage.studies import create_study, open_study
+from caviar.storage.tickets import (
+    FAIL_REASON,
+    PAUSED,
+    Ticket,
+    claim_ticket,
+    count_trials,
+    fail_trial,
+    hand_back,
+    read_leases,
+)
+from optuna.exceptions import UpdateFinishedTrialError
+from optuna.trial import TrialState
+
+
+@pytest.fixture
+def study(storage: LeasedStorage, spec: StudySpec) -> optuna.Study:
+    return create_study(storage, spec, attributes={})
+
+
+def claim(storage: LeasedStorage, study: optuna.Study, *, budget: int = 4, retries: int = 2) -> Ticket | str:
+    return claim_ticket(storage, study._study_id, budget=budget, lease_s=30, retries=retries)
+
+
+def claim_one(storage: LeasedStorage, study: optuna.Study, *, retries: int = 2) -> Ticket:
+    ticket = claim(storage, study, retries=retries)
+    assert isinstance(ticket, Ticket)
+    return ticket
+
+
+def expire(storage: LeasedStorage, trial_id: int) -> None:
+    """Make a trial's lease an hour old, as if its worker had been killed then."""
+    with storage.engine.begin() as connection:
+        hour_ago = sqlalchemy.text("UPDATE trial_heartbeats SET heartbeat = '2020-01-01' WHERE trial_id = :id")
+        connection.execute(hour_ago, {"id": trial_id})
+
+
+def finish(study: optuna.Study, ticket: Ticket, value: float = 0.5) -> None:
+    study.tell(ticket.number, value)
+
+
+def test_a_budget_gives_that_many_tickets(storage: LeasedStorage, study: optuna.Study) -> None:
+    for number in range(4):
+        ticket = claim_one(storage, study)
+        assert (ticket.number, ticket.origin, ticket.resumed) == (number, number, False)
+        finish(study, ticket)
+    assert claim(storage, study) == "done"
+    assert isinstance(claim(storage, study, budget=5), Ticket)
+
+
+def test_a_budget_that_others_run_is_waited_for(storage: LeasedStorage, study: optuna.Study) -> None:
+    tickets = [claim_one(storage, study) for _ in range(4)]
+    assert claim(storage, study) == "wait"
+    for ticket in tickets:
+        finish(study, ticket)
+    assert claim(storage, study) == "done"
+
+
+def test_failed_trials_do_not_count(storage: LeasedStorage, study: optuna.Study) -> None:
+    ticket = claim_one(storage, study)
+    assert not fail_trial(storage, storage.get_trial(ticket.trial_id), reason="a reason", retries=0)
+    for _ in range(4):
+        finish(study, claim_one(storage, study))
+    assert claim(storage, study) == "done"
+    counts = count_trials(storage, study._study_id)
+    assert (counts[TrialState.COMPLETE], counts[TrialState.FAIL]) == (4, 1)
+
+
+def test_a_failed_trial_is_tried_anew_with_its_parameters_and_seeds(
+    storage: LeasedStorage, study: optuna.Study
+) -> None:
+    ticket = claim_one(storage, study)
+    optuna.Trial(study, ticket.trial_id).suggest_float("x", 0, 1)
+    x = storage.get_trial(ticket.trial_id).params["x"]
+    retries = []
+    for _ in range(2):
+        assert fail_trial(storage, storage.get_trial(ticket.trial_id), reason="a reason", retries=2)
+        ticket = claim_one(storage, study)
+        retries.append(ticket)
+        assert ticket.origin == 0
+        assert optuna.Trial(study, ticket.trial_id).suggest_float("x", 0, 1) == x
+    assert [ticket.number for ticket in retries] == [1, 2]
+    assert not fail_trial(storage, storage.get_trial(ticket.trial_id), reason="a reason", retries=2)
+    trials = study.get_trials()
+    assert [trial.user_attrs[FAIL_REASON] for trial in trials] == ["a reason"] * 3
+    assert trials[2].system_attrs["retry_history"] == [0, 1]
+
+
+def test_a_trial_handed_back_keeps_number_parameters_and_reports(storage: LeasedStorage, study: optuna.Study) -> None:
+    ticket = claim_one(storage, study)
+    trial = optuna.Trial(study, ticket.trial_id)
+    trial.suggest_float("x", 0, 1)
+    trial.report(0.25, step=0)
+    started = storage.get_trial(ticket.trial_id).datetime_start
+    assert hand_back(storage, ticket.trial_id)
+    again = claim_one(storage, study)
+    assert (again.trial_id, again.number, again.resumed) == (ticket.trial_id, 0, True)
+    frozen = storage.get_trial(again.trial_id)
+    assert (frozen.intermediate_values, list(frozen.params), frozen.datetime_start) == ({0: 0.25}, ["x"], started)
+
+
+def test_an_expired_lease_passes_the_trial_on_and_its_late_owner_writes_nothing_more(
+    storage: LeasedStorage, storage_url: str, study: optuna.Study
+) -> None:
+    ticket = claim_one(storage, study)
+    late = optuna.Trial(study, ticket.trial_id)
+    expire(storage, ticket.trial_id)
+    other = open_storage(storage_url, owner=new_owner())
+    taken = claim_one(other, open_study(other, study.study_name))
+    assert (taken.trial_id, taken.resumed) == (ticket.trial_id, True)
+    for write in (
+        lambda: late.report(0.5, step=0),
+        lambda: late.set_user_attr("key", 1),
+        lambda: storage.set_trial_system_attr(ticket.trial_id, "key", 1),
+        lambda: study.tell(late, 0.5),
+        lambda: storage.renew(ticket.trial_id),
+        lambda: hand_back(storage, ticket.trial_id),
+        lambda: fail_trial(storage, storage.get_trial(ticket.trial_id), reason="late", retries=2),
+    ):
+        with pytest.raises(LeaseLost, match="no longer held by this worker"):
+            write()
+    frozen = other.get_trial(ticket.trial_id)
+    assert (frozen.state, frozen.intermediate_values, frozen.user_attrs) == (TrialState.RUNNING, {}, {})
+    other.renew(ticket.trial_id)
+
+
+def test_a_trial_whose_workers_keep_dying_fails(storage: LeasedStorage, study: optuna.Study) -> None:
+    first = claim_one(storage, study)
+    for _ in range(2):
+        expire(storage, first.trial_id)
+        assert claim_one(storage, study).trial_id == first.trial_id
+    expire(storage, first.trial_id)
+    assert claim_one(storage, study).trial_id != first.trial_id
+    failed = storage.get_trial(first.trial_id)
+    assert (failed.state, failed.user_attrs[FAIL_REASON]) == (TrialState.FAIL, "Its worker died 3 times.")
+
+
+def test_a_trial_left_running_without_a_heartbeat_is_handed_on(storage: LeasedStorage, study: optuna.Study) -> None:
+    stray = study.ask()
+    assert claim_one(storage, study).trial_id != stray._trial_id  # it began just now
+    with storage.engine.begin() as connection:
+        trials = optuna_tables().trials
+        connection.execute(trials.update().values(datetime_start=None).where(trials.c.trial_id == stray._trial_id))
+    assert claim_one(storage, study).trial_id == stray._trial_id
+
+
+def test_a_paused_trial_waits_for_promotion(storage: LeasedStorage, study: optuna.Study) -> None:
+    ticket = claim_one(storage, study)
+    storage.set_trial_system_attr(ticket.trial_id, PAUSED, value=True)
+    hand_back(storage, ticket.trial_id)
+    assert claim_one(storage, study).number == 1
+
+
+def test_a_trial_ended_from_outside_takes_no_more_writes(
+    storage: LeasedStorage, storage_url: str, study: optuna.Study
+) -> None:
+    ticket = claim_one(storage, study)
+    trial = optuna.Trial(study, ticket.trial_id)
+    dashboard = optuna.storages.RDBStorage(storage_url)
+    dashboard.set_trial_state_values(ticket.trial_id, TrialState.FAIL)
+    with pytest.raises(UpdateFinishedTrialError, match="Trial 0 is FAIL"):
+        trial.report(0.5, step=0)
+    with pytest.raises(LeaseLost, match="ended from outside: it is FAIL"):
+        storage.renew(ticket.trial_id)
+    assert not hand_back(storage, ticket.trial_id)
+    with pytest.raises(UpdateFinishedTrialError):
+        storage.set_trial_state_values(ticket.trial_id, TrialState.COMPLETE, [0.5])
+    assert storage.get_trial(ticket.trial_id).state == TrialState.FAIL
+
+
+def test_reports_keep_what_is_not_finite_and_replace_what_is_there(storage: LeasedStorage, study: optuna.Study) -> None:
+    ticket = claim_one(storage, study)
+    storage.report(ticket.trial_id, {0: 0.5, 1: float("inf"), 2: float("nan")})
+    storage.report(ticket.trial_id, {0: 0.75})
+    values = storage.get_trial(ticket.trial_id).intermediate_values
+    assert (values[0], values[1]) == (0.75, float("inf"))
+    assert values[2] != values[2]
+
+
+def test_leases_say_who_holds_what(storage: LeasedStorage, study: optuna.Study) -> None:
+    ticket = claim_one(storage, study)
+    (lease,) = read_leases(storage, study._study_id)
+    assert (lease.trial_id, lease.owner) == (ticket.trial_id, storage.owner)
+    finish(study, ticket)
+    assert read_leases(storage, study._study_id) == []
+
+
+def _claim_all(url: str, name: str, barrier_at: float) -> list[int]:
+    import time
+
+    storage = open_storage(url, owner=new_owner())
+    study = open_study(storage, name)
+    time.sleep(max(0.0, barrier_at - time.time()))
+    numbers = []
+    while isinstance(ticket := claim_ticket(storage, study._study_id, budget=60, lease_s=30, retries=2), Ticket):
+        numbers.append(ticket.number)
+        study.tell(ticket.number, 0.5)
+    return numbers
+
+
+@pytest.mark.slow
+def test_processes_that_claim_at_once_run_each_trial_once(
+    storage: LeasedStorage, storage_url: str, study: optuna.Study
+) -> None:
+    import time
+
+    for _ in range(30):
+        study.enqueue_trial({})
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(4, mp_context=spawn) as pool:
+        at = time.time() + 3
+        futures = [pool.submit(_claim_all, storage_url, study.study_name, at) for _ in range(4)]
+        numbers = [number for future in futures for number in future.result(timeout=60)]
+    assert Counter(numbers) == Counter(range(60))
+    assert count_trials(storage, study._study_id)[TrialState.COMPLETE] == 60

@@ -1,0 +1,304 @@
+import json
+import os
+import re
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+import optuna
+import pytest
+from caviar.cli import main
+from click.testing import CliRunner, Result
+
+ROOT = Path(__file__).parent.parent
+STUDY = """# A study that trains in a second.
+name = "toy"
+[data]
+dataset = "tests.toy_data:blobs"
+[objective]
+epochs = 3
+[search]
+trials = 4
+sampler = "random"
+pruner = "median"
+pruner_options = { n_startup_trials = 1 }
+[space]
+learning_rate = { low = 1e-3, high = 0.5, scale = "log" }
+momentum = { low = 0.5, high = 0.99, scale = "log-complement" }
+depth = 1
+units = 8
+"""
+
+
+@pytest.fixture
+def study_file(tmp_path: Path) -> Path:
+    path = tmp_path / "toy.toml"
+    path.write_text(STUDY)
+    return path
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    return tmp_path / "runs"
+
+
+def caviar(*arguments: str | Path, text: str | None = None) -> Result:
+    return CliRunner().invoke(main, [str(argument) for argument in arguments], input=text)
+
+
+def succeed(*arguments: str | Path, text: str | None = None) -> Result:
+    result = caviar(*arguments, text=text)
+    assert result.exit_code == 0, result.output
+    return result
+
+
+def status(home: Path, study: str | Path = "toy") -> dict[str, Any]:
+    state: dict[str, Any] = json.loads(succeed("status", study, "--home", home, "--json").stdout)
+    return state
+
+
+@pytest.fixture
+def finished(study_file: Path, home: Path) -> Path:
+    succeed("run", study_file, "--home", home)
+    return home
+
+
+@pytest.mark.slow
+def test_a_study_runs_resumes_and_grows(study_file: Path, home: Path) -> None:
+    first = succeed("run", study_file, "--home", home)
+    assert "toy: 4 of 4 trials done" in first.stdout
+    assert "4/4" in first.stderr
+    assert "best" in first.stderr
+
+    state = status(home)
+    assert state["trials"]["complete"] + state["trials"]["pruned"] == state["budget"] == 4
+    assert {"study", "metric", "direction", "budget", "trials", "best", "workers", "storage", "tracking_uri"} <= set(
+        state
+    )
+    assert (state["metric"], state["direction"], state["workers"]) == ("val_accuracy", "maximize", [])
+
+    again = succeed("run", study_file, "--home", home)
+    assert "is finished: all 4 trials are done, so none was run" in again.stderr
+    grown = succeed("run", study_file, "--home", home, "--trials", "6", "--json")
+    assert json.loads(grown.stdout)["trials"]["complete"] + json.loads(grown.stdout)["trials"]["pruned"] == 6
+    assert status(home, study_file)["budget"] == 6
+
+
+@pytest.mark.slow
+def test_the_best_trial_is_the_same_in_optuna_mlflow_and_status(finished: Path) -> None:
+    from mlflow.tracking import MlflowClient
+
+    best = status(finished)["best"]
+    study = optuna.load_study(study_name="toy", storage=f"sqlite:///{finished / 'optuna.db'}")
+    assert (best["number"], best["value"], best["params"]) == (
+        *(study.best_trial.number, study.best_value, study.best_params),
+    )
+    client = MlflowClient(f"sqlite:///{finished / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name("toy")
+    runs = client.search_runs([experiment.experiment_id])
+    assert len(runs) == 4
+    (run,) = [run for run in runs if run.data.tags["caviar.trial_number"] == str(best["number"])]
+    history = [point.value for point in client.get_metric_history(run.info.run_id, "val_accuracy")]
+    assert history == list(study.best_trial.intermediate_values.values())
+    assert max(history) == best["value"]
+    assert float(run.data.params["momentum"]) == pytest.approx(best["hyperparameters"]["momentum"])
+    assert run.info.status == "FINISHED"
+
+
+@pytest.mark.slow
+def test_trials_are_listed_as_a_table_csv_and_json(finished: Path) -> None:
+    rows = json.loads(succeed("trials", "toy", "--home", finished, "--json").stdout)
+    assert [row["number"] for row in rows] == [0, 1, 2, 3]
+    assert all(0.5 <= row["momentum"] <= 0.99 for row in rows)
+    assert len(succeed("trials", "toy", "--home", finished).stdout.splitlines()) == 5
+    header, *lines = succeed("trials", "toy", "--home", finished, "--csv").stdout.splitlines()
+    assert header.startswith("number,state,value")
+    assert len(lines) == 4
+    assert caviar("trials", "toy", "--home", finished, "--csv", "--json").exit_code == 2
+
+
+@pytest.mark.slow
+def test_a_changed_study_is_refused_and_fresh_archives_the_old_one(finished: Path, study_file: Path) -> None:
+    study_file.write_text(STUDY.replace("epochs = 3", "epochs = 2"))
+    refused = caviar("run", study_file, "--home", finished)
+    assert refused.exit_code == 2
+    assert "objective.epochs: 3 → 2" in refused.stderr
+    assert "--fresh" in refused.stderr
+    fresh = succeed("run", study_file, "--home", finished, "--fresh")
+    assert "The study of before is kept as 'toy.archived-1'" in fresh.stderr
+    names = optuna.get_all_study_names(f"sqlite:///{finished / 'optuna.db'}")
+    assert sorted(names) == ["toy", "toy.archived-1"]
+    assert status(finished, "toy.archived-1")["best"] is not None
+    again = caviar("run", study_file, "--home", finished, "--set", "data.validation_fraction=0.3")
+    assert (again.exit_code, "data.validation_fraction: 0.2 → 0.3" in again.stderr) == (2, True)
+
+
+@pytest.mark.slow
+def test_deleting_asks_first(finished: Path) -> None:
+    kept = caviar("delete", "toy", "--home", finished, text="n\n")
+    assert (kept.exit_code, "with its 4 trials" in kept.stderr, "Nothing was deleted" in kept.stderr) == (1, True, True)
+    status(finished)
+    succeed("delete", "toy", "--home", finished, "--yes")
+    assert caviar("status", "toy", "--home", finished).exit_code == 2
+    from mlflow.tracking import MlflowClient
+
+    assert MlflowClient(f"sqlite:///{finished / 'mlflow.db'}").get_experiment_by_name("toy") is None
+
+
+@pytest.mark.slow
+def test_what_mlflow_missed_is_synced_once_it_is_back(study_file: Path, home: Path) -> None:
+    down = succeed("run", study_file, "--home", home, "--tracking-uri", "http://127.0.0.1:9")
+    assert "4 trials are missing in MLflow; `caviar sync toy` fills them in" in down.stderr
+    assert status(home)["trials"]["fail"] == 0
+    assert "4 trials filled in" in succeed("sync", "toy", "--home", home).stdout
+    assert "0 trials filled in" in succeed("sync", "toy", "--home", home).stdout
+
+
+@pytest.mark.slow
+def test_a_broken_network_fails_its_trials_and_stops_the_study(study_file: Path, home: Path) -> None:
+    settings = ["--set", "objective.network=tests.toy_data:broken_network", "--trials", "3"]
+    result = caviar("run", study_file, "--home", home, *settings)
+    assert result.exit_code == 1
+    assert "trials in a row failed, the last with: RuntimeError: a mistake in the user's function" in result.stderr
+    state = status(home)
+    assert (state["trials"]["fail"], state["trials"]["running"]) == (5, 0)
+    assert "a mistake in the user's function" in succeed("trials", "toy", "--home", home).stdout
+
+
+@pytest.mark.slow
+def test_a_network_of_ones_own_is_searched_by_its_own_names(study_file: Path, home: Path) -> None:
+    contents = STUDY.replace("epochs = 3", 'epochs = 3\nnetwork = "tests.toy_data:own_network"')
+    study_file.write_text(contents.replace("depth = 1\nunits = 8", "width = { low = 4, high = 16 }"))
+    succeed("run", study_file, "--home", home)
+    assert "width" in status(home)["best"]["hyperparameters"]
+
+
+@pytest.mark.slow
+def test_time_limits_end_a_run_and_the_same_command_goes_on(study_file: Path, home: Path) -> None:
+    out_of_time = succeed("run", study_file, "--home", home, "--trials", "500", "--timeout", "1")
+    assert "Time is up with" in out_of_time.stderr
+    assert status(home)["trials"]["running"] == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_the_run_with_what_is_done_kept(study_file: Path, home: Path, number: signal.Signals) -> None:
+    command = [sys.executable, "-m", "caviar", "run", str(study_file), "--home", str(home), "--trials", "100000"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=ROOT, env=environment) as process:
+        deadline = time.monotonic() + 60
+        assert process.stderr is not None
+        seen = ""
+        while not re.search(r"toy: [1-9]\d*/", seen):
+            assert time.monotonic() < deadline, seen
+            seen += process.stderr.read(1)
+        process.send_signal(number)
+        _, rest = process.communicate(timeout=60)
+    assert process.returncode == 130, rest
+    assert "Interrupted. What is done is kept" in rest
+    assert "Traceback" not in rest
+    state = status(home)
+    assert state["trials"]["complete"] + state["trials"]["pruned"] >= 1
+    assert state["trials"]["running"] == 0
+
+
+@pytest.mark.slow
+def test_check_builds_a_network_and_says_panda_or_caviar(study_file: Path, tmp_path: Path) -> None:
+    result = succeed("check", study_file)
+    assert "logits (Dense)" in result.stdout
+    assert "Caviar: One trial takes about" in result.stdout
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["toy.toml"]
+    assert json.loads(succeed("check", study_file, "--json").stdout)["approach"] == "caviar"
+
+
+def test_a_dry_run_says_what_would_run_and_writes_nothing(study_file: Path, home: Path) -> None:
+    result = succeed("run", study_file, "--home", home, "--dry-run")
+    assert "4 trials of at most 3 epochs, to maximize val_accuracy" in result.stdout
+    assert not home.exists()
+
+
+def test_datasets_lists_what_is_there() -> None:
+    rows = {row["name"]: row for row in json.loads(succeed("datasets", "--json").stdout)}
+    assert rows["digits"]["n_classes"] == 10
+    assert "fashion_mnist" in rows
+    assert "digits" in succeed("datasets").stdout
+    unknown = caviar("datasets", "prepare", "fashion_mnits")
+    assert (unknown.exit_code, "fashion_mnist" in unknown.stderr) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (("trials = 4", "trails = 4"), "Did you mean 'trials'?"),
+        (("trials = 4", 'trials = "4"'), "search.trials must be a whole number, but got '4'"),
+        (("low = 1e-3, high = 0.5", "low = 0.5, high = 1e-3"), "low below high"),
+        (("low = 1e-3, high = 0.5", "low = 0.0, high = 0.5"), "must be above 0, but got 0.0"),
+        (('sampler = "random"', 'sampler = "randm"'), "Did you mean 'random'?"),
+        (('pruner = "median"', 'pruner = "medain"'), "Did you mean 'median'?"),
+        (("epochs = 3", 'metric = "val_acuracy"'), "Did you mean 'val_accuracy'?"),
+        (("tests.toy_data:blobs", "digitz"), "digits"),
+        (("tests.toy_data:blobs", "tests.toy_data:blob"), "blobs"),
+        (("tests.toy_data:blobs", "no_such_module:blobs"), "no_such_module"),
+        (("[search]", "[search"), "not valid TOML"),
+        (("n_startup_trials = 1", "n_startup = 1"), "Did you mean 'n_startup_trials'?"),
+    ],
+)
+def test_bad_study_files_end_with_2_a_message_and_nothing_half_created(
+    study_file: Path, home: Path, change: tuple[str, str], message: str
+) -> None:
+    study_file.write_text(STUDY.replace(*change))
+    assert study_file.read_text() != STUDY
+    result = caviar("run", study_file, "--home", home)
+    assert result.exit_code == 2, result.output
+    assert message in result.stderr
+    assert "Traceback" not in result.output
+    assert not home.exists()
+
+
+def test_wrong_homes_and_databases_are_refused_and_left_alone(study_file: Path, home: Path, tmp_path: Path) -> None:
+    home.touch()
+    unwritable = caviar("run", study_file, "--home", home)
+    assert (unwritable.exit_code, "cannot be written" in unwritable.stderr) == (2, True)
+    other = tmp_path / "other.db"
+    with sqlite3.connect(other) as connection:
+        connection.execute("CREATE TABLE customers (id INTEGER)")
+    before = other.read_bytes()
+    elsewhere = tmp_path / "elsewhere"
+    foreign = caviar("run", study_file, "--home", elsewhere, "--storage", f"sqlite:///{other}")
+    assert (foreign.exit_code, "something else" in foreign.stderr) == (2, True)
+    mlflows = caviar("run", study_file, "--home", elsewhere, "--tracking-uri", f"sqlite:///{other}")
+    assert (mlflows.exit_code, str(other) in mlflows.stderr) == (2, True)
+    shared = f"sqlite:///{tmp_path / 'both.db'}"
+    both = caviar("run", study_file, "--home", elsewhere, "--storage", shared, "--tracking-uri", shared)
+    assert (both.exit_code, "cannot share" in both.stderr) == (2, True)
+    assert other.read_bytes() == before
+    assert not elsewhere.exists()
+
+
+def test_an_unknown_study_names_the_nearest_and_creates_nothing(home: Path) -> None:
+    result = caviar("status", "toy", "--home", home)
+    assert (result.exit_code, "There is no study database" in result.stderr) == (2, True)
+    assert not home.exists()
+
+
+def _verbs(group: click.Group, *path: str) -> list[tuple[str, click.Command]]:
+    found: list[tuple[str, click.Command]] = []
+    for name, command in group.commands.items():
+        found.append((" ".join((*path, name)), command))
+        if isinstance(command, click.Group):
+            found += _verbs(command, *path, name)
+    return found
+
+
+@pytest.mark.parametrize(("verb", "command"), _verbs(main), ids=lambda value: value if isinstance(value, str) else "")
+def test_every_verb_has_an_example_and_stands_in_the_readme(verb: str, command: click.Command) -> None:
+    help_text = succeed(*verb.split(), "--help").stdout
+    assert f"  caviar {verb}" in help_text
+    assert f"caviar {verb}" in (ROOT / "README.md").read_text()
+    options = {option for parameter in command.params for option in parameter.opts}
+    assert {"--home", "--storage", "--tracking-uri", "--json"} <= options

@@ -1,0 +1,36 @@
+"""A data set and networks of the user's own, small enough to train in milliseconds, named by tests' study files."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Arrays = tuple[NDArray[np.float32], NDArray[np.int64]]
+
+
+def blobs() -> tuple[Arrays, Arrays]:
+    """Return three Gaussian clouds in four dimensions: 240 to train, 60 to test."""
+    generator = np.random.default_rng(0)
+    labels = np.arange(300) % 3
+    features = generator.normal(size=(300, 4)).astype(np.float32) + 2.0 * np.eye(3, 4, dtype=np.float32)[labels]
+    return (features[:240], labels[:240]), (features[240:], labels[240:])
+
+
+def own_network(hyperparameters: Mapping[str, Any], dataset: Any) -> Any:
+    """Return a Keras network that ends in a softmax, its width searched under a name of its own."""
+    import keras
+
+    return keras.Sequential(
+        [
+            keras.layers.Input(dataset.feature_shape),
+            keras.layers.Dense(hyperparameters["width"], activation="tanh"),
+            keras.layers.Dense(dataset.n_classes, activation="softmax"),
+        ]
+    )
+
+
+def broken_network(hyperparameters: Mapping[str, Any], dataset: Any) -> Any:
+    """Raise, as a user's function with a mistake does."""
+    del hyperparameters, dataset
+    raise RuntimeError("a mistake in the user's function")
