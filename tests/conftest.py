@@ -5,6 +5,7 @@ from pathlib import Path
 
 import optuna
 import pytest
+
 from caviar.spec import StudySpec, parse_spec
 from caviar.storage.database import new_owner, open_storage
 from caviar.storage.leased_storage import LeasedStorage

@@ -12,8 +12,9 @@ from typing import Any
 import click
 import optuna
 import pytest
-from caviar.cli import main
 from click.testing import CliRunner, Result
+
+from caviar.cli import main
 
 ROOT = Path(__file__).parent.parent
 STUDY = """# A study that trains in a second.
@@ -100,6 +101,7 @@ def test_the_best_trial_is_the_same_in_optuna_mlflow_and_status(finished: Path) 
     )
     client = MlflowClient(f"sqlite:///{finished / 'mlflow.db'}")
     experiment = client.get_experiment_by_name("toy")
+    assert experiment is not None
     runs = client.search_runs([experiment.experiment_id])
     assert len(runs) == 4
     (run,) = [run for run in runs if run.data.tags["caviar.trial_number"] == str(best["number"])]

@@ -1,27 +1,26 @@
 import math
+from collections.abc import Mapping
 
 import numpy as np
 import optuna
 import pytest
-from caviar.config import NetworkConfig, TrainingConfig
-from caviar.errors import SpaceError
-from caviar.space import (
-    DEFAULT_SPACE_TABLE,
-    HYPERPARAMETERS,
-    TIERS,
-    FloatParameter,
-    IntParameter,
-    complement,
-    make_configs,
-    parse_space,
-    space_table,
-)
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
+from caviar.config import NetworkConfig, TrainingConfig
+from caviar.errors import SpaceError
+from caviar.parameters import TIERS, FloatParameter, IntParameter, complement
+from caviar.space import (
+    DEFAULT_SPACE_TABLE,
+    HYPERPARAMETERS,
+    make_configs,
+    parse_space,
+    space_table,
+)
 
-def draw(table: dict[str, object], n_trials: int, *, seed: int = 0) -> list[optuna.trial.FrozenTrial]:
+
+def draw(table: Mapping[str, object], n_trials: int, *, seed: int = 0) -> list[optuna.trial.FrozenTrial]:
     space = parse_space(table)
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=seed))
     for _ in range(n_trials):
@@ -169,5 +168,5 @@ def test_parameters_check_themselves() -> None:
     ],
 )
 def test_configs_check_themselves(make: object) -> None:
-    with pytest.raises(SpaceError, match="must be|needs|choice"):
+    with pytest.raises(SpaceError, match=r"must be|needs|choice"):
         make()  # type: ignore[operator]  # the table of cases is untyped

@@ -3,6 +3,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from caviar.errors import SpecError
 from caviar.spec import (
     CHANGEABLE,

@@ -1,14 +1,8 @@
-"""The search space: which hyperparameters are drawn, from what range, on which scale, and how much each matters.
-
-A hyperparameter is named as the user thinks of it (``momentum``). A parameter is what Optuna samples and stores:
-the same name and value, but for a log-complement scale, where ``one_minus_momentum`` is stored on a log scale.
-"""
+"""The search space: which hyperparameters are drawn, which are fixed, and what a network is then built from."""
 
 import dataclasses
-import math
 from collections.abc import Iterable, Mapping
-from decimal import Decimal
-from typing import Any, Literal, TypeAlias
+from typing import Any
 
 import optuna
 from optuna.distributions import (
@@ -20,20 +14,7 @@ from optuna.distributions import (
 
 from .config import CHOICES, NetworkConfig, TrainingConfig
 from .errors import SpaceError, nearest_name
-
-Scale = Literal["uniform", "log", "log-complement"]
-Choice: TypeAlias = str | int | float | bool
-
-#: The course's importance tiers ("Tuning process"); tier 4 holds what the course does not rank.
-TIERS: Mapping[str, int] = {
-    "learning_rate": 1,
-    "momentum": 2,
-    "batch_size": 2,
-    "units": 2,
-    "depth": 3,
-    "decay": 3,
-    "decay_rate": 3,
-}
+from .parameters import ChoiceParameter, FloatParameter, IntParameter, Parameter
 
 _NETWORK_FIELDS = tuple(field.name for field in dataclasses.fields(NetworkConfig))
 _TRAINING_FIELDS = tuple(field.name for field in dataclasses.fields(TrainingConfig) if field.name != "epochs")
@@ -49,148 +30,6 @@ _ACTIVE_WHEN: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "batch_norm_momentum": ("batch_norm", ("before_activation", "after_activation")),
     "decay_rate": ("decay", ("exponential", "inverse_time")),
 }
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class FloatParameter:
-    """A real hyperparameter, drawn from [low, high].
-
-    Attributes:
-        name: The hyperparameter.
-        low: Smallest value; above 0 on the log scale.
-        high: Largest value, above ``low``; below 1 on the log-complement scale.
-        scale: ``uniform``; ``log``: r uniform, value 10^r; ``log-complement``: r uniform, value 1 − 10^r.
-
-    Raises:
-        SpaceError: If the range is empty or does not fit the scale.
-
-    Source:
-        The course's "Using an appropriate scale to pick hyperparameters".
-    """
-
-    name: str
-    low: float
-    high: float
-    scale: Scale = "uniform"
-
-    def __post_init__(self) -> None:
-        _check_ends(self.name, self.low, self.high)
-        _check_log(self.name, self.low, self.scale)
-        if self.scale == "log-complement" and not (self.low >= 0 and self.high < 1):
-            raise SpaceError(
-                f"{self.name} is log-complement (1 − 10^r), so its range must lie in [0, 1), "
-                f"but got low = {self.low}, high = {self.high}. "
-                "Lower high, to 0.999 for instance, or use another scale."
-            )
-
-    @property
-    def parameter(self) -> str:
-        """The name under which Optuna stores it."""
-        return f"one_minus_{self.name}" if self.scale == "log-complement" else self.name
-
-    @property
-    def tier(self) -> int:
-        """The course's importance tier, 1 to 3, or 4 where it ranks none."""
-        return TIERS.get(self.name, 4)
-
-    @property
-    def distribution(self) -> FloatDistribution:
-        """What Optuna samples from."""
-        if self.scale == "log-complement":
-            return FloatDistribution(complement(self.high), complement(self.low), log=True)
-        return FloatDistribution(self.low, self.high, log=self.scale == "log")
-
-    def value(self, stored: Any) -> float:
-        """Return the hyperparameter that a stored parameter stands for."""
-        return complement(stored) if self.scale == "log-complement" else float(stored)
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class IntParameter:
-    """A whole hyperparameter, drawn from {low, …, high}.
-
-    Attributes:
-        name: The hyperparameter.
-        low: Smallest value; at least 1 on the log scale.
-        high: Largest value, above ``low``.
-        scale: ``uniform`` or ``log``.
-
-    Raises:
-        SpaceError: If the range is empty or does not fit the scale.
-    """
-
-    name: str
-    low: int
-    high: int
-    scale: Literal["uniform", "log"] = "uniform"
-
-    def __post_init__(self) -> None:
-        _check_ends(self.name, self.low, self.high)
-        _check_log(self.name, self.low, self.scale)
-
-    @property
-    def parameter(self) -> str:
-        """The name under which Optuna stores it: the hyperparameter's."""
-        return self.name
-
-    @property
-    def tier(self) -> int:
-        """The course's importance tier, 1 to 3, or 4 where it ranks none."""
-        return TIERS.get("units" if self.name.startswith("units_") else self.name, 4)
-
-    @property
-    def distribution(self) -> IntDistribution:
-        """What Optuna samples from."""
-        return IntDistribution(self.low, self.high, log=self.scale == "log")
-
-    def value(self, stored: Any) -> int:
-        """Return the hyperparameter that a stored parameter stands for."""
-        return int(stored)
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class ChoiceParameter:
-    """A hyperparameter drawn from a list, without order.
-
-    Attributes:
-        name: The hyperparameter.
-        choices: At least one value, all different.
-
-    Raises:
-        SpaceError: If the list is empty or repeats a value.
-    """
-
-    name: str
-    choices: tuple[Choice, ...]
-
-    def __post_init__(self) -> None:
-        if not self.choices:
-            raise SpaceError(f"{self.name} needs at least one choice, but got an empty list.")
-        repeated = [choice for index, choice in enumerate(self.choices) if choice in self.choices[:index]]
-        if repeated:
-            raise SpaceError(f"{self.name} names the choice {repeated[0]!r} twice. Name each choice once.")
-
-    @property
-    def parameter(self) -> str:
-        """The name under which Optuna stores it: the hyperparameter's."""
-        return self.name
-
-    @property
-    def tier(self) -> int:
-        """The course's importance tier, 1 to 3, or 4 where it ranks none."""
-        return TIERS.get(self.name, 4)
-
-    @property
-    def distribution(self) -> CategoricalDistribution:
-        """What Optuna samples from."""
-        return CategoricalDistribution(self.choices)
-
-    def value(self, stored: Any) -> Any:
-        """Return the hyperparameter that a stored parameter stands for."""
-        return stored
-
-
-Parameter: TypeAlias = FloatParameter | IntParameter | ChoiceParameter
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -367,11 +206,6 @@ def space_table(space: SearchSpace) -> dict[str, Any]:
     return table
 
 
-def complement(value: float) -> float:
-    """Return 1 − value, exact in decimals, so that 0.999 gives 0.001 and not 0.0010000000000000009."""
-    return float(1 - Decimal(repr(float(value))))
-
-
 #: What is searched where a study names no space: the six hyperparameters that the course ranks first.
 DEFAULT_SPACE_TABLE: Mapping[str, Any] = {
     "learning_rate": {"low": 1e-4, "high": 1.0, "scale": "log"},
@@ -428,22 +262,6 @@ def _check_value(name: str, value: Any) -> Any:
         raise SpaceError(f"{name} must be {kind}, but got {value!r}.")
     make_configs({name: expected(value)}, epochs=1)
     return expected(value)
-
-
-def _check_ends(name: str, low: float, high: float) -> None:
-    if not (math.isfinite(low) and math.isfinite(high) and low < high):
-        raise SpaceError(
-            f"{name} needs low below high, both finite, but got low = {low}, high = {high}. "
-            f"Swap them, or fix the value with `{name} = {low}`."
-        )
-
-
-def _check_log(name: str, low: float, scale: str) -> None:
-    if scale == "log" and low <= 0:
-        raise SpaceError(
-            f"{name} is on a log scale, so low must be above 0, but got low = {low}. "
-            'Raise low, or set scale = "uniform".'
-        )
 
 
 def _check_scale(name: str, scale: Any, allowed: tuple[str, ...]) -> None:

@@ -4,12 +4,12 @@ from typing import Any
 import numpy as np
 import optuna
 import pytest
+from optuna.trial import TrialState
+from tests.toy_data import broken_network, own_network
+
 from caviar import KerasObjective
 from caviar.errors import SpecError
 from caviar.search.trial_run import CURVES
-from optuna.trial import TrialState
-
-from tests.toy_data import broken_network, own_network
 
 TINY: dict[str, Any] = {"learning_rate": {"low": 1e-3, "high": 0.3, "scale": "log"}, "depth": 1, "units": 8}
 
@@ -59,10 +59,14 @@ def test_a_diverged_trial_teaches_the_sampler_the_worst_case() -> None:
 
 @pytest.mark.parametrize(
     ("directions", "metric", "right"),
-    [(["minimize"], "val_accuracy", "maximize"), (["maximize"], "val_loss", "minimize"), (["maximize"] * 2, "accuracy", "maximize")],
-)  # fmt: skip
+    [
+        (["minimize"], "val_accuracy", "maximize"),
+        (["maximize"], "val_loss", "minimize"),
+        (["maximize", "maximize"], "accuracy", "maximize"),
+    ],
+)
 def test_a_study_with_other_directions_is_refused_before_training(
-    directions: list[str], metric: str, right: str
+    directions: list[Any], metric: str, right: str
 ) -> None:
     study = optuna.create_study(directions=directions)
     with pytest.raises(SpecError, match=f'create_study\\(direction="{right}"\\)'):
@@ -123,6 +127,7 @@ def test_a_stock_study_is_logged_only_where_a_tracking_uri_is_given(
 
     client = MlflowClient(uri)
     experiment = client.get_experiment_by_name("stock")
+    assert experiment is not None
     (run,) = client.search_runs([experiment.experiment_id])
     assert run.info.status in ("FINISHED", "KILLED")
-    assert run.data.metrics["val_accuracy"] == study.trials[1].intermediate_values[study.trials[1].last_step]
+    assert run.data.metrics["val_accuracy"] == list(study.trials[1].intermediate_values.values())[-1]

@@ -3,6 +3,7 @@ from typing import Any
 
 import optuna
 import pytest
+
 from caviar.errors import SpecError
 from caviar.search.pruners import make_pruner
 from caviar.search.samplers import make_sampler_factory

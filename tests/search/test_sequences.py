@@ -2,11 +2,12 @@ import math
 from typing import Any
 
 import pytest
-from caviar.search.sequences import GridSequence, SobolSequence, grid_points, value_at
 from hypothesis import given
 from hypothesis import strategies as st
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from scipy import stats
+
+from caviar.search.sequences import GridSequence, SobolSequence, grid_points, value_at
 
 SPACE: dict[str, Any] = {
     "learning_rate": FloatDistribution(1e-4, 1.0, log=True),

@@ -3,8 +3,10 @@ from collections.abc import Callable
 
 import optuna
 import pytest
+
 from caviar.search.seeds import trial_seed
 from caviar.search.trial_run import TrialRun, worst_case
+from caviar.spec import direction_of
 
 NAN = float("nan")
 
@@ -20,8 +22,7 @@ def begin(
     pruner: optuna.pruners.BasePruner | None = None,
     reported: frozenset[int] = frozenset(),
 ) -> tuple[TrialRun, Callable[[], optuna.trial.FrozenTrial]]:
-    direction = "minimize" if metric.endswith("loss") else "maximize"
-    study = optuna.create_study(direction=direction, pruner=pruner or optuna.pruners.NopPruner())
+    study = optuna.create_study(direction=direction_of(metric), pruner=pruner or optuna.pruners.NopPruner())
     return TrialRun(study.ask(), metric=metric, n_classes=10, reported=reported), lambda: study.trials[0]
 
 

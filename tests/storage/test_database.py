@@ -3,6 +3,7 @@ from pathlib import Path
 
 import optuna
 import pytest
+
 from caviar.errors import StorageError
 from caviar.storage.database import new_owner, open_storage
 from caviar.storage.home import locate_home, prepare_home, sqlite_path
@@ -74,7 +75,7 @@ def test_a_home_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.touch()
     for path in (file, file / "below"):
-        with pytest.raises(StorageError, match="cannot be written.*--home or CAVIAR_HOME"):
+        with pytest.raises(StorageError, match=r"cannot be written.*--home or CAVIAR_HOME"):
             prepare_home(locate_home(path))
 
 

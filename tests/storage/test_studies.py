@@ -2,6 +2,7 @@ import dataclasses
 
 import optuna
 import pytest
+
 from caviar.errors import SpecError, StorageError
 from caviar.spec import StudySpec
 from caviar.storage.leased_storage import LeasedStorage

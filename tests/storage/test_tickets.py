@@ -5,6 +5,9 @@ from concurrent.futures import ProcessPoolExecutor
 import optuna
 import pytest
 import sqlalchemy
+from optuna.exceptions import UpdateFinishedTrialError
+from optuna.trial import TrialState
+
 from caviar.spec import StudySpec
 from caviar.storage.database import new_owner, open_storage
 from caviar.storage.leased_storage import LeasedStorage, LeaseLost
@@ -20,8 +23,6 @@ from caviar.storage.tickets import (
     hand_back,
     read_leases,
 )
-from optuna.exceptions import UpdateFinishedTrialError
-from optuna.trial import TrialState
 
 
 @pytest.fixture
