@@ -133,7 +133,11 @@ def quiet_mlflow() -> Iterator[None]:
     """Hold back MLflow's log lines and tracebacks in this thread: what matters comes as an exception."""
     from mlflow.utils.logging_utils import suppress_logs, suppress_logs_in_thread
 
-    with suppress_logs_in_thread(), suppress_logs("urllib3.connectionpool", re.compile("Retrying")):
+    with (
+        suppress_logs_in_thread(),
+        suppress_logs("urllib3.connectionpool", re.compile("Retrying")),
+        suppress_logs("mlflow.store.db.utils", re.compile("SQLAlchemy database error")),  # where loggers propagate
+    ):
         yield
 
 

@@ -1,0 +1,122 @@
+import os
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import optuna
+import pytest
+
+from caviar.errors import StorageError
+from caviar.record import masked_uri, prepare_tracking
+
+_PREPARE_AND_RECORD = """
+import sys, optuna
+from caviar.record import MlflowMirror, prepare_tracking
+uri, number = sys.argv[1], int(sys.argv[2])
+print("ready", flush=True)
+sys.stdin.readline()
+prepare_tracking(uri)
+mirror = MlflowMirror(uri, study_name="toy")
+trial = optuna.trial.create_trial(value=0.5)
+trial.number = number
+mirror.record(trial, hyperparameters={}, curves={"loss": [1.0]})
+print(sorted(mirror.missed), mirror.missing_trials([trial]))
+"""
+
+
+def _journal_mode(path: Path) -> str:
+    connection = sqlite3.connect(path)
+    try:
+        return str(connection.execute("PRAGMA journal_mode").fetchone()[0])
+    finally:
+        connection.close()
+
+
+@pytest.mark.slow
+def test_processes_that_prepare_a_fresh_store_at_once_all_succeed(tmp_path: Path) -> None:
+    path = tmp_path / "home" / "mlflow.db"
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-W", "error", "-c", _PREPARE_AND_RECORD, f"sqlite:///{path}", str(number)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for number in range(2)
+    ]
+    for process in processes:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+    outputs = [process.communicate("go\n", timeout=100) for process in processes]
+    assert outputs == [("[] []\n", "")] * 2
+    assert _journal_mode(path) == "wal"
+    assert {entry.name for entry in path.parent.iterdir()} <= {
+        "mlflow.db",
+        "mlflow.db.lock",
+        "mlflow.db-wal",
+        "mlflow.db-shm",
+    }
+
+
+def test_prepared_store_is_left_as_it_is(tracking_uri: str, tmp_path: Path) -> None:
+    before = (tmp_path / "mlflow.db").read_bytes()
+    prepare_tracking(tracking_uri)
+    assert (tmp_path / "mlflow.db").read_bytes() == before
+
+
+@pytest.mark.parametrize("uri", ["http://127.0.0.1:9", "databricks", "sqlite://", "postgresql://host/db"])
+def test_other_stores_are_left_alone(uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    prepare_tracking(uri)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_optunas_database_is_refused(tmp_path: Path) -> None:
+    optuna.create_study(storage=f"sqlite:///{tmp_path / 'optuna.db'}")
+    with pytest.raises(StorageError, match=r"optuna\.db is an Optuna database; .* break each other"):
+        prepare_tracking(f"sqlite:///{tmp_path / 'optuna.db'}")
+
+
+def test_database_of_something_else_is_refused(tmp_path: Path) -> None:
+    connection = sqlite3.connect(tmp_path / "other.db")
+    connection.execute("CREATE TABLE recipes (name TEXT)")
+    connection.commit()
+    connection.close()
+    with pytest.raises(StorageError, match=r"not one of MLflow's: it has the tables recipes"):
+        prepare_tracking(f"sqlite:///{tmp_path / 'other.db'}")
+
+
+def test_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("learning rate 0.1 was too high\n" * 200)
+    with pytest.raises(StorageError, match=r"notes\.txt cannot be used: file is not a database"):
+        prepare_tracking(f"sqlite:///{tmp_path / 'notes.txt'}")
+
+
+def test_home_that_cannot_be_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(StorageError, match=r"cannot be used: .*File exists.* --home"):
+        prepare_tracking(f"sqlite:///{tmp_path / 'file' / 'mlflow.db'}")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write what is read-only")
+def test_read_only_store_is_refused(tracking_uri: str, tmp_path: Path) -> None:
+    (tmp_path / "mlflow.db").chmod(0o444)
+    with pytest.raises(StorageError, match="cannot be used"):
+        prepare_tracking(tracking_uri)
+
+
+@pytest.mark.parametrize(
+    ("uri", "masked"),
+    [
+        ("sqlite:///runs/mlflow.db", "sqlite:///runs/mlflow.db"),
+        ("http://127.0.0.1:5000", "http://127.0.0.1:5000"),
+        ("https://ann:p%40ss@host:5000/mlflow", "https://***@host:5000/mlflow"),
+        ("postgresql://ann:p@ss@db/mlflow", "postgresql://***@db/mlflow"),
+        ("postgresql://db/mlflow?user=ann&password=secret", "postgresql://db/mlflow?user=ann&password=***"),
+        ("could not reach http://ann:secret@host/x twice", "could not reach http://***@host/x twice"),
+    ],
+)
+def test_credentials_are_masked(uri: str, masked: str) -> None:
+    assert masked_uri(uri) == masked
