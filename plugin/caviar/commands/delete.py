@@ -5,7 +5,7 @@ import optuna
 from ..storage.home import Home
 from ..storage.studies import stored_spec
 from ..storage.tickets import count_trials
-from .opening import open_existing, open_mirror
+from .opening import open_checkpoints, open_existing, open_mirror
 
 
 def describe_deletion(home: Home, study: str) -> str:
@@ -31,5 +31,6 @@ def delete_study(home: Home, study: str) -> bool:
     storage, opened = open_existing(home, study)
     spec = stored_spec(opened)
     gone = True if spec is None else open_mirror(home, opened, spec).delete_experiment()
+    open_checkpoints(home, opened).remove_all()
     optuna.delete_study(study_name=opened.study_name, storage=storage)
     return gone

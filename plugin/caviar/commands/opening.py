@@ -10,6 +10,7 @@ from ..data.dataset import Dataset
 from ..errors import StorageError
 from ..record.mlflow_mirror import MlflowMirror
 from ..spec import StudySpec, read_spec
+from ..storage.checkpoints import CheckpointStore
 from ..storage.database import new_owner, open_storage
 from ..storage.home import Home
 from ..storage.leased_storage import LeasedStorage
@@ -68,6 +69,11 @@ def open_mirror(home: Home, study: optuna.Study, spec: StudySpec) -> MlflowMirro
             "caviar.data_fingerprint": study.user_attrs.get(FINGERPRINT, ""),
         },
     )
+
+
+def open_checkpoints(home: Home, study: optuna.Study) -> CheckpointStore:
+    """Return the study's checkpoints."""
+    return CheckpointStore(home.checkpoints / study.user_attrs.get(STUDY_UID, study.study_name))
 
 
 def new_study_attributes(dataset: Dataset) -> dict[str, str]:

@@ -24,7 +24,7 @@ from ..storage.home import Home, file_lock, prepare_home
 from ..storage.leased_storage import LeasedStorage
 from ..storage.studies import archive_study, check_resumable, create_study, open_study
 from ..storage.tickets import count_trials
-from .opening import new_study_attributes, open_mirror
+from .opening import new_study_attributes, open_checkpoints, open_mirror
 from .quiet import import_tensorflow_quietly
 
 
@@ -123,6 +123,7 @@ def run_study(
         ),
         make_sampler=make_sampler,
         mirror=open_mirror(home, study, spec),
+        checkpoints=open_checkpoints(home, study),
         stop=threading.Event(),
         out_of_time=threading.Event(),
         on_trial=lambda _trial: on_progress(read_progress(storage, study, spec)),

@@ -5,7 +5,7 @@ import copy
 import datetime
 import time
 from collections.abc import Callable, Collection, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import optuna
 from optuna.trial import TrialState
@@ -16,16 +16,26 @@ from ..space import DEFAULT_SPACE_TABLE, SearchSpace, make_configs, parse_space
 from ..spec import direction_of
 from .mirroring import mirror_trial
 from .seeds import trial_seed
-from .trial_run import TRAIN_SECONDS, TrialRun
+from .trial_run import TrialRun
 
 if TYPE_CHECKING:
     import keras
 
     from ..record.mlflow_mirror import MlflowMirror
-    from ..training import SoloTrainer, TensorSplits
+    from ..training import SoloTrainer, TensorSplits, Trainer
 
 #: Builds a network of the user's own from the trial's hyperparameters and the data set.
 NetworkFunction = Callable[[Mapping[str, Any], Dataset], "keras.Model"]
+
+
+class EpochHooks(Protocol):
+    """What a worker does around a trial's epochs; what it raises ends the trial's run."""
+
+    def begin(self, run: TrialRun, trainer: "Trainer") -> None:
+        """Called before the first epoch; may put a checkpoint's state into both."""
+
+    def after_epoch(self, run: TrialRun, trainer: "Trainer") -> None:
+        """Called after every epoch that does not end the trial."""
 
 
 class KerasObjective:
@@ -117,7 +127,7 @@ class KerasObjective:
         *,
         origin: int | None = None,
         reported: Collection[int] = frozenset(),
-        on_epoch: Callable[[TrialRun], None] | None = None,
+        hooks: "EpochHooks | None" = None,
     ) -> float:
         """Run one trial, whoever tells its end.
 
@@ -125,7 +135,7 @@ class KerasObjective:
             trial: Optuna's trial.
             origin: The number that its seeds derive from, where it is not the trial's own.
             reported: Steps that an earlier run of it has reported.
-            on_epoch: Called after every epoch that does not end the trial; may raise to stop it.
+            hooks: Called before the first epoch and after every one that does not end the trial.
 
         Returns:
             The best epoch's metric.
@@ -134,16 +144,20 @@ class KerasObjective:
             optuna.TrialPruned: If the pruner ended it, or it diverged.
         """
         hyperparameters = self.space.suggest(trial)
-        started = time.monotonic()
         seed = trial_seed(self.seed, trial.number if origin is None else origin, "training")
         run = TrialRun(trial, metric=self.metric, n_classes=self.dataset.n_classes, reported=reported)
-        goes_on = True
+        goes_on, started = True, time.monotonic()
         with contextlib.closing(self.make_trainer(hyperparameters, seed=seed)) as trainer:
+            if hooks is not None:
+                hooks.begin(run, trainer)
             while goes_on and run.epochs < self.epochs:
-                goes_on = run.record(trainer.run_epoch()[0])
-                if on_epoch is not None and goes_on:
-                    on_epoch(run)
-        for key, value in {**run.attributes(), TRAIN_SECONDS: time.monotonic() - started}.items():
+                metrics = trainer.run_epoch()[0]
+                run.train_seconds += time.monotonic() - started
+                goes_on = run.record(metrics)
+                if hooks is not None and goes_on:
+                    hooks.after_epoch(run, trainer)
+                started = time.monotonic()
+        for key, value in run.attributes().items():
             trial.set_user_attr(key, value)
         if not goes_on:
             raise optuna.TrialPruned("Training diverged." if run.diverged else None)

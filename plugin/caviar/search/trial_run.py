@@ -40,9 +40,8 @@ class TrialRun:
     ) -> None:
         self.trial = trial
         self.curves: dict[str, list[float]] = {}
-        self.best_value: float | None = None
-        self.best_epoch: int | None = None
         self.diverged = False
+        self.train_seconds = 0.0
         self._metric = metric
         self._n_classes = n_classes
         self._reported = reported
@@ -51,6 +50,19 @@ class TrialRun:
     def epochs(self) -> int:
         """How many epochs have been recorded."""
         return len(self.curves.get(self._metric, []))
+
+    @property
+    def best_epoch(self) -> int | None:
+        """The first epoch with the best metric, or None before the first epoch."""
+        curve = self.curves.get(self._metric)
+        if not curve:
+            return None
+        return curve.index(min(curve) if direction_of(self._metric) == "minimize" else max(curve))
+
+    @property
+    def best_value(self) -> float | None:
+        """The best epoch's metric, or None before the first epoch."""
+        return None if self.best_epoch is None else self.curves[self._metric][self.best_epoch]
 
     def record(self, metrics: Mapping[str, float]) -> bool:
         """Take in one epoch, report it, and ask the pruner.
@@ -72,8 +84,6 @@ class TrialRun:
         if self.diverged:
             self.curves[self._metric][epoch] = worst_case(self._metric, n_classes=self._n_classes)
         value = self.curves[self._metric][epoch]
-        if self.best_value is None or self._is_better(value, self.best_value):
-            self.best_value, self.best_epoch = value, epoch
         if epoch in self._reported:
             return not self.diverged
         self.trial.report(value, step=epoch)
@@ -81,8 +91,19 @@ class TrialRun:
 
     def attributes(self) -> dict[str, Any]:
         """Return what is kept of the trial besides its reports, as user attributes."""
-        attributes: dict[str, Any] = {CURVES: self.curves, BEST_VALUE: self.best_value, BEST_EPOCH: self.best_epoch}
+        attributes: dict[str, Any] = {
+            CURVES: self.curves,
+            BEST_VALUE: self.best_value,
+            BEST_EPOCH: self.best_epoch,
+            TRAIN_SECONDS: round(self.train_seconds, 3),
+        }
         return attributes | ({DIVERGED: True} if self.diverged else {})
 
-    def _is_better(self, value: float, than: float) -> bool:
-        return value < than if direction_of(self._metric) == "minimize" else value > than
+    def notes(self) -> dict[str, Any]:
+        """Return what a checkpoint keeps of the run, beside the network's state."""
+        return {CURVES: self.curves, TRAIN_SECONDS: self.train_seconds}
+
+    def restore(self, notes: Mapping[str, Any]) -> None:
+        """Go on from a checkpoint's notes."""
+        self.curves = {name: list(curve) for name, curve in notes[CURVES].items()}
+        self.train_seconds = float(notes[TRAIN_SECONDS])

@@ -5,6 +5,7 @@ import logging
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import optuna
 from optuna.exceptions import UpdateFinishedTrialError
@@ -13,12 +14,16 @@ from optuna.trial import FrozenTrial, TrialState
 from ..errors import CaviarError, FatalError, SpecError
 from ..record.mlflow_mirror import MlflowMirror
 from ..spec import StudySpec
+from ..storage.checkpoints import Checkpoint, CheckpointStore
 from ..storage.leased_storage import LeasedStorage, LeaseLost
 from ..storage.tickets import Ticket, claim_ticket, fail_trial, hand_back
 from .mirroring import mirror_trial
 from .objective import KerasObjective
 from .samplers import SamplerFactory
 from .trial_run import TrialRun
+
+if TYPE_CHECKING:
+    from ..training import Trainer
 
 _logger = logging.getLogger(__name__)
 
@@ -41,6 +46,7 @@ class Worker:
         objective: What a trial is.
         make_sampler: Each trial's sampler.
         mirror: MLflow's, or None.
+        checkpoints: The study's, or None to keep none.
         stop: Set from outside to stop it: the trial at hand is handed back after its epoch.
         out_of_time: Set from outside when no new trial may start; the trial at hand is finished.
         on_trial: Called with every trial that ended.
@@ -53,6 +59,7 @@ class Worker:
     objective: KerasObjective
     make_sampler: SamplerFactory
     mirror: MlflowMirror | None
+    checkpoints: CheckpointStore | None
     stop: threading.Event
     out_of_time: threading.Event
     on_trial: Callable[[FrozenTrial], None]
@@ -109,6 +116,8 @@ class Worker:
         except (SpecError, FatalError, KeyboardInterrupt):
             hand_back(self.storage, ticket.trial_id)
             raise
+        if self.checkpoints is not None:
+            self.checkpoints.remove(ticket.number)
         if self.mirror is not None:
             mirror_trial(self.mirror, ended, space=self.spec.space, metric=self.spec.objective.metric)
         return ended
@@ -119,14 +128,9 @@ class Worker:
         trial = optuna.Trial(self.study, ticket.trial_id)
         reported = frozenset(self._read(ticket).intermediate_values) if ticket.resumed else frozenset()
 
-        def check(_run: TrialRun) -> None:
-            if lost.is_set():
-                raise LeaseLost(f"the lease on trial {ticket.number} ran out.")
-            if self.stop.is_set():
-                raise _Stopped
-
+        session = _TrialSession(self, ticket, lost)
         try:
-            value = self.objective.run(trial, origin=ticket.origin, reported=reported, on_epoch=check)
+            value = self.objective.run(trial, origin=ticket.origin, reported=reported, hooks=session)
         except optuna.TrialPruned:
             return self.study.tell(trial, state=TrialState.PRUNED)
         except (_Stopped, LeaseLost, UpdateFinishedTrialError, SpecError, FatalError):
@@ -167,3 +171,47 @@ class Worker:
         finally:
             done.set()
             thread.join()
+
+
+class _TrialSession:
+    """Watches one trial between its epochs: restores it, checkpoints it, and ends it when it is lost or must stop."""
+
+    def __init__(self, worker: Worker, ticket: Ticket, lost: threading.Event) -> None:
+        self._worker = worker
+        self._ticket = ticket
+        self._lost = lost
+        self._saved_at_s = 0.0
+
+    def begin(self, run: TrialRun, trainer: "Trainer") -> None:
+        """Go on from the trial's last checkpoint, if it has one that fits."""
+        checkpoints = self._worker.checkpoints
+        checkpoint = checkpoints.load(self._ticket.number) if checkpoints and self._ticket.resumed else None
+        if checkpoint is None:
+            return
+        try:
+            trainer.load_lane_state(0, checkpoint.state)
+        except ValueError as error:
+            _logger.warning("Trial %d begins again: its checkpoint does not fit (%s).", self._ticket.number, error)
+            return
+        run.restore(checkpoint.notes)
+        self._saved_at_s = run.train_seconds
+
+    def after_epoch(self, run: TrialRun, trainer: "Trainer") -> None:
+        """Checkpoint when it is due, and stop when the lease is lost or the worker is to stop."""
+        if self._lost.is_set():
+            raise LeaseLost(f"the lease on trial {self._ticket.number} ran out.")
+        stop = self._worker.stop.is_set()
+        if stop or run.train_seconds - self._saved_at_s >= self._worker.spec.search.checkpoint_s:
+            self._save(run, trainer)
+        if stop:
+            raise _Stopped
+
+    def _save(self, run: TrialRun, trainer: "Trainer") -> None:
+        if self._worker.checkpoints is None:
+            return
+        checkpoint = Checkpoint(epochs=run.epochs, state=trainer.lane_state(0), notes=run.notes())
+        try:
+            self._worker.checkpoints.save(self._ticket.number, checkpoint)
+        except OSError as error:
+            _logger.warning("Trial %d could not be checkpointed, and trains on: %s", self._ticket.number, error)
+        self._saved_at_s = run.train_seconds

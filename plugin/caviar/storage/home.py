@@ -31,6 +31,11 @@ class Home:
         return self.path / "mlartifacts"
 
     @property
+    def checkpoints(self) -> Path:
+        """Where running trials keep what they need to go on."""
+        return self.path / "checkpoints"
+
+    @property
     def artifacts(self) -> Path:
         """Where optuna-dashboard finds the files that belong to studies and trials."""
         return self.path / "artifacts"
