@@ -76,6 +76,7 @@ def _addresses(function: _Function) -> _Function:
 @main.command()
 @click.argument("study_file", type=click.Path(path_type=Path), metavar="STUDY.toml")
 @click.option("--trials", type=int, help="Budget: how many trials finish, earlier runs included.")
+@click.option("--workers", type=int, help="Processes that share the study.")
 @click.option("--timeout", "timeout_s", type=float, help="Seconds after which no new trial starts.")
 @click.option("--trainer", help="auto or solo.")
 @click.option("--sampler", help="random, grid, qmc, tpe, cmaes, gp, or package.module:Class.")
@@ -88,6 +89,7 @@ def run(
     study_file: Path,
     *,
     trials: int | None,
+    workers: int | None,
     timeout_s: float | None,
     trainer: str | None,
     sampler: str | None,
@@ -110,7 +112,14 @@ def run(
     from .commands.run import dry_run_lines, run_study
     from .spec import read_spec
 
-    options = {"trials": trials, "timeout_s": timeout_s, "trainer": trainer, "sampler": sampler, "pruner": pruner}
+    options = {
+        "trials": trials,
+        "workers": workers,
+        "timeout_s": timeout_s,
+        "trainer": trainer,
+        "sampler": sampler,
+        "pruner": pruner,
+    }
     given = [f"search.{key}={json.dumps(value)}" for key, value in options.items() if value is not None]
     spec = read_spec(study_file, settings=[*settings, *given])
     home = _locate(home_path, storage, tracking_uri)
@@ -122,6 +131,27 @@ def run(
     _print_result(result, home, spec.name, as_json=as_json)
     if result.interrupted:
         sys.exit(_INTERRUPTED)
+
+
+@main.command()
+@click.argument("study")
+@_addresses
+def worker(study: str, *, home_path: Path, storage: str | None, tracking_uri: str | None, as_json: bool) -> None:
+    """Join a study with one more worker, from this machine or another, until nothing is left to do.
+
+    \b
+    Example:
+      caviar worker digits --storage postgresql+psycopg://user@host/studies
+    """
+    from .commands.opening import study_name
+    from .commands.status import status_lines, study_status
+    from .commands.work import work_on_existing
+
+    home = _locate(home_path, storage, tracking_uri)
+    name = study_name(study)
+    work_on_existing(home, name)
+    state = study_status(home, name)
+    _print(state, lambda: "\n".join(status_lines(state)), as_json=as_json)
 
 
 @main.command()

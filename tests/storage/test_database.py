@@ -1,4 +1,6 @@
 import sqlite3
+import subprocess
+import sys
 from pathlib import Path
 
 import optuna
@@ -83,3 +85,17 @@ def test_the_file_of_an_address_is_found(tmp_path: Path) -> None:
     assert sqlite_path(f"sqlite:///{tmp_path}/a.db?timeout=5") == tmp_path / "a.db"
     assert sqlite_path("sqlite:///a.db") == Path.cwd() / "a.db"
     assert sqlite_path("postgresql://host/a.db") is None
+
+
+def test_opening_a_database_again_keeps_the_locks_on_it(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'optuna.db'}"
+    first = open_storage(url, owner=new_owner(), create=True)
+    with first.engine.connect() as held:
+        held.exec_driver_sql("SELECT count(*) FROM trials").scalar_one()
+        open_storage(url, owner=new_owner())
+        code = f"import sqlite3; c = sqlite3.connect({str(tmp_path / 'optuna.db')!r}); c.execute('PRAGMA user_version')"
+        writer = f"{code}; c.execute('CREATE TABLE extra (x)'); c.commit(); c.close()"
+        subprocess.run([sys.executable, "-c", writer], check=True)
+        # Had the other process been the last one with the database open, it would have removed the log on its way out.
+        assert (tmp_path / "optuna.db-wal").stat().st_size > 0
+        assert held.exec_driver_sql("SELECT count(*) FROM extra").scalar_one() == 0

@@ -13,10 +13,10 @@ from ..data.dataset import load_dataset
 from ..imports import import_object
 from ..search.objective import KerasObjective
 from ..search.pruners import make_pruner
+from ..search.quiet import import_tensorflow_quietly
 from ..search.samplers import make_sampler_factory
 from ..search.sequences import value_at
 from ..spec import StudySpec
-from .quiet import import_tensorflow_quietly
 
 #: A search shorter than this runs unattended while one does something else: a working day.
 _CAVIAR_LIMIT_H = 8.0

@@ -2,10 +2,9 @@
 
 import contextlib
 import dataclasses
-import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
-from types import FrameType
 
 import optuna
 from optuna.trial import TrialState
@@ -14,18 +13,17 @@ from ..data.dataset import load_dataset
 from ..errors import CaviarError, UnknownStudyError
 from ..imports import import_object
 from ..record.tracking import prepare_tracking
-from ..search.objective import KerasObjective
 from ..search.pruners import make_pruner
+from ..search.quiet import import_tensorflow_quietly
 from ..search.samplers import make_sampler_factory
-from ..search.worker import Worker
 from ..spec import StudySpec
 from ..storage.database import database_exists, new_owner, open_storage
 from ..storage.home import Home, file_lock, prepare_home
 from ..storage.leased_storage import LeasedStorage
 from ..storage.studies import archive_study, check_resumable, create_study, open_study
 from ..storage.tickets import count_trials
-from .opening import new_study_attributes, open_checkpoints, open_mirror
-from .quiet import import_tensorflow_quietly
+from .opening import new_study_attributes, open_mirror
+from .work import WorkOrder, stop_on_signals, supervise, threads_for, warm_up
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -58,14 +56,16 @@ class RunResult:
         out_of_time: Whether its time ran out before its budget.
         missed: Trials that MLflow lacks, because it was down.
         archived: The name that the study of before now has, where a fresh one was begun.
+        mlflow_link: Where `make mlflow` shows the runs, or None while MLflow is down.
     """
 
     finished_now: int
     progress: Progress
-    interrupted: bool
-    out_of_time: bool
-    missed: int
-    archived: str | None
+    interrupted: bool = False
+    out_of_time: bool = False
+    missed: int = 0
+    archived: str | None = None
+    mlflow_link: str | None = None
 
 
 def run_study(
@@ -88,19 +88,17 @@ def run_study(
     Raises:
         CaviarError: If the study file, the data, the home or the storage is not fit to run.
     """
-    make_sampler = make_sampler_factory(spec.search, spec.space, seed=spec.seed)
-    pruner = make_pruner(spec.search, epochs=spec.objective.epochs)
-    network = None
+    make_sampler_factory(spec.search, spec.space, seed=spec.seed)
+    make_pruner(spec.search, epochs=spec.objective.epochs)
     if spec.objective.network is not None:
-        network = import_object(spec.objective.network, what="objective.network")
+        import_object(spec.objective.network, what="objective.network")
     with _undo_empty_home(home):
         prepare_home(home)
         finished = None if fresh else _finished_study(spec, home)
         if finished is not None:
             on_progress(finished)
-            return RunResult(
-                finished_now=0, progress=finished, interrupted=False, out_of_time=False, missed=0, archived=None
-            )
+            return RunResult(finished_now=0, progress=finished)
+        warm_up()
         import_tensorflow_quietly()
         dataset = load_dataset(spec.data.dataset, validation_fraction=spec.data.validation_fraction, seed=spec.seed)
         prepare_tracking(home.tracking_uri)
@@ -108,27 +106,45 @@ def run_study(
     with file_lock(home.path / "study.lock"):
         archived = _archive(storage, spec, home) if fresh else None
         study = create_study(storage, spec, attributes=new_study_attributes(dataset))
-    study.pruner = pruner
-    worker = Worker(
-        study=study,
-        storage=storage,
+    return dataclasses.replace(_supervise(spec, home, storage, study, on_progress), archived=archived)
+
+
+def _supervise(
+    spec: StudySpec,
+    home: Home,
+    storage: LeasedStorage,
+    study: optuna.Study,
+    on_progress: Callable[[Progress], None],
+) -> RunResult:
+    before = read_progress(storage, study, spec)
+    on_progress(before)
+    stop = threading.Event()
+    n_workers, timeout_s = spec.search.workers, spec.search.timeout_s
+    order = WorkOrder(
+        home=home,
+        study=study.study_name,
         spec=spec,
-        objective=KerasObjective(
-            dataset,
-            epochs=spec.objective.epochs,
-            metric=spec.objective.metric,
-            space=spec.space,
-            network=network,
-            seed=spec.seed,
-        ),
-        make_sampler=make_sampler,
-        mirror=open_mirror(home, study, spec),
-        checkpoints=open_checkpoints(home, study),
-        stop=threading.Event(),
-        out_of_time=threading.Event(),
-        on_trial=lambda _trial: on_progress(read_progress(storage, study, spec)),
+        threads=threads_for(n_workers),
+        deadline_s=None if timeout_s is None else time.time() + timeout_s,
     )
-    return dataclasses.replace(_work(worker, on_progress), archived=archived)
+    with stop_on_signals(stop):
+        supervise(
+            order,
+            storage,
+            n_workers=n_workers,
+            stop=stop,
+            on_poll=lambda: on_progress(read_progress(storage, study, spec)),
+        )
+    after = read_progress(storage, study, spec)
+    mirror = open_mirror(home, study, spec)
+    return RunResult(
+        finished_now=after.done - before.done,
+        progress=after,
+        interrupted=stop.is_set(),
+        out_of_time=order.deadline_s is not None and time.time() >= order.deadline_s and after.done < after.budget,
+        missed=len(mirror.missing_trials(study.get_trials(deepcopy=False))),
+        mlflow_link=mirror.experiment_link("http://127.0.0.1:5000"),
+    )
 
 
 def dry_run_lines(spec: StudySpec, home: Home) -> list[str]:
@@ -167,6 +183,8 @@ def result_lines(result: RunResult, name: str) -> list[str]:
         lines.append(f"Time is up with {progress.done} of {progress.budget} trials done; the same command goes on.")
     if result.missed:
         lines.append(f"{result.missed} trials are missing in MLflow; `caviar sync {name}` fills them in.")
+    elif result.mlflow_link is not None:
+        lines.append(f"Compare the runs: `make mlflow`, then {result.mlflow_link}")
     return lines
 
 
@@ -180,22 +198,6 @@ def read_progress(storage: LeasedStorage, study: optuna.Study, spec: StudySpec) 
         pruned=pruned,
         failed=counts[TrialState.FAIL],
         best_value=study.best_value if complete else None,
-    )
-
-
-def _work(worker: Worker, on_progress: Callable[[Progress], None]) -> RunResult:
-    before = read_progress(worker.storage, worker.study, worker.spec)
-    on_progress(before)
-    with _stop_on_signals(worker.stop), _time_limit(worker.spec.search.timeout_s, worker.out_of_time):
-        worker.run()
-    after = read_progress(worker.storage, worker.study, worker.spec)
-    return RunResult(
-        finished_now=after.done - before.done,
-        progress=after,
-        interrupted=worker.stop.is_set(),
-        out_of_time=worker.out_of_time.is_set() and after.done < after.budget,
-        missed=len(worker.mirror.missed) if worker.mirror is not None else 0,
-        archived=None,
     )
 
 
@@ -236,38 +238,3 @@ def _undo_empty_home(home: Home) -> Iterator[None]:
             with contextlib.suppress(OSError):
                 home.path.rmdir()
         raise
-
-
-@contextlib.contextmanager
-def _stop_on_signals(stop: threading.Event) -> Iterator[None]:
-    """Let the first Ctrl-C or SIGTERM end the work after the epoch at hand, and a second Ctrl-C at once."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def ask(number: int, frame: FrameType | None) -> None:
-        del frame
-        if stop.is_set() and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        stop.set()
-
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-@contextlib.contextmanager
-def _time_limit(timeout_s: float | None, out_of_time: threading.Event) -> Iterator[None]:
-    if timeout_s is None:
-        yield
-        return
-    timer = threading.Timer(timeout_s, out_of_time.set)
-    timer.daemon = True
-    timer.start()
-    try:
-        yield
-    finally:
-        timer.cancel()

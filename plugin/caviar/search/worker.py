@@ -3,6 +3,7 @@
 import dataclasses
 import logging
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -48,7 +49,8 @@ class Worker:
         mirror: MLflow's, or None.
         checkpoints: The study's, or None to keep none.
         stop: Set from outside to stop it: the trial at hand is handed back after its epoch.
-        out_of_time: Set from outside when no new trial may start; the trial at hand is finished.
+        share_done: Set from outside when this process has run its share; the trial at hand is finished.
+        deadline_s: Unix time after which no new trial starts, or None; the trial at hand is finished.
         on_trial: Called with every trial that ended.
         poll_s: Seconds between looks at the study while others run its last trials.
     """
@@ -61,7 +63,8 @@ class Worker:
     mirror: MlflowMirror | None
     checkpoints: CheckpointStore | None
     stop: threading.Event
-    out_of_time: threading.Event
+    share_done: threading.Event
+    deadline_s: float | None
     on_trial: Callable[[FrozenTrial], None]
     poll_s: float = 1.0
 
@@ -74,7 +77,7 @@ class Worker:
         """
         search = self.spec.search
         failures = 0
-        while not (self.stop.is_set() or self.out_of_time.is_set()):
+        while not (self.stop.is_set() or self.share_done.is_set() or self._is_out_of_time()):
             ticket = claim_ticket(
                 self.storage,
                 self.study._study_id,
@@ -98,6 +101,9 @@ class Worker:
                     f"{failures} trials in a row failed, the last with: {reason} "
                     "Mend the cause and run the study again; what is done is kept."
                 )
+
+    def _is_out_of_time(self) -> bool:
+        return self.deadline_s is not None and time.time() >= self.deadline_s
 
     def _run_ticket(self, ticket: Ticket) -> FrozenTrial | None:
         """Run one trial to its end; None where it was handed back or lost."""

@@ -16,7 +16,6 @@ from .leased_storage import LeasedStorage
 
 #: Seconds that a statement waits for SQLite's write lock, which others hold for milliseconds.
 BUSY_TIMEOUT_S = 60.0
-_SQLITE_HEADER = b"SQLite format 3\x00"
 
 
 def new_owner() -> str:
@@ -103,17 +102,21 @@ def _sqlite_engine_kwargs() -> dict[str, Any]:
 
 
 def _check_is_optunas(path: Path) -> None:
+    """Look into a file through SQLite alone.
+
+    Opening it by other means, to read its first bytes say, and closing it again would drop the locks that this process
+    holds on it through SQLite, and another process could then delete a log that is in use (sqlite.org/howtocorrupt).
+    """
     try:
-        with path.open("rb") as file:
-            header = file.read(len(_SQLITE_HEADER))
-        if header != _SQLITE_HEADER:
-            raise StorageError(f"{path} is not an SQLite database. Name another file with --storage or --home.")
         connection = sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, timeout=BUSY_TIMEOUT_S)
         try:
             tables = {row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
         finally:
             connection.close()
-    except (OSError, sqlite3.Error) as error:
+    except sqlite3.DatabaseError as error:
+        if error.sqlite_errorcode == sqlite3.SQLITE_NOTADB:
+            message = f"{path} is not an SQLite database. Name another file with --storage or --home."
+            raise StorageError(message) from error
         raise StorageError(f"The study database {path} cannot be read: {error}.") from error
     if "experiments" in tables:
         raise StorageError(

@@ -108,6 +108,19 @@ def count_trials(storage: LeasedStorage, study_id: int) -> dict[TrialState, int]
     return {state: counts.get(state, 0) for state in TrialState}
 
 
+def count_epochs(storage: LeasedStorage, study_id: int) -> int:
+    """Return how many epochs the trials of a study have reported, all together."""
+    tables = schema.optuna_tables()
+    with schema.transaction(storage.engine) as connection:
+        count: int = connection.execute(
+            sqlalchemy.select(sqlalchemy.func.count())
+            .select_from(tables.intermediate_values)
+            .join(tables.trials, tables.trials.c.trial_id == tables.intermediate_values.c.trial_id)
+            .where(tables.trials.c.study_id == study_id)
+        ).scalar_one()
+    return count
+
+
 def read_leases(storage: LeasedStorage, study_id: int) -> list[Lease]:
     """Return the leases on a study's running trials."""
     tables = schema.optuna_tables()
