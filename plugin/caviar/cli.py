@@ -368,8 +368,11 @@ def _print(value: Any, text: Callable[[], str], *, as_json: bool) -> None:
 
 
 def _locate(home_path: Path, storage: str | None, tracking_uri: str | None) -> "Home":
+    import optuna
+
     from .storage.home import locate_home
 
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
     return locate_home(home_path, storage=storage, tracking_uri=tracking_uri)
 
 
