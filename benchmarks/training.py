@@ -1,9 +1,11 @@
 """Steps a second of five ways to train one small Keras network, and what a hyperparameter in a variable saves.
 
-Digits, 64-64-64-10 with batch norm before the activation, SGD with momentum, batch 32, one process, the sides
-alternating. ``model.fit`` and the two loops only train; the compiled epochs validate after each epoch, besides.
+Digits, 64-64-64-10 with batch norm before the activation, SGD with momentum, batch 32, one process. Start-ups are
+measured first, on fresh networks, then steps, in rounds: in each round every way trains for a second or less, so that what
+else the machine does falls on all of them. ``model.fit`` and the two loops only train; the compiled epochs validate
+after each epoch, besides.
 
-    python benchmarks/training.py [--repeats 5]
+    python benchmarks/training.py [--repeats 5] [--rounds 15]
 """
 
 import argparse
@@ -37,20 +39,31 @@ Starter = Callable[[Any, TensorSplits], RunEpochs]
 
 
 def main() -> None:
-    """Measure, and print a table."""
+    """Measure, and print two tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--repeats", type=int, default=5, help="fresh networks a way (default: 5)")
-    repeats = parser.parse_args().repeats
+    parser.add_argument("--repeats", type=int, default=5, help="fresh networks a way, for the start-up (default: 5)")
+    parser.add_argument("--rounds", type=int, default=15, help="rounds of steps (default: 15)")
+    arguments = parser.parse_args()
     print_machine()
     dataset = load_dataset("digits")
     splits = TensorSplits.from_dataset(dataset)
-    measured: dict[str, list[tuple[float, float]]] = {way: [] for way in WAYS}
-    for repeat in range(-1, repeats):
-        for way, (start, epochs) in WAYS.items():
-            result = measure(start, epochs, network(dataset, seed=repeat + 1), splits)
+    firsts: dict[str, list[float]] = {way: [] for way in WAYS}
+    steps: dict[str, list[float]] = {way: [] for way in WAYS}
+    running: dict[str, RunEpochs] = {}
+    for repeat in range(-1, arguments.repeats):
+        for way, (start, _) in WAYS.items():
+            model = network(dataset, seed=repeat + 1)
+            begin = time.perf_counter()
+            running[way] = start(model, splits)
+            running[way](1)
             if repeat >= 0:  # the first round pays for what TensorFlow loads once a process
-                measured[way].append(result)
-    print_table(measured)
+                firsts[way].append(time.perf_counter() - begin)
+    for _ in range(arguments.rounds):
+        for way, (_, epochs) in WAYS.items():
+            begin = time.perf_counter()
+            running[way](epochs)
+            steps[way].append((time.perf_counter() - begin) / (epochs * (splits.n_train // BATCH)))
+    print_table(steps, firsts)
     print_traces(dataset, splits)
     print(f"\nload average after: {load_average()}")
 
@@ -63,19 +76,6 @@ def network(dataset: Dataset, *, seed: int) -> Any:
         normalization=fit_normalization(dataset.train.features),
         seed=seed,
     )
-
-
-def measure(start: Starter, epochs: int, model: Any, splits: TensorSplits) -> tuple[float, float]:
-    """Return the seconds a step, and the seconds that the first epoch takes longer than the others."""
-    n_steps = splits.n_train // BATCH
-    begin = time.perf_counter()
-    run_epochs = start(model, splits)
-    run_epochs(1)
-    first = time.perf_counter() - begin
-    begin = time.perf_counter()
-    run_epochs(epochs)
-    epoch = (time.perf_counter() - begin) / epochs
-    return epoch / n_steps, first - epoch
 
 
 def start_fit(model: Any, splits: TensorSplits) -> RunEpochs:
@@ -135,26 +135,23 @@ def start_trainer(model: Any, splits: TensorSplits, *, jit_compile: bool) -> Run
 
 
 WAYS: dict[str, tuple[Starter, int]] = {
-    "model.fit": (start_fit, 4),
+    "model.fit": (start_fit, 8),
     "eager loop": (lambda model, splits: start_loop(model, splits, compiled=False), 1),
-    "tf.function a step": (lambda model, splits: start_loop(model, splits, compiled=True), 4),
-    "tf.function an epoch (ours)": (lambda model, splits: start_trainer(model, splits, jit_compile=False), 30),
+    "tf.function a step": (lambda model, splits: start_loop(model, splits, compiled=True), 10),
+    "tf.function an epoch (ours)": (lambda model, splits: start_trainer(model, splits, jit_compile=False), 60),
     "the same by XLA (ours)": (lambda model, splits: start_trainer(model, splits, jit_compile=True), 60),
 }
 
 
-def print_table(measured: dict[str, list[tuple[float, float]]]) -> None:
-    baseline = statistics.median(seconds for seconds, _ in measured["model.fit"])
-    print(f"\n{'way':<28} {'ms a step':>22} {'steps/s':>8} {'x model.fit':>11} {'start-up s':>20}")
-    for way, results in measured.items():
-        steps = [1000 * seconds for seconds, _ in results]
-        starts = [seconds for _, seconds in results]
-        median = statistics.median(steps)
+def print_table(steps: dict[str, list[float]], firsts: dict[str, list[float]]) -> None:
+    print(f"\n{'way':<28} {'ms a step':>22} {'steps/s':>8} {'x model.fit':>20} {'first epoch s':>20}")
+    for way, seconds in steps.items():
+        ratios = [fit / own for fit, own in zip(steps["model.fit"], seconds, strict=True)]
         print(
-            f"{way:<28} {spread(steps, 3):>22} {1000 / median:>8.0f} {1000 * baseline / median:>11.1f} "
-            f"{spread(starts, 2):>20}"
+            f"{way:<28} {spread([1000 * value for value in seconds], 3):>22} {1 / statistics.median(seconds):>8.0f} "
+            f"{spread(ratios, 1):>20} {spread(firsts[way], 2):>20}"
         )
-    print("median (least to greatest); start-up = first epoch less a later one, trace and compilation included")
+    print("median (least to greatest); ratios are taken round by round; the first epoch includes trace and compilation")
 
 
 def spread(values: list[float], digits: int) -> str:

@@ -104,7 +104,9 @@ class DropoutMasks:
 
 def _multiplier(scale: Any) -> Callable[[Any], Any]:
     def multiply(features: Any) -> Any:
-        return features * tf.cast(tf.reshape(scale, features.shape), features.dtype)
+        # A reshape to the same shape is an operation too, so dense layers go without.
+        shaped = scale if features.shape == scale.shape else tf.reshape(scale, features.shape)
+        return features * tf.cast(shaped, features.dtype)
 
     return multiply
 

@@ -11,7 +11,7 @@ import tensorflow as tf
 from ..config import NetworkConfig, TrainingConfig
 from ..errors import SpecError, nearest_name
 from ..networks import gives_probabilities
-from .epoch import EpochParts, compile_epoch, without_graph_rewriting
+from .epoch import EpochParts, compile_epoch, graph_rewriting_where_it_pays
 from .forward import find_dropouts, find_kernels, input_type
 from .randomness import dropout_row_keys, epoch_order
 from .tensors import TensorSplits
@@ -75,7 +75,7 @@ class SoloTrainer(Trainer):
         parts = self._parts
         order = epoch_order(self._seed, epoch=self._epoch, n_examples=parts.data.n_train)[: parts.n_rows]
         row_keys = dropout_row_keys(self._seed, epoch=self._epoch, n_rows=parts.n_keys)
-        with without_graph_rewriting():
+        with graph_rewriting_where_it_pays(parts):
             values = self._run(tf.constant(order), tf.constant(row_keys), tf.constant(self._epoch, tf.float64)).numpy()
         self._epoch += 1
         return [dict(zip(_METRICS, values.tolist(), strict=True))]
