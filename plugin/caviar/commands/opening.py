@@ -1,5 +1,6 @@
 """Finding a study by its name or its file, and opening what stands around it."""
 
+import json
 import os
 import uuid
 from pathlib import Path
@@ -8,6 +9,7 @@ import optuna
 
 from ..data.dataset import Dataset
 from ..errors import StorageError
+from ..record.environment import environment_versions
 from ..record.mlflow_mirror import MlflowMirror
 from ..spec import StudySpec, read_spec
 from ..storage.checkpoints import CheckpointStore
@@ -18,6 +20,8 @@ from ..storage.studies import FINGERPRINT, open_study, stored_spec
 
 #: A study's user attribute that tells it from an older one of its name, in MLflow for instance.
 STUDY_UID = "caviar:uid"
+#: The study's user attribute that holds the versions it was begun with, as JSON.
+ENVIRONMENT = "environment"
 
 
 def study_name(study: str) -> str:
@@ -83,4 +87,5 @@ def new_study_attributes(dataset: Dataset) -> dict[str, str]:
         "data": f"{dataset.name}: {len(dataset.train.labels)} train, {len(dataset.validation.labels)} validation, "
         f"{dataset.n_classes} classes, features {dataset.feature_shape}",
         STUDY_UID: uuid.uuid4().hex,
+        ENVIRONMENT: json.dumps(environment_versions()),
     }

@@ -52,18 +52,29 @@ def locate_home(path: Path, *, storage: str | None = None, tracking_uri: str | N
     Raises:
         StorageError: If both addresses are one SQLite file: Optuna and MLflow break each other's tables.
     """
-    home = Home(
-        path=path,
-        storage=storage or f"sqlite:///{path / 'optuna.db'}",
-        tracking_uri=tracking_uri or f"sqlite:///{path / 'mlflow.db'}",
-    )
-    shared = sqlite_path(home.storage)
-    if shared is not None and sqlite_path(home.tracking_uri) == shared:
+    home = address_home(path, storage=storage, tracking_uri=tracking_uri)
+    shared = shared_file(home)
+    if shared is not None:
         raise StorageError(
             f"Optuna and MLflow cannot share the file {shared}: each would take the other's tables for its own. "
             "Give --storage and --tracking-uri different files."
         )
     return home
+
+
+def address_home(path: Path, *, storage: str | None = None, tracking_uri: str | None = None) -> Home:
+    """Return a home's paths and addresses as they are, sound or not; to be looked at, not to be used."""
+    return Home(
+        path=path,
+        storage=storage or f"sqlite:///{path / 'optuna.db'}",
+        tracking_uri=tracking_uri or f"sqlite:///{path / 'mlflow.db'}",
+    )
+
+
+def shared_file(home: Home) -> Path | None:
+    """Return the SQLite file that both of a home's addresses name, or None where they name different ones."""
+    shared = sqlite_path(home.storage)
+    return shared if shared is not None and sqlite_path(home.tracking_uri) == shared else None
 
 
 def prepare_home(home: Home) -> None:
