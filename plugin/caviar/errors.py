@@ -39,6 +39,12 @@ class StorageError(CaviarError):
     exit_code = 2
 
 
+class StorageUnavailableError(StorageError):
+    """The study's database is the right one, but cannot be written now: full, locked or out of reach."""
+
+    exit_code = 1
+
+
 class UnknownStudyError(StorageError):
     """The database has no study of this name."""
 

@@ -17,8 +17,8 @@ from ..search.pruners import make_pruner
 from ..search.quiet import import_tensorflow_quietly
 from ..search.samplers import make_sampler_factory
 from ..spec import StudySpec
-from ..storage.database import database_exists, new_owner, open_storage
-from ..storage.home import Home, file_lock, prepare_home
+from ..storage.database import creation_lock, database_exists, new_owner, open_storage
+from ..storage.home import Home, prepare_home
 from ..storage.leased_storage import LeasedStorage
 from ..storage.studies import archive_study, check_resumable, create_study, open_study
 from ..storage.tickets import count_trials
@@ -103,7 +103,7 @@ def run_study(
         dataset = load_dataset(spec.data.dataset, validation_fraction=spec.data.validation_fraction, seed=spec.seed)
         prepare_tracking(home.tracking_uri)
         storage = open_storage(home.storage, owner=new_owner(), create=True)
-    with file_lock(home.path / "study.lock"):
+    with creation_lock(storage):
         archived = _archive(storage, spec, home) if fresh else None
         study = create_study(storage, spec, attributes=new_study_attributes(dataset))
     return dataclasses.replace(_supervise(spec, home, storage, study, on_progress), archived=archived)

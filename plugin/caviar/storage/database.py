@@ -1,9 +1,12 @@
 """Opening Optuna's database: created once under a lock, checked before it is trusted, tuned where it is SQLite."""
 
+import contextlib
+import logging
 import os
 import secrets
 import socket
 import sqlite3
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +14,14 @@ import sqlalchemy
 import sqlalchemy.exc
 
 from ..errors import StorageError
+from .filesystems import network_file_system, network_message
 from .home import file_lock, sqlite_path
 from .leased_storage import LeasedStorage
 
-#: Seconds that a statement waits for SQLite's write lock, which others hold for milliseconds.
+_logger = logging.getLogger(__name__)
+
+#: Seconds that a statement waits for SQLite's write lock, which others hold for milliseconds. An address may say
+#: otherwise: ``sqlite:///runs/optuna.db?timeout=5``.
 BUSY_TIMEOUT_S = 60.0
 
 
@@ -35,8 +42,8 @@ def open_storage(url: str, *, owner: str, create: bool = False) -> LeasedStorage
     Args:
         url: SQLAlchemy's address: ``sqlite:///FILE`` or ``postgresql+psycopg://…``.
         owner: What names this worker.
-        create: Whether a missing database is created. Workers that open a fresh one at once crash in Optuna, so this
-            happens under a file lock, and a parent does it before it starts its workers.
+        create: Whether a missing database is created. Processes that create one at once crash in Optuna, so this
+            happens under a lock, and an SQLite file appears with all its tables or not at all.
 
     Raises:
         StorageError: If it is missing, cannot be opened, or holds something else.
@@ -46,50 +53,110 @@ def open_storage(url: str, *, owner: str, create: bool = False) -> LeasedStorage
         path = sqlite_path(url)
         if path is None:
             raise StorageError(f"{url} keeps nothing: a study needs a file, sqlite:///runs/optuna.db for instance.")
+        if create:  # the run's own opening, once, not that of each of its workers
+            _warn_of_network(path)
         return _open_sqlite(url, path, owner=owner, create=create)
     if backend not in ("postgresql", "postgres"):
         raise StorageError(
-            f"A study's storage is SQLite or PostgreSQL, but got {_masked(url)}. "
+            f"A study's storage is SQLite or PostgreSQL, but got {masked_url(url)}. "
             "Name a file, sqlite:///runs/optuna.db, or a server, postgresql+psycopg://user@host/database."
         )
-    return _open(url, owner=owner, engine_kwargs={"pool_pre_ping": True})
+    with _explained(url), _server_lock(url) if create else contextlib.nullcontext():
+        return _open(url, owner=owner, engine_kwargs={"pool_pre_ping": True})
+
+
+@contextlib.contextmanager
+def creation_lock(storage: LeasedStorage) -> Iterator[None]:
+    """Hold the lock under which studies are created, across all processes that use the database."""
+    url = storage.engine.url
+    path = sqlite_path(url.render_as_string(hide_password=False))
+    lock = _server_lock(url.render_as_string(hide_password=False)) if path is None else file_lock(_lock_path(path))
+    with lock:
+        yield
+
+
+def _warn_of_network(path: Path) -> None:
+    kind = network_file_system(path)
+    if kind is not None:
+        _logger.warning("%s", network_message(path, kind))
 
 
 def _open_sqlite(url: str, path: Path, *, owner: str, create: bool) -> LeasedStorage:
     if not path.exists() and not create:
         raise StorageError(f"There is no study database at {path}. `caviar run STUDY.toml` creates one.")
-    if path.exists() and path.stat().st_size:
-        _check_is_optunas(path)
-        return _open(url, owner=owner, engine_kwargs=_sqlite_engine_kwargs())
-    if not create:
-        raise StorageError(f"The study database {path} is empty. `caviar run STUDY.toml` fills it.")
+    if not _has_content(path):
+        if not create:
+            raise StorageError(f"The study database {path} is empty. `caviar run STUDY.toml` fills it.")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with file_lock(_lock_path(path)):
+                if not _has_content(path):
+                    _create_sqlite(path, owner=owner)
+        except (OSError, sqlite3.Error) as error:
+            raise StorageError(f"The study database {path} cannot be created: {error}. Name another --home.") from error
+    _check_is_optunas(path)
+    return _open(url, owner=owner, engine_kwargs=_sqlite_engine_kwargs(url))
+
+
+def _create_sqlite(path: Path, *, owner: str) -> None:
+    """Make the database beside its place and move it there, so that nobody ever opens half of one.
+
+    Closing the last connection moves the log's contents into the file, so the file alone is the database.
+    """
+    beside = path.with_name(f".{path.name}.{os.getpid()}.new")
+    url = f"sqlite:///{beside}"
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with file_lock(path.with_name(path.name + ".lock")):
-            connection = sqlite3.connect(path)
-            connection.execute("PRAGMA journal_mode=WAL")
-            connection.close()
-            return _open(url, owner=owner, engine_kwargs=_sqlite_engine_kwargs())
-    except (OSError, sqlite3.Error) as error:
-        raise StorageError(f"The study database {path} cannot be created: {error}. Name another --home.") from error
+        connection = sqlite3.connect(beside)
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.close()
+        _open(url, owner=owner, engine_kwargs=_sqlite_engine_kwargs(url)).engine.dispose()
+        beside.replace(path)
+    finally:
+        for leftover in path.parent.glob(f"{beside.name}*"):
+            leftover.unlink(missing_ok=True)
+
+
+def _has_content(path: Path) -> bool:
+    return path.exists() and path.stat().st_size > 0
+
+
+def _lock_path(path: Path) -> Path:
+    return path.with_name(path.name + ".lock")
+
+
+@contextlib.contextmanager
+def _server_lock(url: str) -> Iterator[None]:
+    """Hold a lock that a PostgreSQL server keeps for as long as this connection lives; its number is our name."""
+    engine = sqlalchemy.create_engine(url, poolclass=sqlalchemy.pool.NullPool)
+    with engine.connect() as connection:
+        connection.execute(sqlalchemy.text("SELECT pg_advisory_lock(hashtext('optuna-caviar'))"))
+        yield
 
 
 def _open(url: str, *, owner: str, engine_kwargs: dict[str, Any]) -> LeasedStorage:
-    try:
+    with _explained(url):
         storage = LeasedStorage(url, owner=owner, engine_kwargs=engine_kwargs)
-    except ImportError as error:
-        raise StorageError(
-            f"The driver for {_masked(url)} is not installed: {error}. For PostgreSQL: pip install 'psycopg[binary]'."
-        ) from error
-    except sqlalchemy.exc.SQLAlchemyError as error:
-        reason = str(getattr(error, "orig", None) or error).splitlines()[0]
-        raise StorageError(f"The storage {_masked(url)} cannot be opened: {reason}.") from error
-    except RuntimeError as error:  # Optuna's word for a schema of another version
-        raise StorageError(f"The storage {_masked(url)} has another version's tables. {error}") from error
     if storage.engine.dialect.name == "sqlite":
         sqlalchemy.event.listen(storage.engine, "connect", _tune_sqlite)
         storage.engine.dispose()
     return storage
+
+
+@contextlib.contextmanager
+def _explained(url: str) -> Iterator[None]:
+    """Turn what opening a database may raise into words for the user."""
+    try:
+        yield
+    except ImportError as error:
+        raise StorageError(
+            f"The driver for {masked_url(url)} is not installed: {error}. "
+            "For PostgreSQL: pip install 'psycopg[binary]'."
+        ) from error
+    except sqlalchemy.exc.SQLAlchemyError as error:
+        reason = str(getattr(error, "orig", None) or error).splitlines()[0]
+        raise StorageError(f"The storage {masked_url(url)} cannot be opened: {reason}.") from error
+    except RuntimeError as error:  # Optuna's word for a schema of another version
+        raise StorageError(f"The storage {masked_url(url)} has another version's tables. {error}") from error
 
 
 def _tune_sqlite(connection: Any, _record: Any) -> None:
@@ -97,8 +164,9 @@ def _tune_sqlite(connection: Any, _record: Any) -> None:
     connection.execute("PRAGMA synchronous=NORMAL")
 
 
-def _sqlite_engine_kwargs() -> dict[str, Any]:
-    return {"connect_args": {"timeout": BUSY_TIMEOUT_S}}
+def _sqlite_engine_kwargs(url: str) -> dict[str, Any]:
+    given = sqlalchemy.engine.make_url(url).query
+    return {} if "timeout" in given else {"connect_args": {"timeout": BUSY_TIMEOUT_S}}
 
 
 def _check_is_optunas(path: Path) -> None:
@@ -129,7 +197,7 @@ def _check_is_optunas(path: Path) -> None:
         )
 
 
-def _masked(url: str) -> str:
+def masked_url(url: str) -> str:
     """Return an address without its password."""
     try:
         return sqlalchemy.engine.make_url(url).render_as_string(hide_password=True)

@@ -6,6 +6,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import sqlalchemy
+from optuna.distributions import (
+    BaseDistribution,
+    check_distribution_compatibility,
+    distribution_to_json,
+    json_to_distribution,
+)
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.storages import RDBStorage
 from optuna.trial import TrialState
@@ -38,18 +44,31 @@ class LeasedStorage(RDBStorage):
     ) -> None:
         super().__init__(url, engine_kwargs=engine_kwargs, skip_table_creation=skip_table_creation)
         self.owner = owner
+        self._ever_leased: set[int] = set()
+
+    def remember_lease(self, trial_id: int) -> None:
+        """Note that this worker was given a trial: from then on it writes about it only while it holds the lease."""
+        self._ever_leased.add(trial_id)
 
     @contextlib.contextmanager
-    def owned(self, trial_id: int) -> Iterator[sqlalchemy.Connection]:
+    def owned(self, trial_id: int, *, claims: bool = False) -> Iterator[sqlalchemy.Connection]:
         """Open a transaction that holds this worker's lease on a trial, renewed.
 
         The first statement is the guard and a write, so that it takes SQLite's write lock before anything is read.
+        A trial that nobody owns can be written by whoever never owned it, as in stock Optuna.
+
+        Args:
+            trial_id: Optuna's id of the trial.
+            claims: Whether the transaction numbers a new trial, so that it needs the study's lock too.
 
         Raises:
-            LeaseLost: If another worker owns the trial.
+            LeaseLost: If another worker owns the trial, or this one did and no longer does.
         """
         tables = schema.optuna_tables()
         with schema.transaction(self.engine) as connection:
+            if claims:
+                study_id = sqlalchemy.select(tables.trials.c.study_id).where(tables.trials.c.trial_id == trial_id)
+                schema.begin_claim(connection, study_id.scalar_subquery())
             mine = sqlalchemy.exists().where(
                 tables.system_attributes.c.trial_id == trial_id,
                 tables.system_attributes.c.key == OWNER,
@@ -60,8 +79,8 @@ class LeasedStorage(RDBStorage):
                 .where(tables.heartbeats.c.trial_id == trial_id, mine)
                 .values(heartbeat=schema.database_now(connection))
             )
-            if renewed.rowcount == 0 and self._owner_of(connection, trial_id) is not None:
-                raise LeaseLost(f"Trial {trial_id} is no longer held by this worker ({self.owner}).")
+            if not self._may_write(connection, trial_id, renewed=renewed.rowcount > 0):
+                raise LeaseLost(f"the trial is no longer held by this worker ({self.owner})")
             yield connection
 
     def renew(self, trial_id: int) -> None:
@@ -76,7 +95,7 @@ class LeasedStorage(RDBStorage):
                 sqlalchemy.select(trials.c.state).where(trials.c.trial_id == trial_id)
             ).scalar_one_or_none()
         if state != TrialState.RUNNING:
-            raise LeaseLost(f"Trial {trial_id} was ended from outside: it is {getattr(state, 'name', 'deleted')}.")
+            raise LeaseLost(f"the trial was ended from outside: it is {getattr(state, 'name', 'deleted')}")
 
     def report(self, trial_id: int, values: Mapping[int, float]) -> None:
         """Store several steps' intermediate values of a running trial in one transaction.
@@ -103,6 +122,31 @@ class LeasedStorage(RDBStorage):
         """Store one step's value, as ``report`` does."""
         self.report(trial_id, {step: intermediate_value})
 
+    def _set_trial_param(
+        self,
+        trial_id: int,
+        param_name: str,
+        param_value_internal: float,
+        distribution: BaseDistribution,
+        previous_distribution: BaseDistribution | None,
+    ) -> None:
+        """Store a parameter, if this worker owns the trial.
+
+        Optuna's cache in front of this storage calls this private method and not ``set_trial_param``. Optuna's own
+        would drop the value in silence where a late worker has stored another.
+        """
+        with self.owned(trial_id) as connection:
+            _check_unfinished(connection, trial_id)
+            previous = previous_distribution or _first_distribution(connection, trial_id, param_name)
+            if previous is not None:
+                check_distribution_compatibility(previous, distribution)
+            schema.upsert(
+                connection,
+                schema.optuna_tables().params,
+                {"trial_id": trial_id, "param_name": param_name},
+                {"param_value": param_value_internal, "distribution_json": distribution_to_json(distribution)},
+            )
+
     def set_trial_user_attr(self, trial_id: int, key: str, value: Any) -> None:
         """Store a user attribute, if this worker owns the trial."""
         with self.owned(trial_id) as connection:
@@ -128,7 +172,7 @@ class LeasedStorage(RDBStorage):
         tables = schema.optuna_tables()
         trial = tables.trials.c.trial_id == trial_id
         with self.owned(trial_id) as connection:
-            now = schema.database_now(connection)
+            now = schema.trial_now()
             if state == TrialState.RUNNING:
                 started = connection.execute(
                     tables.trials.update()
@@ -139,6 +183,7 @@ class LeasedStorage(RDBStorage):
                     _check_unfinished(connection, trial_id)
                     return False
                 take_lease(connection, trial_id, self.owner)
+                self.remember_lease(trial_id)
                 return True
             changed = connection.execute(
                 tables.trials.update()
@@ -155,6 +200,17 @@ class LeasedStorage(RDBStorage):
                     schema.stored_value(value),
                 )
         return True
+
+    def _may_write(self, connection: sqlalchemy.Connection, trial_id: int, *, renewed: bool) -> bool:
+        """Tell whether a trial may be written, after the guard's update.
+
+        On PostgreSQL an update that waited for a row sees that row anew, but the owner, which is another row, as it was
+        before it waited: so the owner is read once more, by a statement that sees what has been committed since.
+        """
+        if renewed and connection.dialect.name == "sqlite":
+            return True
+        owner = self._owner_of(connection, trial_id)
+        return owner == self.owner if renewed else owner is None and trial_id not in self._ever_leased
 
     def _owner_of(self, connection: sqlalchemy.Connection, trial_id: int) -> str | None:
         attributes = schema.optuna_tables().system_attributes
@@ -178,6 +234,19 @@ def set_attribute(
 ) -> None:
     """Write an attribute as Optuna does, without asking who owns the trial."""
     schema.upsert(connection, table, {"trial_id": trial_id, "key": key}, {"value_json": json.dumps(value)})
+
+
+def _first_distribution(connection: sqlalchemy.Connection, trial_id: int, param_name: str) -> BaseDistribution | None:
+    """Return what the parameter is drawn from in the first trial of the study that has it."""
+    tables = schema.optuna_tables()
+    own_study = sqlalchemy.select(tables.trials.c.study_id).where(tables.trials.c.trial_id == trial_id)
+    text = connection.execute(
+        sqlalchemy.select(tables.params.c.distribution_json)
+        .join(tables.trials, tables.trials.c.trial_id == tables.params.c.trial_id)
+        .where(tables.trials.c.study_id == own_study.scalar_subquery(), tables.params.c.param_name == param_name)
+        .limit(1)
+    ).scalar_one_or_none()
+    return None if text is None else json_to_distribution(text)
 
 
 def _check_unfinished(connection: sqlalchemy.Connection, trial_id: int) -> None:

@@ -1,7 +1,8 @@
-"""Optuna's tables, as SQLAlchemy Core sees them, and the three statements that both databases spell differently."""
+"""Optuna's tables, as SQLAlchemy Core sees them, and the statements that both databases spell differently."""
 
 import contextlib
 import datetime
+import sqlite3
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -83,12 +84,35 @@ def transaction(engine: sqlalchemy.Engine) -> Iterator[sqlalchemy.Connection]:
         with engine.begin() as connection:
             yield connection
     except sqlalchemy.exc.SQLAlchemyError as error:
-        reason = str(getattr(error, "orig", None) or error).splitlines()[0]
-        raise StorageInternalError(f"The study's database could not be written: {reason}.") from error
+        raise StorageInternalError(f"The study's database could not be written: {_first_line(error)}") from error
 
 
-def begin_claim(connection: sqlalchemy.Connection, study_id: int) -> None:
-    """Take the write lock that serialises claims in a study, until the transaction ends.
+def describe_outage(error: StorageInternalError) -> str:
+    """Return what the database said, in one line without a full stop.
+
+    Optuna's own words are "An exception is raised during the commit", whatever happened.
+    """
+    return _first_line(error.__cause__ or error).rstrip(".")
+
+
+def may_pass(error: StorageInternalError) -> bool:
+    """Tell whether waiting may help: somebody else has the lock, or the server is out of reach; a full disk stays."""
+    cause = error.__cause__
+    original = getattr(cause, "orig", None)
+    if isinstance(original, sqlite3.Error):
+        primary = getattr(original, "sqlite_errorcode", 0) & 0xFF  # the higher bits say where, the lowest byte what
+        return primary in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+    return isinstance(
+        cause, sqlalchemy.exc.OperationalError | sqlalchemy.exc.InterfaceError | sqlalchemy.exc.TimeoutError
+    )
+
+
+def _first_line(error: BaseException) -> str:
+    return str(getattr(error, "orig", None) or error).strip().partition("\n")[0]
+
+
+def begin_claim(connection: sqlalchemy.Connection, study_id: "int | sqlalchemy.ScalarSelect[int]") -> None:
+    """Take the write lock that serialises claims in a study, and the numbering of its trials, until the end.
 
     SQLite has one write lock for the database and ignores ``FOR UPDATE`` (of 120 waiting trials 9 to 21 were started
     twice by 4 workers); PostgreSQL locks the study's row.
@@ -100,6 +124,11 @@ def begin_claim(connection: sqlalchemy.Connection, study_id: int) -> None:
         connection.execute(
             sqlalchemy.select(studies.c.study_id).where(studies.c.study_id == study_id).with_for_update()
         )
+
+
+def trial_now() -> datetime.datetime:
+    """Return the time as Optuna stamps a trial's start and end: naive and local."""
+    return datetime.datetime.now()  # noqa: DTZ005
 
 
 def database_now(connection: sqlalchemy.Connection) -> datetime.datetime:

@@ -27,16 +27,21 @@ def create_study(storage: LeasedStorage, spec: StudySpec, *, attributes: Mapping
     Raises:
         SpecError: If a study of this name has another file, naming the fields that differ and the ways on.
     """
-    if spec.name in optuna.get_all_study_names(storage):
-        study = open_study(storage, spec.name)
+    direction = StudyDirection[spec.objective.direction.upper()]
+    study = optuna.create_study(storage=storage, study_name=spec.name, direction=direction, load_if_exists=True)
+    if _was_begun(study) or study.directions != [direction]:
         check_resumable(study, spec, fingerprint=attributes.get(FINGERPRINT))
     else:
-        study = optuna.create_study(storage=storage, study_name=spec.name, direction=spec.objective.direction)
         for key, value in attributes.items():
             study.set_user_attr(key, value)
     study.set_user_attr(DIGEST, spec_digest(spec))
     study.set_user_attr(SPEC, json.dumps(spec_table(spec)))
     return study
+
+
+def _was_begun(study: optuna.Study) -> bool:
+    """Tell a study from what is left of one whose creation was cut short: no trials, and not yet its study file."""
+    return SPEC in study.user_attrs or bool(study.get_trials(deepcopy=False))
 
 
 def open_study(storage: LeasedStorage, name: str) -> optuna.Study:

@@ -12,6 +12,7 @@ from typing import Any, Literal
 import sqlalchemy
 from optuna.trial import FrozenTrial, TrialState
 
+from ..errors import FatalError
 from . import schema
 from .leased_storage import OWNER, LeasedStorage, set_attribute, take_lease
 
@@ -59,6 +60,27 @@ class Lease:
     renewed_at: datetime.datetime
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RunningTrial:
+    """A RUNNING trial, and the last that was heard of it.
+
+    Attributes:
+        trial_id: Optuna's id of the trial.
+        number: Its number in the study.
+        leased: Whether a worker has a lease on it, be it expired.
+        silent_s: Seconds since its lease was renewed or, without one, since it began; None if it never did.
+    """
+
+    trial_id: int
+    number: int
+    leased: bool
+    silent_s: float | None
+
+    def expired(self, lease_s: float) -> bool:
+        """Tell whether the next claim hands it back."""
+        return self.silent_s is None or self.silent_s > lease_s
+
+
 def claim_ticket(
     storage: LeasedStorage, study_id: int, *, budget: int, lease_s: float, retries: int
 ) -> Ticket | Literal["wait", "done"]:
@@ -74,30 +96,38 @@ def claim_ticket(
     Returns:
         A ticket; ``"wait"`` when the whole budget is being run by others, who may yet hand trials back; ``"done"`` when
         the budget is spent.
+
+    Raises:
+        FatalError: If the study was deleted.
+        StorageInternalError: If the database cannot be written.
     """
     with schema.transaction(storage.engine) as connection:
         schema.begin_claim(connection, study_id)
+        _check_study_exists(connection, study_id)
         _hand_back_expired(connection, study_id, lease_s=lease_s, retries=retries)
         trials = schema.optuna_tables().trials
         trial_id = _first_waiting(connection, study_id)
-        now = schema.database_now(connection)
         if trial_id is not None:
-            started = sqlalchemy.func.coalesce(trials.c.datetime_start, now)
+            started = sqlalchemy.func.coalesce(trials.c.datetime_start, schema.trial_now())
             connection.execute(
                 trials.update()
                 .where(trials.c.trial_id == trial_id)
                 .values(state=TrialState.RUNNING, datetime_start=started)
             )
             take_lease(connection, trial_id, storage.owner)
+            storage.remember_lease(trial_id)
             return _read_ticket(connection, trial_id)
         counts = _count_states(connection, study_id)
         if sum(counts.values()) - counts.get(TrialState.FAIL, 0) >= budget:
             return "wait" if counts.get(TrialState.RUNNING, 0) else "done"
         number = sum(counts.values())
         trial_id = connection.execute(
-            trials.insert().values(study_id=study_id, number=number, state=TrialState.RUNNING, datetime_start=now)
+            trials.insert().values(
+                study_id=study_id, number=number, state=TrialState.RUNNING, datetime_start=schema.trial_now()
+            )
         ).inserted_primary_key[0]  # type: ignore[index]  # SQLAlchemy types it optional, an insert always has it
         take_lease(connection, trial_id, storage.owner)
+        storage.remember_lease(trial_id)
         return Ticket(trial_id=trial_id, number=number, origin=number, resumed=False)
 
 
@@ -135,6 +165,52 @@ def read_leases(storage: LeasedStorage, study_id: int) -> list[Lease]:
     return [Lease(trial_id=row.trial_id, owner=json.loads(row.value_json), renewed_at=row.heartbeat) for row in rows]
 
 
+def read_running(storage: LeasedStorage, study_id: int) -> list[RunningTrial]:
+    """Return a study's RUNNING trials by number, those that nobody holds included."""
+    tables = schema.optuna_tables()
+    owners, beats, trials = tables.system_attributes, tables.heartbeats, tables.trials
+    with schema.transaction(storage.engine) as connection:
+        now = schema.database_now(connection)
+        rows = connection.execute(
+            sqlalchemy.select(
+                trials.c.trial_id, trials.c.number, trials.c.datetime_start, owners.c.key, beats.c.heartbeat
+            )
+            .outerjoin(owners, sqlalchemy.and_(owners.c.trial_id == trials.c.trial_id, owners.c.key == OWNER))
+            .outerjoin(beats, beats.c.trial_id == trials.c.trial_id)
+            .where(trials.c.study_id == study_id, trials.c.state == TrialState.RUNNING)
+            .order_by(trials.c.number)
+        ).all()
+    running = []
+    for row in rows:
+        if row.heartbeat is not None:
+            silence: datetime.timedelta | None = now - row.heartbeat
+        else:
+            silence = None if row.datetime_start is None else schema.trial_now() - row.datetime_start
+        running.append(
+            RunningTrial(
+                trial_id=row.trial_id,
+                number=row.number,
+                leased=row.key is not None and row.heartbeat is not None,
+                silent_s=None if silence is None else silence.total_seconds(),
+            )
+        )
+    return running
+
+
+def hand_back_expired(storage: LeasedStorage, study_id: int, *, lease_s: float, retries: int) -> None:
+    """Hand back every running trial whose lease has expired, as a claim would, without claiming one.
+
+    Args:
+        storage: Any worker's storage.
+        study_id: Optuna's id of the study.
+        lease_s: Seconds without a renewal after which a running trial is handed back, above 0.
+        retries: Deaths of its worker that a trial survives; one more, and it becomes FAIL.
+    """
+    with schema.transaction(storage.engine) as connection:
+        schema.begin_claim(connection, study_id)
+        _hand_back_expired(connection, study_id, lease_s=lease_s, retries=retries)
+
+
 def hand_back(storage: LeasedStorage, trial_id: int) -> bool:
     """Give a running trial back, with its number, parameters and reports, so that any worker may go on with it.
 
@@ -151,7 +227,8 @@ def hand_back(storage: LeasedStorage, trial_id: int) -> bool:
             .where(tables.trials.c.trial_id == trial_id, tables.trials.c.state == TrialState.RUNNING)
             .values(state=TrialState.WAITING)
         ).rowcount
-        _release(connection, trial_id)
+        if returned:
+            _release(connection, trial_id)
     return returned == 1
 
 
@@ -174,7 +251,7 @@ def fail_trial(storage: LeasedStorage, trial: FrozenTrial, *, reason: str, retri
     """
     tables = schema.optuna_tables()
     history = [*trial.system_attrs.get(RETRY_HISTORY, []), trial.number]
-    with storage.owned(trial._trial_id) as connection:
+    with storage.owned(trial._trial_id, claims=True) as connection:
         _fail(connection, trial._trial_id, reason)
         if len(history) > retries:
             return False
@@ -193,27 +270,51 @@ def fail_trial(storage: LeasedStorage, trial: FrozenTrial, *, reason: str, retri
 
 def _hand_back_expired(connection: sqlalchemy.Connection, study_id: int, *, lease_s: float, retries: int) -> None:
     tables = schema.optuna_tables()
-    latest = schema.database_now(connection) - datetime.timedelta(seconds=lease_s)
-    alive_at = sqlalchemy.func.coalesce(tables.heartbeats.c.heartbeat, tables.trials.c.datetime_start)
-    expired = connection.execute(
-        sqlalchemy.select(tables.trials.c.trial_id)
-        .outerjoin(tables.heartbeats, tables.heartbeats.c.trial_id == tables.trials.c.trial_id)
-        .where(
-            tables.trials.c.study_id == study_id,
-            tables.trials.c.state == TrialState.RUNNING,
-            sqlalchemy.or_(alive_at.is_(None), alive_at < latest),
-        )
-    ).scalars()
-    for trial_id in expired.all():
+    for trial_id in _expired(connection, study_id, lease_s=lease_s):
         deaths = 1 + (_read_attribute(connection, trial_id, DEATHS) or 0)
         set_attribute(connection, tables.system_attributes, trial_id, DEATHS, deaths)
         if deaths > retries:
             _fail(connection, trial_id, f"Its worker died {deaths} times.")
         else:
             connection.execute(
-                tables.trials.update().where(tables.trials.c.trial_id == trial_id).values(state=TrialState.WAITING)
+                tables.trials.update()
+                .where(tables.trials.c.trial_id == trial_id, tables.trials.c.state == TrialState.RUNNING)
+                .values(state=TrialState.WAITING)
             )
             _release(connection, trial_id)
+
+
+def _expired(connection: sqlalchemy.Connection, study_id: int, *, lease_s: float) -> list[int]:
+    """Return the running trials whose lease ran out, locked until the transaction ends.
+
+    The lock, which SQLite's write lock makes needless there, is on the heartbeat's row, with which every write of an
+    owner begins: an owner that comes in time keeps its trial, and a late one sees that it was taken.
+    """
+    trials, beats = schema.optuna_tables().trials, schema.optuna_tables().heartbeats
+    allowed = datetime.timedelta(seconds=lease_s)
+    running = sqlalchemy.and_(trials.c.study_id == study_id, trials.c.state == TrialState.RUNNING)
+    leased = connection.execute(
+        sqlalchemy.select(beats.c.trial_id)
+        .join(trials, trials.c.trial_id == beats.c.trial_id)
+        .where(running, beats.c.heartbeat < schema.database_now(connection) - allowed)
+        .with_for_update(of=beats)
+    )
+    started = trials.c.datetime_start
+    stray = connection.execute(
+        sqlalchemy.select(trials.c.trial_id)
+        .where(running, ~sqlalchemy.exists().where(beats.c.trial_id == trials.c.trial_id))
+        .where(sqlalchemy.or_(started.is_(None), started < schema.trial_now() - allowed))
+        .with_for_update(of=trials)
+    )
+    candidates = sorted({*leased.scalars(), *stray.scalars()})
+    still = sqlalchemy.select(trials.c.trial_id).where(trials.c.trial_id.in_(candidates), running)
+    return list(connection.execute(still).scalars()) if candidates else []
+
+
+def _check_study_exists(connection: sqlalchemy.Connection, study_id: int) -> None:
+    studies = schema.optuna_tables().studies
+    if connection.execute(sqlalchemy.select(studies.c.study_id).where(studies.c.study_id == study_id)).first() is None:
+        raise FatalError("The study was deleted while it ran, so nothing is left to do.")
 
 
 def _first_waiting(connection: sqlalchemy.Connection, study_id: int) -> int | None:
@@ -264,7 +365,7 @@ def _fail(connection: sqlalchemy.Connection, trial_id: int, reason: str) -> None
     connection.execute(
         tables.trials.update()
         .where(tables.trials.c.trial_id == trial_id, tables.trials.c.state.not_in(schema.FINISHED))
-        .values(state=TrialState.FAIL, datetime_complete=schema.database_now(connection))
+        .values(state=TrialState.FAIL, datetime_complete=schema.trial_now())
     )
     set_attribute(connection, tables.user_attributes, trial_id, FAIL_REASON, reason)
 
