@@ -321,6 +321,36 @@ def sync(study: str, *, home_path: Path, storage: str | None, tracking_uri: str 
         _fail(f"{failed} trials could not be recorded: MLflow is down. Run this again later.", 1)
 
 
+@main.command()
+@click.argument("study", required=False)
+@click.option("--fix", is_flag=True, help="Mend what is safe to mend.")
+@_addresses
+def doctor(
+    study: str | None,
+    *,
+    fix: bool,
+    home_path: Path,
+    storage: str | None,
+    tracking_uri: str | None,
+    as_json: bool,
+) -> None:
+    """Look storage, tracking, disk and studies over; say what is wrong and what to do.
+
+    \b
+    Example:
+      caviar doctor
+      caviar doctor digits --fix
+    """
+    from .commands.doctor import doctor_lines, doctor_report, examine, is_healthy
+    from .storage.home import address_home
+
+    home = address_home(home_path, storage=storage, tracking_uri=tracking_uri)  # unsound addresses are findings
+    findings = examine(home, study, fix=fix)
+    _print(doctor_report(findings), lambda: "\n".join(doctor_lines(findings, home)), as_json=as_json)
+    if not is_healthy(findings):
+        sys.exit(1)
+
+
 class _ProgressBar:
     """A line on stderr: trials done, best so far, pruned, time left."""
 

@@ -10,6 +10,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from .environment import environment_versions
 from .experiment import StudyIdentity, open_experiment, trash_experiment
+from .inspection import missing_numbers
 from .outage import REFUSED, OutageGuard
 from .run_content import RUN_STATUS, curve_points, run_name, run_params, run_tags, summary_points, time_ms
 from .runs import KnownRun, fill_run, find_run, list_runs, set_status
@@ -152,17 +153,13 @@ class MlflowMirror:
         Args:
             study_trials: The study's trials, such as ``study.get_trials(deepcopy=False)``.
         """
-        expected = {
-            trial.number: RUN_STATUS[trial.state]
+        expected = [
+            trial
             for trial in study_trials
             if trial.state != TrialState.WAITING or trial.datetime_start is not None or trial.intermediate_values
-        }
+        ]
         found = self._attempt("read the runs", self._list_runs) or {}
-        return sorted(
-            number
-            for number, status in expected.items()
-            if number not in found or len(found[number]) > 1 or found[number][0].info.status != status
-        )
+        return missing_numbers(expected, {number: [run.info.status for run in runs] for number, runs in found.items()})
 
     def rename_experiment(self, new_name: str) -> bool:
         """Rename the study's experiment, so that a fresh one may take its name.

@@ -27,7 +27,7 @@ _ENVIRONMENT = {
 }
 _OPTUNA_TABLES = frozenset({"studies", "trials"})
 _MLFLOW_TABLES = frozenset({"experiments", "runs", "alembic_version"})
-_DATABASES = frozenset({"sqlite", "postgresql", "mysql", "mssql"})
+DATABASES = frozenset({"sqlite", "postgresql", "mysql", "mssql"})
 _BUSY_TIMEOUT_S = 20.0  # as long as MLflow itself waits for a locked SQLite file
 _connecting = threading.Lock()  # warnings.catch_warnings is not safe in threads
 
@@ -165,7 +165,7 @@ def _probe_database(tracking_uri: str) -> None:
     import sqlalchemy
     import sqlalchemy.pool
 
-    if tracking_uri.partition(":")[0].partition("+")[0] not in _DATABASES:
+    if tracking_uri.partition(":")[0].partition("+")[0] not in DATABASES:
         return
     engine = sqlalchemy.create_engine(tracking_uri, poolclass=sqlalchemy.pool.NullPool)
     with engine.connect():

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import alembic.util
 import sqlalchemy
 import sqlalchemy.exc
 import sqlalchemy.pool
@@ -165,7 +166,9 @@ def _access(path: Path) -> str:
 def _saying_why(url: str) -> Iterator[None]:
     try:
         yield
-    except (sqlalchemy.exc.SQLAlchemyError, StorageInternalError, RuntimeError, ImportError, ValueError) as error:
-        # Optuna's words: RuntimeError for a schema of another version, ValueError for an address that is none.
+    except (
+        *(sqlalchemy.exc.SQLAlchemyError, StorageInternalError, alembic.util.CommandError),
+        *(AssertionError, ImportError, RuntimeError, ValueError),  # Optuna's, of databases that are not quite its own
+    ) as error:
         reason = str(getattr(error, "orig", None) or error).splitlines() or [type(error).__name__]
         raise StorageError(f"The storage {masked_url(url)} cannot be read: {reason[0].rstrip('.')}.") from error

@@ -1,0 +1,121 @@
+"""Looking into MLflow's store without writing: which trials it shows, and how old its tables are."""
+
+import importlib.util
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from optuna.trial import FrozenTrial
+
+from ..errors import StorageError
+from ..storage.home import sqlite_path
+from ..storage.inspection import connect_read_only
+from .run_content import RUN_STATUS, STUDY_UID_TAG, TRIAL_NUMBER_TAG
+from .runs import list_runs
+from .tracking import DATABASES, connect, import_mlflow, masked_uri, quiet_mlflow, tracking_errors
+
+_STATUSES = """
+    SELECT number.value AS number, runs.status AS status
+    FROM runs
+    JOIN experiments ON experiments.experiment_id = runs.experiment_id
+    JOIN tags AS number ON number.run_uuid = runs.run_uuid AND number.key = :number_tag
+    LEFT JOIN tags AS uid ON uid.run_uuid = runs.run_uuid AND uid.key = :uid_tag
+    WHERE experiments.name = :study AND experiments.lifecycle_stage = 'active' AND runs.lifecycle_stage = 'active'
+      AND (:uid = '' OR COALESCE(uid.value, '') IN ('', :uid))
+"""
+
+
+def read_run_statuses(tracking_uri: str, *, study_name: str, study_uid: str) -> dict[int, list[str]]:
+    """Return MLflow's words for the states of a study's runs, by trial number.
+
+    A database is read by SQL, without importing mlflow: its client would create what is missing, and a second goes
+    by before it does anything.
+
+    Args:
+        tracking_uri: As MLflow takes it.
+        study_name: The study's, and the experiment's.
+        study_uid: Runs that carry another study's are left out; empty takes all.
+
+    Raises:
+        StorageError: If the store cannot be read.
+    """
+    scheme = tracking_uri.partition(":")[0].partition("+")[0]
+    if scheme in DATABASES:
+        return _from_database(tracking_uri, study_name=study_name, study_uid=study_uid)
+    is_directory = scheme == "file" or (":" not in tracking_uri and tracking_uri != "databricks")
+    if is_directory and not Path(urlsplit(tracking_uri).path).exists():
+        return {}
+    import_mlflow()
+    try:
+        with quiet_mlflow():
+            client = connect(tracking_uri)
+            experiment = client.get_experiment_by_name(study_name)
+            if experiment is None or experiment.lifecycle_stage != "active":
+                return {}
+            runs = list_runs(client, experiment.experiment_id, study_uid=study_uid)
+    except tracking_errors() as error:
+        reason = masked_uri(str(error).strip().split("\n", 1)[0]).rstrip(".")
+        raise StorageError(reason or type(error).__name__) from error
+    return {number: [run.info.status for run in found] for number, found in runs.items()}
+
+
+def missing_numbers(trials: Iterable[FrozenTrial], statuses: Mapping[int, Sequence[str]]) -> list[int]:
+    """Return the numbers of the trials that have not one run in their state, ascending.
+
+    Args:
+        trials: Those that should have one.
+        statuses: For a trial's number its runs' states, in MLflow's words.
+    """
+    return sorted(trial.number for trial in trials if list(statuses.get(trial.number, ())) != [RUN_STATUS[trial.state]])
+
+
+def mlflow_revisions() -> tuple[str, frozenset[str]] | None:
+    """Return the schema version that the installed MLflow expects of a database, and all that it knows.
+
+    MLflow has no public way to it, and alembic's takes 3 s, because it imports mlflow by running every migration's
+    file. These are read as text here; where they no longer look like that, None is returned and nothing is said.
+    """
+    spec = importlib.util.find_spec("mlflow")
+    if spec is None or spec.origin is None:
+        return None
+    texts = [path.read_text("utf-8") for path in Path(spec.origin).parent.glob("store/db_migrations/versions/*.py")]
+    known = {name for text in texts for name in re.findall(r'^revision = "(\w+)"', text, re.MULTILINE)}
+    below = {
+        name
+        for text in texts
+        for line in re.findall(r"^down_revision = (.*)", text, re.MULTILINE)
+        for name in re.findall(r'"(\w+)"', line)
+    }
+    heads = known - below
+    return (heads.pop(), frozenset(known)) if len(heads) == 1 else None
+
+
+def _from_database(tracking_uri: str, *, study_name: str, study_uid: str) -> dict[int, list[str]]:
+    import sqlalchemy
+    import sqlalchemy.exc
+    import sqlalchemy.pool
+
+    path = sqlite_path(tracking_uri)
+    if path is not None and not path.exists():
+        return {}
+    values = {"number_tag": TRIAL_NUMBER_TAG, "uid_tag": STUDY_UID_TAG, "study": study_name, "uid": study_uid}
+    try:
+        if path is None:
+            engine = sqlalchemy.create_engine(tracking_uri, poolclass=sqlalchemy.pool.NullPool)
+        else:
+            engine = sqlalchemy.create_engine(
+                "sqlite://", creator=lambda: connect_read_only(path), poolclass=sqlalchemy.pool.NullPool
+            )
+        with engine.connect() as connection:
+            if not sqlalchemy.inspect(connection).has_table("runs"):
+                return {}
+            rows = connection.execute(sqlalchemy.text(_STATUSES), values).all()
+    except (sqlalchemy.exc.SQLAlchemyError, ImportError, OSError) as error:
+        reason = str(getattr(error, "orig", None) or error).splitlines()[0]
+        raise StorageError(masked_uri(reason).rstrip(".")) from error
+    statuses: dict[int, list[str]] = {}
+    for row in rows:
+        if row.number.isdecimal():
+            statuses.setdefault(int(row.number), []).append(row.status)
+    return statuses
