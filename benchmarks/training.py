@@ -1,8 +1,8 @@
 """Steps a second of five ways to train one small Keras network, and what a hyperparameter in a variable saves.
 
 Digits, 64-64-64-10 with batch norm before the activation, SGD with momentum, batch 32, one process. Start-ups are
-measured first, on fresh networks, then steps, in rounds: in each round every way trains for a second or less, so that what
-else the machine does falls on all of them. ``model.fit`` and the two loops only train; the compiled epochs validate
+measured first, on fresh networks, then steps, in rounds: in each round every way trains for a second or less, so that
+what else the machine does falls on all of them. ``model.fit`` and the loops only train; the compiled epochs validate
 after each epoch, besides.
 
     python benchmarks/training.py [--repeats 5] [--rounds 15]

@@ -34,6 +34,7 @@ class EpochParts:
             ``dropout`` (n_dropouts,); ``l2`` (n_kernels,).
         slots: The optimizer's variables of each weight.
         dropouts: The Dropout layers whose masks are ours.
+        normalizers: What runs in the place of batch normalisation layers.
         kernels: Places, among the weights, of those that ``l2`` penalises.
         from_logits: Whether the model outputs logits, not probabilities.
     """
@@ -45,6 +46,7 @@ class EpochParts:
     live: dict[str, Any]
     slots: list[list[Any]]
     dropouts: list[DropoutSite]
+    normalizers: Substitutes
     kernels: list[int]
     from_logits: bool
 
@@ -175,8 +177,8 @@ def _train(parts: EpochParts, *, order: Any, row_keys: Any, epochs_done: Any) ->
     def step(index: Any, n_correct: Any, loss_sum: Any) -> tuple[Any, Any, Any]:
         rows = tf.slice(order, [index * size], [size])
         features, labels = tf.gather(data.train_features, rows), tf.gather(data.train_labels, rows)
-        substitutes = tensors.masks.substitutes(tf.slice(row_keys, [index * size], [size])) if tensors.masks else {}
-        outputs, loss, gradients = _differentiate(parts, features, labels, substitutes)
+        masks = tensors.masks.substitutes(tf.slice(row_keys, [index * size], [size])) if tensors.masks else {}
+        outputs, loss, gradients = _differentiate(parts, features, labels, {**parts.normalizers, **masks})
         _update(parts, tensors, gradients, index)
         _keep_calls(loss.graph)
         return index + 1, n_correct + _count_correct(outputs, labels), loss_sum + tf.cast(loss, tf.float64)

@@ -8,6 +8,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from .batch_norm import can_normalize, normalizer
 from .dropout import DropoutSite, Substitutes
 
 
@@ -19,14 +20,17 @@ def find_dropouts(model: Any) -> list[DropoutSite]:
     with axes of unknown length.
     """
     sites = []
-    for layer in model.layers if _is_stock(model) else ():
-        if _is_stock(layer):
-            sites += find_dropouts(layer)
-        elif type(layer) is keras.layers.Dropout and layer.noise_shape is None:
+    for layer in _plain_layers(model):
+        if type(layer) is keras.layers.Dropout and layer.noise_shape is None:
             shape = layer.output.shape[1:]
             if None not in shape:
                 sites.append(DropoutSite(layer=layer, n_units=math.prod(shape)))
     return sites
+
+
+def find_normalizers(model: Any) -> Substitutes:
+    """Return the functions that run in the place of a model's batch normalisations, where they can be replaced."""
+    return {id(layer): normalizer(layer) for layer in _plain_layers(model) if can_normalize(layer)}
 
 
 def run_network(model: Any, features: Any, *, substitutes: Substitutes) -> Any:
@@ -91,7 +95,7 @@ def _in_place_of(layer: Any, substitutes: Substitutes) -> Callable[..., Any]:
         substitute = substitutes[id(layer)]
         # Keras sends a mask along with the tensor, as an attribute; dropout passes it on.
         return lambda features, **_: _with_mask_of(features, substitute(features))
-    if _is_stock(layer) and any(id(site.layer) in substitutes for site in find_dropouts(layer)):
+    if any(id(inner) in substitutes for inner in _plain_layers(layer)):
         return lambda features, **_: run_network(layer, features, substitutes=substitutes)
     if isinstance(layer, keras.layers.Layer):
         return lambda *args, **kwargs: layer(*args, **{**kwargs, "training": True})
@@ -103,6 +107,15 @@ def _with_mask_of(before: Any, after: Any) -> Any:
     if mask is not None:
         after._keras_mask = mask
     return after
+
+
+def _plain_layers(model: Any) -> Iterator[Any]:
+    """Yield the layers of a functional or sequential model, those of such models within it included."""
+    for layer in model.layers if _is_stock(model) else ():
+        if _is_stock(layer):
+            yield from _plain_layers(layer)
+        else:
+            yield layer
 
 
 def _is_stock(model: Any) -> bool:

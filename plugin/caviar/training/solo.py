@@ -12,7 +12,7 @@ from ..config import NetworkConfig, TrainingConfig
 from ..errors import SpecError, nearest_name
 from ..networks import gives_probabilities
 from .epoch import EpochParts, compile_epoch, graph_rewriting_where_it_pays
-from .forward import find_dropouts, find_kernels, input_type
+from .forward import find_dropouts, find_kernels, find_normalizers, input_type
 from .randomness import dropout_row_keys, epoch_order
 from .tensors import TensorSplits
 from .trainer import Hyperparameter, LaneState, Metrics, Trainer
@@ -157,6 +157,7 @@ def _make_parts(model: Any, data: TensorSplits, training: TrainingConfig) -> Epo
             for weight in weights
         ],
         dropouts=dropouts,
+        normalizers=find_normalizers(model),
         kernels=list(kernels),
         from_logits=from_logits,
     )
