@@ -37,7 +37,7 @@ class SoloTrainer(Trainer):
         training: Update rule, batch size, decay, and the first values of the hyperparameters.
         seed: At least 0; gives the order of the examples and the dropout masks. The initial weights are the model's.
         jit_compile: Compile by XLA: steps take less than half the time, the first call about a second more. It pays off
-            from about 10,000 steps of a small network.
+            from about 5,000 steps of a small network.
 
     Raises:
         SpecError: If the model has not one input and one output of n_classes values, or nothing to train.
