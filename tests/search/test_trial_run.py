@@ -58,13 +58,14 @@ def test_the_pruner_ends_a_trial() -> None:
     assert not run.diverged
 
 
-def test_steps_reported_before_are_neither_reported_nor_judged_again() -> None:
-    run, frozen = begin(pruner=AlwaysPrune(), reported=frozenset({0, 1}))
+def test_steps_reported_before_are_not_reported_again_and_only_the_last_is_judged() -> None:
+    run, frozen = begin(pruner=AlwaysPrune(), reported=frozenset({0, 1, 2}))
     assert run.record(metrics(0.5, 1.0))
     assert run.record(metrics(0.6, 1.0))
+    assert not run.record(metrics(0.7, 1.0))  # the run before may have died between the report and the judgement
     assert frozen().intermediate_values == {}
-    assert not run.record(metrics(0.7, 1.0))
-    assert frozen().intermediate_values == {2: 0.7}
+    assert not run.record(metrics(0.8, 1.0))
+    assert frozen().intermediate_values == {3: 0.8}
 
 
 def test_seeds_differ_by_study_trial_and_purpose_and_stay_the_same() -> None:

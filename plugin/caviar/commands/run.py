@@ -23,7 +23,8 @@ from ..storage.leased_storage import LeasedStorage
 from ..storage.studies import archive_study, check_resumable, create_study, open_study
 from ..storage.tickets import count_trials
 from .opening import new_study_attributes, open_mirror
-from .work import WorkOrder, stop_on_signals, supervise, threads_for, warm_up
+from .work import stop_on_signals, supervise, threads_for, warm_up
+from .worker_process import WorkOrder
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

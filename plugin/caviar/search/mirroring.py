@@ -1,6 +1,6 @@
 """What MLflow is shown of a trial."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 
 from optuna.trial import FrozenTrial
 
@@ -9,7 +9,14 @@ from ..space import SearchSpace
 from .trial_run import CURVES
 
 
-def mirror_trial(mirror: MlflowMirror, trial: FrozenTrial, *, space: SearchSpace, metric: str) -> None:
+def mirror_trial(
+    mirror: MlflowMirror,
+    trial: FrozenTrial,
+    *,
+    space: SearchSpace,
+    metric: str,
+    curves: Mapping[str, Sequence[float]] | None = None,
+) -> None:
     """Record a trial in MLflow as it stands: hyperparameters as the user thinks of them, and every curve.
 
     Args:
@@ -17,12 +24,13 @@ def mirror_trial(mirror: MlflowMirror, trial: FrozenTrial, *, space: SearchSpace
         trial: In any state; one that ended before its curves were kept shows the reported metric alone.
         space: Which the trial was drawn from.
         metric: Which it reported.
+        curves: Its curves so far, where the trial still runs and the storage has them not yet.
     """
     reported = [trial.intermediate_values[step] for step in sorted(trial.intermediate_values)]
     mirror.record(
         trial,
         hyperparameters=space.hyperparameters(trial.params),
-        curves=trial.user_attrs.get(CURVES) or {metric: reported},
+        curves=curves or trial.user_attrs.get(CURVES) or {metric: reported},
     )
 
 

@@ -1,7 +1,11 @@
 """What the fork server loads once, so that each worker process starts in a second and not in six.
 
-Importing this runs no TensorFlow operation: a process forked afterwards starts TensorFlow's threads itself.
+Importing this runs no TensorFlow operation: a process forked afterwards starts TensorFlow's threads itself. A Ctrl-C
+reaches every process of the terminal; a worker is deaf to it until it has handlers of its own, and the supervisor's
+SIGTERM ends it until then.
 """
+
+import signal
 
 from .quiet import import_tensorflow_quietly
 
@@ -9,3 +13,5 @@ import_tensorflow_quietly()
 
 import keras  # noqa: E402, F401  (after TensorFlow, whose notes are held back)
 import tensorflow_datasets  # noqa: E402, F401
+
+signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -1,10 +1,12 @@
 """The supervisor: keeps a number of worker processes at work, replaces those that die, and gives up when all do."""
 
+import contextlib
 import dataclasses
 import enum
 import json
 import logging
 import multiprocessing.connection
+import os
 import signal
 import threading
 import time
@@ -12,6 +14,8 @@ from collections.abc import Callable
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from typing import Any
+
+from optuna.exceptions import StorageInternalError
 
 from ..errors import CaviarError, FatalError
 
@@ -29,6 +33,7 @@ class WorkerExit(enum.IntEnum):
     DONE = 0
     RECYCLE = 75  # it has run its share of trials: a fresh process takes its place
     REFUSED = 76  # it sent its reason up the pipe
+    STOPPED = 77  # a signal asked it to leave: its trial was handed back
 
 
 class WorkerRefusedError(CaviarError):
@@ -68,20 +73,21 @@ class Supervisor:
             WorkerRefusedError: With the reason of a worker that refused to go on.
             FatalError: If workers keep dying.
         """
-        workers: list[tuple[BaseProcess, Connection]] = [self._start() for _ in range(self.n_workers)]
-        deaths, epochs_at_death = 0, self.count_epochs()
+        workers: list[tuple[BaseProcess, Connection]] = []
+        deaths, epochs_at_death = 0, self._epochs(0)
         asked = False
         try:
+            workers.extend(self._start() for _ in range(self.n_workers))
             while workers:
                 multiprocessing.connection.wait([process.sentinel for process, _ in workers], timeout=_POLL_S)
-                self.on_poll()
+                self._look()
                 if self.stop.is_set() and not asked:
                     asked = True
                     _signal_all(workers, signal.SIGTERM)
                 for worker in [worker for worker in workers if worker[0].exitcode is not None]:
                     workers.remove(worker)
                     if self._has_died(*worker):
-                        epochs = self.count_epochs()
+                        epochs = self._epochs(epochs_at_death)
                         deaths = deaths + 1 if epochs == epochs_at_death else 1
                         epochs_at_death = epochs
                         self._judge_death(worker[0], deaths)
@@ -89,9 +95,26 @@ class Supervisor:
                         continue
                     if not self.stop.is_set():
                         workers.append(self._start())
+        except KeyboardInterrupt:  # the second Ctrl-C: the workers' too, where they are not in the terminal's group
+            _signal_all(workers, signal.SIGTERM)
+            _signal_all(workers, signal.SIGINT)
+            raise
         finally:
             _end(workers)
+            self._look()
+
+    def _look(self) -> None:
+        """Show the progress; what stands in the way of reading it is no reason to end the work."""
+        try:
             self.on_poll()
+        except (StorageInternalError, KeyError, ValueError) as error:  # locked, or deleted between two queries
+            _logger.debug("The progress could not be read: %r", error)
+
+    def _epochs(self, known: int) -> int:
+        try:
+            return self.count_epochs()
+        except StorageInternalError:
+            return known
 
     def _start(self) -> tuple[BaseProcess, Connection]:
         reader, writer = multiprocessing.Pipe(duplex=False)
@@ -134,8 +157,9 @@ def _receive(connection: Connection) -> dict[str, Any]:
 
 def _signal_all(workers: list[tuple[BaseProcess, Connection]], number: signal.Signals) -> None:
     for process, _ in workers:
-        if process.is_alive():
-            process.terminate() if number == signal.SIGTERM else process.kill()
+        if process.pid is not None and process.is_alive():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process.pid, number)
 
 
 def _end(workers: list[tuple[BaseProcess, Connection]]) -> None:
@@ -151,6 +175,8 @@ def _end(workers: list[tuple[BaseProcess, Connection]]) -> None:
 
 
 def _describe_death(exit_code: int | None) -> str:
+    if exit_code == WorkerExit.STOPPED:
+        return "asked to leave by a signal"
     if exit_code is not None and exit_code < 0:
         return f"killed by {signal.Signals(-exit_code).name}"
     return f"with exit code {exit_code}"

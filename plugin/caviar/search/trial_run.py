@@ -32,7 +32,8 @@ class TrialRun:
         trial: Optuna's trial, running.
         metric: What the study optimises.
         n_classes: Of the data set, for the worst case.
-        reported: Steps that an earlier run of the trial has reported: they are not reported again, nor judged again.
+        reported: Steps that an earlier run of the trial has reported: they are not reported again, and only the last of
+            them is judged again, since that run may have died before it was judged.
     """
 
     def __init__(
@@ -84,9 +85,10 @@ class TrialRun:
         if self.diverged:
             self.curves[self._metric][epoch] = worst_case(self._metric, n_classes=self._n_classes)
         value = self.curves[self._metric][epoch]
-        if epoch in self._reported:
+        if epoch not in self._reported:
+            self.trial.report(value, step=epoch)
+        elif epoch < max(self._reported):
             return not self.diverged
-        self.trial.report(value, step=epoch)
         return not (self.diverged or self.trial.should_prune())
 
     def attributes(self) -> dict[str, Any]:

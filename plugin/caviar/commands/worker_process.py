@@ -1,0 +1,235 @@
+"""One worker's process: what it is told, how it is asked to leave, and how it says why it ended."""
+
+import contextlib
+import dataclasses
+import logging
+import multiprocessing
+import multiprocessing.connection
+import os
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+
+import optuna
+
+from ..data.dataset import load_dataset
+from ..errors import CaviarError, SpecError
+from ..imports import import_object
+from ..search.objective import KerasObjective
+from ..search.pruners import make_pruner
+from ..search.quiet import import_tensorflow_quietly
+from ..search.samplers import make_sampler_factory
+from ..search.supervisor import WorkerExit, send_refusal
+from ..search.worker import Worker
+from ..spec import StudySpec
+from ..storage.database import new_owner, open_storage
+from ..storage.home import Home
+from ..storage.studies import FINGERPRINT, open_study
+from ..storage.tickets import hand_back, read_leases
+from .opening import open_checkpoints, open_mirror
+
+_logger = logging.getLogger(__name__)
+
+#: Seconds that the epoch at hand may take after a worker was asked to leave; then the trial is handed back as it was at
+#: its last checkpoint. Well below the 30 s that Kubernetes and the supervisor wait before they kill.
+_GRACE_S = 10.0
+
+#: Trials after which a worker's process is replaced: TensorFlow leaks about 2 MB a trial, whatever one clears.
+RECYCLE_TRIALS = 100
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class WorkOrder:
+    """What a worker's process is told, plain enough to cross to it.
+
+    Attributes:
+        home: Where the study lives.
+        study: Its name.
+        spec: Its file, with the budget and the time limit of this run.
+        threads: TensorFlow's threads for one operation.
+        max_trials: Trials after which the process ends to be replaced, or None for no end.
+        deadline_s: Unix time after which no new trial starts, or None.
+    """
+
+    home: Home
+    study: str
+    spec: StudySpec
+    threads: int
+    max_trials: int | None = RECYCLE_TRIALS
+    deadline_s: float | None = None
+
+
+def work(order: WorkOrder, *, owner: str, stop: threading.Event) -> bool:
+    """Run trials of a study in this process until nothing is left to do.
+
+    Args:
+        order: What is to be done.
+        owner: What names this worker.
+        stop: Set from outside to end the work after the epoch at hand.
+
+    Returns:
+        Whether the process should be replaced by a fresh one, because it has run its share of trials.
+
+    Raises:
+        CaviarError: If the study cannot go on.
+    """
+    spec, home = order.spec, order.home
+    import_tensorflow_quietly()
+    limit_threads(order.threads)
+    storage = open_storage(home.storage, owner=owner)
+    study = open_study(storage, order.study)
+    study.pruner = make_pruner(spec.search, epochs=spec.objective.epochs)
+    ended = 0
+
+    def count(_trial: optuna.trial.FrozenTrial) -> None:
+        nonlocal ended
+        ended += 1
+        if order.max_trials is not None and ended >= order.max_trials:
+            share_done.set()
+
+    share_done = threading.Event()
+    mirror = open_mirror(home, study, spec)
+    worker = Worker(
+        study=study,
+        storage=storage,
+        spec=spec,
+        objective=make_objective(spec, study),
+        make_sampler=make_sampler_factory(spec.search, spec.space, seed=spec.seed),
+        mirror=mirror,
+        checkpoints=open_checkpoints(home, study),
+        stop=stop,
+        share_done=share_done,
+        deadline_s=order.deadline_s,
+        on_trial=count,
+    )
+    worker.run()
+    return share_done.is_set() and not stop.is_set()
+
+
+def make_objective(spec: StudySpec, study: optuna.Study) -> KerasObjective:
+    """Load a study's data and return its objective.
+
+    Raises:
+        SpecError: If the data is not what the study was begun with.
+        DataError: If it cannot be loaded.
+    """
+    dataset = load_dataset(spec.data.dataset, validation_fraction=spec.data.validation_fraction, seed=spec.seed)
+    known = study.user_attrs.get(FINGERPRINT)
+    if known is not None and known != dataset.fingerprint:
+        raise SpecError(
+            f"The data set {spec.data.dataset!r} here is not the one that the study {study.study_name!r} had "
+            f"(fingerprint {dataset.fingerprint[:12]}, not {known[:12]}). Give this machine the same data."
+        )
+    network = spec.objective.network
+    return KerasObjective(
+        dataset,
+        epochs=spec.objective.epochs,
+        metric=spec.objective.metric,
+        space=spec.space,
+        network=None if network is None else import_object(network, what="objective.network"),
+        seed=spec.seed,
+    )
+
+
+def limit_threads(threads: int) -> None:
+    """Bound TensorFlow's threads; must come before its first operation, and is left alone after it."""
+    import tensorflow as tf
+
+    with contextlib.suppress(RuntimeError):
+        tf.config.threading.set_intra_op_parallelism_threads(threads)
+        tf.config.threading.set_inter_op_parallelism_threads(threads)
+
+
+def start_worker(order: WorkOrder, connection: Connection) -> BaseProcess:
+    """Start a worker's process from the fork server."""
+    process = multiprocessing.get_context("forkserver").Process(
+        target=_be_worker, args=(order, connection, list(sys.path)), name=f"caviar-{order.study}"
+    )
+    process.start()
+    return process
+
+
+def _be_worker(order: WorkOrder, connection: Connection, path: list[str]) -> None:
+    """Work, and say by the exit code how it ended."""
+    sys.path[:] = path
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)
+    owner, stop, asked = new_owner(), threading.Event(), threading.Event()
+    threading.Thread(target=_stop_with_parent, args=(stop,), daemon=True).start()
+
+    def leave() -> None:
+        _hand_back_all(order, owner)
+        os._exit(WorkerExit.STOPPED)  # the main thread is deep in TensorFlow, where no exception reaches it
+
+    try:
+        with _leaving_on_signals(stop, asked, leave=leave):
+            replace = work(order, owner=owner, stop=stop)
+    except CaviarError as error:
+        send_refusal(connection, error)
+        sys.exit(WorkerExit.REFUSED)
+    if asked.is_set():
+        sys.exit(WorkerExit.STOPPED)
+    sys.exit(WorkerExit.RECYCLE if replace else WorkerExit.DONE)
+
+
+@contextlib.contextmanager
+def _leaving_on_signals(stop: threading.Event, asked: threading.Event, *, leave: Callable[[], None]) -> Iterator[None]:
+    """End the work after the epoch at hand when SIGTERM or Ctrl-C asks for it, or by ``leave`` if that takes too long.
+
+    Python runs a signal's handler only between two of its own instructions, so not during a compiled epoch. What C
+    does at once is to write the signal's number to a file descriptor; a thread reads it there. A Ctrl-C after the
+    first signal leaves at once.
+    """
+    reader, writer = socket.socketpair()
+    writer.setblocking(False)
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    handlers = {number: signal.signal(number, lambda _number, _frame: stop.set()) for number in numbers}
+    before = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
+
+    def watch() -> None:
+        if not reader.recv(1):
+            return
+        asked.set()
+        stop.set()
+        reader.settimeout(_GRACE_S)
+        with contextlib.suppress(TimeoutError):
+            while (received := reader.recv(1)) and received[0] != signal.SIGINT:
+                pass
+            if not received:
+                return
+        leave()
+
+    watcher = threading.Thread(target=watch, name="signals", daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        signal.set_wakeup_fd(before)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        writer.close()
+        watcher.join()
+        reader.close()
+
+
+def _hand_back_all(order: WorkOrder, owner: str) -> None:
+    """Hand back what this worker holds, through a connection of its own: the other may be in the middle of a write."""
+    try:
+        storage = open_storage(order.home.storage, owner=owner)
+        for lease in read_leases(storage, open_study(storage, order.study)._study_id):
+            if lease.owner == owner:
+                hand_back(storage, lease.trial_id)
+    except (CaviarError, optuna.exceptions.StorageInternalError) as error:
+        _logger.warning("The trial at hand could not be handed back; its lease will run out. %s", error)
+
+
+def _stop_with_parent(stop: threading.Event) -> None:
+    """End the worker, after its epoch, when the process that started it has died."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        multiprocessing.connection.wait([parent.sentinel])
+        stop.set()
