@@ -12,9 +12,10 @@ import click
 
 from . import __version__
 from .errors import CaviarError
+from .progress_bar import ProgressBar
 
 if TYPE_CHECKING:
-    from .commands.run import Progress, RunResult
+    from .commands.run import RunResult
     from .storage.home import Home
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
@@ -126,7 +127,7 @@ def run(
     if dry_run:
         click.echo("\n".join(dry_run_lines(spec, home)))
         return
-    with _ProgressBar(spec.name) as bar:
+    with ProgressBar(spec.name) as bar:
         result = run_study(spec, home, fresh=fresh, on_progress=bar.show)
     _print_result(result, home, spec.name, as_json=as_json)
     if result.interrupted:
@@ -349,38 +350,6 @@ def doctor(
     _print(doctor_report(findings), lambda: "\n".join(doctor_lines(findings, home)), as_json=as_json)
     if not is_healthy(findings):
         sys.exit(1)
-
-
-class _ProgressBar:
-    """A line on stderr: trials done, best so far, pruned, time left."""
-
-    def __init__(self, name: str) -> None:
-        self._name = name
-        self._bar: Any = None
-
-    def __enter__(self) -> "_ProgressBar":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._bar is not None:
-            self._bar.close()
-
-    def show(self, progress: "Progress") -> None:
-        from tqdm import tqdm
-
-        if self._bar is None:
-            self._bar = tqdm(
-                total=progress.budget,
-                initial=progress.done,
-                desc=self._name,
-                unit="trial",
-                dynamic_ncols=True,
-                bar_format="{desc}: {n_fmt}/{total_fmt} |{bar}| {elapsed}<{remaining}{postfix}",
-            )
-        self._bar.update(progress.done - self._bar.n)
-        best = "–" if progress.best_value is None else f"{progress.best_value:.4f}"
-        failed = f", {progress.failed} failed" if progress.failed else ""
-        self._bar.set_postfix_str(f"best {best}, {progress.pruned} pruned{failed}")
 
 
 def _print_result(result: "RunResult", home: "Home", name: str, *, as_json: bool) -> None:

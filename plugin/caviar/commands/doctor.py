@@ -18,6 +18,7 @@ from ..record.inspection import missing_numbers, mlflow_revisions, read_run_stat
 from ..record.tracking import masked_uri
 from ..spec import StudySpec
 from ..storage import diagnosis
+from ..storage.checkpoints import CheckpointStore
 from ..storage.database import masked_url, new_owner, open_storage
 from ..storage.diagnosis import Finding
 from ..storage.filesystems import can_be_written, nearest_existing, network_file_system, room_at
@@ -37,13 +38,14 @@ _ENVIRONMENTS_FAULTS = (CaviarError, OSError, sqlite3.Error, sqlalchemy.exc.SQLA
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class _StudyState:
-    """What was read of a study, at one time, before anything is mended."""
+    """What was read of a study, at one time, before anything is mended; its storage is closed since."""
 
-    study: optuna.Study
     name: str
+    uid: str
     study_id: int
     spec: StudySpec
     environment: Mapping[str, str]
+    checkpoints: CheckpointStore
     checkpointed: Sequence[int]
     running: Sequence[RunningTrial]
     trials: Sequence[FrozenTrial]
@@ -149,7 +151,7 @@ class _Examination:
             self._add(diagnosis.judge_shared(shared))
         path = sqlite_path(home.storage)
         if path is not None:
-            facts = self._look_at_file(path, mounts=mounts, what="The study database")
+            facts = self._look_at_file(path, what="The study database")
             if facts is None or not facts.tables:
                 return False
             alien = diagnosis.judge_optuna_tables(path, facts)
@@ -157,6 +159,7 @@ class _Examination:
                 self._add(alien)
             if alien is not None and not {"studies", "trials", "version_info"} <= facts.tables:
                 return False
+            self._look_at_journal(path, facts, mounts=mounts)
         subject = masked_url(home.storage)
         try:
             versions = read_schema_versions(home.storage)
@@ -192,13 +195,16 @@ class _Examination:
             return False
         if not path.exists() or path.stat().st_size == 0:
             return True  # no trials are shown there, which is said where there are some
-        facts = self._look_at_file(path, mounts=mounts, what="MLflow's database")
+        facts = self._look_at_file(path, what="MLflow's database")
         if facts is None:
             return False
         alien = diagnosis.judge_mlflow_tables(path, facts)
-        revisions = mlflow_revisions()
-        if alien is not None or revisions is None:
+        if alien is not None:
             return self._add(alien)
+        self._look_at_journal(path, facts, mounts=mounts)
+        revisions = mlflow_revisions()
+        if revisions is None:
+            return True
         head, known = revisions
         return self._add(
             diagnosis.judge_mlflow_schema(
@@ -238,7 +244,7 @@ class _Examination:
         if tracked:
             self._look_for_missing(state, settled)
 
-    def _look_at_file(self, path: Path, *, mounts: str | None, what: str) -> SqliteFacts | None:
+    def _look_at_file(self, path: Path, *, what: str) -> SqliteFacts | None:
         """Look at an SQLite file; None where it cannot be read."""
         if not path.exists() or path.stat().st_size == 0:
             self._add(diagnosis.no_database(str(path), study=self._study))
@@ -253,9 +259,11 @@ class _Examination:
             return None
         if not self._add(diagnosis.judge_soundness(path, facts)):
             return None
+        return facts
+
+    def _look_at_journal(self, path: Path, facts: SqliteFacts, *, mounts: str | None) -> None:
         if network_file_system(path, mounts=mounts) is None:  # WAL needs shared memory, which hosts do not share
             self._add(diagnosis.judge_journal(path, facts), lambda: switch_to_wal(path))
-        return facts
 
     def _read_study(self, storage: LeasedStorage, name: str) -> _StudyState | None:
         study = optuna.load_study(study_name=name, storage=storage)
@@ -270,14 +278,16 @@ class _Examination:
                 self._add(study_findings.foreign_study(name))
             return None
         # In this order: a checkpoint or a lease that is there while its trial is read as finished is a leftover.
-        checkpointed = open_checkpoints(self._home, study).numbers()
+        checkpoints = open_checkpoints(self._home, study)
+        checkpointed = checkpoints.numbers()
         running = read_running(storage, study._study_id)
         return _StudyState(
-            study=study,
             name=name,
+            uid=study.user_attrs.get(STUDY_UID, ""),
             study_id=study._study_id,
             spec=spec,
             environment=environment,
+            checkpoints=checkpoints,
             checkpointed=checkpointed,
             running=running,
             trials=study.get_trials(deepcopy=False),
@@ -286,18 +296,16 @@ class _Examination:
     def _look_at_checkpoints(self, state: _StudyState, settled: Sequence[FrozenTrial]) -> None:
         over = {trial.number for trial in settled}
         left = [number for number in state.checkpointed if number in over]
-        store = open_checkpoints(self._home, state.study)
 
         def remove() -> None:
             for number in left:
-                store.remove(number)
+                state.checkpoints.remove(number)
 
         self._add(study_findings.judge_checkpoints(state.name, left), remove)
 
     def _look_for_missing(self, state: _StudyState, settled: Sequence[FrozenTrial]) -> None:
-        uid = state.study.user_attrs.get(STUDY_UID, "")
         try:
-            statuses = read_run_statuses(self._home.tracking_uri, study_name=state.name, study_uid=uid)
+            statuses = read_run_statuses(self._home.tracking_uri, study_name=state.name, study_uid=state.uid)
         except StorageError as error:
             self._add(
                 Finding(

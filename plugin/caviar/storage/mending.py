@@ -13,6 +13,9 @@ from ..errors import StorageError
 from .database import BUSY_TIMEOUT_S, masked_url
 from .home import sqlite_path
 
+#: Seconds to wait for those who use a database whose journal mode is to change: all of them must be gone.
+_PATIENCE_S = 10.0
+
 
 def switch_to_wal(path: Path) -> None:
     """Put an SQLite database in WAL mode, in which readers and the one writer do not wait for each other.
@@ -21,7 +24,9 @@ def switch_to_wal(path: Path) -> None:
         StorageError: If it stays as it is, because somebody uses it or it cannot be written.
     """
     try:
-        with contextlib.closing(sqlite3.connect(f"{path.as_uri()}?mode=rw", uri=True, timeout=10.0)) as connection:
+        with contextlib.closing(
+            sqlite3.connect(f"{path.as_uri()}?mode=rw", uri=True, timeout=_PATIENCE_S)
+        ) as connection:
             (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
     except sqlite3.Error as error:
         raise StorageError(f"It could not be switched: {error}.") from error
