@@ -1,4 +1,5 @@
 import dataclasses
+import datetime
 import json
 import re
 import shutil
@@ -73,9 +74,11 @@ def claim(home: Home, study: optuna.Study) -> Ticket:
     return ticket
 
 
-def finish(study: optuna.Study, n_trials: int) -> None:
+def finish(study: optuna.Study, n_trials: int, *, ended: datetime.datetime | None = None) -> None:
     for _ in range(n_trials):
-        study.add_trial(optuna.trial.create_trial(state=TrialState.COMPLETE, value=0.5))
+        trial = optuna.trial.create_trial(state=TrialState.COMPLETE, value=0.5)
+        trial.datetime_complete = ended or datetime.datetime(2026, 1, 1)  # noqa: DTZ001  (Optuna's times are naive)
+        study.add_trial(trial)
 
 
 def execute(path: Path, *statements: str) -> None:
@@ -212,14 +215,28 @@ def test_a_trial_that_runs_is_left_alone(home: Home, study: optuna.Study) -> Non
 
 
 def test_what_ended_a_moment_ago_is_not_missed_while_workers_are_at_it(home: Home, study: optuna.Study) -> None:
-    finish(study, 1)
-    assert "MLflow lacks" in only(look(home)).message
+    finish(study, 1, ended=datetime.datetime.now())  # noqa: DTZ005  (Optuna's times are naive)
     claim(home, study)
     assert look(home) == []
     execute(
         home.path / "optuna.db", "UPDATE trials SET datetime_complete = '2026-01-01 00:00:00' WHERE state != 'RUNNING'"
     )
     assert "MLflow lacks" in only(look(home)).message
+
+
+def test_a_worker_between_two_trials_has_a_moment_to_record_the_one_before(
+    home: Home, study: optuna.Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    finish(study, 1, ended=datetime.datetime.now())  # noqa: DTZ005  (Optuna's times are naive)
+    pauses: list[float] = []
+
+    def record_meanwhile(seconds: float) -> None:
+        pauses.append(seconds)
+        assert sync_study(home, "toy") == (1, 0)
+
+    monkeypatch.setattr("caviar.commands.doctor.time.sleep", record_meanwhile)
+    assert look(home) == []
+    assert len(pauses) == 1
 
 
 def test_an_upgrade_leaves_a_copy_of_what_was_there(home: Home, study: optuna.Study) -> None:

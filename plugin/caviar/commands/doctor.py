@@ -4,6 +4,7 @@ import dataclasses
 import datetime
 import json
 import sqlite3
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -31,6 +32,9 @@ from ..storage.tickets import RunningTrial, hand_back_expired, read_running
 from . import study_findings
 from .opening import ENVIRONMENT, STUDY_UID, open_checkpoints, study_name
 from .sync import sync_study
+
+#: Seconds within which a worker records a trial in MLflow after it has ended it; mostly it takes some 50 ms.
+_RECORDING_S = 5.0
 
 _Mend = Callable[[], object]
 _ENVIRONMENTS_FAULTS = (CaviarError, OSError, sqlite3.Error, sqlalchemy.exc.SQLAlchemyError, StorageInternalError)
@@ -304,20 +308,27 @@ class _Examination:
         self._add(study_findings.judge_checkpoints(state.name, left), remove)
 
     def _look_for_missing(self, state: _StudyState, settled: Sequence[FrozenTrial]) -> None:
-        try:
-            statuses = read_run_statuses(self._home.tracking_uri, study_name=state.name, study_uid=state.uid)
-        except StorageError as error:
-            self._add(
-                Finding(
-                    subject=masked_uri(self._home.tracking_uri),
-                    severity="problem",
-                    message=f"MLflow's runs of the study {state.name!r} cannot be read: {error}.",
-                    remedy=f"Once it can be reached again: `caviar sync {state.name}`.",
+        recently = datetime.datetime.now() - datetime.timedelta(seconds=_RECORDING_S)  # noqa: DTZ005  (Optuna's times)
+        fresh = {trial.number for trial in settled if (trial.datetime_complete or recently) > recently}
+        deadline = time.monotonic() + _RECORDING_S
+        while True:
+            try:
+                statuses = read_run_statuses(self._home.tracking_uri, study_name=state.name, study_uid=state.uid)
+            except StorageError as error:
+                self._add(
+                    Finding(
+                        subject=masked_uri(self._home.tracking_uri),
+                        severity="problem",
+                        message=f"MLflow's runs of the study {state.name!r} cannot be read: {error}.",
+                        remedy=f"Once it can be reached again: `caviar sync {state.name}`.",
+                    )
                 )
-            )
-            return
-        missing = study_findings.judge_missing(state.name, missing_numbers(settled, statuses))
-        self._add(missing, lambda: self._sync(state.name))
+                return
+            numbers = missing_numbers(settled, statuses)
+            if fresh.isdisjoint(numbers) or time.monotonic() >= deadline:
+                break
+            time.sleep(0.2)  # a worker between two trials, holding none, may be recording the one before
+        self._add(study_findings.judge_missing(state.name, numbers), lambda: self._sync(state.name))
 
     def _hand_back(self, state: _StudyState) -> None:
         storage = open_storage(self._home.storage, owner=new_owner())
