@@ -32,3 +32,13 @@ def storage_url(tmp_path: Path) -> str:
 @pytest.fixture
 def storage(storage_url: str) -> LeasedStorage:
     return open_storage(storage_url, owner=new_owner(), create=True)
+
+
+@pytest.fixture(scope="session")
+def tracking_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An empty MLflow database to be copied into a home: making one takes seconds."""
+    from caviar.record.tracking import prepare_tracking
+
+    path = tmp_path_factory.mktemp("tracking") / "mlflow.db"
+    prepare_tracking(f"sqlite:///{path}")
+    return path

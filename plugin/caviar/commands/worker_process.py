@@ -19,6 +19,7 @@ import optuna
 from ..data.dataset import load_dataset
 from ..errors import CaviarError, SpecError
 from ..imports import import_object
+from ..search.best_network import NetworkFolder
 from ..search.objective import KerasObjective
 from ..search.pruners import make_pruner
 from ..search.quiet import import_tensorflow_quietly
@@ -36,7 +37,7 @@ _logger = logging.getLogger(__name__)
 
 #: Seconds that the epoch at hand may take after a worker was asked to leave; then the trial is handed back as it was at
 #: its last checkpoint. Well below the 30 s that Kubernetes and the supervisor wait before they kill.
-_GRACE_S = 10.0
+GRACE_S = 10.0
 
 #: Trials after which a worker's process is replaced: TensorFlow leaks about 2 MB a trial, whatever one clears.
 RECYCLE_TRIALS = 100
@@ -53,6 +54,7 @@ class WorkOrder:
         threads: TensorFlow's threads for one operation.
         max_trials: Trials after which the process ends to be replaced, or None for no end.
         deadline_s: Unix time after which no new trial starts, or None.
+        grace_s: Seconds that the epoch at hand may take after the process was asked to leave.
     """
 
     home: Home
@@ -61,6 +63,7 @@ class WorkOrder:
     threads: int
     max_trials: int | None = RECYCLE_TRIALS
     deadline_s: float | None = None
+    grace_s: float = GRACE_S
 
 
 def work(order: WorkOrder, *, owner: str, stop: threading.Event) -> bool:
@@ -101,6 +104,7 @@ def work(order: WorkOrder, *, owner: str, stop: threading.Event) -> bool:
         make_sampler=make_sampler_factory(spec.search, spec.space, seed=spec.seed),
         mirror=mirror,
         checkpoints=open_checkpoints(home, study),
+        networks=NetworkFolder(home.networks / study.study_name, home.artifacts),
         stop=stop,
         share_done=share_done,
         deadline_s=order.deadline_s,
@@ -166,7 +170,7 @@ def _be_worker(order: WorkOrder, connection: Connection, path: list[str]) -> Non
         os._exit(WorkerExit.STOPPED)  # the main thread is deep in TensorFlow, where no exception reaches it
 
     try:
-        with _leaving_on_signals(stop, asked, leave=leave):
+        with _leaving_on_signals(stop, asked, grace_s=order.grace_s, leave=leave):
             replace = work(order, owner=owner, stop=stop)
     except CaviarError as error:
         send_refusal(connection, error)
@@ -177,7 +181,9 @@ def _be_worker(order: WorkOrder, connection: Connection, path: list[str]) -> Non
 
 
 @contextlib.contextmanager
-def _leaving_on_signals(stop: threading.Event, asked: threading.Event, *, leave: Callable[[], None]) -> Iterator[None]:
+def _leaving_on_signals(
+    stop: threading.Event, asked: threading.Event, *, grace_s: float, leave: Callable[[], None]
+) -> Iterator[None]:
     """End the work after the epoch at hand when SIGTERM or Ctrl-C asks for it, or by ``leave`` if that takes too long.
 
     Python runs a signal's handler only between two of its own instructions, so not during a compiled epoch. What C
@@ -195,7 +201,7 @@ def _leaving_on_signals(stop: threading.Event, asked: threading.Event, *, leave:
             return
         asked.set()
         stop.set()
-        reader.settimeout(_GRACE_S)
+        reader.settimeout(grace_s)
         with contextlib.suppress(TimeoutError):
             while (received := reader.recv(1)) and received[0] != signal.SIGINT:
                 pass

@@ -1,0 +1,255 @@
+"""Studies run by real processes, watched from outside and disturbed on purpose; benchmarks/storm.py uses it too."""
+
+import contextlib
+import dataclasses
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import optuna
+from optuna.trial import TrialState
+
+from caviar.errors import StorageError
+from caviar.storage.database import new_owner, open_storage
+from caviar.storage.leased_storage import LeasedStorage
+from caviar.storage.studies import open_study
+from caviar.storage.tickets import DEATHS, count_epochs, count_trials, read_leases
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
+
+ROOT = Path(__file__).parent.parent
+STUDY = """# Trials of milliseconds, so that what is tested is what happens around them.
+name = "toy"
+[data]
+dataset = "tests.toy_data:blobs"
+[objective]
+epochs = {epochs}
+[search]
+trials = {trials}
+workers = {workers}
+sampler = "{sampler}"
+pruner = "none"
+lease_s = {lease_s}
+checkpoint_s = {checkpoint_s}
+[space]
+learning_rate = {{ low = 1e-3, high = 0.5, scale = "log" }}
+momentum = {{ low = 0.5, high = 0.99, scale = "log-complement" }}
+depth = 1
+units = 8
+"""
+
+
+def write_study(
+    path: Path,
+    *,
+    trials: int = 4,
+    workers: int = 1,
+    epochs: int = 3,
+    sampler: str = "random",
+    lease_s: float = 2.0,
+    checkpoint_s: float = 30.0,
+) -> Path:
+    """Write the study file ``toy.toml`` into a directory."""
+    file = path / "toy.toml"
+    file.write_text(
+        STUDY.format(
+            trials=trials,
+            workers=workers,
+            epochs=epochs,
+            sampler=sampler,
+            lease_s=lease_s,
+            checkpoint_s=checkpoint_s,
+        )
+    )
+    return file
+
+
+def environment() -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT / "plugin"), str(ROOT)])}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Ended:
+    """How a process ended."""
+
+    exit_code: int
+    stdout: str
+    stderr: str
+
+
+class Caviar:
+    """A running ``caviar``, in a session of its own; its output goes to files, so that no pipe ever fills.
+
+    Args:
+        arguments: The verb and what follows it.
+    """
+
+    def __init__(self, *arguments: str | Path) -> None:
+        self._out, self._err = (tempfile.TemporaryFile() for _ in range(2))  # noqa: SIM115  (closed by close)
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "caviar", *map(str, arguments)],
+            cwd=ROOT,
+            env=environment(),
+            stdout=self._out,
+            stderr=self._err,
+            start_new_session=True,
+        )
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def ended(self) -> bool:
+        return self._process.poll() is not None
+
+    def send(self, number: signal.Signals) -> None:
+        self._process.send_signal(number)
+
+    def finish(self, *, timeout_s: float = 120.0) -> Ended:
+        """Wait for the end; what takes too long is an error."""
+        try:
+            exit_code = self._process.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            self.kill_all()
+            raise AssertionError(f"It did not end within {timeout_s} s: {self._output()}") from None
+        return self._output(exit_code)
+
+    def kill_all(self) -> None:
+        """Kill it with all that it started."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+
+    def _output(self, exit_code: int = -1) -> Ended:
+        texts = []
+        for file in (self._out, self._err):
+            file.seek(0)
+            texts.append(file.read().decode())
+        return Ended(exit_code=exit_code, stdout=texts[0], stderr=texts[1])
+
+    def close(self) -> None:
+        self.kill_all()
+        self._out.close()
+        self._err.close()
+
+
+@contextlib.contextmanager
+def running(*arguments: str | Path) -> Iterator[Caviar]:
+    """Start ``caviar`` and leave nothing of it behind."""
+    process = Caviar(*arguments)
+    try:
+        yield process
+    finally:
+        process.close()
+
+
+def wait_until(what: Callable[[], bool], *, timeout_s: float = 60.0, poll_s: float = 0.05) -> None:
+    """Wait for an event, with a deadline."""
+    deadline = time.monotonic() + timeout_s
+    while not what():
+        assert time.monotonic() < deadline, "It did not happen in time."
+        time.sleep(poll_s)
+
+
+class Watch:
+    """A study seen from outside, from before it is created on."""
+
+    def __init__(self, home: Path, name: str = "toy") -> None:
+        self._home = home
+        self._name = name
+        self._study: optuna.Study | None = None
+        self._storage: LeasedStorage | None = None
+
+    @property
+    def url(self) -> str:
+        return f"sqlite:///{self._home / 'optuna.db'}"
+
+    @property
+    def storage(self) -> LeasedStorage:
+        assert self._open()
+        assert self._storage is not None
+        return self._storage
+
+    @property
+    def study(self) -> optuna.Study:
+        assert self._open()
+        assert self._study is not None
+        return self._study
+
+    def count(self, *states: TrialState) -> int:
+        if not self._open():
+            return 0
+        counts = count_trials(self.storage, self.study._study_id)
+        return sum(counts[state] for state in states)
+
+    def finished(self) -> int:
+        return self.count(TrialState.COMPLETE, TrialState.PRUNED)
+
+    def holders(self) -> dict[int, int]:
+        """Return who holds which trial: trial id → process id."""
+        if not self._open():
+            return {}
+        leases = read_leases(self.storage, self.study._study_id)
+        return {lease.trial_id: int(lease.owner.split(":")[1]) for lease in leases}
+
+    def reported(self) -> int:
+        return count_epochs(self.storage, self.study._study_id) if self._open() else 0
+
+    def trials(self) -> list[optuna.trial.FrozenTrial]:
+        return self.study.get_trials(deepcopy=False) if self._open() else []
+
+    def deaths(self) -> int:
+        return sum(trial.system_attrs.get(DEATHS, 0) for trial in self.trials())
+
+    def integrity(self) -> str:
+        with contextlib.closing(sqlite3.connect(self._home / "optuna.db")) as connection:
+            (answer,) = connection.execute("PRAGMA integrity_check").fetchone()
+        return str(answer)
+
+    def runs_by_trial(self) -> Counter[int]:
+        """Return how many runs MLflow has of each trial."""
+        return Counter(int(run.data.tags["caviar.trial_number"]) for run in self.runs())
+
+    def runs(self) -> "list[Run]":
+        from caviar.record.tracking import connect
+
+        client = connect(f"sqlite:///{self._home / 'mlflow.db'}")
+        experiment = client.get_experiment_by_name(self._name)
+        return [] if experiment is None else list(client.search_runs([experiment.experiment_id], max_results=5000))
+
+    def _open(self) -> bool:
+        if self._study is None:
+            try:
+                self._storage = open_storage(self.url, owner=new_owner())
+                self._study = open_study(self._storage, self._name)
+            except StorageError:
+                return False
+        return True
+
+
+def kill_holders(watch: Watch, process: Caviar, *, every: int, at_most: int | None = None) -> list[int]:
+    """Kill a worker that holds a trial after every so many finished trials, until the run ends.
+
+    Returns:
+        The killed processes.
+    """
+    killed: list[int] = []
+    while not process.ended():
+        due = watch.finished() // every
+        if len(killed) < due and (at_most is None or len(killed) < at_most):
+            victims = [pid for pid in watch.holders().values() if pid not in killed]
+            if victims:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(victims[0], signal.SIGKILL)
+                    killed.append(victims[0])
+        time.sleep(0.02)
+    return killed

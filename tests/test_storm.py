@@ -1,0 +1,47 @@
+"""Never lose a trial, never run one too many: with real processes, some of them killed."""
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from optuna.trial import TrialState
+
+from .processes import Watch, kill_holders, running, write_study
+
+
+def assert_sound(watch: Watch, *, budget: int) -> None:
+    """Everything that must hold of a study that has ended, whatever happened to its workers."""
+    assert watch.finished() == budget
+    assert watch.count(TrialState.RUNNING, TrialState.WAITING) == 0
+    numbers = [trial.number for trial in watch.trials()]
+    assert numbers == list(range(len(numbers)))
+    assert watch.runs_by_trial() == Counter(numbers)
+    assert watch.integrity() == "ok"
+
+
+@pytest.mark.slow
+def test_a_storm_of_kills_leaves_exactly_the_budget(tmp_path: Path) -> None:
+    file, home = write_study(tmp_path, trials=40, workers=4, epochs=3, lease_s=2), tmp_path / "runs"
+    watch = Watch(home)
+    with running("run", file, "--home", home) as process:
+        killed = kill_holders(watch, process, every=4)
+        ended = process.finish()
+    assert ended.exit_code == 0, ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert len(killed) >= 8
+    assert watch.deaths() >= 8
+    assert_sound(watch, budget=40)
+    assert all(len(trial.intermediate_values) == 3 for trial in watch.trials() if trial.state == TrialState.COMPLETE)
+    assert not list((home / "checkpoints").rglob("*.ckpt"))
+
+
+@pytest.mark.slow
+def test_eight_workers_run_the_budget_once_and_a_larger_one_adds_the_rest(tmp_path: Path) -> None:
+    file, home = write_study(tmp_path, trials=40, workers=8, epochs=1, lease_s=5), tmp_path / "runs"
+    watch = Watch(home)
+    for budget, *more in ((40,), (40,), (60, "--trials", "60", "--workers", "2")):
+        with running("run", file, "--home", home, *more) as process:
+            ended = process.finish()
+        assert ended.exit_code == 0, ended.stderr
+        assert_sound(watch, budget=budget)
+        assert len(watch.trials()) == budget
