@@ -1,6 +1,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -63,9 +64,19 @@ def status(home: Path, study: str | Path = "toy") -> dict[str, Any]:
     return state
 
 
+@pytest.fixture(scope="module")
+def finished_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Run the study once, in a process of its own: copying a database that this one has open would drop its locks."""
+    directory = tmp_path_factory.mktemp("finished")
+    (directory / "toy.toml").write_text(STUDY)
+    command = [sys.executable, "-m", "caviar", "run", str(directory / "toy.toml"), "--home", str(directory / "runs")]
+    subprocess.run(command, check=True, capture_output=True, cwd=ROOT, timeout=120)
+    return directory / "runs"
+
+
 @pytest.fixture
-def finished(study_file: Path, home: Path) -> Path:
-    succeed("run", study_file, "--home", home)
+def finished(finished_once: Path, home: Path) -> Path:
+    shutil.copytree(finished_once, home)
     return home
 
 
@@ -110,6 +121,24 @@ def test_the_best_trial_is_the_same_in_optuna_mlflow_and_status(finished: Path) 
     assert max(history) == best["value"]
     assert float(run.data.params["momentum"]) == pytest.approx(best["hyperparameters"]["momentum"])
     assert run.info.status == "FINISHED"
+
+
+@pytest.mark.slow
+def test_the_best_network_is_kept_as_it_was_at_its_best_epoch(finished: Path) -> None:
+    import keras
+
+    from caviar import load_dataset
+
+    best = status(finished)["best"]
+    assert best["network"] == str(finished / "networks" / "toy" / f"{best['number']}.keras")
+    validation = load_dataset("tests.toy_data:blobs").validation
+    probabilities = keras.models.load_model(best["network"]).predict(validation.features, verbose=0)
+    assert probabilities.sum(axis=1) == pytest.approx(1.0)
+    assert (probabilities.argmax(axis=1) == validation.labels).mean() == pytest.approx(best["value"])
+    study = optuna.load_study(study_name="toy", storage=f"sqlite:///{finished / 'optuna.db'}")
+    assert len(list((finished / "artifacts").iterdir())) >= 1
+    (artifact,) = optuna.artifacts.get_all_artifact_meta(study.best_trial, storage=study._storage)
+    assert artifact.filename == f"{best['number']}.keras"
 
 
 @pytest.mark.slow

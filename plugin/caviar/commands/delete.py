@@ -1,5 +1,7 @@
 """Deleting a study: from Optuna's storage, from MLflow, and its files."""
 
+import shutil
+
 import optuna
 
 from ..storage.home import Home
@@ -32,5 +34,6 @@ def delete_study(home: Home, study: str) -> bool:
     spec = stored_spec(opened)
     gone = True if spec is None else open_mirror(home, opened, spec).delete_experiment()
     open_checkpoints(home, opened).remove_all()
+    shutil.rmtree(home.networks / opened.study_name, ignore_errors=True)
     optuna.delete_study(study_name=opened.study_name, storage=storage)
     return gone

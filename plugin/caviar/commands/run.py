@@ -225,6 +225,9 @@ def _archive(storage: LeasedStorage, spec: StudySpec, home: Home) -> str | None:
     archived = archive_study(storage, spec.name)
     if archived is not None:
         mirror.rename_experiment(archived)
+        networks = home.networks / spec.name
+        if networks.exists():
+            networks.rename(home.networks / archived)
     return archived
 
 

@@ -25,8 +25,9 @@ def study_status(home: Home, study: str) -> dict[str, Any]:
 
     Returns:
         ``study``, ``metric``, ``direction``, ``budget``; ``trials`` by state; ``best`` (``number``, ``value``,
-        ``params`` as Optuna stores them, ``hyperparameters`` as one thinks of them) or None; ``trials_per_minute``
-        over the last trials, or None; ``seconds_left`` at that rate, or None; ``workers`` that hold a trial;
+        ``params`` as Optuna stores them, ``hyperparameters`` as one thinks of them, ``network``, the file of the
+        trained one) or None; ``trials_per_minute`` over the last trials, or None;
+        ``seconds_left`` at that rate, or None; ``workers`` that hold a trial;
         ``storage``; ``tracking_uri``.
 
     Raises:
@@ -44,7 +45,7 @@ def study_status(home: Home, study: str) -> dict[str, Any]:
         "direction": spec.objective.direction,
         "budget": spec.search.trials,
         "trials": counts,
-        "best": describe_best(opened, trials, spec),
+        "best": describe_best(opened, trials, spec, home),
         "trials_per_minute": rate,
         "seconds_left": None if rate is None else round(60 * left / rate, 1),
         "workers": _describe_workers(read_leases(storage, opened._study_id), trials, lease_s=spec.search.lease_s),
@@ -73,7 +74,9 @@ def trials_per_minute(trials: Sequence[FrozenTrial]) -> float | None:
     return None if seconds <= 0 else round(60 * (len(recent) - 1) / seconds, 2)
 
 
-def describe_best(study: optuna.Study, trials: Sequence[FrozenTrial], spec: StudySpec) -> dict[str, Any] | None:
+def describe_best(
+    study: optuna.Study, trials: Sequence[FrozenTrial], spec: StudySpec, home: Home
+) -> dict[str, Any] | None:
     """Return the best finished trial, as Optuna chooses it, or None while none is COMPLETE."""
     if not any(trial.state == TrialState.COMPLETE for trial in trials):
         return None
@@ -83,7 +86,13 @@ def describe_best(study: optuna.Study, trials: Sequence[FrozenTrial], spec: Stud
         "value": best.value,
         "params": best.params,
         "hyperparameters": spec.space.hyperparameters(best.params),
+        "network": _network(home, study.study_name, best.number),
     }
+
+
+def _network(home: Home, study: str, number: int) -> str | None:
+    path = home.networks / study / f"{number}.keras"
+    return str(path) if path.exists() else None
 
 
 def _describe_workers(
@@ -117,6 +126,8 @@ def status_lines(status: Mapping[str, Any]) -> list[str]:
     if best is not None:
         lines.append(f"best {status['metric']} {best['value']:.4f}, trial {best['number']}:")
         lines += [f"  {name} = {_shown(value)}" for name, value in best["hyperparameters"].items()]
+        if best["network"] is not None:
+            lines.append(f"network {best['network']}")
     if status["trials_per_minute"] is not None and status["workers"]:
         lines.append(f"{status['trials_per_minute']} trials a minute, {status['seconds_left']} s left")
     lines += [f"worker {worker['pid']} on {worker['host']}: {worker['trials']} trials" for worker in status["workers"]]

@@ -37,6 +37,9 @@ class EpochHooks(Protocol):
     def after_epoch(self, run: TrialRun, trainer: "Trainer") -> None:
         """Called after every epoch that does not end the trial."""
 
+    def complete(self, run: TrialRun, trainer: "Trainer") -> None:
+        """Called after the last epoch of a trial that was not ended early."""
+
 
 class KerasObjective:
     """An objective for ``study.optimize``: draws hyperparameters, trains a Keras network, reports every epoch.
@@ -135,7 +138,7 @@ class KerasObjective:
             trial: Optuna's trial.
             origin: The number that its seeds derive from, where it is not the trial's own.
             reported: Steps that an earlier run of it has reported.
-            hooks: Called before the first epoch and after every one that does not end the trial.
+            hooks: Called before the first epoch, after every one that does not end the trial, and at its end.
 
         Returns:
             The best epoch's metric.
@@ -157,6 +160,8 @@ class KerasObjective:
                 if hooks is not None and goes_on:
                     hooks.after_epoch(run, trainer)
                 started = time.monotonic()
+            if hooks is not None and goes_on:
+                hooks.complete(run, trainer)
         for key, value in run.attributes().items():
             trial.set_user_attr(key, value)
         if not goes_on:

@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Literal, TypeVar
 
 import optuna
+from numpy import generic
+from numpy.typing import NDArray
 from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 
@@ -19,6 +21,7 @@ from ..storage.checkpoints import Checkpoint, CheckpointStore
 from ..storage.leased_storage import LeasedStorage, LeaseLost
 from ..storage.schema import describe_outage, may_pass
 from ..storage.tickets import Ticket, claim_ticket, fail_trial, hand_back
+from .best_network import BestEpochKeeper, NetworkFolder, State
 from .mirroring import mirror_trial
 from .objective import KerasObjective
 from .samplers import SamplerFactory
@@ -37,6 +40,9 @@ MAX_FAILURES_IN_A_ROW = 5
 #: for a backup or a server's restart.
 PATIENCE_S = 900.0
 
+#: What a checkpoint's arrays are named by: the network as it is, and as it was at its best epoch.
+_LANE, _BEST = "lane/", "best/"
+
 
 class _Stopped(CaviarError):  # noqa: N818  (what was asked, not an error)
     """The worker was asked to stop in the middle of a trial."""
@@ -54,6 +60,7 @@ class Worker:
         make_sampler: Each trial's sampler.
         mirror: MLflow's, or None.
         checkpoints: The study's, or None to keep none.
+        networks: Where the best networks are saved, or None to keep none.
         stop: Set from outside to stop it: the trial at hand is handed back after its epoch.
         share_done: Set from outside when this process has run its share; the trial at hand is finished.
         deadline_s: Unix time after which no new trial starts, or None; the trial at hand is finished.
@@ -70,6 +77,7 @@ class Worker:
     make_sampler: SamplerFactory
     mirror: MlflowMirror | None
     checkpoints: CheckpointStore | None
+    networks: NetworkFolder | None
     stop: threading.Event
     share_done: threading.Event
     deadline_s: float | None
@@ -259,6 +267,7 @@ class _TrialSession:
         self._ticket = ticket
         self._lost = lost
         self._saved_at_s = 0.0
+        self._best = BestEpochKeeper(_best_value(worker.study), maximize=worker.objective.direction == "maximize")
 
     def begin(self, run: TrialRun, trainer: "Trainer") -> None:
         """Go on from the trial's last checkpoint, if it has one that fits."""
@@ -267,30 +276,52 @@ class _TrialSession:
         if checkpoint is None:
             return
         try:
-            trainer.load_lane_state(0, checkpoint.state)
+            trainer.load_lane_state(0, _part(checkpoint.state, _LANE))
         except ValueError as error:
             _logger.warning("Trial %d begins again: its checkpoint does not fit (%s).", self._ticket.number, error)
             return
         run.restore(checkpoint.notes)
+        self._best.state = _part(checkpoint.state, _BEST) or None
         self._saved_at_s = run.train_seconds
 
     def after_epoch(self, run: TrialRun, trainer: "Trainer") -> None:
         """Checkpoint when it is due, and stop when the lease is lost or the worker is to stop."""
         if self._lost.is_set():
             self._worker.storage.renew(self._ticket.trial_id)  # says how it was lost
+        if self._worker.networks is not None:
+            self._best.after_epoch(run, trainer)
         stop = self._worker.stop.is_set()
         if stop or run.train_seconds - self._saved_at_s >= self._worker.spec.search.checkpoint_s:
             self._save(run, trainer)
         if stop:
             raise _Stopped
 
+    def complete(self, run: TrialRun, trainer: "Trainer") -> None:
+        """Save the network as it was at its best epoch, if it beats the study's best."""
+        if self._worker.networks is not None and self._best.state is not None:
+            trainer.load_lane_state(0, self._best.state)
+            self._worker.networks.save(run.trial, trainer.lane_model(0))
+
     def _save(self, run: TrialRun, trainer: "Trainer") -> None:
         if self._worker.checkpoints is None:
             return
-        checkpoint = Checkpoint(epochs=run.epochs, state=trainer.lane_state(0), notes=run.notes())
+        state = {_LANE + key: value for key, value in trainer.lane_state(0).items()}
+        state |= {_BEST + key: value for key, value in (self._best.state or {}).items()}
+        checkpoint = Checkpoint(epochs=run.epochs, state=state, notes=run.notes())
         try:
             self._worker.checkpoints.save(self._ticket.number, checkpoint)
         except OSError as error:
             _logger.warning("Trial %d could not be checkpointed, and trains on: %s", self._ticket.number, error)
         self._saved_at_s = run.train_seconds
         self._worker.show_running(self._ticket, curves=run.curves)
+
+
+def _part(state: State, prefix: str) -> dict[str, NDArray[generic]]:
+    return {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
+
+
+def _best_value(study: optuna.Study) -> float | None:
+    try:
+        return study.best_value
+    except ValueError:  # Optuna's word for a study without a complete trial
+        return None

@@ -36,6 +36,11 @@ class Home:
         return self.path / "checkpoints"
 
     @property
+    def networks(self) -> Path:
+        """Where the best networks of each study are saved."""
+        return self.path / "networks"
+
+    @property
     def artifacts(self) -> Path:
         """Where optuna-dashboard finds the files that belong to studies and trials."""
         return self.path / "artifacts"

@@ -1,9 +1,11 @@
 """Studies: created once with their study file's contents, refused when the file has changed, archived, deleted."""
 
 import json
+import warnings
 from collections.abc import Mapping
 
 import optuna
+from optuna.exceptions import ExperimentalWarning
 from optuna.study import StudyDirection
 
 from ..errors import SpecError, UnknownStudyError, nearest_name
@@ -32,11 +34,19 @@ def create_study(storage: LeasedStorage, spec: StudySpec, *, attributes: Mapping
     if _was_begun(study) or study.directions != [direction]:
         check_resumable(study, spec, fingerprint=attributes.get(FINGERPRINT))
     else:
+        _name_metric(study, spec.objective.metric)
         for key, value in attributes.items():
             study.set_user_attr(key, value)
     study.set_user_attr(DIGEST, spec_digest(spec))
     study.set_user_attr(SPEC, json.dumps(spec_table(spec)))
     return study
+
+
+def _name_metric(study: optuna.Study, metric: str) -> None:
+    """Have Optuna's dashboard and plots call the value by its name, not "Objective 0"."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        study.set_metric_names([metric])
 
 
 def _was_begun(study: optuna.Study) -> bool:

@@ -1,0 +1,95 @@
+"""Keeping the network of the best trial: its weights at its best epoch, saved as a stock Keras model."""
+
+import logging
+import os
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import optuna
+from numpy import generic
+from numpy.typing import NDArray
+from optuna.artifacts import FileSystemArtifactStore, upload_artifact
+from optuna.exceptions import ExperimentalWarning
+
+from .trial_run import TrialRun
+
+if TYPE_CHECKING:
+    from ..training import Trainer
+
+_logger = logging.getLogger(__name__)
+
+State = Mapping[str, NDArray[generic]]
+
+
+class NetworkFolder:
+    """Where a study's best networks stand, a file for every trial that was the best when it ended.
+
+    Args:
+        directory: For the files, ``TRIAL.keras``; created with the first one.
+        artifacts: optuna-dashboard's artifact directory, where each is offered for download beside its trial.
+    """
+
+    def __init__(self, directory: Path, artifacts: Path) -> None:
+        self._directory = directory
+        self._artifacts = artifacts
+
+    def save(self, trial: optuna.Trial, model: Any) -> None:
+        """Save a trial's network; one that cannot be saved is only said to be so, for the trial counts without it.
+
+        Args:
+            trial: Running.
+            model: A keras.Model that gives logits or probabilities; the file's gives probabilities where it can.
+        """
+        path = self._directory / f"{trial.number}.keras"
+        temporary = path.with_name(f"{trial.number}.{os.getpid()}.keras")
+        try:
+            self._directory.mkdir(parents=True, exist_ok=True)
+            self._artifacts.mkdir(parents=True, exist_ok=True)
+            _save(model, temporary)
+            temporary.replace(path)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", ExperimentalWarning)
+                store = FileSystemArtifactStore(base_path=str(self._artifacts))
+                upload_artifact(study_or_trial=trial, file_path=str(path), artifact_store=store)
+        except (OSError, ValueError, TypeError, NotImplementedError) as error:
+            _logger.warning("The network of trial %d could not be saved: %s", trial.number, error)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+class BestEpochKeeper:
+    """Holds a copy of a trial's state at its best epoch, once that beats what the study has.
+
+    Args:
+        to_beat: The study's best value when the trial began, or None.
+        maximize: Whether more is better.
+    """
+
+    def __init__(self, to_beat: float | None, *, maximize: bool) -> None:
+        self._to_beat = to_beat
+        self._maximize = maximize
+        self.state: State | None = None
+
+    def after_epoch(self, run: TrialRun, trainer: "Trainer") -> None:
+        """Copy the state if this epoch is the trial's best and beats the study's best."""
+        if run.best_epoch == run.epochs - 1 and self._beats(run.best_value):
+            self.state = trainer.lane_state(0)
+
+    def _beats(self, value: float | None) -> bool:
+        if value is None or self._to_beat is None:
+            return value is not None
+        return value > self._to_beat if self._maximize else value < self._to_beat
+
+
+def _save(model: Any, path: Path) -> None:
+    from ..networks import with_probabilities
+
+    try:
+        model = with_probabilities(model)
+    except ValueError:  # a subclassed network of the user's is saved as it is
+        _logger.debug("%s is saved with the outputs it has.", path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # Keras' saving calls numpy's __array__ as numpy 1 did
+        model.save(path)
