@@ -33,8 +33,9 @@ from . import study_findings
 from .opening import ENVIRONMENT, STUDY_UID, open_checkpoints, study_name
 from .sync import sync_study
 
-#: Seconds within which a worker records a trial in MLflow after it has ended it; mostly it takes some 50 ms.
-_RECORDING_S = 5.0
+#: Seconds within which a worker records a trial in MLflow after it has ended it. Mostly it takes some 50 ms, but its
+#: first record imports mlflow and opens the store: over 5 s where several workers load a small machine.
+_RECORDING_S = 15.0
 
 _Mend = Callable[[], object]
 _ENVIRONMENTS_FAULTS = (CaviarError, OSError, sqlite3.Error, sqlalchemy.exc.SQLAlchemyError, StorageInternalError)
