@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import math
 from collections.abc import Iterator
 from typing import Any
@@ -82,21 +83,23 @@ def compile_epoch(parts: EpochParts, *, jit_compile: bool) -> Any:
         A function of the examples' order, int32 (n_rows,); the dropout's row keys, uint32 (n_keys,); and the epochs
         done before, a float64 scalar. It gives accuracy, loss, val_accuracy and val_loss, float64 (4,).
     """
-
-    def epoch(order: Any, row_keys: Any, epochs_done: Any) -> Any:
-        trained = _train(parts, order=order, row_keys=row_keys, epochs_done=epochs_done)
-        validated = _validate(parts)
-        metrics = tf.stack([*trained, *validated])
-        _keep_calls(metrics.graph)
-        return metrics
-
     signature = [
         tf.TensorSpec([parts.n_rows], tf.int32),
         tf.TensorSpec([parts.n_keys], tf.uint32),
         tf.TensorSpec([], tf.float64),
     ]
     # The body has no Python control flow on tensors: without autograph it traces in two thirds of the time.
+    # A partial has no code object: TensorFlow, which counts traces by it, would warn of many where each trial has one.
+    epoch = functools.partial(_run_epoch, parts)
     return tf.function(epoch, input_signature=signature, autograph=False, jit_compile=jit_compile)
+
+
+def _run_epoch(parts: EpochParts, order: Any, row_keys: Any, epochs_done: Any) -> Any:
+    trained = _train(parts, order=order, row_keys=row_keys, epochs_done=epochs_done)
+    validated = _validate(parts)
+    metrics = tf.stack([*trained, *validated])
+    _keep_calls(metrics.graph)
+    return metrics
 
 
 @contextlib.contextmanager
