@@ -114,7 +114,7 @@ class Caviar:
     def send(self, number: signal.Signals) -> None:
         self._process.send_signal(number)
 
-    def finish(self, *, timeout_s: float = 120.0) -> Ended:
+    def finish(self, *, timeout_s: float = 180.0) -> Ended:
         """Wait for the end; what takes too long is an error."""
         try:
             exit_code = self._process.wait(timeout_s)
