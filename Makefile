@@ -71,7 +71,7 @@ $(VENV)/developing: $(VENV)/installed
 	@touch $@
 else
 $(VENV)/bin/python:
-	$(UV) venv --quiet --python $(PYTHON) $(VENV)
+	$(UV) venv --quiet --seed --python $(PYTHON) $(VENV)
 
 $(VENV)/installed: pyproject.toml constraints.txt | $(VENV)/bin/python
 	$(UV) pip install --quiet --python $(BIN)/python --compile-bytecode --constraint constraints.txt --editable .
