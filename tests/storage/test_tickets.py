@@ -1,6 +1,13 @@
+import datetime
 import multiprocessing
+import os
+import threading
+import time
+import uuid
 from collections import Counter
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
 
 import optuna
 import pytest
@@ -8,21 +15,41 @@ import sqlalchemy
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import TrialState
 
+from caviar.errors import FatalError
 from caviar.spec import StudySpec
+from caviar.storage import schema
 from caviar.storage.database import new_owner, open_storage
-from caviar.storage.leased_storage import LeasedStorage, LeaseLost
+from caviar.storage.leased_storage import LeasedStorage, LeaseLost, take_lease
 from caviar.storage.schema import optuna_tables
 from caviar.storage.studies import create_study, open_study
 from caviar.storage.tickets import (
     FAIL_REASON,
     PAUSED,
     Ticket,
+    _expired,
     claim_ticket,
     count_trials,
     fail_trial,
     hand_back,
     read_leases,
 )
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def storage_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """A database of its own; PostgreSQL's on the server that CAVIAR_TEST_POSTGRESQL names."""
+    if request.param == "sqlite":
+        yield f"sqlite:///{tmp_path / 'optuna.db'}"
+        return
+    server = os.environ.get("CAVIAR_TEST_POSTGRESQL")
+    if server is None:
+        pytest.skip("CAVIAR_TEST_POSTGRESQL names no server (postgresql+psycopg://user@host/postgres)")
+    name = f"caviar_{uuid.uuid4().hex}"
+    engine = sqlalchemy.create_engine(server, isolation_level="AUTOCOMMIT", poolclass=sqlalchemy.pool.NullPool)
+    with engine.connect() as connection:
+        connection.execute(sqlalchemy.text(f"CREATE DATABASE {name}"))
+        yield sqlalchemy.engine.make_url(server).set(database=name).render_as_string(hide_password=False)
+        connection.execute(sqlalchemy.text(f"DROP DATABASE {name} WITH (FORCE)"))
 
 
 @pytest.fixture
@@ -136,6 +163,78 @@ def test_an_expired_lease_passes_the_trial_on_and_its_late_owner_writes_nothing_
     other.renew(ticket.trial_id)
 
 
+def test_a_trial_handed_back_but_not_yet_taken_takes_nothing_from_its_late_owner(
+    storage: LeasedStorage, storage_url: str, study: optuna.Study
+) -> None:
+    first, second = claim_one(storage, study), claim_one(storage, study)
+    for ticket in (first, second):
+        expire(storage, ticket.trial_id)
+    other = open_storage(storage_url, owner=new_owner())
+    assert claim_one(other, open_study(other, study.study_name)).trial_id == first.trial_id
+    for write in (
+        lambda: storage.report(second.trial_id, {0: 0.5}),
+        lambda: storage.set_trial_state_values(second.trial_id, TrialState.COMPLETE, [0.5]),
+        lambda: hand_back(storage, second.trial_id),
+    ):
+        with pytest.raises(LeaseLost, match="no longer held by this worker"):
+            write()
+    assert other.get_trial(second.trial_id).state == TrialState.WAITING
+
+
+def test_an_owner_that_renews_while_its_trial_is_being_claimed_loses_it_whole_or_keeps_it(
+    storage: LeasedStorage, storage_url: str, study: optuna.Study
+) -> None:
+    ticket = claim_one(storage, study)
+    expire(storage, ticket.trial_id)
+    other = open_storage(storage_url, owner=new_owner())
+    lost = threading.Event()
+
+    def report() -> None:
+        try:
+            storage.report(ticket.trial_id, {0: 0.5})
+        except LeaseLost:
+            lost.set()
+
+    with schema.transaction(other.engine) as connection:  # a claim, held open at its last statement
+        schema.begin_claim(connection, study._study_id)
+        assert _expired(connection, study._study_id, lease_s=30) == [ticket.trial_id]
+        late = threading.Thread(target=report)
+        late.start()
+        late.join(0.3)
+        assert late.is_alive()  # it waits for the claim
+        take_lease(connection, ticket.trial_id, other.owner)
+    late.join()
+    assert lost.is_set()
+    assert other.get_trial(ticket.trial_id).intermediate_values == {}
+
+
+def test_a_deleted_study_gives_no_tickets(storage: LeasedStorage, study: optuna.Study) -> None:
+    claim_one(storage, study)
+    optuna.delete_study(study_name=study.study_name, storage=storage)
+    with pytest.raises(FatalError, match="deleted while it ran"):
+        claim(storage, study)
+
+
+def test_trials_are_stamped_as_optuna_does_wherever_on_earth(
+    storage: LeasedStorage, study: optuna.Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TZ", "Pacific/Kiritimati")  # 14 hours ahead
+    time.tzset()
+    try:
+        before = datetime.datetime.now()  # noqa: DTZ005
+        ticket = claim_one(storage, study)
+        stray = study.ask()
+        assert claim_one(storage, study).trial_id not in (ticket.trial_id, stray._trial_id)
+        finish(study, ticket)
+        frozen = storage.get_trial(ticket.trial_id)
+        assert frozen.datetime_start is not None
+        assert frozen.datetime_complete is not None
+        assert before <= frozen.datetime_start <= frozen.datetime_complete <= datetime.datetime.now()  # noqa: DTZ005
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+
+
 def test_a_trial_whose_workers_keep_dying_fails(storage: LeasedStorage, study: optuna.Study) -> None:
     first = claim_one(storage, study)
     for _ in range(2):
@@ -198,8 +297,6 @@ def test_leases_say_who_holds_what(storage: LeasedStorage, study: optuna.Study) 
 
 
 def _claim_all(url: str, name: str, barrier_at: float) -> list[int]:
-    import time
-
     storage = open_storage(url, owner=new_owner())
     study = open_study(storage, name)
     time.sleep(max(0.0, barrier_at - time.time()))
@@ -214,8 +311,6 @@ def _claim_all(url: str, name: str, barrier_at: float) -> list[int]:
 def test_processes_that_claim_at_once_run_each_trial_once(
     storage: LeasedStorage, storage_url: str, study: optuna.Study
 ) -> None:
-    import time
-
     for _ in range(30):
         study.enqueue_trial({})
     spawn = multiprocessing.get_context("spawn")

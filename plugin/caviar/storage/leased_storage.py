@@ -172,7 +172,7 @@ class LeasedStorage(RDBStorage):
         tables = schema.optuna_tables()
         trial = tables.trials.c.trial_id == trial_id
         with self.owned(trial_id) as connection:
-            now = schema.trial_now()
+            now = schema.database_now(connection)
             if state == TrialState.RUNNING:
                 started = connection.execute(
                     tables.trials.update()

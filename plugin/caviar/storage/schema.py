@@ -126,13 +126,10 @@ def begin_claim(connection: sqlalchemy.Connection, study_id: "int | sqlalchemy.S
         )
 
 
-def trial_now() -> datetime.datetime:
-    """Return the time as Optuna stamps a trial's start and end: naive and local."""
-    return datetime.datetime.now()  # noqa: DTZ005
-
-
 def database_now(connection: sqlalchemy.Connection) -> datetime.datetime:
-    """Return the time that leases are measured by, naive UTC.
+    """Return the time that leases are measured by, and that trials are stamped with, naive UTC as Optuna stores it.
+
+    (What Optuna returns of a trial is naive local time.)
 
     SQLite serves one host, whose clock is as good as any; a server's clients may disagree, so its own clock decides.
     """

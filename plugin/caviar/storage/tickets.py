@@ -108,7 +108,7 @@ def claim_ticket(
         trials = schema.optuna_tables().trials
         trial_id = _first_waiting(connection, study_id)
         if trial_id is not None:
-            started = sqlalchemy.func.coalesce(trials.c.datetime_start, schema.trial_now())
+            started = sqlalchemy.func.coalesce(trials.c.datetime_start, schema.database_now(connection))
             connection.execute(
                 trials.update()
                 .where(trials.c.trial_id == trial_id)
@@ -123,7 +123,10 @@ def claim_ticket(
         number = sum(counts.values())
         trial_id = connection.execute(
             trials.insert().values(
-                study_id=study_id, number=number, state=TrialState.RUNNING, datetime_start=schema.trial_now()
+                study_id=study_id,
+                number=number,
+                state=TrialState.RUNNING,
+                datetime_start=schema.database_now(connection),
             )
         ).inserted_primary_key[0]  # type: ignore[index]  # SQLAlchemy types it optional, an insert always has it
         take_lease(connection, trial_id, storage.owner)
@@ -185,7 +188,7 @@ def read_running(storage: LeasedStorage, study_id: int) -> list[RunningTrial]:
         if row.heartbeat is not None:
             silence: datetime.timedelta | None = now - row.heartbeat
         else:
-            silence = None if row.datetime_start is None else schema.trial_now() - row.datetime_start
+            silence = None if row.datetime_start is None else now - row.datetime_start
         running.append(
             RunningTrial(
                 trial_id=row.trial_id,
@@ -303,7 +306,7 @@ def _expired(connection: sqlalchemy.Connection, study_id: int, *, lease_s: float
     stray = connection.execute(
         sqlalchemy.select(trials.c.trial_id)
         .where(running, ~sqlalchemy.exists().where(beats.c.trial_id == trials.c.trial_id))
-        .where(sqlalchemy.or_(started.is_(None), started < schema.trial_now() - allowed))
+        .where(sqlalchemy.or_(started.is_(None), started < schema.database_now(connection) - allowed))
         .with_for_update(of=trials)
     )
     candidates = sorted({*leased.scalars(), *stray.scalars()})
@@ -365,7 +368,7 @@ def _fail(connection: sqlalchemy.Connection, trial_id: int, reason: str) -> None
     connection.execute(
         tables.trials.update()
         .where(tables.trials.c.trial_id == trial_id, tables.trials.c.state.not_in(schema.FINISHED))
-        .values(state=TrialState.FAIL, datetime_complete=schema.trial_now())
+        .values(state=TrialState.FAIL, datetime_complete=schema.database_now(connection))
     )
     set_attribute(connection, tables.user_attributes, trial_id, FAIL_REASON, reason)
 
