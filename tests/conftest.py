@@ -1,5 +1,6 @@
 """What several tests share: a study on disk without a network to train."""
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -41,4 +42,13 @@ def tracking_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     path = tmp_path_factory.mktemp("tracking") / "mlflow.db"
     prepare_tracking(f"sqlite:///{path}")
+    return path
+
+
+@pytest.fixture
+def prepared_home(tmp_path: Path, tracking_template: Path) -> Path:
+    """A home directory in which only MLflow's empty database stands."""
+    path = tmp_path / "runs"
+    path.mkdir()
+    shutil.copy(tracking_template, path)
     return path

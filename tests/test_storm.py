@@ -3,6 +3,7 @@
 from collections import Counter
 from pathlib import Path
 
+import optuna
 import pytest
 from optuna.trial import TrialState
 
@@ -20,8 +21,8 @@ def assert_sound(watch: Watch, *, budget: int) -> None:
 
 
 @pytest.mark.slow
-def test_a_storm_of_kills_leaves_exactly_the_budget(tmp_path: Path) -> None:
-    file, home = write_study(tmp_path, trials=40, workers=4, epochs=3, lease_s=2), tmp_path / "runs"
+def test_a_storm_of_kills_leaves_exactly_the_budget(tmp_path: Path, prepared_home: Path) -> None:
+    file, home = write_study(tmp_path, trials=40, workers=4, epochs=3, lease_s=2), prepared_home
     watch = Watch(home)
     with running("run", file, "--home", home) as process:
         killed = kill_holders(watch, process, every=4)
@@ -36,12 +37,21 @@ def test_a_storm_of_kills_leaves_exactly_the_budget(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_eight_workers_run_the_budget_once_and_a_larger_one_adds_the_rest(tmp_path: Path) -> None:
+def test_eight_workers_and_a_second_person_run_a_fresh_study_once_and_a_larger_budget_adds_the_rest(
+    tmp_path: Path,
+) -> None:
     file, home = write_study(tmp_path, trials=40, workers=8, epochs=1, lease_s=5), tmp_path / "runs"
     watch = Watch(home)
-    for budget, *more in ((40,), (40,), (60, "--trials", "60", "--workers", "2")):
-        with running("run", file, "--home", home, *more) as process:
-            ended = process.finish()
-        assert ended.exit_code == 0, ended.stderr
-        assert_sound(watch, budget=budget)
-        assert len(watch.trials()) == budget
+    with running("run", file, "--home", home) as one, running("run", file, "--home", home, "--workers", "1") as other:
+        for ended in (one.finish(), other.finish()):
+            assert ended.exit_code == 0, ended.stderr
+            assert "Traceback" not in ended.stderr
+    assert optuna.get_all_study_names(watch.url) == ["toy"]
+    assert_sound(watch, budget=40)
+    assert len(watch.trials()) == 40
+    with running("run", file, "--home", home) as again:
+        assert "all 40 trials are done, so none was run" in again.finish().stderr
+    with running("run", file, "--home", home, "--trials", "60", "--workers", "2") as more:
+        assert more.finish().exit_code == 0
+    assert_sound(watch, budget=60)
+    assert len(watch.trials()) == 60

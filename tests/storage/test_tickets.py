@@ -34,21 +34,27 @@ from caviar.storage.tickets import (
     read_leases,
 )
 
+SERVER = os.environ.get("CAVIAR_TEST_POSTGRESQL", "")
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def storage_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    """A database of its own; PostgreSQL's on the server that CAVIAR_TEST_POSTGRESQL names."""
+
+@pytest.fixture(params=["sqlite", "postgresql"] if SERVER else ["sqlite"])
+def storage_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A database of its own, on PostgreSQL too where there is a server."""
     if request.param == "sqlite":
-        yield f"sqlite:///{tmp_path / 'optuna.db'}"
-        return
-    server = os.environ.get("CAVIAR_TEST_POSTGRESQL")
-    if server is None:
+        return f"sqlite:///{tmp_path / 'optuna.db'}"
+    url: str = request.getfixturevalue("postgresql_url")
+    return url
+
+
+@pytest.fixture
+def postgresql_url() -> Iterator[str]:
+    if not SERVER:
         pytest.skip("CAVIAR_TEST_POSTGRESQL names no server (postgresql+psycopg://user@host/postgres)")
     name = f"caviar_{uuid.uuid4().hex}"
-    engine = sqlalchemy.create_engine(server, isolation_level="AUTOCOMMIT", poolclass=sqlalchemy.pool.NullPool)
+    engine = sqlalchemy.create_engine(SERVER, isolation_level="AUTOCOMMIT", poolclass=sqlalchemy.pool.NullPool)
     with engine.connect() as connection:
         connection.execute(sqlalchemy.text(f"CREATE DATABASE {name}"))
-        yield sqlalchemy.engine.make_url(server).set(database=name).render_as_string(hide_password=False)
+        yield sqlalchemy.engine.make_url(SERVER).set(database=name).render_as_string(hide_password=False)
         connection.execute(sqlalchemy.text(f"DROP DATABASE {name} WITH (FORCE)"))
 
 
@@ -294,6 +300,18 @@ def test_leases_say_who_holds_what(storage: LeasedStorage, study: optuna.Study) 
     assert (lease.trial_id, lease.owner) == (ticket.trial_id, storage.owner)
     finish(study, ticket)
     assert read_leases(storage, study._study_id) == []
+
+
+def _open_one(url: str, barrier_at: float) -> bool:
+    time.sleep(max(0.0, barrier_at - time.time()))
+    optuna.create_study(storage=open_storage(url, owner=new_owner()), study_name="toy", load_if_exists=True)
+    return True
+
+
+@pytest.mark.slow
+def test_processes_that_open_a_fresh_postgresql_database_at_once_all_get_it(postgresql_url: str) -> None:
+    with ProcessPoolExecutor(4, mp_context=multiprocessing.get_context("spawn")) as pool:
+        assert all(pool.map(_open_one, [postgresql_url] * 4, [time.time() + 3] * 4))
 
 
 def _claim_all(url: str, name: str, barrier_at: float) -> list[int]:

@@ -61,7 +61,7 @@ def open_storage(url: str, *, owner: str, create: bool = False) -> LeasedStorage
             f"A study's storage is SQLite or PostgreSQL, but got {masked_url(url)}. "
             "Name a file, sqlite:///runs/optuna.db, or a server, postgresql+psycopg://user@host/database."
         )
-    with _explained(url), _server_lock(url) if create else contextlib.nullcontext():
+    with _explained(url), _server_lock(url):  # whoever comes first makes the tables
         return _open(url, owner=owner, engine_kwargs={"pool_pre_ping": True})
 
 
