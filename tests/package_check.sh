@@ -8,7 +8,7 @@ trap 'rm -rf "$work"' EXIT
 
 "$python" -m pip wheel --quiet --no-deps --constraint constraints.txt --wheel-dir "$work" .
 wheel=$(ls "$work"/*.whl)
-"$python" -m zipfile --list "$wheel" | grep -q 'caviar/py.typed' || { echo "the wheel lacks py.typed" >&2; exit 1; }
+"$python" -m zipfile --list "$wheel" | grep 'caviar/py.typed' >/dev/null || { echo "the wheel lacks py.typed" >&2; exit 1; }
 
 "$python" -m venv "$work/venv"
 "$work/venv/bin/python" -m pip install --quiet --constraint constraints.txt "$wheel"
