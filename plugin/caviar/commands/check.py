@@ -11,7 +11,7 @@ import optuna
 
 from ..data.dataset import load_dataset
 from ..imports import import_object
-from ..search.objective import KerasObjective
+from ..search.objective import objective_of
 from ..search.pruners import make_pruner
 from ..search.quiet import import_tensorflow_quietly
 from ..search.samplers import make_sampler_factory
@@ -57,19 +57,11 @@ def check_spec(spec: StudySpec) -> CheckResult:
     """
     make_sampler_factory(spec.search, spec.space, seed=spec.seed)
     make_pruner(spec.search, epochs=spec.objective.epochs)
-    network = None
     if spec.objective.network is not None:
-        network = import_object(spec.objective.network, what="objective.network")
+        import_object(spec.objective.network, what="objective.network")
     import_tensorflow_quietly()
     dataset = load_dataset(spec.data.dataset, validation_fraction=spec.data.validation_fraction, seed=spec.seed)
-    objective = KerasObjective(
-        dataset,
-        epochs=spec.objective.epochs,
-        metric=spec.objective.metric,
-        space=spec.space,
-        network=network,
-        seed=spec.seed,
-    )
+    objective = objective_of(spec, dataset)
     middle = {name: value_at(distribution, 0.5) for name, distribution in spec.space.distributions().items()}
     hyperparameters = spec.space.suggest(optuna.trial.FixedTrial(middle))
     lines: list[str] = []

@@ -18,9 +18,8 @@ import optuna
 
 from ..data.dataset import load_dataset
 from ..errors import CaviarError, SpecError
-from ..imports import import_object
 from ..search.best_network import NetworkFolder
-from ..search.objective import KerasObjective
+from ..search.objective import KerasObjective, objective_of
 from ..search.pruners import make_pruner
 from ..search.quiet import import_tensorflow_quietly
 from ..search.samplers import make_sampler_factory
@@ -128,15 +127,7 @@ def make_objective(spec: StudySpec, study: optuna.Study) -> KerasObjective:
             f"The data set {spec.data.dataset!r} here is not the one that the study {study.study_name!r} had "
             f"(fingerprint {dataset.fingerprint[:12]}, not {known[:12]}). Give this machine the same data."
         )
-    network = spec.objective.network
-    return KerasObjective(
-        dataset,
-        epochs=spec.objective.epochs,
-        metric=spec.objective.metric,
-        space=spec.space,
-        network=None if network is None else import_object(network, what="objective.network"),
-        seed=spec.seed,
-    )
+    return objective_of(spec, dataset)
 
 
 def limit_threads(threads: int) -> None:

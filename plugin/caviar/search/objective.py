@@ -12,8 +12,9 @@ from optuna.trial import TrialState
 
 from ..data.dataset import Dataset, load_dataset
 from ..errors import SpecError
+from ..imports import import_object
 from ..space import DEFAULT_SPACE_TABLE, SearchSpace, make_configs, parse_space
-from ..spec import direction_of
+from ..spec import StudySpec, direction_of
 from .mirroring import mirror_trial
 from .seeds import trial_seed
 from .trial_run import TrialRun
@@ -213,3 +214,20 @@ class KerasObjective:
         ended.value = value if state == TrialState.COMPLETE else last if state == TrialState.PRUNED else None
         ended.datetime_complete = datetime.datetime.now()  # noqa: DTZ005  (Optuna's times are naive local ones)
         mirror_trial(self._mirror, ended, space=self.space, metric=self.metric)
+
+
+def objective_of(spec: StudySpec, dataset: Dataset) -> KerasObjective:
+    """Return the objective that a study file describes, on its data set.
+
+    Raises:
+        SpecError: If its network function cannot be imported.
+    """
+    network = spec.objective.network
+    return KerasObjective(
+        dataset,
+        epochs=spec.objective.epochs,
+        metric=spec.objective.metric,
+        space=spec.space,
+        network=None if network is None else import_object(network, what="objective.network"),
+        seed=spec.seed,
+    )
