@@ -1,7 +1,17 @@
 """From a frozen configuration to a stock Keras network, and from a trained network to the one that is exported."""
 
-from .build import build_network
+from .build import BATCH_NORM_EPSILON, build_network
 from .head import gives_probabilities, with_probabilities
 from .normalization import fit_normalization
+from .variables import Variable, initial_values, network_variables
 
-__all__ = ["build_network", "fit_normalization", "gives_probabilities", "with_probabilities"]
+__all__ = [
+    "BATCH_NORM_EPSILON",
+    "Variable",
+    "build_network",
+    "fit_normalization",
+    "gives_probabilities",
+    "initial_values",
+    "network_variables",
+    "with_probabilities",
+]

@@ -77,7 +77,7 @@ def build_network(
         x = _hidden_layer(config, x, width=width, index=index, seed=seed)
     head = keras.layers.Dense(
         n_classes,
-        kernel_initializer=keras.initializers.GlorotUniform(seed=_layer_seed(seed, config.depth)),
+        kernel_initializer=kernel_initializer(config, layer=config.depth, seed=seed),
         kernel_regularizer=_penalty(config),
         name="logits",
     )
@@ -102,7 +102,7 @@ def _hidden_layer(config: NetworkConfig, x: Any, *, width: int, index: int, seed
         width,
         # The normalisation would subtract a bias again.
         use_bias=config.batch_norm != "before_activation",
-        kernel_initializer=_INITIALIZERS[config.activation](seed=_layer_seed(seed, index)),
+        kernel_initializer=kernel_initializer(config, layer=index, seed=seed),
         kernel_regularizer=_penalty(config),
         name=f"hidden_{number}",
     )(x)
@@ -111,7 +111,7 @@ def _hidden_layer(config: NetworkConfig, x: Any, *, width: int, index: int, seed
     x = keras.layers.Activation(config.activation, name=f"activation_{number}")(x)
     if config.batch_norm == "after_activation":
         x = _batch_norm(config, number)(x)
-    return keras.layers.Dropout(config.dropout, seed=_layer_seed(seed, index), name=f"dropout_{number}")(x)
+    return keras.layers.Dropout(config.dropout, seed=layer_seed(seed, index), name=f"dropout_{number}")(x)
 
 
 def _batch_norm(config: NetworkConfig, number: int) -> Any:
@@ -124,6 +124,13 @@ def _penalty(config: NetworkConfig) -> Any:
     return keras.regularizers.L2(config.l2) if config.l2 > 0 else None
 
 
-def _layer_seed(seed: int, index: int) -> int:
+def kernel_initializer(config: NetworkConfig, *, layer: int, seed: int) -> Any:
+    """Return what draws the kernel of a layer: hidden ones from 0, and the head, which is layer ``depth``."""
+    kind = keras.initializers.GlorotUniform if layer == config.depth else _INITIALIZERS[config.activation]
+    return kind(seed=layer_seed(seed, layer))
+
+
+def layer_seed(seed: int, index: int) -> int:
+    """Return the seed that a layer's random numbers begin with, from that of the network."""
     # Neighbouring numbers as seeds of neighbouring layers would repeat: seed 1's first layer would be seed 0's second.
     return int(np.random.SeedSequence((seed, index)).generate_state(1)[0] >> 1)
