@@ -19,9 +19,10 @@ from optuna.trial import TrialState
 
 from caviar.errors import StorageError
 from caviar.storage.database import new_owner, open_storage
+from caviar.storage.handing_back import DEATHS
 from caviar.storage.leased_storage import LeasedStorage
+from caviar.storage.overview import count_epochs, count_trials, read_leases
 from caviar.storage.studies import open_study
-from caviar.storage.tickets import DEATHS, count_epochs, count_trials, read_leases
 
 if TYPE_CHECKING:
     from mlflow.entities import Run

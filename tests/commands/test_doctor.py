@@ -26,8 +26,9 @@ from caviar.storage.database import new_owner, open_storage
 from caviar.storage.diagnosis import Finding
 from caviar.storage.filesystems import network_file_system
 from caviar.storage.home import Home, address_home, locate_home
+from caviar.storage.overview import count_trials
 from caviar.storage.studies import create_study
-from caviar.storage.tickets import Ticket, claim_ticket, count_trials
+from caviar.storage.tickets import Ticket, claim_ticket
 
 LOCAL = "/dev/sda / ext4 rw 0 0\n"
 

@@ -21,8 +21,8 @@ from caviar.spec import StudySpec, parse_spec
 from caviar.storage.database import new_owner, open_storage
 from caviar.storage.home import locate_home
 from caviar.storage.leased_storage import OWNER, LeasedStorage
+from caviar.storage.overview import count_epochs, count_trials
 from caviar.storage.studies import create_study
-from caviar.storage.tickets import count_epochs, count_trials
 
 pytestmark = pytest.mark.slow
 

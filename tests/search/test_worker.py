@@ -16,9 +16,10 @@ from caviar.search.worker import Worker
 from caviar.spec import StudySpec
 from caviar.storage.database import new_owner, open_storage
 from caviar.storage.leased_storage import LeasedStorage
+from caviar.storage.overview import count_trials
 from caviar.storage.schema import optuna_tables
 from caviar.storage.studies import create_study, open_study
-from caviar.storage.tickets import Ticket, claim_ticket, count_trials
+from caviar.storage.tickets import Ticket, claim_ticket
 
 Act = Callable[[optuna.Trial], None]
 

@@ -1,3 +1,4 @@
+import dataclasses
 import datetime
 import multiprocessing
 import os
@@ -5,7 +6,7 @@ import threading
 import time
 import uuid
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
@@ -19,20 +20,19 @@ from caviar.errors import FatalError
 from caviar.spec import StudySpec
 from caviar.storage import schema
 from caviar.storage.database import new_owner, open_storage
-from caviar.storage.leased_storage import LeasedStorage, LeaseLost, take_lease
-from caviar.storage.schema import optuna_tables
-from caviar.storage.studies import create_study, open_study
-from caviar.storage.tickets import (
+from caviar.storage.handing_back import (
+    DEATHS,
     FAIL_REASON,
-    PAUSED,
-    Ticket,
-    _expired,
-    claim_ticket,
-    count_trials,
+    expired_trials,
     fail_trial,
     hand_back,
-    read_leases,
+    hand_back_many,
 )
+from caviar.storage.leased_storage import LeasedStorage, LeaseLost, take_lease
+from caviar.storage.overview import count_trials, read_leases
+from caviar.storage.schema import optuna_tables
+from caviar.storage.studies import create_study, open_study
+from caviar.storage.tickets import PAUSED, Ticket, claim_ticket, claim_tickets
 
 SERVER = os.environ.get("CAVIAR_TEST_POSTGRESQL", "")
 
@@ -203,7 +203,7 @@ def test_an_owner_that_renews_while_its_trial_is_being_claimed_loses_it_whole_or
 
     with schema.transaction(other.engine) as connection:  # a claim, held open at its last statement
         schema.begin_claim(connection, study._study_id)
-        assert _expired(connection, study._study_id, lease_s=30) == [ticket.trial_id]
+        assert expired_trials(connection, study._study_id, lease_s=30) == [ticket.trial_id]
         late = threading.Thread(target=report)
         late.start()
         late.join(0.3)
@@ -243,13 +243,60 @@ def test_trials_are_stamped_as_optuna_does_wherever_on_earth(
 
 def test_a_trial_whose_workers_keep_dying_fails(storage: LeasedStorage, study: optuna.Study) -> None:
     first = claim_one(storage, study)
-    for _ in range(2):
+    optuna.Trial(study, first.trial_id).suggest_float("x", 0, 1)
+    for deaths in (1, 2):
         expire(storage, first.trial_id)
-        assert claim_one(storage, study).trial_id == first.trial_id
+        again = claim_one(storage, study)
+        assert (again.trial_id, again.deaths) == (first.trial_id, deaths)
     expire(storage, first.trial_id)
     assert claim_one(storage, study).trial_id != first.trial_id
     failed = storage.get_trial(first.trial_id)
     assert (failed.state, failed.user_attrs[FAIL_REASON]) == (TrialState.FAIL, "Its worker died 3 times.")
+
+
+def test_a_trial_that_had_not_begun_is_not_blamed_for_its_workers_death(
+    storage: LeasedStorage, study: optuna.Study
+) -> None:
+    idle, reported = claim_one(storage, study), claim_one(storage, study)
+    storage.report(reported.trial_id, {0: 0.5})
+    for _ in range(4):
+        expire(storage, idle.trial_id)
+        assert claim_one(storage, study) == dataclasses.replace(idle, resumed=True)
+    expire(storage, reported.trial_id)
+    assert claim_one(storage, study).deaths == 1
+    assert DEATHS not in storage.get_trial(idle.trial_id).system_attrs
+
+
+def test_many_tickets_are_claimed_at_once_those_that_wait_first(storage: LeasedStorage, study: optuna.Study) -> None:
+    def claim_many(n: int, *, budget: int = 8, keeping: Collection[int] = ()) -> list[Ticket]:
+        claimed = claim_tickets(storage, study._study_id, n=n, budget=budget, lease_s=30, retries=2, keeping=keeping)
+        assert isinstance(claimed, list)
+        return claimed
+
+    study.enqueue_trial({"x": 0.5})
+    first = claim_many(4)
+    assert [(ticket.number, ticket.origin, ticket.resumed) for ticket in first] == [
+        (0, 0, True),
+        (1, 1, False),
+        (2, 2, False),
+        (3, 3, False),
+    ]
+    finish(study, first[1])
+    expire(storage, first[2].trial_id)
+    assert [ticket.number for ticket in claim_many(1, keeping=[first[2].trial_id])] == [4]
+    check = hand_back_many(storage, [first[0].trial_id, first[1].trial_id])
+    assert (*check.held, *check.ended, len(check.lost)) == (first[0].trial_id, first[1].trial_id, 0)
+    assert [(ticket.number, ticket.resumed) for ticket in claim_many(9)] == [
+        (0, True),
+        (2, True),
+        (5, False),
+        (6, False),
+        (7, False),
+    ]
+    assert claim(storage, study, budget=8) == "wait"
+    leases = read_leases(storage, study._study_id)
+    assert {lease.owner for lease in leases} == {storage.owner}
+    assert len(leases) == 7
 
 
 def test_a_trial_left_running_without_a_heartbeat_is_handed_on(storage: LeasedStorage, study: optuna.Study) -> None:

@@ -5,8 +5,8 @@ import shutil
 import optuna
 
 from ..storage.home import Home
+from ..storage.overview import count_trials
 from ..storage.studies import stored_spec
-from ..storage.tickets import count_trials
 from .opening import open_checkpoints, open_existing, open_mirror
 
 

@@ -23,12 +23,13 @@ from ..storage.checkpoints import CheckpointStore
 from ..storage.database import masked_url, new_owner, open_storage
 from ..storage.diagnosis import Finding
 from ..storage.filesystems import can_be_written, nearest_existing, network_file_system, room_at
+from ..storage.handing_back import hand_back_expired
 from ..storage.home import Home, shared_file, sqlite_path
 from ..storage.inspection import SqliteFacts, read_schema_versions, read_sqlite_facts, reading_storage
 from ..storage.leased_storage import LeasedStorage
 from ..storage.mending import switch_to_wal, upgrade_optuna_schema
+from ..storage.overview import RunningTrial, read_running
 from ..storage.studies import stored_spec
-from ..storage.tickets import RunningTrial, hand_back_expired, read_running
 from . import study_findings
 from .opening import ENVIRONMENT, STUDY_UID, open_checkpoints, study_name
 from .sync import sync_study

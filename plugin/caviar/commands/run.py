@@ -20,8 +20,8 @@ from ..spec import StudySpec
 from ..storage.database import creation_lock, database_exists, new_owner, open_storage
 from ..storage.home import Home, prepare_home
 from ..storage.leased_storage import LeasedStorage
+from ..storage.overview import count_trials
 from ..storage.studies import archive_study, check_resumable, create_study, open_study
-from ..storage.tickets import count_trials
 from .opening import new_study_attributes, open_mirror
 from .work import stop_on_signals, supervise, threads_for, warm_up
 from .worker_process import WorkOrder

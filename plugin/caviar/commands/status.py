@@ -10,7 +10,8 @@ from optuna.trial import FrozenTrial, TrialState
 from ..spec import StudySpec
 from ..storage.home import Home
 from ..storage.leased_storage import OWNER
-from ..storage.tickets import PAUSED, Lease, read_leases
+from ..storage.overview import Lease, read_leases
+from ..storage.tickets import PAUSED
 from .opening import open_existing, required_spec
 
 _RATE_TRIALS = 20

@@ -7,7 +7,7 @@ from optuna.trial import FrozenTrial
 
 from ..errors import nearest_name
 from ..storage.diagnosis import Finding
-from ..storage.tickets import RunningTrial
+from ..storage.overview import RunningTrial
 
 #: Whose versions a study's results depend on.
 _DECISIVE = ("python", "tensorflow", "keras", "numpy", "optuna", "mlflow")

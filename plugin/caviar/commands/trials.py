@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..search.trial_run import BEST_EPOCH, BEST_VALUE, TRAIN_SECONDS
+from ..storage.handing_back import FAIL_REASON
 from ..storage.home import Home
-from ..storage.tickets import FAIL_REASON
 from .opening import open_existing, required_spec
 
 _FIXED = ("number", "state", "value", "best_value", "best_epoch", "epochs", "seconds")

@@ -16,8 +16,8 @@ from ..search.supervisor import Supervisor
 from ..storage.database import new_owner, open_storage
 from ..storage.home import Home
 from ..storage.leased_storage import LeasedStorage
+from ..storage.overview import count_epochs
 from ..storage.studies import open_study
-from ..storage.tickets import count_epochs
 from .opening import open_checkpoints, open_mirror, required_spec
 from .worker_process import WorkOrder, start_worker
 

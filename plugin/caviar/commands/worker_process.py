@@ -27,9 +27,10 @@ from ..search.supervisor import WorkerExit, send_refusal
 from ..search.worker import Worker
 from ..spec import StudySpec
 from ..storage.database import new_owner, open_storage
+from ..storage.handing_back import hand_back
 from ..storage.home import Home
+from ..storage.overview import read_leases
 from ..storage.studies import FINGERPRINT, open_study
-from ..storage.tickets import hand_back, read_leases
 from .opening import open_checkpoints, open_mirror
 
 _logger = logging.getLogger(__name__)

@@ -18,9 +18,10 @@ from ..errors import CaviarError, FatalError, SpecError, StorageUnavailableError
 from ..record.mlflow_mirror import MlflowMirror
 from ..spec import StudySpec
 from ..storage.checkpoints import Checkpoint, CheckpointStore
+from ..storage.handing_back import fail_trial, hand_back
 from ..storage.leased_storage import LeasedStorage, LeaseLost
 from ..storage.schema import describe_outage, may_pass
-from ..storage.tickets import Ticket, claim_ticket, fail_trial, hand_back
+from ..storage.tickets import Ticket, claim_ticket
 from .best_network import BestEpochKeeper, NetworkFolder, State
 from .mirroring import mirror_trial
 from .objective import KerasObjective
