@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from .run_content import STUDY_TAG, STUDY_UID_TAG
+from .shared_view import SharedView, dump_view
 
 if TYPE_CHECKING:
     from mlflow.entities import Experiment
@@ -43,7 +44,7 @@ def open_experiment(client: "MlflowClient", study: StudyIdentity, *, now_s: floa
         experiment = None
     if experiment is None:
         experiment = _create_experiment(client, study)
-    for key, value in _wanted_tags(study, experiment).items():
+    for key, value in wanted_tags(study, experiment.tags).items():
         if experiment.tags.get(key) != value:
             client.set_experiment_tag(experiment.experiment_id, key, value)
     return experiment
@@ -63,19 +64,8 @@ def trash_experiment(client: "MlflowClient", experiment: "Experiment", *, now_s:
     _logger.info("MLflow's experiment %r is in its trash, named %r.", experiment.name, name)
 
 
-def _create_experiment(client: "MlflowClient", study: StudyIdentity) -> "Experiment":
-    from mlflow.exceptions import MlflowException
-
-    try:
-        return client.get_experiment(client.create_experiment(study.name, study.artifact_location))
-    except MlflowException as error:
-        experiment = client.get_experiment_by_name(study.name)
-        if error.error_code != "RESOURCE_ALREADY_EXISTS" or experiment is None:
-            raise
-        return experiment  # another process was faster
-
-
-def _wanted_tags(study: StudyIdentity, experiment: "Experiment") -> dict[str, str]:
+def wanted_tags(study: StudyIdentity, present: Mapping[str, str]) -> dict[str, str]:
+    """Return the tags that describe the study on its experiment, which has those that are present."""
     described = "".join(f"\n- {key}: `{value}`" for key, value in study.tags.items())
     tags = {
         STUDY_TAG: study.name,
@@ -89,7 +79,7 @@ def _wanted_tags(study: StudyIdentity, experiment: "Experiment") -> dict[str, st
         **study.tags,
     }
     if study.uid:
-        uid = experiment.tags.get(STUDY_UID_TAG, study.uid)
+        uid = present.get(STUDY_UID_TAG, study.uid)
         if uid != study.uid:
             _logger.warning(
                 "MLflow's experiment %r holds the runs of another study of this name. The new runs stand beside "
@@ -99,3 +89,20 @@ def _wanted_tags(study: StudyIdentity, experiment: "Experiment") -> dict[str, st
             )
         tags[STUDY_UID_TAG] = uid
     return tags
+
+
+def view_tag(view: SharedView, study: StudyIdentity) -> str:
+    """Return the view as the experiment's tag; the page then begins with the study's best trial."""
+    return dump_view(view, ascending=study.tags.get("caviar.metric", "").endswith("loss"))
+
+
+def _create_experiment(client: "MlflowClient", study: StudyIdentity) -> "Experiment":
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return client.get_experiment(client.create_experiment(study.name, study.artifact_location))
+    except MlflowException as error:
+        experiment = client.get_experiment_by_name(study.name)
+        if error.error_code != "RESOURCE_ALREADY_EXISTS" or experiment is None:
+            raise
+        return experiment  # another process was faster

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Callable
 from typing import TypeVar
 
-from .tracking import import_mlflow, masked_uri, quiet_mlflow, tracking_errors
+from .tracking import masked_uri, tracking_errors
 
 _logger = logging.getLogger(__name__)
 _T = TypeVar("_T")
@@ -40,10 +40,8 @@ class OutageGuard:
         """
         if self._clock() < self._retry_at:
             return None
-        import_mlflow()
         try:
-            with quiet_mlflow():
-                result = action()
+            result = action()
         except tracking_errors() as error:
             reset()
             self._note(what, error)

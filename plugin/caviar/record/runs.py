@@ -1,9 +1,10 @@
 """A trial's run in MLflow: found again, created once, and given what it lacks."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from .run_content import STUDY_UID_TAG, TRIAL_NUMBER_TAG, Point
+from .run_content import STUDY_UID_TAG, TRIAL_NUMBER_TAG
+from .trial_record import RunContent
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -73,30 +74,38 @@ def find_run(client: "MlflowClient", experiment_id: str, *, study_uid: str, numb
     )
 
 
-def fill_run(
-    client: "MlflowClient",
-    run: KnownRun,
-    *,
-    points: Iterable[Point],
-    params: Mapping[str, str],
-    tags: Mapping[str, str],
-) -> None:
-    """Write what the run lacks, in one call that MLflow's client cuts to the 1,000 metrics its server takes at once."""
+def create_run(client: "MlflowClient", experiment_id: str, content: RunContent) -> KnownRun:
+    """Create a trial's run, which holds its tags and nothing else yet."""
+    run = client.create_run(
+        experiment_id,
+        start_time=content.start_ms,
+        run_name=content.name,
+        tags={**content.first_tags, **content.tags},
+    )
+    return KnownRun(run)
+
+
+def fill_run(client: "MlflowClient", run: KnownRun, content: RunContent) -> None:
+    """Write what the run lacks, its status last of all: a run with its final status is whole.
+
+    MLflow's client cuts what is logged to the 1,000 metrics that its server takes at once.
+    """
     from mlflow.entities import Metric, Param, RunTag
 
-    new = [point for point in points if (point.key, point.step) not in run.points]
+    new = [point for point in content.points if (point.key, point.step) not in run.points]
     client.log_batch(
         run.run_id,
         metrics=[Metric(point.key, point.value, point.time_ms, point.step) for point in new],
-        params=[Param(key, value) for key, value in params.items() if key not in run.params],
-        tags=[RunTag(key, value) for key, value in tags.items() if run.tags.get(key) != value],
+        params=[Param(key, value) for key, value in content.params.items() if key not in run.params],
+        tags=[RunTag(key, value) for key, value in content.tags.items() if run.tags.get(key) != value],
     )
     run.points.update((point.key, point.step) for point in new)
-    run.params.update(params)
-    run.tags.update(tags)
+    run.params.update(content.params)
+    run.tags.update(content.tags)
+    _set_status(client, run, content.status, end_ms=content.end_ms)
 
 
-def set_status(client: "MlflowClient", run: KnownRun, status: str, *, end_ms: int | None) -> None:
+def _set_status(client: "MlflowClient", run: KnownRun, status: str, *, end_ms: int | None) -> None:
     """Set the run's status if it is another; with an end the run is closed, without it is open again."""
     if run.status == status:
         return

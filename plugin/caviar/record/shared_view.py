@@ -70,6 +70,11 @@ def trial_view(trial: FrozenTrial, hyperparameters: Iterable[str], curves: Itera
     )
 
 
+def joined_view(first: SharedView | None, second: SharedView | None) -> SharedView | None:
+    """Return the view that shows both; what is None shows nothing yet."""
+    return second if first is None else first if second is None else first.joined(second)
+
+
 def dump_view(view: SharedView, *, ascending: bool) -> str:
     """Return a view as the experiment's tag.
 

@@ -4,6 +4,7 @@ import contextlib
 import os
 import re
 import sqlite3
+import sys
 import threading
 import warnings
 from collections.abc import Iterator
@@ -28,7 +29,7 @@ _ENVIRONMENT = {
 _OPTUNA_TABLES = frozenset({"studies", "trials"})
 _MLFLOW_TABLES = frozenset({"experiments", "runs", "alembic_version"})
 DATABASES = frozenset({"sqlite", "postgresql", "mysql", "mssql"})
-_BUSY_TIMEOUT_S = 20.0  # as long as MLflow itself waits for a locked SQLite file
+BUSY_TIMEOUT_S = 20.0  # as long as MLflow itself waits for a locked SQLite file
 _connecting = threading.Lock()  # warnings.catch_warnings is not safe in threads
 
 
@@ -111,21 +112,16 @@ def import_mlflow() -> None:
 
 
 def tracking_errors() -> tuple[type[Exception], ...]:
-    """Return what MLflow, its HTTP client and its database raise when the store is down or refuses."""
-    import requests
-    import sqlalchemy.exc
-    from mlflow.exceptions import MlflowException
+    """Return what MLflow, its HTTP client and its database raise when the store is down or refuses.
 
-    # ImportError: a PostgreSQL or MySQL store whose driver is not installed.
-    return (
-        StorageError,
-        MlflowException,
-        requests.RequestException,
-        sqlalchemy.exc.SQLAlchemyError,
-        sqlite3.Error,
-        OSError,
-        ImportError,
-    )
+    What is not loaded has raised nothing, so MLflow, which takes a second, is not loaded to learn its exception.
+    """
+    import sqlalchemy.exc
+
+    # OSError: requests' exceptions too. ImportError: a PostgreSQL or MySQL store whose driver is not installed.
+    errors = (StorageError, sqlalchemy.exc.SQLAlchemyError, sqlite3.Error, OSError, ImportError)
+    mlflow_exceptions = sys.modules.get("mlflow.exceptions")
+    return errors if mlflow_exceptions is None else (*errors, mlflow_exceptions.MlflowException)
 
 
 @contextlib.contextmanager
@@ -143,7 +139,7 @@ def quiet_mlflow() -> Iterator[None]:
 
 def _check_database(path: Path) -> None:
     """Raise unless this is MLflow's database and can be written; put it in WAL mode."""
-    with contextlib.closing(sqlite3.connect(path, timeout=_BUSY_TIMEOUT_S)) as connection:
+    with contextlib.closing(sqlite3.connect(path, timeout=BUSY_TIMEOUT_S)) as connection:
         tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
         if tables >= _OPTUNA_TABLES:
             raise StorageError(
