@@ -1,5 +1,7 @@
 """What every trainer must do. A new trainer adds its factory to TRAINERS."""
 
+import dataclasses
+import functools
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,7 +12,7 @@ import tensorflow as tf
 from caviar.config import NetworkConfig, Optimizer, TrainingConfig
 from caviar.errors import SpaceError, SpecError
 from caviar.networks import build_network, fit_normalization
-from caviar.training import SoloTrainer, TensorSplits, Trainer
+from caviar.training import FleetData, FleetPrograms, FleetTrainer, Lane, SoloTrainer, TensorSplits, Trainer
 
 Factory = Callable[[NetworkConfig, TrainingConfig, TensorSplits, int], Trainer]
 """Gives a trainer whose lane 0 trains the network and settings given, from the seed given."""
@@ -42,7 +44,33 @@ def solo(network: NetworkConfig, training: TrainingConfig, data: TensorSplits, s
     return SoloTrainer(model, data, training, seed=seed)
 
 
-TRAINERS: dict[str, Factory] = {"solo": solo}
+@functools.cache
+def programs() -> FleetPrograms:
+    return FleetPrograms(FleetData.from_splits(DATA, normalization=fit_normalization(DATA.train_features.numpy())))
+
+
+def lone_lane(network: NetworkConfig, training: TrainingConfig, data: TensorSplits, seed: int) -> Trainer:
+    assert data is DATA
+    return FleetTrainer([Lane(network=network, training=training, seed=seed)], programs())
+
+
+def lane_among_others(network: NetworkConfig, training: TrainingConfig, data: TensorSplits, seed: int) -> Trainer:
+    """A lane beside a deeper one of smaller batches and a narrower one that diverges."""
+    assert data is DATA
+    deeper = Lane(
+        network=dataclasses.replace(network, depth=network.depth + 1, units=11, dropout=0.4),
+        training=dataclasses.replace(training, batch_size=10, decay="inverse_time"),
+        seed=7,
+    )
+    wild = Lane(
+        network=dataclasses.replace(network, depth=1, units=3),
+        training=dataclasses.replace(training, learning_rate=1e30),
+        seed=8,
+    )
+    return FleetTrainer([Lane(network=network, training=training, seed=seed), deeper, wild], programs())
+
+
+TRAINERS: dict[str, Factory] = {"solo": solo, "lone lane": lone_lane, "lane among others": lane_among_others}
 
 NETWORK = NetworkConfig(depth=2, units=8, batch_norm="before_activation", dropout=0.2, l2=1e-3)
 TRAINING = TrainingConfig(epochs=4, batch_size=16, learning_rate=0.05, decay="exponential")

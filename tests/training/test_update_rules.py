@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from caviar.config import Optimizer
-from caviar.training.update_rules import SLOTS, apply_update
+from caviar.training.update_rules import SLOTS, apply_update, corrected_learning_rate
 
 KERAS: dict[Optimizer, Callable[[float, float], Any]] = {
     "sgd": lambda rate, momentum: keras.optimizers.SGD(rate, momentum=momentum),
@@ -44,12 +44,16 @@ def test_rule_follows_keras_step_by_step(
             slots,
             tf.constant(gradient),
             # Keras holds its learning rate in float32.
-            learning_rate=tf.constant(float(np.float32(learning_rate)), tf.float64),
+            learning_rate=corrected(optimizer, float(np.float32(learning_rate)), momentum, step),
             momentum=tf.constant(momentum, tf.float64),
-            step=tf.constant(float(step), tf.float64),
         )
         # Keras rounds Adam's 0.999 to float32, whatever the weights' type: √(1 − 0.999) moves by 6e-6.
         np.testing.assert_allclose(ours.numpy(), theirs.numpy(), rtol=1e-6, atol=1e-5 * learning_rate * step)
+
+
+def corrected(optimizer: Optimizer, learning_rate: float, momentum: float, step: int) -> Any:
+    rate = tf.constant(learning_rate, tf.float64)
+    return corrected_learning_rate(optimizer, rate, momentum=momentum, step=step)
 
 
 def documented(optimizer: Optimizer, gradients: list[Any], *, rate: float, beta: float) -> Any:
@@ -76,10 +80,10 @@ def test_rule_is_the_documented_formula(optimizer: Optimizer, beta: float) -> No
     gradients = [rng.normal(size=4) for _ in range(10)]
     weight = tf.Variable(np.zeros(4))
     slots = [tf.Variable(np.zeros(4)) for _ in SLOTS[optimizer]]
-    rate, momentum = tf.constant(0.1, tf.float64), tf.constant(beta, tf.float64)
+    momentum = tf.constant(beta, tf.float64)
     for t, gradient in enumerate(gradients, start=1):
-        step = tf.constant(t, tf.float64)
-        apply_update(optimizer, weight, slots, tf.constant(gradient), learning_rate=rate, momentum=momentum, step=step)
+        rate = corrected(optimizer, 0.1, beta, t)
+        apply_update(optimizer, weight, slots, tf.constant(gradient), learning_rate=rate, momentum=momentum)
     np.testing.assert_allclose(weight.numpy(), documented(optimizer, gradients, rate=0.1, beta=beta), rtol=1e-11)
 
 
@@ -88,7 +92,5 @@ def test_infinite_gradient_gives_a_value_not_an_error(optimizer: Optimizer) -> N
     weight = tf.Variable([1.0])
     slots = [tf.Variable([0.0]) for _ in SLOTS[optimizer]]
     one = tf.constant(1.0)
-    apply_update(
-        optimizer, weight, slots, tf.constant([np.inf], tf.float32), learning_rate=one, momentum=0.9 * one, step=one
-    )
+    apply_update(optimizer, weight, slots, tf.constant([np.inf], tf.float32), learning_rate=one, momentum=0.9 * one)
     assert not np.isfinite(weight.numpy()).any()

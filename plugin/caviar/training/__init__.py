@@ -1,7 +1,19 @@
 """The compiled epoch, the update rules, and the trainers that run them."""
 
+from .fleet import FleetData, FleetPrograms, FleetTrainer, Lane
 from .solo import SoloTrainer
 from .tensors import TensorSplits
 from .trainer import Hyperparameter, LaneState, Metrics, Trainer
 
-__all__ = ["Hyperparameter", "LaneState", "Metrics", "SoloTrainer", "TensorSplits", "Trainer"]
+__all__ = [
+    "FleetData",
+    "FleetPrograms",
+    "FleetTrainer",
+    "Hyperparameter",
+    "Lane",
+    "LaneState",
+    "Metrics",
+    "SoloTrainer",
+    "TensorSplits",
+    "Trainer",
+]

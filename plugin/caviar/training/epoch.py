@@ -16,7 +16,7 @@ from .decay import decayed_learning_rate
 from .dropout import DropoutMasks, DropoutSite, Substitutes
 from .forward import input_type, other_penalties, run_network
 from .tensors import TensorSplits
-from .update_rules import apply_update
+from .update_rules import apply_update, corrected_learning_rate
 
 # Validation examples a batch: enough to keep the cores busy, and 1,000 images of 32×32×64 activations take 260 MB.
 _VALIDATION_ROWS = 1000
@@ -102,18 +102,23 @@ def _run_epoch(parts: EpochParts, order: Any, row_keys: Any, epochs_done: Any) -
     return metrics
 
 
-@contextlib.contextmanager
-def graph_rewriting_where_it_pays(parts: EpochParts) -> Iterator[None]:
+def graph_rewriting_where_it_pays(parts: EpochParts) -> contextlib.AbstractContextManager[None]:
     """Leave out TensorFlow's graph rewriting in the calls made within, unless the model has convolutions.
 
-    Rewriting takes 0.1 to 0.2 s of a program's first call, as long as ten epochs of a small network. Dense networks'
-    steps are no faster for it; convolutional ones' are, by a tenth, which pays from some 150 steps. The option belongs
+    Dense networks' steps are no faster for it; convolutional ones' are, by a tenth, which pays from some 150 steps.
+    """
+    has_convolutions = any(len(weight.shape) > 2 for weight in parts.weights)
+    return contextlib.nullcontext() if has_convolutions else without_graph_rewriting()
+
+
+@contextlib.contextmanager
+def without_graph_rewriting() -> Iterator[None]:
+    """Leave out TensorFlow's graph rewriting in the calls made within.
+
+    Rewriting takes 0.1 to 0.2 s of a program's first call, as long as ten epochs of a small network. The option belongs
     to the whole process and is part of what identifies a compiled program, so every call needs it, and it is put back
     after each.
     """
-    if any(len(weight.shape) > 2 for weight in parts.weights):
-        yield
-        return
     options = tf.config.optimizer
     before = options.get_experimental_options().get("disable_meta_optimizer", False)
     options.set_experimental_options({"disable_meta_optimizer": True})
@@ -145,8 +150,7 @@ def example_losses(outputs: Any, labels: Any, *, from_logits: bool) -> Any:
 class _EpochTensors:
     """What an epoch's steps read, computed once before them; in the weights' type."""
 
-    learning_rates: Any  # (n_steps,)
-    step_numbers: Any  # (n_steps,), from 1, counted over all epochs
+    learning_rates: Any  # (n_steps,), corrected for the rule's first steps
     momentum: Any  # ()
     l2_slopes: list[Any]  # one () a kernel: the slope of factor·w² is 2·factor·w
     masks: DropoutMasks | None
@@ -161,12 +165,15 @@ def _read_variables(parts: EpochParts, epochs_done: Any) -> _EpochTensors:
         epochs_done=epochs_done + steps / parts.n_steps,
         epochs=parts.training.epochs,
     )
+    momentum = parts.live["momentum"].read_value()
+    corrected = corrected_learning_rate(
+        parts.training.optimizer, learning_rates, momentum=momentum, step=epochs_done * parts.n_steps + steps + 1.0
+    )
     kind = parts.weights[0].value.dtype
     slopes = tf.cast(2.0 * parts.live["l2"].read_value(), kind) if parts.kernels else None
     return _EpochTensors(
-        learning_rates=tf.cast(learning_rates, kind),
-        step_numbers=tf.cast(epochs_done * parts.n_steps + steps + 1.0, kind),
-        momentum=tf.cast(parts.live["momentum"].read_value(), kind),
+        learning_rates=tf.cast(corrected, kind),
+        momentum=tf.cast(momentum, kind),
         l2_slopes=[] if slopes is None else tf.unstack(slopes),
         masks=DropoutMasks(parts.dropouts, parts.live["dropout"].read_value()) if parts.dropouts else None,
     )
@@ -219,7 +226,7 @@ def _differentiate(
 
 def _update(parts: EpochParts, tensors: _EpochTensors, gradients: list[Any], index: Any) -> None:
     slopes = dict(zip(parts.kernels, tensors.l2_slopes, strict=True))
-    learning_rate, step_number = tf.gather(tensors.learning_rates, index), tf.gather(tensors.step_numbers, index)
+    learning_rate = tf.gather(tensors.learning_rates, index)
     for place, (weight, slots, gradient) in enumerate(zip(parts.weights, parts.slots, gradients, strict=True)):
         if gradient is None:
             continue
@@ -233,7 +240,6 @@ def _update(parts: EpochParts, tensors: _EpochTensors, gradients: list[Any], ind
             gradient,
             learning_rate=learning_rate,
             momentum=tensors.momentum,
-            step=step_number,
         )
         if weight.constraint is not None:
             weight.assign(weight.constraint(weight))

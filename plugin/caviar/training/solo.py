@@ -1,6 +1,5 @@
 """The trainer of one network: any Keras model, the user's own included."""
 
-import dataclasses
 from collections.abc import Collection, Mapping
 from typing import Any, final
 
@@ -8,12 +7,13 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from ..config import NetworkConfig, TrainingConfig
+from ..config import TrainingConfig
 from ..errors import SpecError, nearest_name
 from ..networks import gives_probabilities
 from .epoch import EpochParts, compile_epoch, graph_rewriting_where_it_pays
 from .forward import find_dropouts, find_kernels, find_normalizers, input_type
 from .randomness import dropout_row_keys, epoch_order
+from .states import check_state, check_value
 from .tensors import TensorSplits
 from .trainer import Hyperparameter, LaneState, Metrics, Trainer
 from .update_rules import SLOTS
@@ -85,7 +85,7 @@ class SoloTrainer(Trainer):
         parts = self._lane(lane)
         if name not in parts.live:
             raise SpecError(f"{name!r} is not a hyperparameter. {nearest_name(name, parts.live)}")
-        _check_value(parts.training, name, value)
+        check_value(parts.training, name, value)
         variable = parts.live[name]
         if variable.shape.num_elements() == 0:
             missing = {"dropout": "plain Dropout layer in a functional model", "l2": "kernel"}[name]
@@ -111,7 +111,7 @@ class SoloTrainer(Trainer):
     def load_lane_state(self, lane: int, state: Mapping[str, npt.NDArray[np.generic]]) -> None:
         """Continue from a state; see `Trainer.load_lane_state`."""
         variables = _state_variables(self._lane(lane))
-        _check_state(state, {key: tuple(variable.shape) for key, variable in variables.items()})
+        check_state(state, {key: tuple(variable.shape) for key, variable in variables.items()})
         for key, variable in variables.items():
             variable.assign(state[key])
         self._epoch = int(state["epoch"])
@@ -179,16 +179,6 @@ def _check_model(model: Any, sample: Any, *, n_classes: int) -> bool:
     return not gives_probabilities(model, sample)
 
 
-def _check_value(training: TrainingConfig, name: Hyperparameter, value: float) -> None:
-    """Raise SpaceError where a hyperparameter is outside the range that its config checks."""
-    if name == "dropout":
-        NetworkConfig(dropout=value)
-    elif name == "l2":
-        NetworkConfig(l2=value)
-    else:
-        dataclasses.replace(training, **{name: value})  # type: ignore[arg-type]  # the name is one of three fields
-
-
 def _state_variables(parts: EpochParts) -> dict[str, Any]:
     variables = {f"hyperparameter.{name}": variable for name, variable in parts.live.items()}
     variables |= {f"variable.{i}": variable.value for i, variable in enumerate(parts.model.variables)}
@@ -196,15 +186,3 @@ def _state_variables(parts: EpochParts) -> dict[str, Any]:
     for i, slots in enumerate(parts.slots):
         variables |= {f"slot.{name}.{i}": slot for name, slot in zip(names, slots, strict=True)}
     return variables
-
-
-def _check_state(state: Mapping[str, npt.NDArray[np.generic]], shapes: Mapping[str, tuple[int, ...]]) -> None:
-    expected = {"epoch": (), "seed": (), **shapes}
-    differing = sorted(
-        key for key in expected.keys() | state.keys() if key not in state or state[key].shape != expected.get(key)
-    )
-    if differing:
-        raise ValueError(
-            f"The state is not that of this network and optimizer: {', '.join(differing[:5])} differ in presence or "
-            "shape. Load it into a trainer made as the one that gave it."
-        )

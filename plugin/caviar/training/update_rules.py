@@ -23,6 +23,28 @@ SLOTS: dict[Optimizer, tuple[str, ...]] = {
 """The names of each rule's slots: variables of the weight's shape that begin at 0."""
 
 
+def corrected_learning_rate(optimizer: Optimizer, learning_rate: Any, *, momentum: Any, step: Any) -> Any:
+    """Return the learning rate that `apply_update` takes: Adam's makes up for slots that began at 0.
+
+    To be computed in float64: in float32, 1 − β^t of a β near 1 and a small t has few digits left.
+
+    Args:
+        optimizer: The rule.
+        learning_rate: α after decay.
+        momentum: β.
+        step: Steps done with this one, from 1.
+
+    Returns:
+        α·√(1 − 0.999^t) / (1 − β^t) for Adam, α for the others.
+
+    Shapes:
+        Arrays or tensors that broadcast together.
+    """
+    if optimizer != "adam":
+        return learning_rate
+    return learning_rate * (1.0 - ADAM_BETA_2**step) ** 0.5 / (1.0 - momentum**step)
+
+
 def apply_update(
     optimizer: Optimizer,
     weight: Any,
@@ -31,11 +53,10 @@ def apply_update(
     *,
     learning_rate: Any,
     momentum: Any,
-    step: Any,
 ) -> None:
     """Update a weight and its slots in place, by one step.
 
-    With g the gradient, α the learning rate, β the momentum, ε = 1e-7 and t = step:
+    With g the gradient, α the learning rate, β the momentum, ε = 1e-7 and t the steps done with this one:
 
     - ``sgd``: v := β·v − α·g; w := w + v.
     - ``adam``: m := β·m + (1 − β)·g; s := 0.999·s + 0.001·g²; w := w − α·√(1 − 0.999^t) / (1 − β^t) · m / (√s + ε).
@@ -46,9 +67,8 @@ def apply_update(
         weight: A tf.Variable.
         slots: The weight's slots, tf.Variables in the order of `SLOTS`.
         gradient: A tensor of the weight's shape and type.
-        learning_rate: A scalar tensor of the weight's type, above 0.
+        learning_rate: A scalar tensor of the weight's type, above 0, from `corrected_learning_rate`.
         momentum: A scalar tensor of the weight's type, in [0, 1).
-        step: Steps done with this one, from 1: a scalar tensor of the weight's type.
 
     Source:
         Qian 1999 (momentum); Kingma and Ba, ICLR 2015 (Adam); Tieleman and Hinton 2012 (RMSprop). The forms are
@@ -65,8 +85,8 @@ def apply_update(
             var=weight.handle,
             m=handles[0],
             v=handles[1],
-            beta1_power=tf.pow(momentum, step),
-            beta2_power=tf.pow(beta_2, step),
+            beta1_power=tf.zeros((), gradient.dtype),  # the learning rate comes corrected
+            beta2_power=tf.zeros((), gradient.dtype),
             lr=learning_rate,
             beta1=momentum,
             beta2=beta_2,

@@ -1,0 +1,8 @@
+"""The fleet: several networks stacked into one compiled program."""
+
+from .data import FleetData
+from .lane import Lane
+from .program import FleetPrograms
+from .trainer import FleetTrainer
+
+__all__ = ["FleetData", "FleetPrograms", "FleetTrainer", "Lane"]

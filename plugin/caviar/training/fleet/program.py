@@ -1,0 +1,117 @@
+"""The program of a fleet: an epoch of all its lanes and their validation, in one tf.function.
+
+Its shapes are open: how many lanes, how wide, which batch size and how many steps is known only when it runs, so one
+trace serves every fleet of the same depth, activation, placement of batch norm and update rule. XLA would need one
+compilation a shape, at 0.8 to 5 s each, and multiplies small matrices more slowly than oneDNN does.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import tensorflow as tf
+
+from ..update_rules import SLOTS
+from .data import FleetData, normalized
+from .plan import Constants, EpochPlan, ProgramKey, plan_signature
+from .step import State, judge, predict, run_step
+
+
+class FleetPrograms:
+    """The programs that the fleets of a process share, each traced when first needed.
+
+    Args:
+        data: The examples that all of them capture.
+    """
+
+    def __init__(self, data: FleetData) -> None:
+        self.data = data
+        self._programs: dict[ProgramKey, Any] = {}
+
+    @property
+    def n_traces(self) -> int:
+        """How many programs have been traced."""
+        return len(self._programs)
+
+    def has(self, key: ProgramKey) -> bool:
+        """Say whether a program has been traced already."""
+        return key in self._programs
+
+    def get(self, key: ProgramKey) -> Any:
+        """Return a program: a function of an `EpochPlan` and the arrays of `stacks.stack`.
+
+        It gives (metrics, *arrays): metrics (4, L) are the accuracy, loss, val_accuracy and val_loss of each lane.
+        """
+        if key not in self._programs:
+            signature = [plan_signature(key), *_state_signature(key, self.data)]
+            # Without autograph, which the body does not need, it traces faster.
+            function = tf.function(_Epoch(key, self.data), input_signature=signature, autograph=False)
+            self._programs[key] = function.get_concrete_function()
+        return self._programs[key]
+
+
+def _state_signature(key: ProgramKey, data: FleetData) -> list[Any]:
+    hidden = [[None, None if layer else data.n_features, None] for layer in range(key.depth)]
+    weights = [*hidden, [None, None, data.n_classes], [None, 1, None], [None, 1, data.n_classes]]
+    shapes = [*weights, [None, 1, None]] + weights * len(SLOTS[key.optimizer])
+    return [tf.TensorSpec(shape, key.dtype) for shape in shapes]
+
+
+class _Epoch:
+    """Traces one program, when called with symbolic tensors."""
+
+    def __init__(self, key: ProgramKey, data: FleetData) -> None:
+        self._key = key
+        self._data = data
+
+    def __call__(self, plan: EpochPlan, *arrays: Any) -> tuple[Any, ...]:
+        constants = Constants(self._key, plan)
+        n_correct, loss, trained = self._train(plan, constants, arrays)
+        validated = self._validate(plan, constants, self._state(trained))
+        metrics = tf.stack([n_correct / (plan.n_steps * plan.batch_sizes), loss / plan.n_steps, *validated])
+        return (metrics, *trained)
+
+    def _state(self, arrays: Sequence[Any]) -> State:
+        return State.of(arrays, n_weights=self._key.depth + 3)
+
+    def _train(self, plan: EpochPlan, constants: Constants, arrays: Sequence[Any]) -> tuple[Any, Any, list[Any]]:
+        """Return each lane's correct rows and its sum of the steps' mean losses, and the arrays after the epoch."""
+        n_steps, zeros = tf.shape(plan.rows)[0], tf.zeros_like(plan.momentum)
+
+        def step(index: Any, n_correct: Any, losses: Any, *arrays: Any) -> tuple[Any, ...]:
+            done = run_step(self._key, self._data, plan, constants, index=index, state=self._state(arrays))
+            return (index + 1, n_correct + done.n_correct, losses + done.loss, *done.state.arrays())
+
+        lanes = tf.TensorShape([None])
+        _, n_correct, losses, *trained = tf.while_loop(
+            lambda index, *_: index < n_steps,
+            step,
+            [tf.constant(0), zeros, zeros, *arrays],
+            shape_invariants=[tf.TensorShape([]), lanes, lanes, *(array.shape for array in arrays)],
+            parallel_iterations=1,
+        )
+        return n_correct, losses, trained
+
+    def _validate(self, plan: EpochPlan, constants: Constants, state: State) -> tuple[Any, Any]:
+        """Return each lane's accuracy and mean loss on the validation split, in batches of a bounded size."""
+        data, size = self._data, plan.validation_rows
+        n_examples, n_lanes = data.n_validation, constants.counts[0]
+
+        def batch(index: Any, n_correct: Any, loss_sum: Any) -> tuple[Any, Any, Any]:
+            # The last batch moves back to be of the same size; the examples it repeats then weigh nothing.
+            start = tf.minimum(index * size, n_examples - size)
+            rows = tf.slice(data.validation_features, [start, 0], [size, data.n_features])
+            labels = tf.slice(data.validation_labels, [start], [size])
+            features = normalized(rows, mean=data.mean, scale=data.scale, dtype=self._key.dtype)
+            logits = predict(self._key, constants, state, features)
+            losses, correct, _ = judge(logits, tf.tile(labels[None], [n_lanes, 1]))
+            new = start + tf.range(size) >= index * size
+            # Not a product: a loss of infinity times 0 would be NaN, and that of no example.
+            n_correct += tf.reduce_sum(tf.where(new, correct, tf.zeros_like(correct)), axis=1)
+            loss_sum += tf.reduce_sum(tf.where(new, losses, tf.zeros_like(losses)), axis=1)
+            return index + 1, n_correct, loss_sum
+
+        zeros = tf.zeros_like(plan.momentum)
+        _, n_correct, loss_sum = tf.while_loop(
+            lambda index, *_: index * size < n_examples, batch, [tf.constant(0), zeros, zeros], parallel_iterations=1
+        )
+        return n_correct / n_examples, loss_sum / n_examples

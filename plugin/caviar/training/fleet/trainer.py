@@ -1,0 +1,186 @@
+"""The trainer of a fleet: many networks of the same family in one program."""
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, final
+
+import keras
+import numpy as np
+import numpy.typing as npt
+import tensorflow as tf
+
+from ...errors import SpecError, nearest_name
+from ...networks import build_network
+from ..epoch import without_graph_rewriting
+from ..states import check_state, check_value
+from ..trainer import Hyperparameter, LaneState, Metrics, Trainer
+from .epoch_plan import make_plan, program_key
+from .lane import Lane, RunningLane
+from .program import FleetPrograms
+from .stacks import LaneArrays, Layout, stack, unstack
+
+_METRICS = ("accuracy", "loss", "val_accuracy", "val_loss")
+
+
+@final
+class FleetTrainer(Trainer):
+    """Trains several configurable dense networks at once, an epoch a call, each as `SoloTrainer` would alone.
+
+    Lanes may differ in depth, widths, batch size, decay, dropout, L2 and every number; they are equal in activation,
+    placement of batch norm and update rule, their `family`. Lanes can join and leave between epochs, each at an epoch
+    of its own. What a lane computes does not depend on its neighbours, but for rounding.
+
+    Args:
+        lanes: What to train, any number.
+        programs: The process' programs, and their data.
+
+    Raises:
+        SpecError: If the lanes are not of one family.
+
+    Example:
+        >>> programs = FleetPrograms(FleetData.from_splits(splits, normalization=None))  # doctest: +SKIP
+        >>> with FleetTrainer(lanes, programs) as fleet:  # doctest: +SKIP
+        ...     fleet.run_epoch()
+        [{'accuracy': 0.31, …}, {'accuracy': 0.27, …}]
+    """
+
+    def __init__(self, lanes: Sequence[Lane], programs: FleetPrograms) -> None:
+        self._programs = programs
+        self._dtype = keras.config.floatx()
+        self._lanes: list[RunningLane] = []
+        # Either each lane's own arrays, or all lanes' stacked, in the order of `_order`, with the layout.
+        self._own: list[LaneArrays] | None = []
+        self._stacked: list[Any] = []
+        self._templates: list[LaneArrays] = []
+        self._order: list[int] = []
+        self._layout: Layout | None = None
+        self.add_lanes(lanes)
+
+    @property
+    def n_lanes(self) -> int:
+        """Lanes that are training."""
+        return len(self._lanes)
+
+    def add_lanes(self, lanes: Sequence[Lane]) -> None:
+        """Let lanes join, behind those that are there, each from its first epoch on.
+
+        Raises:
+            SpecError: If they are not of the fleet's family; then none joins.
+        """
+        families = {family(lane) for lane in [*(running.spec for running in self._lanes), *lanes]}
+        if len(families) > 1:
+            raise SpecError(
+                "The lanes of a fleet have the same activation, placement of batch norm and optimizer, but got "
+                f"{', '.join(map(str, sorted(families)))}. Make a fleet of each."
+            )
+        own = self._unstacked()
+        joining = [RunningLane(lane, self._programs.data) for lane in lanes]
+        own.extend(lane.initial_arrays(self._programs.data) for lane in joining)
+        self._lanes.extend(joining)
+
+    def run_epoch(self) -> list[Metrics]:
+        """Train every lane for one epoch; see `Trainer.run_epoch`."""
+        if not self._lanes:
+            return []
+        layout = self._stack()
+        ordered = [self._lanes[index] for index in self._order]
+        key = program_key(ordered, depth=layout.depth, dtype=self._dtype)
+        plan = make_plan(ordered, layout, key, self._programs.data)
+        program = self._programs.get(key)
+        with without_graph_rewriting():
+            metrics, *self._stacked = program(plan, *self._stacked)
+        results: list[Metrics] = [{} for _ in self._lanes]
+        for index, values in zip(self._order, metrics.numpy().T.tolist(), strict=True):
+            results[index] = dict(zip(_METRICS, values, strict=True))
+        for lane in self._lanes:
+            lane.epoch += 1
+        return results
+
+    def set_hyperparameter(self, lane: int, name: Hyperparameter, value: float) -> None:
+        """Change a lane's hyperparameter from its next epoch on; see `Trainer.set_hyperparameter`.
+
+        The first dropout or L2 above 0 of a fleet without one takes another program, which may have to be traced.
+        """
+        running = self._lanes[self._checked(lane)]
+        if name not in running.live:
+            raise SpecError(f"{name!r} is not a hyperparameter. {nearest_name(name, running.live)}")
+        check_value(running.spec.training, name, value)
+        running.live[name] = np.full_like(running.live[name], value)
+
+    def drop_lanes(self, lanes: Collection[int]) -> None:
+        """End lanes; see `Trainer.drop_lanes`."""
+        dropped = {self._checked(lane) for lane in lanes}
+        if not dropped:
+            return
+        own = self._unstacked()
+        self._own = [arrays for index, arrays in enumerate(own) if index not in dropped]
+        self._lanes = [running for index, running in enumerate(self._lanes) if index not in dropped]
+
+    def lane_state(self, lane: int) -> LaneState:
+        """Return a copy of a lane's state; see `Trainer.lane_state`."""
+        return self._lanes[self._checked(lane)].state(self._arrays_of(lane))
+
+    def load_lane_state(self, lane: int, state: Mapping[str, npt.NDArray[np.generic]]) -> None:
+        """Put a state into a lane; see `Trainer.load_lane_state`. A solo trainer's fits too."""
+        expected = self.lane_state(lane)
+        check_state(state, {key: value.shape for key, value in expected.items()})
+        own = self._unstacked()
+        own[lane] = self._lanes[lane].load(state, own[lane])
+
+    def lane_model(self, lane: int) -> Any:
+        """Return a new Keras network with the lane's variables; see `Trainer.lane_model`."""
+        spec, data = self._lanes[self._checked(lane)].spec, self._programs.data
+        model = build_network(
+            spec.network,
+            feature_shape=data.feature_shape,
+            n_classes=data.n_classes,
+            normalization=data.normalization,
+            seed=spec.seed,
+        )
+        for variable, value in zip(model.variables, self._arrays_of(lane).values, strict=True):
+            variable.assign(value)
+        return model
+
+    def close(self) -> None:
+        """End all lanes; see `Trainer.close`."""
+        self._lanes, self._own, self._stacked, self._templates = [], [], [], []
+
+    def _checked(self, lane: int) -> int:
+        if not 0 <= lane < len(self._lanes):
+            raise IndexError(f"There is no lane {lane}: the fleet has {len(self._lanes)}, from 0.")
+        return lane
+
+    def _arrays_of(self, lane: int) -> LaneArrays:
+        if self._own is not None:
+            return self._own[lane]
+        assert self._layout is not None
+        place = self._order.index(lane)
+        # Views of the tensors' memory, not copies of the whole stacks.
+        return unstack([np.asarray(part) for part in self._stacked], self._layout, self._templates[lane], place)
+
+    def _unstacked(self) -> list[LaneArrays]:
+        """Return each lane's own arrays, and let these be what counts from now on."""
+        if self._own is None:
+            self._own = [self._arrays_of(lane) for lane in range(len(self._lanes))]
+            self._stacked, self._templates = [], []
+        return self._own
+
+    def _stack(self) -> Layout:
+        """Bring the lanes into shared arrays, if they are not."""
+        if self._own is None:
+            assert self._layout is not None
+            return self._layout
+        networks = [lane.spec.network for lane in self._lanes]
+        self._order = sorted(range(len(networks)), key=lambda index: -networks[index].depth)
+        data = self._programs.data
+        self._layout = Layout.of(
+            [networks[index] for index in self._order], n_features=data.n_features, n_classes=data.n_classes
+        )
+        arrays = stack([self._own[index] for index in self._order], self._layout, dtype=self._dtype)
+        self._stacked = [tf.constant(array) for array in arrays]
+        self._templates, self._own = self._own, None
+        return self._layout
+
+
+def family(lane: Lane) -> tuple[str, str, str]:
+    """Return what the lanes of a fleet have in common: activation, placement of batch norm, optimizer."""
+    return lane.network.activation, lane.network.batch_norm, lane.training.optimizer
