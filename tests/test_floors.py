@@ -17,6 +17,7 @@ FLOORS: tuple[frozenset[str], ...] = (
     frozenset({"storage"}),
     frozenset({"record"}),
     frozenset({"search"}),
+    frozenset({"insight"}),
     frozenset({"commands"}),
     frozenset({"cli", "progress_bar"}),
     frozenset({"__main__", "__init__"}),

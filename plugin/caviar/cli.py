@@ -113,14 +113,8 @@ def run(
     from .commands.run import dry_run_lines, run_study
     from .spec import read_spec
 
-    options = {
-        "trials": trials,
-        "workers": workers,
-        "timeout_s": timeout_s,
-        "trainer": trainer,
-        "sampler": sampler,
-        "pruner": pruner,
-    }
+    options: dict[str, Any] = {"trials": trials, "workers": workers, "timeout_s": timeout_s}
+    options |= {"trainer": trainer, "sampler": sampler, "pruner": pruner}
     given = [f"search.{key}={json.dumps(value)}" for key, value in options.items() if value is not None]
     spec = read_spec(study_file, settings=[*settings, *given])
     home = _locate(home_path, storage, tracking_uri)
@@ -190,6 +184,22 @@ def trials(
         raise click.UsageError("--csv and --json exclude each other.")
     rows = list_trials(_locate(home_path, storage, tracking_uri), study)
     _print(rows, lambda: trials_csv(rows).rstrip("\n") if as_csv else trials_table(rows), as_json=as_json)
+
+
+@main.command()
+@click.argument("study")
+@_addresses
+def report(study: str, *, home_path: Path, storage: str | None, tracking_uri: str | None, as_json: bool) -> None:
+    """Write a report on a study: importance, curves, time and cost, and what to try next.
+
+    \b
+    Example:
+      caviar report digits
+    """
+    from .commands.report import report_lines, report_study, report_summary
+
+    written = report_study(_locate(home_path, storage, tracking_uri), study)
+    _print(report_summary(written), lambda: "\n".join(report_lines(written)), as_json=as_json)
 
 
 @main.command()

@@ -11,15 +11,13 @@ import optuna
 
 from ..data.dataset import load_dataset
 from ..imports import import_object
+from ..insight.approach import panda_or_caviar
 from ..search.objective import objective_of
 from ..search.pruners import make_pruner
 from ..search.quiet import import_tensorflow_quietly
 from ..search.samplers import make_sampler_factory
 from ..search.sequences import value_at
 from ..spec import StudySpec
-
-#: A search shorter than this runs unattended while one does something else: a working day.
-_CAVIAR_LIMIT_H = 8.0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -88,33 +86,6 @@ def check_spec(spec: StudySpec) -> CheckResult:
     )
 
 
-def panda_or_caviar(trial_s: float, trials: int, *, cores: int) -> tuple[str, str]:
-    """Say whether one should train many networks side by side or watch over a single one.
-
-    Args:
-        trial_s: Seconds that one unpruned trial takes on this machine, which may use every core; above 0.
-        trials: The budget.
-        cores: Of the machine, to be named in the reason.
-
-    Returns:
-        ``caviar`` or ``panda``, and the reason.
-
-    Source:
-        The course's "Hyperparameters tuning in practice: Pandas vs. Caviar": it is a matter of computing power.
-    """
-    hours = trial_s * trials / 3600
-    took = f"One trial takes about {trial_s:.1f} s here on {cores} cores, so {trials} trials take {_duration(hours)}"
-    if hours <= _CAVIAR_LIMIT_H:
-        return "caviar", f"{took}: train many in parallel and keep the best."
-    fits = int(_CAVIAR_LIMIT_H * 3600 / trial_s)
-    if fits >= 10:
-        return (
-            "caviar",
-            f"{took}: train many, but only about {fits} fit into {_CAVIAR_LIMIT_H:.0f} h; lower the budget.",
-        )
-    return "panda", f"{took}, and only {fits} fit into {_CAVIAR_LIMIT_H:.0f} h: babysit one model."
-
-
 def check_lines(result: CheckResult) -> list[str]:
     """Return a check's findings in words."""
     return [
@@ -124,9 +95,3 @@ def check_lines(result: CheckResult) -> list[str]:
         f"first epoch {result.first_epoch_s:.2f} s, a further one {result.epoch_s:.3f} s",
         f"{result.approach.capitalize()}: {result.reason}",
     ]
-
-
-def _duration(hours: float) -> str:
-    if hours >= 1:
-        return f"{hours:.1f} h"
-    return f"{hours * 60:.1f} min" if hours * 60 >= 1 else f"{hours * 3600:.0f} s"

@@ -4,6 +4,7 @@ import functools
 import time
 import urllib.parse
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, TypeVar
 
@@ -12,6 +13,7 @@ from optuna.trial import FrozenTrial, TrialState
 from .experiment import StudyIdentity, open_experiment, trash_experiment, view_tag
 from .inspection import missing_numbers, read_run_statuses
 from .outage import REFUSED, OutageGuard
+from .report_files import move_report
 from .runs import KnownRun, create_run, fill_run, find_run, list_runs
 from .shared_view import VIEW_KEY, VIEW_TAG, SharedView, joined_view, load_view
 from .sqlite_runs import is_plain, sqlite_runs
@@ -166,6 +168,22 @@ class MlflowMirror:
             if trial.state != TrialState.WAITING or trial.datetime_start is not None or trial.intermediate_values
         ]
         return missing_numbers(expected, self._attempt("read the runs", self._read_statuses) or {})
+
+    def attach_report(self, number: int, files: Sequence[Path]) -> bool:
+        """Show files in the ``report`` folder of a trial's run, in place of those of any run of the study.
+
+        Args:
+            number: The trial, the best one for instance; its run must be there.
+            files: To be copied, under their names.
+
+        Returns:
+            Whether they are there now; False when the store is down or lacks the run.
+        """
+
+        def attach() -> bool:
+            return move_report(self._opened(), self._list_runs(), number=number, files=files)
+
+        return self._attempt(f"keep the report with trial {number}", attach) or False
 
     def rename_experiment(self, new_name: str) -> bool:
         """Rename the study's experiment, so that a fresh one may take its name.

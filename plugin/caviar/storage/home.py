@@ -41,6 +41,11 @@ class Home:
         return self.path / "networks"
 
     @property
+    def reports(self) -> Path:
+        """Where the reports on the studies stand."""
+        return self.path / "reports"
+
+    @property
     def artifacts(self) -> Path:
         """Where optuna-dashboard finds the files that belong to studies and trials."""
         return self.path / "artifacts"

@@ -1,0 +1,118 @@
+"""The report on a study: written below the home, and shown in optuna-dashboard and MLflow."""
+
+import contextlib
+import dataclasses
+import datetime
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import optuna
+
+from ..errors import StorageError
+from ..insight.lineage import read_lineage
+from ..insight.report import Report, build_report, render_html, report_json
+from ..insight.showing import show_in_dashboard
+from ..storage.home import Home, prepare_home
+from .opening import open_existing, open_mirror, required_spec
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class WrittenReport:
+    """A report and where it stands.
+
+    Attributes:
+        report: What it says.
+        html: The page.
+        json: The same as data.
+        in_mlflow: The trial whose run in MLflow holds both, or None where MLflow is down or lacks the run.
+    """
+
+    report: Report
+    html: Path
+    json: Path
+    in_mlflow: int | None
+
+
+def report_study(home: Home, study: str) -> WrittenReport:
+    """Look a study over, and write what it says, in place of an earlier report.
+
+    The page and its data stand below the home; in optuna-dashboard the study has a note, the page as an artifact, and
+    the pictures that the dashboard lacks; in MLflow the best trial's run holds both files.
+
+    Args:
+        home: Where the study lives.
+        study: Its name or its file.
+
+    Raises:
+        StorageError: If there is no such study, or its home cannot be written.
+    """
+    storage, opened = open_existing(home, study)
+    spec = required_spec(opened)
+    lineage = read_lineage(opened, open_other=lambda name: optuna.load_study(study_name=name, storage=storage))
+    now = datetime.datetime.now(datetime.UTC)
+    report = build_report(opened, spec, lineage=lineage, cores=os.cpu_count() or 1, now=now)
+    prepare_home(home)
+    name = re.sub(r"[^\w.-]", "_", opened.study_name)
+    html, data = home.reports / f"{name}.html", home.reports / f"{name}.json"
+    _write(html, render_html(report))
+    _write(data, report_json(report))
+    show_in_dashboard(opened, report, page=html, artifacts=home.artifacts)
+    best = report.top[0]["number"] if report.top else None
+    attached = best is not None and open_mirror(home, opened, spec).attach_report(best, (html, data))
+    return WrittenReport(report=report, html=html, json=data, in_mlflow=best if attached else None)
+
+
+def report_summary(written: WrittenReport) -> dict[str, Any]:
+    """Return what ``caviar report --json`` prints: where the report stands, and what it says in words."""
+    report = written.report
+    return {
+        "study": report.study,
+        "html": str(written.html),
+        "json": str(written.json),
+        "mlflow_trial": written.in_mlflow,
+        "best": _best(report),
+        "importance": report.importance["sentences"],
+        "approach": report.approach,
+        "advice": report.advice,
+    }
+
+
+def report_lines(written: WrittenReport) -> list[str]:
+    """Return the report's findings in words, and where it stands."""
+    report = written.report
+    best = _best(report)
+    lines = [] if best is None else [f"best {report.metric} {best['value']:.4f}, trial {best['number']}"]
+    lines += report.importance["sentences"]
+    if report.advice:
+        lines += ["", "What to try next:"]
+    for number, step in enumerate(report.advice, 1):
+        lines += [
+            f"{number}. {step['title']}. {step['evidence']}",
+            *([f"   {step['change']}"] if step["change"] else []),
+        ]
+    where = "" if written.in_mlflow is None else f", and in MLflow with trial {written.in_mlflow}"
+    return [*lines, *([""] if lines else []), f"{written.html} and {written.json.name}, in optuna-dashboard{where}"]
+
+
+def _best(report: Report) -> Mapping[str, Any] | None:
+    return {key: report.top[0][key] for key in ("number", "value", "hyperparameters")} if report.top else None
+
+
+def _write(path: Path, text: str) -> None:
+    """Write a file whole or not at all: beside, flushed to the disk, and moved into place."""
+    beside = path.with_name(f".{path.name}.{os.getpid()}.new")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with beside.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(path)
+    except OSError as error:
+        raise StorageError(f"The report {path} cannot be written: {error.strerror}.") from error
+    finally:
+        with contextlib.suppress(OSError):
+            beside.unlink(missing_ok=True)

@@ -1,0 +1,1 @@
+"""What a study's stored trials say: importance, figures, cost, advice, and the report that holds them."""
