@@ -24,6 +24,12 @@ CURVES = {
 HYPERPARAMETERS = {"learning_rate": 0.01, "momentum": 0.9, "depth": 2, "batch_norm": "none"}
 
 
+@pytest.fixture(params=["straight", "by client"])
+def tracking_uri(request: pytest.FixtureRequest, tracking_uri: str) -> str:
+    """Return an empty store, once as it is, once in a way that leaves it to MLflow's client."""
+    return tracking_uri if request.param == "straight" else f"{tracking_uri}?timeout=20"
+
+
 class Clock:
     def __init__(self) -> None:
         self.now_s = datetime.datetime(2026, 11, 22, 12, 30).timestamp()  # noqa: DTZ001
