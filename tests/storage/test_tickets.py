@@ -1,23 +1,19 @@
 import dataclasses
 import datetime
 import multiprocessing
-import os
 import threading
 import time
-import uuid
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from concurrent.futures import ProcessPoolExecutor
-from pathlib import Path
 
 import optuna
 import pytest
-import sqlalchemy
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import TrialState
+from tests.databases import expire
 
 from caviar.errors import FatalError
-from caviar.spec import StudySpec
 from caviar.storage import schema
 from caviar.storage.database import new_owner, open_storage
 from caviar.storage.handing_back import (
@@ -31,36 +27,8 @@ from caviar.storage.handing_back import (
 from caviar.storage.leased_storage import LeasedStorage, LeaseLost, take_lease
 from caviar.storage.overview import count_trials, read_leases
 from caviar.storage.schema import optuna_tables
-from caviar.storage.studies import create_study, open_study
+from caviar.storage.studies import open_study
 from caviar.storage.tickets import PAUSED, Ticket, claim_ticket, claim_tickets
-
-SERVER = os.environ.get("CAVIAR_TEST_POSTGRESQL", "")
-
-
-@pytest.fixture(params=["sqlite", "postgresql"] if SERVER else ["sqlite"])
-def storage_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """A database of its own, on PostgreSQL too where there is a server."""
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path / 'optuna.db'}"
-    url: str = request.getfixturevalue("postgresql_url")
-    return url
-
-
-@pytest.fixture
-def postgresql_url() -> Iterator[str]:
-    if not SERVER:
-        pytest.skip("CAVIAR_TEST_POSTGRESQL names no server (postgresql+psycopg://user@host/postgres)")
-    name = f"caviar_{uuid.uuid4().hex}"
-    engine = sqlalchemy.create_engine(SERVER, isolation_level="AUTOCOMMIT", poolclass=sqlalchemy.pool.NullPool)
-    with engine.connect() as connection:
-        connection.execute(sqlalchemy.text(f"CREATE DATABASE {name}"))
-        yield sqlalchemy.engine.make_url(SERVER).set(database=name).render_as_string(hide_password=False)
-        connection.execute(sqlalchemy.text(f"DROP DATABASE {name} WITH (FORCE)"))
-
-
-@pytest.fixture
-def study(storage: LeasedStorage, spec: StudySpec) -> optuna.Study:
-    return create_study(storage, spec, attributes={})
 
 
 def claim(storage: LeasedStorage, study: optuna.Study, *, budget: int = 4, retries: int = 2) -> Ticket | str:
@@ -71,13 +39,6 @@ def claim_one(storage: LeasedStorage, study: optuna.Study, *, retries: int = 2) 
     ticket = claim(storage, study, retries=retries)
     assert isinstance(ticket, Ticket)
     return ticket
-
-
-def expire(storage: LeasedStorage, trial_id: int) -> None:
-    """Make a trial's lease an hour old, as if its worker had been killed then."""
-    with storage.engine.begin() as connection:
-        hour_ago = sqlalchemy.text("UPDATE trial_heartbeats SET heartbeat = '2020-01-01' WHERE trial_id = :id")
-        connection.execute(hour_ago, {"id": trial_id})
 
 
 def finish(study: optuna.Study, ticket: Ticket, value: float = 0.5) -> None:

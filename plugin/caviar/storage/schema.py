@@ -14,9 +14,11 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 
 class Tables(NamedTuple):
-    """The tables that tickets and leases read and write."""
+    """The tables that tickets, leases and buffers read and write."""
 
     studies: sqlalchemy.Table
+    study_user_attributes: sqlalchemy.Table
+    study_system_attributes: sqlalchemy.Table
     trials: sqlalchemy.Table
     params: sqlalchemy.Table
     values: sqlalchemy.Table
@@ -38,6 +40,8 @@ def optuna_tables() -> Tables:
     tables = models.BaseModel.metadata.tables
     return Tables(
         studies=tables["studies"],
+        study_user_attributes=tables["study_user_attributes"],
+        study_system_attributes=tables["study_system_attributes"],
         trials=tables["trials"],
         params=tables["trial_params"],
         values=tables["trial_values"],
@@ -62,6 +66,20 @@ def stored_intermediate_value(value: float) -> dict[str, Any]:
 
     stored, kind = TrialIntermediateValueModel.intermediate_value_to_stored_repr(value)
     return {"intermediate_value": stored, "intermediate_value_type": kind}
+
+
+def loaded_value(value: float | None, kind: Any) -> float:
+    """Return the number that ``stored_value`` stored."""
+    from optuna.storages._rdb.models import TrialValueModel
+
+    return TrialValueModel.stored_repr_to_value(value, kind)
+
+
+def loaded_intermediate_value(value: float | None, kind: Any) -> float:
+    """Return the number that ``stored_intermediate_value`` stored."""
+    from optuna.storages._rdb.models import TrialIntermediateValueModel
+
+    return TrialIntermediateValueModel.stored_repr_to_intermediate_value(value, kind)
 
 
 def upsert(

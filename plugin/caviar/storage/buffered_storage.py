@@ -1,0 +1,366 @@
+"""One study in memory, for a worker that runs many trials at once: Optuna works on it, and writes go out together."""
+
+import copy
+import datetime
+import json
+import threading
+from collections.abc import Collection, Container, Sequence
+from typing import Any
+
+from optuna.distributions import BaseDistribution, check_distribution_compatibility
+from optuna.exceptions import UpdateFinishedTrialError
+from optuna.storages import BaseStorage
+from optuna.study import StudyDirection
+from optuna.study._frozen import FrozenStudy  # Optuna's storage interface returns it, but it has no public name
+from optuna.trial import FrozenTrial, TrialState
+
+from . import schema
+from .frozen_trials import local_time
+from .handing_back import fail_trial, put_back
+from .leased_storage import OWNER, LeaseCheck, LeasedStorage, LeaseLost, renew_leases
+from .pending_writes import PendingWrites, TrialEnd, write_pending
+from .study_memory import StudyMemory
+from .tickets import check_study_exists
+
+
+class BufferedStorage(BaseStorage):
+    """One study as an Optuna storage that never waits for the database.
+
+    Samplers, pruners, ``optuna.Trial`` and ``study.tell`` see the study as it was at the last ``refresh``, with what
+    this worker did since. Reads touch memory alone. Writes on this worker's own trials, which run and carry its lease,
+    change memory at once and reach the database with the next ``flush``, all in one transaction; what is not flushed
+    when the worker dies is lost, as training since the last checkpoint is. Trials come from
+    ``tickets.claim_tickets`` and are known here after a ``refresh``; studies and trials are not created here.
+
+    One thread uses it. Another may call ``renew``.
+
+    Args:
+        backend: This worker's storage.
+        study_id: Optuna's id of the study.
+
+    Raises:
+        FatalError: If the study was deleted.
+        StorageInternalError: If the database cannot be read.
+
+    Example:
+        >>> tickets = claim_tickets(leased, study_id, n=16, budget=100, lease_s=30, retries=2)
+        >>> buffered.refresh()
+        >>> study = optuna.Study("digits", storage=buffered, sampler=sampler, pruner=pruner)
+        >>> trial = optuna.Trial(study, tickets[0].trial_id)
+        >>> trial.report(0.9, step=0)
+        >>> lost = buffered.flush().lost
+    """
+
+    def __init__(self, backend: LeasedStorage, study_id: int) -> None:
+        self._backend = backend
+        self._study_id = study_id
+        self._name = backend.get_study_name_from_id(study_id)
+        self._directions = backend.get_study_directions(study_id)
+        self._memory = StudyMemory(study_id)
+        self._pending: dict[int, PendingWrites] = {}  # its keys are this worker's trials
+        self._held_back: set[int] = set()
+        self._clock_offset = datetime.timedelta()  # a server's clock against this host's
+        self._database = threading.Lock()  # one transaction at a time: SQLite's writers would sleep for each other
+        self.refresh()
+
+    @property
+    def own_trials(self) -> frozenset[int]:
+        """Optuna's ids of the trials that this worker runs; those that ended count until that is flushed."""
+        return frozenset(self._pending)
+
+    def refresh(self) -> None:
+        """Read what other workers have changed since the last time; finished trials are never read again.
+
+        This worker's own trials stay as they are in memory: only ``flush`` says whether they were lost.
+
+        Raises:
+            FatalError: If the study was deleted.
+            StorageInternalError: If the database cannot be read; the trials are as they were then.
+        """
+        with self._database:
+            with schema.transaction(self._backend.engine) as connection:
+                check_study_exists(connection, self._study_id)
+                self._clock_offset = schema.database_now(connection) - _utc_now()
+                found = self._memory.read_changes(connection, besides=self._pending)
+            self._take_in(found)
+
+    def flush(self) -> LeaseCheck:
+        """Write all that is pending, but for trials that are held back, and renew the leases on all own trials.
+
+        Returns:
+            What this worker's leases were worth. What was pending of the ``lost`` and ``ended`` trials is dropped; in
+            memory they are what the database says, and no longer this worker's.
+
+        Raises:
+            StorageInternalError: If the database is locked, full or gone; everything stays pending.
+        """
+        return self._write(hand_back=frozenset())
+
+    def hand_back(self, trial_ids: Collection[int]) -> LeaseCheck:
+        """Flush, and give own trials back in the same transaction, with what they have done so far.
+
+        Of a trial that is held back nothing is written: it was claimed, but has not begun. One that has ended is not
+        given back.
+
+        Returns:
+            What ``flush`` returns; those given back were ``held`` until then.
+
+        Raises:
+            StorageInternalError: If the database is locked, full or gone; everything stays pending.
+        """
+        return self._write(hand_back=frozenset(trial_ids))
+
+    def fail(self, trial_id: int, *, reason: str, retries: int) -> bool:
+        """End an own trial that raised as FAIL, with what is pending of it, and queue its retry while those last.
+
+        Args:
+            trial_id: Optuna's id of the trial.
+            reason: Why, in one line; kept in its user attribute ``fail_reason``.
+            retries: Retries that one trial of the budget has.
+
+        Returns:
+            Whether a retry was queued.
+
+        Raises:
+            LeaseLost: If it is no longer this worker's.
+            UpdateFinishedTrialError: If it was ended from outside.
+            StorageInternalError: If the database is locked, full or gone.
+        """
+        self._check_own(trial_id)
+        self.release(trial_id)
+        self.flush()
+        self._check_own(trial_id)
+        with self._database:
+            queued = fail_trial(self._backend, self.get_trial(trial_id), reason=reason, retries=retries)
+            del self._pending[trial_id]
+        self.refresh()
+        return queued
+
+    def renew(self) -> LeaseCheck:
+        """Renew the leases on all own trials, whatever is pending; any thread may call it.
+
+        Returns:
+            What they were worth. Nothing is dropped: that is ``flush``'s to do.
+
+        Raises:
+            StorageInternalError: If the database is locked, full or gone.
+        """
+        with self._database:
+            own = self.own_trials
+            if not own:
+                return _NOTHING
+            with schema.transaction(self._backend.engine) as connection:
+                schema.take_write_lock(connection)
+                return renew_leases(connection, own, self._backend.owner)
+
+    def hold(self, trial_id: int) -> None:
+        """Keep what is pending of an own trial in memory until it is released: it is drawn, but has not begun.
+
+        A worker's death is blamed only on trials that have something in the database.
+        """
+        self._check_own(trial_id)
+        self._held_back.add(trial_id)
+
+    def release(self, trial_id: int) -> None:
+        """Let the next ``flush`` write what is pending of a trial."""
+        self._held_back.discard(trial_id)
+
+    def set_trial_param(
+        self, trial_id: int, param_name: str, param_value_internal: float, distribution: BaseDistribution
+    ) -> None:
+        """Draw a parameter of an own trial.
+
+        Raises:
+            ValueError: If the study draws it from something incompatible.
+            LeaseLost: If the trial is not this worker's.
+            UpdateFinishedTrialError: If it is finished.
+        """
+        trial, pending = self._copy(trial_id)
+        check_distribution_compatibility(
+            self._memory.first_distributions.setdefault(param_name, distribution), distribution
+        )
+        value = distribution.to_external_repr(param_value_internal)
+        trial.params = {**trial.params, param_name: value}
+        trial.distributions = {**trial.distributions, param_name: distribution}
+        pending.params[param_name] = (param_value_internal, distribution)
+        self._memory.put(trial)
+
+    def set_trial_intermediate_value(self, trial_id: int, step: int, intermediate_value: float) -> None:
+        """Report a step of an own trial; raises as ``set_trial_param`` does."""
+        trial, pending = self._copy(trial_id)
+        trial.intermediate_values = {**trial.intermediate_values, step: intermediate_value}
+        pending.reports[step] = intermediate_value
+        self._memory.put(trial)
+
+    def set_trial_user_attr(self, trial_id: int, key: str, value: Any) -> None:
+        """Set a user attribute of an own trial; raises as ``set_trial_param`` does."""
+        trial, pending = self._copy(trial_id)
+        pending.user_attributes[key] = text = json.dumps(value)
+        trial.user_attrs = {**trial.user_attrs, key: json.loads(text)}
+        self._memory.put(trial)
+
+    def set_trial_system_attr(self, trial_id: int, key: str, value: Any) -> None:
+        """Set a system attribute of an own trial; raises as ``set_trial_param`` does."""
+        trial, pending = self._copy(trial_id)
+        pending.system_attributes[key] = text = json.dumps(value)
+        trial.system_attrs = {**trial.system_attrs, key: json.loads(text)}
+        self._memory.put(trial)
+
+    def set_trial_state_values(self, trial_id: int, state: TrialState, values: Sequence[float] | None = None) -> bool:
+        """End an own trial; raises as ``set_trial_param`` does.
+
+        Returns:
+            False for the state RUNNING: trials are started by ``claim_tickets``.
+
+        Raises:
+            ValueError: For the state WAITING: trials are given back by ``hand_back``.
+        """
+        if state == TrialState.RUNNING:
+            self._check_unfinished(trial_id)
+            return False
+        if state == TrialState.WAITING:
+            raise ValueError(f"Trial {self.get_trial(trial_id).number} is made to wait by hand_back, not by its state.")
+        trial, pending = self._copy(trial_id)
+        at = _utc_now() + self._clock_offset
+        pending.end = TrialEnd(state=state, values=None if values is None else list(values), at=at)
+        trial.state = state
+        trial.datetime_complete = local_time(at)
+        if values is not None:
+            trial.values = list(values)
+        self._memory.put(trial)
+        return True
+
+    def get_trial(self, trial_id: int) -> FrozenTrial:
+        """Return a trial; later writes leave what is returned as it is."""
+        return self._memory.trial(trial_id)
+
+    def get_all_trials(
+        self, study_id: int, deepcopy: bool = True, states: Container[TrialState] | None = None
+    ) -> list[FrozenTrial]:
+        """Return the study's trials by number, those in some states only where these are given."""
+        self._check_study(study_id)
+        trials = (
+            list(self._memory.trials)
+            if states is None
+            else [trial for trial in self._memory.trials if trial.state in states]
+        )
+        return copy.deepcopy(trials) if deepcopy else trials
+
+    def get_study_id_from_name(self, study_name: str) -> int:
+        """Return the study's id, if it is the one asked for."""
+        if study_name != self._name:
+            raise KeyError(f"This storage holds the study {self._name!r} alone, not {study_name!r}.")
+        return self._study_id
+
+    def get_study_name_from_id(self, study_id: int) -> str:
+        """Return the study's name."""
+        self._check_study(study_id)
+        return self._name
+
+    def get_study_directions(self, study_id: int) -> list[StudyDirection]:
+        """Return the study's directions."""
+        self._check_study(study_id)
+        return self._directions
+
+    def get_study_user_attrs(self, study_id: int) -> dict[str, Any]:
+        """Return the study's user attributes."""
+        self._check_study(study_id)
+        return self._memory.user_attrs
+
+    def get_study_system_attrs(self, study_id: int) -> dict[str, Any]:
+        """Return the study's system attributes."""
+        self._check_study(study_id)
+        return self._memory.system_attrs
+
+    def get_all_studies(self) -> list[FrozenStudy]:
+        """Return the one study."""
+        study = FrozenStudy(
+            study_name=self._name,
+            direction=None,
+            directions=self._directions,
+            user_attrs=copy.deepcopy(self._memory.user_attrs),
+            system_attrs=copy.deepcopy(self._memory.system_attrs),
+            study_id=self._study_id,
+        )
+        return [study]
+
+    def set_study_user_attr(self, study_id: int, key: str, value: Any) -> None:
+        """Set a user attribute of the study, in the database at once."""
+        self._check_study(study_id)
+        self._backend.set_study_user_attr(study_id, key, value)
+        self._memory.user_attrs = {**self._memory.user_attrs, key: json.loads(json.dumps(value))}
+
+    def set_study_system_attr(self, study_id: int, key: str, value: Any) -> None:
+        """Set a system attribute of the study, in the database at once."""
+        self._check_study(study_id)
+        self._backend.set_study_system_attr(study_id, key, value)
+        self._memory.system_attrs = {**self._memory.system_attrs, key: json.loads(json.dumps(value))}
+
+    def create_new_study(self, *_arguments: object, **_options: object) -> int:
+        """Refuse: one study is all there is."""
+        raise NotImplementedError(f"Only the study {self._name!r} is here. Create others in the database's storage.")
+
+    def delete_study(self, *_arguments: object, **_options: object) -> None:
+        """Refuse: one study is all there is."""
+        raise NotImplementedError(f"The study {self._name!r} is deleted in the database's storage.")
+
+    def create_new_trial(self, *_arguments: object, **_options: object) -> int:
+        """Refuse: what ``study.ask`` or ``study.enqueue_trial`` create has no ticket."""
+        raise NotImplementedError("Trials that run in a buffer are claimed: use claim_tickets, then refresh.")
+
+    def _write(self, *, hand_back: frozenset[int]) -> LeaseCheck:
+        with self._database:
+            if not self._pending:
+                return _NOTHING
+            with schema.transaction(self._backend.engine) as connection:
+                schema.take_write_lock(connection)
+                check = renew_leases(connection, self._pending, self._backend.owner)
+                written = {trial_id: self._pending[trial_id] for trial_id in check.held - self._held_back}
+                write_pending(connection, written)
+                finished = {trial_id for trial_id, pending in written.items() if pending.end is not None}
+                given = (check.held & hand_back) - finished
+                if given:
+                    put_back(connection, given)
+                gone = check.lost | check.ended | given
+                reread = self._memory.read(connection, gone)
+            for trial_id in written:
+                self._pending[trial_id] = PendingWrites()
+            for trial_id in finished | gone:
+                del self._pending[trial_id]
+            self._held_back &= self._pending.keys()
+            self._memory.finished(finished)
+            self._take_in(reread)
+        return check
+
+    def _take_in(self, found: Sequence[FrozenTrial]) -> None:
+        """Remember what was read of trials that are not this worker's, or were not until now."""
+        self._memory.take_in(found)
+        for trial in found:
+            if trial.state == TrialState.RUNNING and trial.system_attrs.get(OWNER) == self._backend.owner:
+                self._pending[trial._trial_id] = PendingWrites()
+
+    def _copy(self, trial_id: int) -> tuple[FrozenTrial, PendingWrites]:
+        """Return a copy of an own trial to change and put back, and what is pending of it."""
+        self._check_own(trial_id)
+        return copy.copy(self.get_trial(trial_id)), self._pending[trial_id]
+
+    def _check_study(self, study_id: int) -> None:
+        if study_id != self._study_id:
+            raise KeyError(f"This storage holds the study with the id {self._study_id} alone, not {study_id}.")
+
+    def _check_unfinished(self, trial_id: int) -> None:
+        trial = self.get_trial(trial_id)
+        if trial.state.is_finished():
+            raise UpdateFinishedTrialError(f"Trial {trial.number} is {trial.state.name} and can't be changed.")
+
+    def _check_own(self, trial_id: int) -> None:
+        self._check_unfinished(trial_id)
+        if trial_id not in self._pending:
+            raise LeaseLost(f"the trial is not held by this worker ({self._backend.owner})")
+
+
+_NOTHING = LeaseCheck(held=frozenset(), lost=frozenset(), ended=frozenset())
+
+
+def _utc_now() -> datetime.datetime:
+    return datetime.datetime.now(datetime.UTC).replace(tzinfo=None)

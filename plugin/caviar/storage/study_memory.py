@@ -1,0 +1,106 @@
+"""What a worker remembers of one study: its trials and attributes as the database had them when last read."""
+
+import json
+from collections.abc import Collection, Sequence
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy
+from optuna.trial import FrozenTrial
+
+from . import schema
+from .frozen_trials import TrialReader
+
+if TYPE_CHECKING:
+    from optuna.distributions import BaseDistribution
+
+
+class StudyMemory:
+    """One study's trials, by number, and attributes; finished trials are read once.
+
+    A trial is never changed in place: a changed copy is put in its place, so that what was handed out stays as it was.
+
+    Args:
+        study_id: Optuna's id of the study.
+
+    Attributes:
+        trials: By number.
+        user_attrs: The study's.
+        system_attrs: The study's.
+        first_distributions: What each parameter is drawn from, in the first trial that was seen to have it.
+    """
+
+    def __init__(self, study_id: int) -> None:
+        self.trials: list[FrozenTrial] = []
+        self.user_attrs: dict[str, Any] = {}
+        self.system_attrs: dict[str, Any] = {}
+        self.first_distributions: dict[str, BaseDistribution] = {}
+        self._study_id = study_id
+        self._reader = TrialReader()
+        self._places: dict[int, int] = {}  # trial id → place among the trials
+        self._unfinished: set[int] = set()  # in the database, as far as is known
+        self._newest = -1
+
+    def trial(self, trial_id: int) -> FrozenTrial:
+        """Return a trial.
+
+        Raises:
+            KeyError: If the study had no such trial when it was last read.
+        """
+        try:
+            return self.trials[self._places[trial_id]]
+        except KeyError:
+            raise KeyError(f"The study had no trial with the id {trial_id} when it was last read.") from None
+
+    def put(self, trial: FrozenTrial) -> None:
+        """Put a changed copy of a trial in its place."""
+        self.trials[self._places[trial._trial_id]] = trial
+
+    def read_changes(self, connection: sqlalchemy.Connection, *, besides: Collection[int]) -> list[FrozenTrial]:
+        """Read the study's attributes, and return the trials that are new, unfinished or newly finished.
+
+        Args:
+            connection: In a transaction.
+            besides: Optuna's ids of trials that are not to be read.
+        """
+        tables = schema.optuna_tables()
+        self.user_attrs = _read_attributes(connection, tables.study_user_attributes, self._study_id)
+        self.system_attrs = _read_attributes(connection, tables.study_system_attributes, self._study_id)
+        trials = tables.trials
+        changing = trials.c.trial_id.in_(sorted(self._unfinished.difference(besides)))
+        own_study = trials.c.study_id == self._study_id
+        # Numbers and ids are given under the study's lock: no trial appears later with a smaller id.
+        return self._reader.read(connection, own_study & ((trials.c.trial_id > self._newest) | changing))
+
+    def read(self, connection: sqlalchemy.Connection, trial_ids: Collection[int]) -> list[FrozenTrial]:
+        """Return some trials as the database has them; those that were deleted are left out."""
+        if not trial_ids:
+            return []
+        return self._reader.read(connection, schema.optuna_tables().trials.c.trial_id.in_(sorted(trial_ids)))
+
+    def take_in(self, found: Sequence[FrozenTrial]) -> None:
+        """Remember trials as they were read."""
+        for trial in found:
+            place = self._places.get(trial._trial_id)
+            if place is None:
+                self.trials.append(trial)
+            else:
+                self.trials[place] = trial
+            if trial.state.is_finished():
+                self._unfinished.discard(trial._trial_id)
+            else:
+                self._unfinished.add(trial._trial_id)
+            for name, distribution in trial.distributions.items():
+                self.first_distributions.setdefault(name, distribution)
+        if len(self.trials) > len(self._places):
+            self.trials.sort(key=lambda trial: trial.number)
+            self._places = {trial._trial_id: place for place, trial in enumerate(self.trials)}
+            self._newest = max(self._places)
+
+    def finished(self, trial_ids: Collection[int]) -> None:
+        """Note that trials are finished in the database as they are here, so that they are not read again."""
+        self._unfinished.difference_update(trial_ids)
+
+
+def _read_attributes(connection: sqlalchemy.Connection, table: sqlalchemy.Table, study_id: int) -> dict[str, Any]:
+    rows = connection.execute(sqlalchemy.select(table.c.key, table.c.value_json).where(table.c.study_id == study_id))
+    return {key: json.loads(text) for key, text in rows}

@@ -1,0 +1,31 @@
+"""Databases to test storages on: SQLite always, PostgreSQL where CAVIAR_TEST_POSTGRESQL names a server."""
+
+import contextlib
+import os
+import uuid
+from collections.abc import Iterator
+
+import sqlalchemy
+
+from caviar.storage.leased_storage import LeasedStorage
+
+SERVER = os.environ.get("CAVIAR_TEST_POSTGRESQL", "")
+BACKENDS = ["sqlite", "postgresql"] if SERVER else ["sqlite"]
+
+
+@contextlib.contextmanager
+def fresh_postgresql() -> Iterator[str]:
+    """Create a database on the server, and drop it at the end."""
+    name = f"caviar_{uuid.uuid4().hex}"
+    engine = sqlalchemy.create_engine(SERVER, isolation_level="AUTOCOMMIT", poolclass=sqlalchemy.pool.NullPool)
+    with engine.connect() as connection:
+        connection.execute(sqlalchemy.text(f"CREATE DATABASE {name}"))
+        yield sqlalchemy.engine.make_url(SERVER).set(database=name).render_as_string(hide_password=False)
+        connection.execute(sqlalchemy.text(f"DROP DATABASE {name} WITH (FORCE)"))
+
+
+def expire(storage: LeasedStorage, trial_id: int) -> None:
+    """Make a trial's lease an hour old, as if its worker had been killed then."""
+    with storage.engine.begin() as connection:
+        hour_ago = sqlalchemy.text("UPDATE trial_heartbeats SET heartbeat = '2020-01-01' WHERE trial_id = :id")
+        connection.execute(hour_ago, {"id": trial_id})
