@@ -107,13 +107,29 @@ class SearchSpace:
         """Return Optuna's distribution of every parameter that any trial may draw, in drawing order."""
         return {parameter.parameter: parameter.distribution for parameter in self._expanded()}
 
+    def stored_names(self, parameter: Parameter) -> tuple[str, ...]:
+        """Return the names under which a trial may hold one of ``parameters``: one a layer where each has its own."""
+        return tuple(drawn.parameter for drawn in self._drawn_as(parameter))
+
+    def with_parameters(self, parameters: Iterable[Parameter]) -> "SearchSpace":
+        """Return this space with other ranges, without the parameters that then could never matter."""
+        ranges = {parameter.name: parameter for parameter in parameters}
+        for name, (parent, values) in _ACTIVE_WHEN.items():
+            switch = ranges.get(parent)
+            if isinstance(switch, ChoiceParameter) and not set(values) & set(switch.choices):
+                ranges.pop(name, None)
+        return dataclasses.replace(self, parameters=tuple(ranges.values()))
+
     def _expanded(self) -> Iterable[Parameter]:
         for parameter in self.parameters:
-            if self.units_per_layer and parameter.name == "units":
-                for layer in range(1, max(self._possible("depth")) + 1):
-                    yield dataclasses.replace(parameter, name=f"units_{layer}")
-            else:
-                yield parameter
+            yield from self._drawn_as(parameter)
+
+    def _drawn_as(self, parameter: Parameter) -> Iterable[Parameter]:
+        if self.units_per_layer and parameter.name == "units":
+            for layer in range(1, max(self._possible("depth")) + 1):
+                yield dataclasses.replace(parameter, name=f"units_{layer}")
+        else:
+            yield parameter
 
     def _is_active(self, name: str, drawn: Mapping[str, Any]) -> bool:
         known = {**self.fixed, **drawn}

@@ -36,6 +36,25 @@ def value_at(distribution: BaseDistribution, position: float) -> Any:
     return min(max(value, distribution.low), distribution.high)
 
 
+def position_of(distribution: BaseDistribution, value: Any) -> float:
+    """Return where a value of a range lies on the parameter's own scale: the inverse of ``value_at``.
+
+    Args:
+        distribution: Of a float or a whole number.
+        value: Stored under it; one outside the range has a position outside [0, 1].
+
+    Example:
+        >>> position_of(FloatDistribution(1e-4, 1.0, log=True), 0.01)
+        0.5
+    """
+    assert isinstance(distribution, FloatDistribution | IntDistribution)
+    half = 0.5 if isinstance(distribution, IntDistribution) else 0.0
+    low, high = distribution.low - half, distribution.high + half
+    if distribution.log:
+        low, high, value = math.log(low), math.log(high), math.log(value)
+    return float((value - low) / (high - low))
+
+
 def grid_points(distribution: BaseDistribution, points: int) -> list[Any]:
     """Return a grid's values of one parameter: all choices, or evenly spaced ones on its own scale, ends included.
 

@@ -1,0 +1,1 @@
+"""The parts of benchmarks/search.py: the LCBench surrogate, stock Optuna's ways to search it, ours, and the tables."""
