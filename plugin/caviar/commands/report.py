@@ -93,8 +93,14 @@ def report_lines(written: WrittenReport) -> list[str]:
             f"{number}. {step['title']}. {step['evidence']}",
             *([f"   {step['change']}"] if step["change"] else []),
         ]
-    where = "" if written.in_mlflow is None else f", and in MLflow with trial {written.in_mlflow}"
-    return [*lines, *([""] if lines else []), f"{written.html} and {written.json.name}, in optuna-dashboard{where}"]
+    lines += ["", f"{written.html} and {written.json.name}, and in optuna-dashboard with the study"]
+    if written.in_mlflow is not None:
+        lines.append(f"in MLflow with the run of trial {written.in_mlflow}")
+    elif best is not None:
+        lines.append(
+            f"not in MLflow, which is down or lacks trial {best['number']}: `caviar sync {report.study}`, then this again"
+        )
+    return lines
 
 
 def _best(report: Report) -> Mapping[str, Any] | None:

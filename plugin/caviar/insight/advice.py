@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..config import NetworkConfig
 from ..parameters import ChoiceParameter, FloatParameter, IntParameter, Parameter
 from ..spec import StudySpec
 from .axes import parameter_axis, scale_position, scale_value, shown
@@ -28,7 +27,7 @@ class Advice:
     Attributes:
         title: What to do, in a few words.
         evidence: What in the data speaks for it.
-        change: The line of the study file that does it, or None.
+        change: The line of the study file, or the command, that does it; or None.
     """
 
     title: str
@@ -68,7 +67,7 @@ def next_steps(
         found += [advice for parameter in parameters for advice in _edge(parameter, best)]
         found += _epochs(spec, best)
         found += _overfitting(spec, best[0])
-    found += _without_influence(importance, best)
+    found += _without_influence(importance, best, rows)
     if best and finished >= spec.search.trials:
         found += _budget(spec, rows, best[0])
         found += _ties(best, metric=spec.objective.metric, data=data)
@@ -206,21 +205,22 @@ def _overfitting(spec: StudySpec, best: TrialRow) -> list[Advice]:
     ]
 
 
-def _without_influence(importance: Importance, best: Sequence[TrialRow]) -> list[Advice]:
+def _without_influence(importance: Importance, best: Sequence[TrialRow], rows: Sequence[TrialRow]) -> list[Advice]:
     if importance.reason is not None or not best:
         return []
-    defaults = {field.name: field.default for field in NetworkConfig.__dataclass_fields__.values()}
+    drawn = [row.hyperparameters for row in rows if row.is_finished]
     found = []
     for parameter in importance.parameters:
         if not parameter.above_chance and parameter.high < 0.1 and parameter.name in best[0].hyperparameters:
             value = best[0].hyperparameters[parameter.name]
             text = f'"{value}"' if isinstance(value, str) else shown(value)
-            as_default = ", the default" if defaults.get(parameter.name) == value else ""
+            n_same = sum(values.get(parameter.name) == value for values in drawn)
+            settled = f", as {n_same} of all {len(drawn)} have" if n_same * 2 > len(drawn) else ""
             found.append(
                 Advice(
                     title=f"Fix {parameter.name}, and search one dimension less",
                     evidence=f"Its share of the importance is {parameter.share:.0%}, at most {parameter.high:.0%}, and "
-                    f"cannot be told from chance. The best trial has {shown(value)}{as_default}.",
+                    f"cannot be told from chance. The best trial has {shown(value)}{settled}.",
                     change=f"{parameter.name} = {text}",
                 )
             )
@@ -244,6 +244,7 @@ def _budget(spec: StudySpec, rows: Sequence[TrialRow], best: TrialRow) -> list[A
         Advice(
             title="Zoom in: search a narrower space around the best trials",
             evidence=f"The best trial came after {before:.0%} of the budget, and the rest of it found none better.",
+            change=f"caviar zoom {spec.name}",
         )
     ]
 

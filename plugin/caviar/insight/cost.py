@@ -47,9 +47,10 @@ def measure_cost(rows: Sequence[TrialRow], *, epochs: int) -> Cost:
     says the trial itself took.
 
     Args:
-        rows: All trials.
+        rows: All trials; inherited ones are left out.
         epochs: Of a trial that is not pruned, at least 1.
     """
+    rows = [row for row in rows if not row.inherited]
     timed = [row for row in rows if row.is_finished and row.seconds and row.curve]
     start_up_s, epoch_s = _start_and_epoch_s([(len(row.curve), row.seconds or 0.0) for row in timed])
     pruned = [row for row in rows if row.state == "pruned"]

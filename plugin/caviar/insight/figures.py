@@ -180,7 +180,9 @@ def slices_figure(
             place = _jittered(axis, best, parameter.name)
             text = _slice_text(best, parameter.name, metric)
             add_star(figure, place, value_axis.position(best.value), text=text, showlegend=index == 0, **where)
-        figure.update_xaxes(**axis_ticks(axis, wrapped=True), title_text=html.escape(axis.title), tickangle=0, **where)
+        figure.update_xaxes(
+            **axis_ticks(axis, wrapped=True), title_text=html.escape(axis.title), tickangle=0, tickfont_size=10, **where
+        )
         first = where["col"] == 1
         figure.update_yaxes(**axis_ticks(value_axis), title_text=metric if first else None, **where)
     return figure
@@ -192,7 +194,7 @@ def importance_figure(importance: Importance) -> go.Figure:
     labels = [
         f"{html.escape(p.name)}  <span style='color:{COLOURS['faint']}'>"
         + (f"tier {p.tier}" if p.tier < 4 else "not ranked")
-        + "</span>"
+        + "</span>  "
         for p in shown_first
     ]
     figure = new_figure(height=120 + 38 * len(labels))

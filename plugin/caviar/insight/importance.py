@@ -2,14 +2,12 @@
 
 import copy
 import dataclasses
-import math
 import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
-from optuna.importance import PedAnovaImportanceEvaluator
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
@@ -100,7 +98,6 @@ def measure_importance(
         for trial in trials
         if trial.state in (TrialState.COMPLETE, TrialState.PRUNED)
         and (value := best_reached(trial, metric=metric)) is not None
-        and math.isfinite(value)
     ]
     n_trials = len(valued)
     drawn = [p for p in parameters if any(p.parameter in trial.params for trial, _ in valued)]
@@ -172,6 +169,8 @@ def _divergences(
     best_fraction: float,
 ) -> NDArray[np.float64]:
     """Return each parameter's divergence between the best trials and all, (n_parameters,), at least 0."""
+    from optuna.importance import PedAnovaImportanceEvaluator  # brings scikit-learn
+
     study = cast("optuna.Study", _TrialsOnly(trials, values, metric=metric))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a condition that few trials of a resample meet; the interval shows it

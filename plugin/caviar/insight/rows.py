@@ -2,6 +2,8 @@
 
 import dataclasses
 import datetime
+import itertools
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
@@ -11,6 +13,9 @@ from ..parameters import Parameter
 from ..search.trial_run import BEST_EPOCH, BEST_VALUE, CURVES, DIVERGED, TRAIN_SECONDS
 from ..spec import direction_of
 from ..storage.handing_back import FAIL_REASON
+
+#: User attribute of a trial that a zoom copied from the study before it: its number there.
+INHERITED = "parent_trial"
 
 State = Literal["complete", "pruned", "failed", "running", "waiting"]
 
@@ -36,6 +41,7 @@ class TrialRow:
         curves: Every kept curve by its name, the metric's too.
         seconds: Of building, compiling and training; None where it was not kept.
         diverged: Whether training ran to infinity.
+        inherited: Whether it was copied from the study that this one was narrowed from, and cost nothing here.
         hyperparameters: What was drawn, by the names that the user thinks of (``momentum``, ``units_2``).
         fail_reason: Why it failed, or None.
         started: When it started, or None.
@@ -50,6 +56,7 @@ class TrialRow:
     curves: Mapping[str, tuple[float, ...]]
     seconds: float | None
     diverged: bool
+    inherited: bool
     hyperparameters: Mapping[str, Any]
     fail_reason: str | None
     started: datetime.datetime | None
@@ -80,25 +87,23 @@ def best_rows(rows: Iterable[TrialRow], *, metric: str) -> list[TrialRow]:
 
 
 def best_reached(trial: FrozenTrial, *, metric: str) -> float | None:
-    """Return a trial's best epoch's metric, pruned or not, or None where none was reported.
+    """Return a trial's best epoch's metric, pruned or not, or None where no finite one was reported.
 
     A pruned trial's own value is its last report, which may lie below what it had reached.
     """
-    if trial.state == TrialState.COMPLETE:
-        return trial.value
-    kept = trial.user_attrs.get(BEST_VALUE)
-    if isinstance(kept, int | float):
+    kept = trial.value if trial.state == TrialState.COMPLETE else trial.user_attrs.get(BEST_VALUE)
+    if isinstance(kept, int | float) and math.isfinite(kept):
         return float(kept)
-    reported = list(trial.intermediate_values.values())
+    reported = [value for value in trial.intermediate_values.values() if math.isfinite(value)]
     if not reported:
         return None
     return min(reported) if direction_of(metric) == "minimize" else max(reported)
 
 
 def _row(trial: FrozenTrial, parameters: Sequence[Parameter], metric: str) -> TrialRow:
-    reported = tuple(trial.intermediate_values[step] for step in sorted(trial.intermediate_values))
+    reported = _finite(trial.intermediate_values[step] for step in sorted(trial.intermediate_values))
     kept = trial.user_attrs.get(CURVES) or {}
-    curves = {name: tuple(curve) for name, curve in kept.items()}
+    curves = {name: _finite(curve) for name, curve in kept.items()}
     return TrialRow(
         number=trial.number,
         state=_STATES[trial.state],
@@ -108,6 +113,7 @@ def _row(trial: FrozenTrial, parameters: Sequence[Parameter], metric: str) -> Tr
         curves=curves,
         seconds=trial.user_attrs.get(TRAIN_SECONDS),
         diverged=bool(trial.user_attrs.get(DIVERGED)),
+        inherited=INHERITED in trial.user_attrs,
         hyperparameters={
             parameter.name: parameter.value(trial.params[parameter.parameter])
             for parameter in parameters
@@ -117,3 +123,8 @@ def _row(trial: FrozenTrial, parameters: Sequence[Parameter], metric: str) -> Tr
         started=trial.datetime_start,
         ended=trial.datetime_complete,
     )
+
+
+def _finite(curve: Iterable[float]) -> tuple[float, ...]:
+    """Return a curve up to its first value that is no number: where another program reported one, it had diverged."""
+    return tuple(itertools.takewhile(math.isfinite, curve))

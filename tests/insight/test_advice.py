@@ -1,0 +1,124 @@
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import optuna
+from optuna.trial import TrialState
+
+from caviar.insight.advice import Advice, next_steps
+from caviar.insight.axes import drawn_parameters
+from caviar.insight.importance import Importance, ParameterImportance
+from caviar.insight.rows import TrialRow, trial_rows
+from caviar.space import parse_space
+from caviar.spec import StudySpec
+
+from .synthetic import DATA, learning_rate_alone, make_spec, make_study, make_trial
+
+NOTHING = Importance(n_trials=0, reason="nothing measured")
+
+
+def rows_of(spec: StudySpec, study: optuna.Study) -> list[TrialRow]:
+    return trial_rows(study.get_trials(deepcopy=False), drawn_parameters(spec.space), metric=spec.objective.metric)
+
+
+def advise(
+    spec: StudySpec, rows: list[TrialRow], *, importance: Importance = NOTHING, data: str = ""
+) -> dict[str, Advice]:
+    steps = next_steps(spec, rows, drawn_parameters(spec.space), importance, data=data)
+    return {step.title: step for step in steps}
+
+
+def higher_rate(hyperparameters: Mapping[str, Any]) -> float:
+    return 0.9 + 0.02 * float(np.log10(hyperparameters["learning_rate"]))
+
+
+def lower_momentum(hyperparameters: Mapping[str, Any]) -> float:
+    return 0.95 - 0.1 * hyperparameters["momentum"]
+
+
+def test_the_best_at_an_edge_asks_for_a_wider_range_that_a_study_file_takes() -> None:
+    spec = make_spec()
+    steps = advise(spec, rows_of(spec, make_study(spec, n_complete=200, score=higher_rate)))
+    step = steps["Widen learning_rate at its high end"]
+    assert step.change == 'learning_rate = { low = 0.0001, high = 10, scale = "log" }'
+    assert "of the 5 best lie in the quarter beside it" in step.evidence
+    low = advise(spec, rows_of(spec, make_study(spec, n_complete=200, score=lower_momentum)))[
+        "Widen momentum at its low end"
+    ]
+    assert low.change == 'momentum = { low = 0, high = 0.999, scale = "log-complement" }'
+    parse_space({"momentum": {"low": 0, "high": 0.999, "scale": "log-complement"}})
+
+
+def test_the_best_inside_asks_for_no_wider_range() -> None:
+    spec = make_spec()
+    assert not [t for t in advise(spec, rows_of(spec, make_study(spec))) if t.startswith("Widen learning_rate")]
+
+
+def test_curves_that_still_rise_ask_for_more_epochs_and_early_ones_for_fewer() -> None:
+    spec = make_spec()
+    rows = rows_of(spec, make_study(spec))
+    assert advise(spec, rows)["Train for more epochs"].change == "epochs = 20"
+    early = [dataclasses.replace(row, best_epoch=2) for row in rows]
+    assert advise(spec, early)["Train for fewer epochs, and spend them on more trials"].change == "epochs = 4"
+
+
+def test_many_diverged_trials_ask_for_a_lower_learning_rate() -> None:
+    spec = make_spec()
+    study = make_study(spec, n_complete=20, n_pruned=0)
+    rows = [
+        dataclasses.replace(row, diverged=row.hyperparameters["learning_rate"] > 0.1, state="pruned")
+        for row in rows_of(spec, study)
+    ]
+    step = advise(spec, rows)["Lower the high end of the learning rate"]
+    assert "of 20 trials diverged" in step.evidence
+    assert step.change is not None
+    assert step.change.startswith("learning_rate = { low = 0.0001, high = 0.")
+    anywhere = [dataclasses.replace(row, diverged=row.number % 5 == 0) for row in rows]
+    assert "Find what makes training diverge" in advise(spec, anywhere)
+
+
+def test_a_parameter_without_influence_is_to_be_fixed_at_the_best() -> None:
+    spec = make_spec()
+    quiet = ParameterImportance(name="batch_norm", tier=4, share=0.01, low=0.0, high=0.03, above_chance=False)
+    loud = ParameterImportance(name="learning_rate", tier=1, share=0.99, low=0.9, high=1.0, above_chance=True)
+    importance = Importance(parameters=(loud, quiet), n_trials=60, best_fraction=0.1, samples=np.zeros((1, 2)))
+    rows = rows_of(spec, make_study(spec))
+    step = advise(spec, rows, importance=importance)["Fix batch_norm, and search one dimension less"]
+    assert step.change in ('batch_norm = "none"', 'batch_norm = "before_activation"')
+    assert "cannot be told from chance" in step.evidence
+
+
+def test_an_unfinished_study_and_failed_trials_come_first() -> None:
+    spec = make_spec()
+    study = make_study(spec, n_complete=3, n_pruned=0)
+    rng = np.random.default_rng(1)
+    study.add_trial(
+        make_trial(spec, rng, learning_rate_alone, state=TrialState.FAIL, user_attrs={"fail_reason": "ValueError: no"})
+    )
+    titles = list(steps := advise(spec, rows_of(spec, study)))
+    assert titles[:2] == ["Look at the trial that failed", "Let the search finish"]
+    assert "3 of the budget's 60" in steps[titles[1]].evidence
+
+
+def test_ties_are_counted_by_the_standard_error_of_the_validation_split() -> None:
+    spec = make_spec()
+    study = make_study(spec, n_complete=60, n_pruned=0, score=lambda h: 0.98 - 0.001 * h["depth"])
+    steps = advise(spec, rows_of(spec, study), data=DATA)
+    step = steps["Race the 10 best over several seeds before believing the first"]
+    assert "200 validation examples" in step.evidence
+    assert not [title for title in advise(spec, rows_of(spec, study)) if title.startswith("Race")]
+
+
+def test_overfitting_asks_for_dropout() -> None:
+    spec = make_spec()
+    rows = [
+        dataclasses.replace(row, curves={**row.curves, "accuracy": (1.0,) * len(row.curve)})
+        for row in rows_of(spec, make_study(spec, score=lambda h: learning_rate_alone(h) - 0.1))
+    ]
+    assert advise(spec, rows)["Search dropout or l2"].change == "dropout = { low = 0.0, high = 0.5 }"
+
+
+def test_a_study_without_trials_is_asked_to_finish_and_nothing_else() -> None:
+    spec = make_spec()
+    assert list(advise(spec, [])) == ["Let the search finish"]
