@@ -40,14 +40,17 @@ from harness.parts import (
 )
 from harness.peer_side import Peers, peer_versions
 from harness.side import Outcome
-from harness.tables import growth_table, target_table, throughput_table
+from harness.tables import growth_table, pruning_table, target_table, throughput_table
 
 PARTS = ("digits", "pruned", "matmul", "growth", "fashion", "target")
 DISTRIBUTIONS = ("tensorflow", "keras", "numpy", "optuna", "keras-tuner", "optuna-integration", "ray", "scikit-learn")
+DIGITS_TRIALS = 256
 FOOTNOTE = (
     "Median (least to greatest) over the rounds; ratios are taken round by round. ¹ fewer trials were run; the part of "
     "the time that grows with the trials is extrapolated, start-up is not. Of numpy's rate: the operations of the "
-    "networks' own matrix products, 6·Σ wᵢ·wᵢ₊₁ an example and epoch, against the whole wall time."
+    "networks' own matrix products, 6·Σ wᵢ·wᵢ₊₁ an example and epoch, over the whole wall time; padded: with the "
+    "padding; while training: without it, over the workers' training time alone. Peak MB: all processes of the side, "
+    "shared pages once. Best: the best validation accuracy."
 )
 
 
@@ -132,32 +135,39 @@ def main(
         directory.mkdir(parents=True, exist_ok=True)
         # Not resolved: the interpreter of a virtual environment is a link whose place tells it where it is.
         peers = Peers(python=peers_python.absolute(), scratch=directory, timeout_s=timeout_s)
+        outcomes: dict[str, list[list[Outcome]]] = {}
         for part in parts:
-            facts["parts"][part] = run_part(part, plan, peers)
+            facts["parts"][part], outcomes[part] = run_part(part, plan, peers)
             output.parent.mkdir(parents=True, exist_ok=True)
             output.write_text(json.dumps(facts, indent=1, default=str), encoding="utf-8")
+    if {"digits", "pruned"} <= set(parts):
+        click.echo(f"\n{pruning_table(outcomes['digits'], outcomes['pruned'], n_trials=trials or DIGITS_TRIALS)}")
     click.echo(f"\n{FOOTNOTE}\nAll numbers: {output}")
 
 
-def run_part(part: str, plan: Plan, peers: Peers) -> dict[str, Any]:
-    """Run one part, print its table, and return its numbers."""
+def run_part(part: str, plan: Plan, peers: Peers) -> tuple[dict[str, Any], list[list[Outcome]]]:
+    """Run one part, print its table, and return its numbers and its rounds."""
     click.echo(f"\n## {part}\n")
     name = "digits" if part in ("digits", "pruned", "matmul", "growth") else prepare_fashion(peers.scratch)
     if name is None:
         click.echo("Skipped: CAVIAR_BENCH_DATA does not name a directory that has fashion_mnist/.")
-        return {"skipped": True}
+        return {"skipped": True}, []
     rate = numpy_flop_per_s()
     click.echo(f"numpy's float32 product of two 2,048 × 2,048 matrices: {rate / 1e9:.0f} GFLOP/s")
     bench = open_bench(peers, name, seed=plan.seed)
     table, rounds = PROGRAMS[part](bench, plan, rate)
     click.echo(f"\n{table}")
-    return {"numpy_flop_per_s": rate, "table": table, "rounds": [list(map(as_json, each)) for each in rounds]}
+    return {
+        "numpy_flop_per_s": rate,
+        "table": table,
+        "rounds": [[dataclasses.asdict(outcome) for outcome in outcomes] for outcomes in rounds],
+    }, rounds
 
 
 def run_throughput(bench: Bench, plan: Plan, rate: float, *, pruning: bool = False) -> tuple[str, list[list[Outcome]]]:
     """Every side on the fixed list."""
     fashion = bench.name != "digits"
-    trials, peer = plan.trials or (32 if fashion else 256), plan.peer_trials or (3 if fashion else 16)
+    trials, peer = plan.trials or (32 if fashion else DIGITS_TRIALS), plan.peer_trials or (3 if fashion else 16)
     sizes = Sizes(trials=trials, solo=min(plan.solo_trials, trials), peer=min(peer, trials))
     sides, note = throughput_sides(bench, sizes, pruning=pruning)
     click.echo(f"{trials} trials of {bench.dataset.name}; slow sides train {note}")
@@ -174,11 +184,11 @@ def run_pruned(bench: Bench, plan: Plan, rate: float) -> tuple[str, list[list[Ou
 def run_matmul(bench: Bench, plan: Plan, rate: float) -> tuple[str, list[list[Outcome]]]:
     """Ours on lanes of 256×4."""
     trials = plan.trials or 32
+    click.echo(f"{trials} trials of 256×4, batch 128, {bench.dataset.name}")
     rounds = [
         run_round(wide_sides(bench, trials=trials, trainers=plan.trainers), backwards=bool(index % 2))
         for index in range(plan.rounds)
     ]
-    click.echo(f"{trials} trials of 256×4, batch 128, {bench.dataset.name}")
     return throughput_table(rounds, n_trials=trials, baseline="", numpy_rate=rate), rounds
 
 
@@ -220,11 +230,6 @@ def prepare_fashion(scratch: Path) -> str | None:
     if files is None or not files.is_dir():
         return None
     return str(prepare_dataset("fashion_mnist", data_dir=scratch / "tfds", manual_dir=files))
-
-
-def as_json(outcome: Outcome) -> dict[str, Any]:
-    """Return an outcome as a JSON object."""
-    return dataclasses.asdict(outcome)
 
 
 if __name__ == "__main__":

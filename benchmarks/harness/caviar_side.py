@@ -130,7 +130,7 @@ def run_caviar(
         epochs=sum(len(trial.intermediate_values) for trial in trials),
         peak_mb=watched.peak_mb,
         load_before=watched.load_before,
-        timings=read_timings(command.home, since=watched.begun),
+        timings=read_timings(command.home, since=watched.begun, n_workers=command.workers),
         reached_s=watched.wall_s if reached else None,
         note=f"stopped, {watched.stopped}" if watched.stopped else "",
     )

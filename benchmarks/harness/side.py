@@ -16,7 +16,7 @@ class Timings:
     Attributes:
         seconds: Of ``PHASES``, each of all workers.
         padded_flop: Operations of the matrix products that were run, padding included; None where not known.
-        n_workers: Workers that have reported.
+        n_workers: Workers that ran side by side, however often their processes were replaced.
     """
 
     seconds: Mapping[str, float]
@@ -78,7 +78,7 @@ class Skipped:
 Outcome = SideRun | Skipped
 
 
-def read_timings(home: Path, *, since: float) -> Timings | None:
+def read_timings(home: Path, *, since: float, n_workers: int) -> Timings | None:
     """Return what workers wrote below a home's ``timings/`` since then (seconds since 1970); None where nothing.
 
     One JSON object a file. Each has ``compile_s``, ``training_s``, ``bookkeeping_s`` and, of a fleet, ``padded_flop``.
@@ -91,7 +91,7 @@ def read_timings(home: Path, *, since: float) -> Timings | None:
     return Timings(
         seconds={phase: sum(float(table.get(phase, 0.0)) for table in tables) for phase in PHASES},
         padded_flop=sum(flops) if flops else None,
-        n_workers=len(tables),
+        n_workers=n_workers,
     )
 
 

@@ -1,5 +1,6 @@
 """Rounds of sides → markdown tables."""
 
+import statistics
 from collections.abc import Iterable, Sequence
 
 from harness.machine import spread
@@ -15,8 +16,9 @@ _COLUMNS = (
     "× baseline",
     "best",
     "epochs a trial",
-    "of numpy's rate",
+    "% of numpy's rate",
     "padded",
+    "while training",
     "compile / train / book %",
     "peak MB",
     "load before",
@@ -49,16 +51,25 @@ def _row(side: str, rounds: Rounds, *, n_trials: int, baseline: str, numpy_rate:
         spread(_ratios(side, rounds, n_trials=n_trials, baseline=baseline), 2),
         spread(_present(run.best for run in runs), 4),
         spread([run.epochs / run.n_trials for run in runs if run.n_trials], 1),
-        spread([100 * run.flop / run.wall_s / numpy_rate for run in runs], 1) + " %",
-        spread([100 * flop / run.wall_s / numpy_rate for run in runs if (flop := _padded(run)) is not None], 1),
+        spread([100 * run.flop / run.wall_s / numpy_rate for run in runs], 1),
+        spread(_present(_padded_share(run, numpy_rate) for run in runs), 1),
+        spread(_present(_share_in_training(run, numpy_rate) for run in runs), 1),
         " / ".join(spread(_shares(runs, phase), 0) for phase in PHASES),
         spread([run.peak_mb for run in runs], 0),
         spread([run.load_before for run in runs], 1),
     ]
 
 
-def _padded(run: SideRun) -> float | None:
-    return None if run.timings is None else run.timings.padded_flop
+def _padded_share(run: SideRun, numpy_rate: float) -> float | None:
+    flop = None if run.timings is None else run.timings.padded_flop
+    return None if flop is None else 100 * flop / run.wall_s / numpy_rate
+
+
+def _share_in_training(run: SideRun, numpy_rate: float) -> float | None:
+    """Return the rate of the time in which the workers trained, as a share of numpy's, without padding."""
+    seconds = 0.0 if run.timings is None else run.timings.seconds["training_s"]
+    workers = 1 if run.timings is None else run.timings.n_workers
+    return 100 * run.flop / (seconds / workers) / numpy_rate if seconds else None
 
 
 def _shares(runs: Sequence[SideRun], phase: str) -> list[float]:
@@ -78,6 +89,18 @@ def _ratios(side: str, rounds: Rounds, *, n_trials: int, baseline: str) -> list[
         if own is not None and other is not None:
             ratios.append(own / other)
     return ratios
+
+
+def pruning_table(plain: Rounds, pruned: Rounds, *, n_trials: int) -> str:
+    """Return a row a side that ran both: how many times the trials a minute pruning gives, and both best values."""
+    rows = []
+    for side in _sides(pruned):
+        pair = [_runs(side, rounds) for rounds in (plain, pruned)]
+        rates = [_present(run.rate(n_trials) for run in runs) for runs in pair]
+        if all(rates):
+            bests = [spread(_present(run.best for run in runs), 4) for runs in pair]
+            rows.append([side, f"{statistics.median(rates[1]) / statistics.median(rates[0]):.2f}", *bests])
+    return markdown(("side", "× without pruning", "best without", "best with"), rows)
 
 
 def growth_table(rounds: Rounds, sizes: Sequence[int]) -> str:
