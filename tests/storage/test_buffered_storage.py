@@ -124,7 +124,7 @@ def test_samplers_and_pruners_decide_as_in_a_plain_database(
     buffer = BufferedStorage(storage, study._study_id)
     buffered = optuna.Study(study.study_name, storage=buffer, sampler=make_sampler(), pruner=make_pruner())
     decided = []
-    for _ in range(3):
+    for _ in range(2):
         tickets = claim(storage, study, 6)
         buffer.refresh()
         decisions = run_lanes(buffered, [ticket.trial_id for ticket in tickets])
@@ -138,7 +138,7 @@ def test_samplers_and_pruners_decide_as_in_a_plain_database(
     assert buffer.own_trials == frozenset()
     trials, expected = stored(storage, study), plain.get_trials()
     in_memory = buffered.get_trials()
-    assert len(trials) == len(expected) == len(in_memory) == 18
+    assert len(trials) == len(expected) == len(in_memory) == 12
     for trial, memory, other in zip(trials, in_memory, expected, strict=True):
         memory.system_attrs.pop(OWNER)
         assert memory == trial

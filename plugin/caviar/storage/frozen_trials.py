@@ -50,7 +50,7 @@ class TrialReader:
                 system_attrs={},
                 intermediate_values={},
             )
-            for trial_id, number, state, start, complete in rows
+            for trial_id, number, state, start, complete in rows.all()
         }
         for batch in _batches(list(found.values())):
             self._fill_params(connection, batch)
@@ -66,7 +66,7 @@ class TrialReader:
             .where(params.c.trial_id.in_(list(batch)))
             .order_by(params.c.param_id)
         )
-        for trial_id, name, value, text in rows:
+        for trial_id, name, value, text in rows.all():
             distribution = self._distributions.get(text)
             if distribution is None:
                 distribution = self._distributions[text] = json_to_distribution(text)
@@ -105,7 +105,7 @@ def _fill_reports(connection: sqlalchemy.Connection, batch: dict[int, FrozenTria
             reports.c.trial_id, reports.c.step, reports.c.intermediate_value, reports.c.intermediate_value_type
         ).where(reports.c.trial_id.in_(list(batch)))
     )
-    for trial_id, step, value, kind in rows:
+    for trial_id, step, value, kind in rows.all():
         loaded = schema.loaded_intermediate_value(value, kind) if value is None else value
         batch[trial_id].intermediate_values[step] = loaded
 
@@ -117,7 +117,6 @@ def _fill_attributes(connection: sqlalchemy.Connection, batch: dict[int, FrozenT
         (tables.system_attributes, {trial_id: trial.system_attrs for trial_id, trial in batch.items()}),
     ):
         wanted = table.c.trial_id.in_(list(batch))
-        for trial_id, key, text in connection.execute(
-            sqlalchemy.select(table.c.trial_id, table.c.key, table.c.value_json).where(wanted)
-        ):
+        rows = connection.execute(sqlalchemy.select(table.c.trial_id, table.c.key, table.c.value_json).where(wanted))
+        for trial_id, key, text in rows.all():
             attributes[trial_id][key] = json.loads(text)
