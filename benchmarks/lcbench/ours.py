@@ -1,0 +1,154 @@
+"""The default search of optuna-caviar on the surrogate: one simulated worker, made of the product's own decisions.
+
+Trials live in Optuna's in-memory storage as the product keeps them: a paused one is WAITING with the attribute that
+promotion looks for, and every zoom is a child study that begins with copies of the parent's trials that fit.
+"""
+
+import dataclasses
+import itertools
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import optuna
+from optuna.trial import TrialState
+
+from caviar.search.narrowing import ZoomRule
+from caviar.search.promotion import PromotionRule, Rungs, progress_of, rungs_of
+from caviar.search.samplers import SamplerFactory, make_sampler_factory
+from caviar.search.seeds import trial_seed
+from caviar.search.zoom import copies_that_fit, narrow_space, observations_of
+from caviar.space import SearchSpace
+from caviar.spec import SearchSpec
+from caviar.storage.tickets import PAUSED
+
+from .surrogate import EPOCHS, SPACE, Surrogate
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What a study file would say.
+
+    Attributes:
+        n_stages: Searches, each a zoom into the one before; the epochs are shared equally.
+        zoom: How a space is narrowed.
+        promotion: When trials are judged, and how many go on.
+        sampler: The name of the sampler.
+        sampler_options: Its options.
+    """
+
+    n_stages: int = 3
+    zoom: ZoomRule = dataclasses.field(default_factory=ZoomRule)
+    promotion: PromotionRule = dataclasses.field(
+        default_factory=lambda: PromotionRule(max_epochs=EPOCHS, min_epochs=4, reduction=3)
+    )
+    sampler: str = "tpe"
+    sampler_options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+
+def run_ours(settings: Settings, surrogate: Surrogate, task: str, *, seed: int, budget: int) -> float:
+    """Search one task.
+
+    Args:
+        settings: The study's.
+        surrogate: What is searched.
+        task: OpenML's id.
+        seed: The study's seed.
+        budget: Epochs in all.
+
+    Returns:
+        The best reported validation accuracy, in percent.
+    """
+    space, best, spent = SPACE, 0.0, 0
+    copies: list[optuna.trial.FrozenTrial] = []
+    ends = [budget * (stage + 1) // settings.n_stages for stage in range(settings.n_stages)]
+    for stage, end in enumerate(ends):
+        worker = _Worker(settings, surrogate, task, space=space, copies=copies, seed=trial_seed(seed, stage, "stage"))
+        worker.run(end - spent, last=stage == len(ends) - 1)
+        spent, best = end, max(best, worker.best)
+        trials = worker.study.get_trials(deepcopy=False)
+        space = narrow_space(space, observations_of(trials, minimize=False), root=SPACE, rule=settings.zoom).space
+        copies = copies_that_fit(space, trials)
+    return best
+
+
+class _Worker:
+    """Runs trials of one study, one after the other, as a worker with one lane does."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        surrogate: Surrogate,
+        task: str,
+        *,
+        space: SearchSpace,
+        copies: list[optuna.trial.FrozenTrial],
+        seed: int,
+    ) -> None:
+        self.best = 0.0
+        self.study = optuna.create_study(direction="maximize", storage=optuna.storages.InMemoryStorage())
+        self.study.add_trials(copies)
+        self._space = space
+        self._surrogate, self._task = surrogate, task
+        search = SearchSpec(sampler=settings.sampler, sampler_options=settings.sampler_options)
+        self._make_sampler: SamplerFactory = make_sampler_factory(search, space, seed=seed)
+        self._rule = settings.promotion
+        self._rungs: Rungs = rungs_of(self.study.get_trials(deepcopy=False), self._rule)
+        self._trials: dict[int, tuple[optuna.Trial, npt.NDArray[np.float64]]] = {}
+        self._left = 0
+
+    def run(self, epochs: int, *, last: bool) -> None:
+        """Train for so many epochs; in the last study, spend the end on the best of what is there."""
+        self._left = epochs
+        while self._left > 0:
+            number = self._rungs.next_promotion(closing=last and self._left <= EPOCHS)
+            self._train(self._start() if number is None else self._promote(number))
+            self._prune(self._rungs.surplus())
+        self._prune(self._rungs.surplus(max_parked=0))
+
+    def _start(self) -> int:
+        storage, study = self.study._storage, self.study
+        trial_id = storage.create_new_trial(study._study_id)
+        number = storage.get_trial_number_from_id(trial_id)
+        study.sampler = self._make_sampler(number)
+        trial = optuna.Trial(study, trial_id)
+        params = self._space.suggest(trial)
+        self._trials[number] = (trial, self._surrogate.curves(self._task, [params])[0])
+        return number
+
+    def _promote(self, number: int) -> int:
+        trial, _ = self._trials[number]
+        self.study._storage.set_trial_state_values(trial._trial_id, TrialState.RUNNING)
+        return number
+
+    def _train(self, number: int) -> None:
+        """Train on until the rule pauses the trial, it is complete, or the epochs are spent."""
+        trial, curve = self._trials[number]
+        storage = self.study._storage
+        for epoch in itertools.count(len(storage.get_trial(trial._trial_id).intermediate_values)):
+            trial.report(float(curve[epoch]), epoch)
+            self._left, self.best = self._left - 1, max(self.best, float(curve[epoch]))
+            if epoch + 1 == EPOCHS:
+                self.study.tell(trial, float(curve.max()))
+                break
+            at_rung = epoch + 1 in self._rule.rungs
+            if at_rung:
+                self._show(trial)
+            if self._left == 0 or (at_rung and not self._rungs.goes_on(number)):
+                storage.set_trial_system_attr(trial._trial_id, PAUSED, True)
+                storage.set_trial_state_values(trial._trial_id, TrialState.WAITING)
+                break
+        self._show(trial)
+
+    def _prune(self, numbers: list[int]) -> None:
+        for number in numbers:
+            trial, _ = self._trials[number]
+            self.study._storage.set_trial_state_values(trial._trial_id, TrialState.RUNNING)
+            self.study.tell(trial, state=TrialState.PRUNED)
+            self._show(trial)
+
+    def _show(self, trial: optuna.Trial) -> None:
+        self._rungs.show(progress_of(self.study._storage.get_trial(trial._trial_id), max_epochs=EPOCHS))
