@@ -19,7 +19,7 @@ def run(code: str) -> str:
         "import caviar",
         "import caviar; caviar.KerasObjective, caviar.read_spec, caviar.load_dataset",
         "from caviar.cli import main; main(['--help'], standalone_mode=False)",
-        "import caviar.commands.run, caviar.commands.check, caviar.commands.status",
+        "import caviar.commands.run, caviar.commands.check, caviar.commands.status, caviar.commands.report",
     ],
 )
 def test_the_library_and_help_load_nothing_heavy(code: str) -> None:

@@ -34,7 +34,7 @@ def higher_rate(hyperparameters: Mapping[str, Any]) -> float:
 
 
 def lower_momentum(hyperparameters: Mapping[str, Any]) -> float:
-    return 0.95 - 0.1 * hyperparameters["momentum"]
+    return 0.95 - 0.1 * float(hyperparameters["momentum"])
 
 
 def test_the_best_at_an_edge_asks_for_a_wider_range_that_a_study_file_takes() -> None:

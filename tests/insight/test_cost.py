@@ -31,7 +31,8 @@ def test_trials_of_one_length_count_all_their_time_to_their_epochs() -> None:
     spec = make_spec()
     study = make_study(spec, n_complete=0, n_pruned=3)
     cost = measure_cost(trial_rows(study.get_trials(), drawn_parameters(spec.space), metric="val_accuracy"), epochs=10)
-    assert (cost.start_up_s, cost.seconds_saved) == (0.0, pytest.approx(3 * 7 * 1.3 / 3))
+    assert cost.start_up_s == 0
+    assert cost.seconds_saved == pytest.approx(3 * 7 * 1.3 / 3)
 
 
 def test_what_a_zoom_copied_cost_nothing_here() -> None:

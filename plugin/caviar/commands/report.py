@@ -98,7 +98,7 @@ def report_lines(written: WrittenReport) -> list[str]:
         lines.append(f"in MLflow with the run of trial {written.in_mlflow}")
     elif best is not None:
         lines.append(
-            f"not in MLflow, which is down or lacks trial {best['number']}: `caviar sync {report.study}`, then this again"
+            f"not in MLflow, down or without trial {best['number']}: run `caviar sync {report.study}`, then this again"
         )
     return lines
 

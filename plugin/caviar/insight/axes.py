@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from ..parameters import ChoiceParameter, FloatParameter, IntParameter, Parameter, complement
@@ -133,11 +133,13 @@ def metric_axis(metric: str, values: Iterable[float]) -> Axis:
 
 
 def shown(value: Any) -> str:
-    """Return a value as a person reads it: four digits of a float, lists with commas."""
+    """Return a value as a person reads it: four digits of a float, lists and tables with commas."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, float):
         return f"{value:.4g}"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} = {shown(part)}" for name, part in value.items())
     if isinstance(value, tuple | list):
         return ", ".join(shown(part) for part in value)
     return str(value)

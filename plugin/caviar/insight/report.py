@@ -79,7 +79,7 @@ def build_report(
     lineage: Sequence[Member] = (),
     cores: int,
     now: datetime.datetime,
-    n_resamples: int = 100,
+    n_resamples: int | None = None,
 ) -> Report:
     """Look a study over and return what it says; nothing is written.
 
@@ -89,7 +89,7 @@ def build_report(
         lineage: Its zooms, as ``lineage.read_lineage`` gives them.
         cores: Of the machine that would run the next search.
         now: The present, with its time zone.
-        n_resamples: Of the trials, for the uncertainty of the importance.
+        n_resamples: Of the trials, for the uncertainty of the importance; None leaves it to ``measure_importance``.
     """
     metric = spec.objective.metric
     trials = study.get_trials(deepcopy=False)
@@ -162,19 +162,20 @@ def _approach(trial_s: float | None, spec: StudySpec, *, cores: int) -> tuple[st
 
 
 def _settings(spec: StudySpec) -> dict[str, Any]:
-    return {
+    settings = {
         "data.dataset": spec.data.dataset,
         "data.validation_fraction": spec.data.validation_fraction,
         "objective.metric": spec.objective.metric,
         "objective.epochs": spec.objective.epochs,
-        **({"objective.network": spec.objective.network} if spec.objective.network else {}),
+        "objective.network": spec.objective.network,
         "search.sampler": spec.search.sampler,
-        **{f"search.sampler_options.{name}": value for name, value in spec.search.sampler_options.items()},
+        "search.sampler_options": dict(spec.search.sampler_options) or None,
         "search.pruner": spec.search.pruner,
-        **{f"search.pruner_options.{name}": value for name, value in spec.search.pruner_options.items()},
+        "search.pruner_options": dict(spec.search.pruner_options) or None,
         "search.workers": spec.search.workers,
         "seed": spec.seed,
     }
+    return {key: value for key, value in settings.items() if value is not None}
 
 
 def _fixed(spec: StudySpec) -> dict[str, Any]:

@@ -12,10 +12,11 @@ from .report import Report
 
 _logger = logging.getLogger(__name__)
 
-_BEGIN = "<!-- caviar report: what stands between these marks is replaced by the next report -->"
-_END = "<!-- end of caviar report -->"
+# Markdown's way to write what is not shown; the dashboard shows HTML comments as text.
+_BEGIN = "[//]: # (caviar report: what stands from here to its end is replaced by the next report)"
+_END = "[//]: # (end of the caviar report)"
 #: Only what the dashboard lacks, and a few kB each: every process that opens the study reads them.
-_PICTURES = ("importance", "zooms")
+_PICTURES = {"importance": "Importance against the course's tiers", "zooms": "Zooms, from coarse to fine"}
 
 
 def show_in_dashboard(study: optuna.Study, report: Report, *, page: Path, artifacts: Path) -> None:
@@ -31,9 +32,11 @@ def show_in_dashboard(study: optuna.Study, report: Report, *, page: Path, artifa
     from optuna_dashboard import get_note, save_note, save_plotly_graph_object
 
     save_note(study, _joined(get_note(study), _note(report)))
-    for name in _PICTURES:
+    for name, title in _PICTURES.items():
         if name in report.figures:
-            save_plotly_graph_object(study, go.Figure(report.figures[name]), graph_object_id=f"caviar-{name}")
+            figure = go.Figure(report.figures[name])
+            figure.update_layout(title={"text": title, "x": 0.02, "y": 0.97}, margin_t=80)
+            save_plotly_graph_object(study, figure, graph_object_id=f"caviar-{name}")
     try:
         _keep(study, page, artifacts)
     except OSError as error:
@@ -57,7 +60,7 @@ def _joined(note: str, ours: str) -> str:
     """Return the user's note with our part in it, where it stood before or at the end."""
     before, begin, rest = note.partition(_BEGIN)
     after = rest.partition(_END)[2] if begin else ""
-    return "\n\n".join(part for part in (before.strip(), f"{_BEGIN}\n{ours}\n{_END}", after.strip()) if part)
+    return "\n\n".join(part for part in (before.strip(), f"{_BEGIN}\n\n{ours}\n\n{_END}", after.strip()) if part)
 
 
 def _note(report: Report) -> str:
