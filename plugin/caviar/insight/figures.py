@@ -205,7 +205,7 @@ def importance_figure(importance: Importance) -> go.Figure:
             x=[p.share for _, p in chosen],
             orientation="h",
             name=name,
-            marker={"color": COLOURS["complete"] if above else COLOURS["grid"]},
+            marker={"color": COLOURS["measured"] if above else COLOURS["grid"]},
             error_x={
                 "type": "data",
                 "symmetric": False,
@@ -242,7 +242,7 @@ def zooms_figure(members: Sequence[Member]) -> go.Figure | None:
         axis = parameter_axis(widest)
         for member, p in ranges:
             low, high = axis.position(p.low), axis.position(p.high)
-            colour = COLOURS["best"] if member.is_current else COLOURS["complete"]
+            colour = COLOURS["ink"] if member.is_current else COLOURS["faint"]
             figure.add_scatter(
                 x=[low, high],
                 y=[_label(member)] * 2,
@@ -254,7 +254,7 @@ def zooms_figure(members: Sequence[Member]) -> go.Figure | None:
                 col=1,
             )
         figure.update_xaxes(**axis_ticks(axis), title_text=html.escape(axis.title), autorange=True, row=row, col=1)
-        figure.update_yaxes(autorange="reversed", showgrid=False, row=row, col=1)
+        figure.update_yaxes(range=[len(ranges) - 0.4, -0.6], showgrid=False, row=row, col=1)
     return figure
 
 

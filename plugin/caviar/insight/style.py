@@ -14,6 +14,7 @@ COLOURS: Mapping[str, str] = {
     "pruned": "#c09a68",
     "failed": "#b4513d",
     "best": "#d98e04",
+    "measured": "#64788a",
     "ink": "#24313a",
     "faint": "#8c979e",
     "grid": "#e6e9eb",
