@@ -12,7 +12,9 @@ from optuna.storages import RDBStorage
 from optuna.trial import TrialState
 
 from caviar.errors import FatalError, StorageUnavailableError
-from caviar.search.worker import Worker
+from caviar.search.patience import Patience
+from caviar.search.worker import SoloWorker
+from caviar.search.worker_setup import WorkerSetup
 from caviar.spec import StudySpec
 from caviar.storage.database import new_owner, open_storage
 from caviar.storage.leased_storage import LeasedStorage
@@ -46,8 +48,8 @@ def study(storage: LeasedStorage, spec: StudySpec) -> optuna.Study:
     return create_study(storage, spec, attributes={})
 
 
-def make_worker(study: optuna.Study, storage: LeasedStorage, spec: StudySpec, objective: Objective) -> Worker:
-    return Worker(
+def make_setup(study: optuna.Study, storage: LeasedStorage, spec: StudySpec, objective: Objective) -> WorkerSetup:
+    return WorkerSetup(
         study=study,
         storage=storage,
         spec=spec,
@@ -68,7 +70,7 @@ def make_worker(study: optuna.Study, storage: LeasedStorage, spec: StudySpec, ob
 def work(study: optuna.Study, storage: LeasedStorage, spec: StudySpec) -> Callable[[Act], Objective]:
     def run(act: Act) -> Objective:
         objective = Objective(act)
-        make_worker(study, storage, spec, objective).run()
+        SoloWorker(make_setup(study, storage, spec, objective)).run()
         return objective
 
     return run
@@ -96,7 +98,7 @@ def test_a_trial_failed_from_outside_after_its_last_report_is_replaced(
                 RDBStorage(storage_url).set_trial_state_values(trial._trial_id, TrialState.FAIL)
             return value
 
-    make_worker(study, storage, spec, Late()).run()
+    SoloWorker(make_setup(study, storage, spec, Late())).run()
     assert states(storage, study) == {"COMPLETE": 4, "FAIL": 1}
     assert "ended from outside: it is FAIL" in caplog.text
 
@@ -142,7 +144,7 @@ def test_what_raises_fails_the_trial_and_its_retry_runs(
         raise KeyError("a mistake of the user's")
 
     objective = Objective(fail if where == "objective" else lambda _trial: None)
-    worker = make_worker(study, storage, spec, objective)
+    setup = make_setup(study, storage, spec, objective)
     if where == "sampler":
         calls = iter([True])
 
@@ -151,8 +153,8 @@ def test_what_raises_fails_the_trial_and_its_retry_runs(
                 raise KeyError("a mistake of the user's")
             return optuna.samplers.RandomSampler(seed=number)
 
-        worker = dataclasses.replace(worker, make_sampler=make)
-    worker.run()
+        setup = dataclasses.replace(setup, make_sampler=make)
+    SoloWorker(setup).run()
     assert states(storage, study) == {"COMPLETE": 4, "FAIL": 1}
     assert study.trials[0].user_attrs["fail_reason"] == 'KeyError: "a mistake of the user\'s"'
 
@@ -188,10 +190,8 @@ def test_a_trial_that_meets_a_locked_database_is_run_again(
     ("message", "code", "tries"),
     [("database is locked", sqlite3.SQLITE_BUSY, 3), ("database or disk is full", sqlite3.SQLITE_FULL, 1)],
 )
-def test_waiting_ends_where_it_is_of_no_use(
-    study: optuna.Study, storage: LeasedStorage, spec: StudySpec, message: str, code: int, tries: int
-) -> None:
-    worker = dataclasses.replace(make_worker(study, storage, spec, Objective()), patience_s=0.025)
+def test_waiting_ends_where_it_is_of_no_use(message: str, code: int, tries: int) -> None:
+    patience = Patience(threading.Event(), patience_s=0.025, poll_s=0.01)
     tried = []
 
     def write() -> None:
@@ -199,7 +199,7 @@ def test_waiting_ends_where_it_is_of_no_use(
         raise outage(message, code)
 
     with pytest.raises(StorageUnavailableError, match=f"{message}.*What is done is kept") as refusal:
-        worker._outlast(write, what="write")
+        patience.outlast(write, what="write")
     assert refusal.value.exit_code == 1
     assert len(tried) >= tries
 
@@ -210,5 +210,5 @@ def test_a_broken_network_stops_the_worker(study: optuna.Study, storage: LeasedS
             raise RuntimeError("a mistake of the user's")
 
     with pytest.raises(FatalError, match="5 trials in a row failed, the last with: RuntimeError: a mistake"):
-        make_worker(study, storage, spec, Broken()).run()
+        SoloWorker(make_setup(study, storage, spec, Broken())).run()
     assert set(states(storage, study)) <= {"FAIL", "WAITING"}

@@ -24,7 +24,8 @@ from ..search.pruners import make_pruner
 from ..search.quiet import import_tensorflow_quietly
 from ..search.samplers import make_sampler_factory
 from ..search.supervisor import WorkerExit, send_refusal
-from ..search.worker import Worker
+from ..search.worker import SoloWorker
+from ..search.worker_setup import WorkerSetup
 from ..spec import StudySpec
 from ..storage.database import new_owner, open_storage
 from ..storage.handing_back import hand_back
@@ -96,7 +97,7 @@ def work(order: WorkOrder, *, owner: str, stop: threading.Event) -> bool:
 
     share_done = threading.Event()
     mirror = open_mirror(home, study, spec)
-    worker = Worker(
+    setup = WorkerSetup(
         study=study,
         storage=storage,
         spec=spec,
@@ -110,7 +111,7 @@ def work(order: WorkOrder, *, owner: str, stop: threading.Event) -> bool:
         deadline_s=order.deadline_s,
         on_trial=count,
     )
-    worker.run()
+    SoloWorker(setup).run()
     return share_done.is_set() and not stop.is_set()
 
 

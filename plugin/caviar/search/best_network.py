@@ -63,24 +63,25 @@ class BestEpochKeeper:
     """Holds a copy of a trial's state at its best epoch, once that beats what the study has.
 
     Args:
-        to_beat: The study's best value when the trial began, or None.
+        to_beat: The study's best value when the trial began, or None; may be set anew when another trial is better.
         maximize: Whether more is better.
     """
 
     def __init__(self, to_beat: float | None, *, maximize: bool) -> None:
-        self._to_beat = to_beat
+        self.to_beat = to_beat
         self._maximize = maximize
         self.state: State | None = None
 
-    def after_epoch(self, run: TrialRun, trainer: "Trainer") -> None:
-        """Copy the state if this epoch is the trial's best and beats the study's best."""
-        if run.best_epoch == run.epochs - 1 and self._beats(run.best_value):
-            self.state = trainer.lane_state(0)
+    def after_epoch(self, run: TrialRun, trainer: "Trainer", lane: int = 0) -> None:
+        """Copy the lane's state if this epoch is the trial's best and beats the study's best."""
+        if run.best_epoch == run.epochs - 1 and self.beats(run.best_value):
+            self.state = trainer.lane_state(lane)
 
-    def _beats(self, value: float | None) -> bool:
-        if value is None or self._to_beat is None:
+    def beats(self, value: float | None) -> bool:
+        """Tell whether a value is better than the study's best."""
+        if value is None or self.to_beat is None:
             return value is not None
-        return value > self._to_beat if self._maximize else value < self._to_beat
+        return value > self.to_beat if self._maximize else value < self.to_beat
 
 
 def _save(model: Any, path: Path) -> None:

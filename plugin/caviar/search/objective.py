@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import keras
 
     from ..record.mlflow_mirror import MlflowMirror
-    from ..training import SoloTrainer, TensorSplits, Trainer
+    from ..training import FleetPrograms, Lane, SoloTrainer, TensorSplits, Trainer
 
 #: Builds a network of the user's own from the trial's hyperparameters and the data set.
 NetworkFunction = Callable[[Mapping[str, Any], Dataset], "keras.Model"]
@@ -94,6 +94,12 @@ class KerasObjective:
         self._dataset = dataset if isinstance(dataset, Dataset) else None
         self._tensors: TensorSplits | None = None
         self._normalization: tuple[Any, Any] | None = None
+        self._programs: FleetPrograms | None = None
+
+    @property
+    def trains_in_fleets(self) -> bool:
+        """Whether a fleet can train its networks: the configurable ones, not a function's."""
+        return self._network is None
 
     @property
     def dataset(self) -> Dataset:
@@ -172,12 +178,10 @@ class KerasObjective:
 
     def make_trainer(self, hyperparameters: Mapping[str, Any], *, seed: int) -> "SoloTrainer":
         """Build the network of these hyperparameters and a trainer for it, to be closed after use."""
-        from ..networks import build_network, fit_normalization
-        from ..training import SoloTrainer, TensorSplits
+        from ..networks import build_network
+        from ..training import SoloTrainer
 
-        if self._tensors is None:
-            self._tensors = TensorSplits.from_dataset(self.dataset)
-            self._normalization = fit_normalization(self.dataset.train.features)
+        tensors, normalization = self._loaded()
         network, training = make_configs(hyperparameters, epochs=self.epochs)
         if self._network is not None:
             model = self._network(hyperparameters, self.dataset)
@@ -186,10 +190,38 @@ class KerasObjective:
                 network,
                 feature_shape=self.dataset.feature_shape,
                 n_classes=self.dataset.n_classes,
-                normalization=self._normalization,
+                normalization=normalization,
                 seed=seed,
             )
-        return SoloTrainer(model, self._tensors, training, seed=seed)
+        return SoloTrainer(model, tensors, training, seed=seed)
+
+    def make_lane(self, trial: optuna.Trial, *, origin: int | None = None) -> "Lane":
+        """Draw a trial's hyperparameters and return the lane that trains them in a fleet, as `run` would alone."""
+        from ..training import Lane
+
+        network, training = make_configs(self.space.suggest(trial), epochs=self.epochs)
+        seed = trial_seed(self.seed, trial.number if origin is None else origin, "training")
+        return Lane(network=network, training=training, seed=seed)
+
+    @property
+    def programs(self) -> "FleetPrograms":
+        """The programs of this process' fleets."""
+        from ..training import FleetData, FleetPrograms
+
+        if self._programs is None:
+            tensors, normalization = self._loaded()
+            self._programs = FleetPrograms(FleetData.from_splits(tensors, normalization=normalization))
+        return self._programs
+
+    def _loaded(self) -> tuple["TensorSplits", tuple[Any, Any]]:
+        """Return the splits on the device and their normalisation, made when first asked for."""
+        from ..networks import fit_normalization
+        from ..training import TensorSplits
+
+        if self._tensors is None or self._normalization is None:
+            self._tensors = TensorSplits.from_dataset(self.dataset)
+            self._normalization = fit_normalization(self.dataset.train.features)
+        return self._tensors, self._normalization
 
     def _check_directions(self, study: optuna.Study) -> None:
         directions = [direction.name.lower() for direction in study.directions]

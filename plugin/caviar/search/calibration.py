@@ -1,0 +1,106 @@
+"""Measuring the prices of the cost model on this machine: a second or two, once."""
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from ..config import NetworkConfig, TrainingConfig
+from .cost_model import TYPICAL, CostModel, DataShape, FleetWork, LaneShape
+
+_DATA: Final = DataShape(n_train=256, n_validation=128, n_features=64, n_classes=10)
+# Lanes, depth, width, batch size: few and many, narrow and wide, so that each term weighs in some of them.
+_FLEETS: Final = (
+    (1, 1, 16, 32),
+    (1, 3, 16, 16),
+    (32, 3, 16, 16),
+    (16, 2, 64, 64),
+    (2, 3, 256, 128),
+    (8, 2, 256, 16),
+    (24, 3, 128, 128),
+)
+_REPEATS: Final = 3
+_CACHE: Final = Path("/sys/devices/system/cpu/cpu0/cache/index3/size")
+
+
+def calibrate() -> CostModel:
+    """Train a few fleets on random data and return the prices that explain how long they took.
+
+    The prices are found by non-negative least squares on relative errors, so that short epochs count as long ones do.
+    """
+    from scipy.optimize import nnls
+
+    cache_bytes = _read_cache_bytes()
+    fleets = [_lanes(*sizes) for sizes in _FLEETS]
+    seconds, trace_s = _measure(fleets)
+    amounts = np.stack([FleetWork.of(fleet, _DATA, cache_bytes=cache_bytes).counted() for fleet in fleets])
+    typical = np.array(TYPICAL.prices)
+    # Fewer measurements than prices: what they leave open stays near the typical prices, times the machine's speed.
+    speed = float(np.median(seconds / (amounts @ typical)))
+    weighed = np.concatenate([amounts * typical * speed / seconds[:, None], 0.3 * np.eye(len(typical))])
+    factors, _ = nnls(weighed, np.concatenate([np.ones(len(seconds)), 0.3 * np.ones(len(typical))]))
+    prices = tuple(float(price) for price in factors * typical * speed)
+    return CostModel(prices=prices, trace_s=trace_s, cache_bytes=cache_bytes)
+
+
+def load_or_calibrate(path: Path) -> CostModel:
+    """Return the prices that a file keeps, measured now where it has none."""
+    model = CostModel.load(path)
+    if model is None:
+        model = calibrate()
+        model.save(path)
+    return model
+
+
+def _lanes(n_lanes: int, depth: int, units: int, batch_size: int) -> list[LaneShape]:
+    network = NetworkConfig(depth=depth, units=units, batch_norm="before_activation")
+    return [LaneShape(network=network, training=TrainingConfig(epochs=1, batch_size=batch_size))] * n_lanes
+
+
+def _measure(fleets: Sequence[Sequence[LaneShape]]) -> tuple[npt.NDArray[np.float64], float]:
+    """Return each fleet's quickest epoch, and how long a program takes when it is new."""
+    import tensorflow as tf
+
+    from ..training import FleetData, FleetPrograms, FleetTrainer, Lane, TensorSplits
+
+    rng = np.random.default_rng(0)
+    n_examples = _DATA.n_train + _DATA.n_validation
+    features = rng.normal(size=(n_examples, _DATA.n_features)).astype(np.float32)
+    labels = rng.integers(0, _DATA.n_classes, n_examples).astype(np.int32)
+    splits = TensorSplits(
+        train_features=tf.constant(features[: _DATA.n_train]),
+        train_labels=tf.constant(labels[: _DATA.n_train]),
+        validation_features=tf.constant(features[_DATA.n_train :]),
+        validation_labels=tf.constant(labels[_DATA.n_train :]),
+        n_classes=_DATA.n_classes,
+    )
+    programs = FleetPrograms(FleetData.from_splits(splits, normalization=None))
+    traces, epochs = [], []
+    for fleet in fleets:
+        lanes = [Lane(network=lane.network, training=lane.training, seed=0) for lane in fleet]
+        n_traces = programs.n_traces
+        with FleetTrainer(lanes, programs) as trainer:
+            timed = [_time_epoch(trainer) for _ in range(_REPEATS + 1)]
+        if programs.n_traces > n_traces:
+            traces.append(timed[0] - min(timed[1:]))
+        epochs.append(min(timed[1:]))
+    return np.array(epochs), float(np.median(traces))
+
+
+def _time_epoch(trainer: object) -> float:
+    from ..training import FleetTrainer
+
+    assert isinstance(trainer, FleetTrainer)
+    started = time.perf_counter()
+    trainer.run_epoch()
+    return time.perf_counter() - started
+
+
+def _read_cache_bytes() -> int:
+    try:
+        return int(_CACHE.read_text(encoding="ascii").strip().removesuffix("K")) << 10
+    except (OSError, ValueError):
+        return TYPICAL.cache_bytes

@@ -1,0 +1,159 @@
+"""Which trials train in one fleet: decided by what it costs. Pure functions."""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Collection, Sequence
+from typing import Final
+
+from .cost_model import CostModel, DataShape, LaneShape, Program, program_of
+
+#: Lanes of one fleet. More gain nothing: from 32 on, a step is all arithmetic.
+MAX_LANES: Final = 64
+
+# Floats that a lane keeps for every weight (values, slots, gradients) and for every activation of a batch.
+_WEIGHT_COPIES: Final = 6
+_VALUE_COPIES: Final = 6
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Packer:
+    """Plans fleets for one data set on one machine.
+
+    Attributes:
+        cost: The machine's prices.
+        data: The data set's shape.
+        memory_bytes: What one fleet may take.
+    """
+
+    cost: CostModel
+    data: DataShape
+    memory_bytes: int
+
+    def plan(self, lanes: Sequence[LaneShape], *, traced: Collection[Program] = ()) -> list[list[int]]:
+        """Return which lanes train together.
+
+        Within a family the lanes are put in order of batch size, then width, then depth, and that row is cut where it
+        costs least, each program that has not been traced yet paid once. Neighbours in this order waste least padding.
+
+        Args:
+            lanes: What waits.
+            traced: Programs that exist already.
+
+        Returns:
+            Fleets of places in ``lanes``: every place once; the fleets of a family one behind the other.
+        """
+        families: dict[tuple[str, str, str], list[int]] = {}
+        for place, lane in enumerate(lanes):
+            families.setdefault(lane.family, []).append(place)
+        plan: list[list[int]] = []
+        for places in families.values():
+            ordered = sorted(places, key=lambda place: self._order(lanes[place]))
+            row = [lanes[place] for place in ordered]
+            cuts = self._cut(row, traced=traced)
+            # A program that the first plan traces is free for the others: plan again with it.
+            used = {program_of(row[start:end], self.data) for start, end in cuts}
+            cuts = self._cut(row, traced={*traced, *used})
+            plan += [ordered[start:end] for start, end in cuts]
+        return plan
+
+    def refill(self, running: Sequence[LaneShape], waiting: Sequence[LaneShape], *, n_lanes: int) -> list[int]:
+        """Return which waiting lanes should join a fleet whose other lanes have left.
+
+        One joins where an epoch with it costs less than one without it and one of it alone. Tried in the order of
+        nearness, until the fleet has n_lanes.
+
+        Args:
+            running: The lanes that train, at least one.
+            waiting: What could join.
+            n_lanes: As many as the fleet was planned to have.
+        """
+        joined: list[int] = []
+        fleet = list(running)
+        candidates = [place for place, lane in enumerate(waiting) if lane.family == fleet[0].family]
+        width = max(lane.width for lane in fleet)
+        candidates.sort(key=lambda place: abs(waiting[place].width - width))
+        now_s = self.cost.epoch_s(fleet, self.data)
+        for place in candidates:
+            if len(fleet) >= n_lanes:
+                break
+            lane = waiting[place]
+            with_s = self.cost.epoch_s([*fleet, lane], self.data)
+            if with_s - now_s < self.cost.epoch_s([lane], self.data) and self._fits([*fleet, lane]):
+                fleet.append(lane)
+                joined.append(place)
+                now_s = with_s
+        return joined
+
+    def _order(self, lane: LaneShape) -> tuple[int, int, int]:
+        return lane.batch_size(self.data), lane.width, lane.network.depth
+
+    def _cut(self, row: Sequence[LaneShape], *, traced: Collection[Program]) -> list[tuple[int, int]]:
+        """Cut a row into fleets at the least cost: the shortest path over its gaps."""
+
+        def cost(start: int, end: int) -> float:
+            fleet = row[start:end]
+            if len(fleet) > 1 and not self._fits(fleet):
+                return float("inf")
+            seconds = self.cost.epoch_s(fleet, self.data) * max(lane.training.epochs for lane in fleet)
+            return seconds + (0.0 if program_of(fleet, self.data) in traced else self.cost.trace_s)
+
+        return cheapest_cuts(len(row), cost, longest=MAX_LANES)
+
+    def _fits(self, fleet: Sequence[LaneShape]) -> bool:
+        return fleet_bytes(fleet, self.data) <= self.memory_bytes
+
+
+def cheapest_cuts(n: int, cost: Callable[[int, int], float], *, longest: int) -> list[tuple[int, int]]:
+    """Cut 0 … n into pieces [start, end) of the least total cost.
+
+    Args:
+        n: Where the last piece ends; 0 gives no piece.
+        cost: Of a piece.
+        longest: Length of the longest piece.
+    """
+
+    @functools.cache
+    def priced(start: int, end: int) -> float:
+        return cost(start, end)
+
+    best: list[tuple[float, int]] = [(0.0, 0)]
+    for end in range(1, n + 1):
+        best.append(min((best[start][0] + priced(start, end), start) for start in range(max(0, end - longest), end)))
+    cuts, end = [], n
+    while end:
+        start = best[end][1]
+        cuts.append((start, end))
+        end = start
+    return cuts[::-1]
+
+
+def fleet_bytes(lanes: Sequence[LaneShape], data: DataShape) -> int:
+    """Return about how much memory a fleet takes, besides the data, in float32."""
+    depth, width = max(lane.network.depth for lane in lanes), max(lane.width for lane in lanes)
+    rows = max(lane.batch_size(data) for lane in lanes)
+    weights = data.n_features * width + (depth - 1) * width * width + width * data.n_classes
+    values = rows * (data.n_features + depth * width)
+    return 4 * len(lanes) * (_WEIGHT_COPIES * weights + _VALUE_COPIES * values)
+
+
+def describe_plan(plan: Sequence[Sequence[int]], lanes: Sequence[LaneShape], packer: Packer) -> list[str]:
+    """Return a plan in words, a fleet a line."""
+    lines = []
+    for number, places in enumerate(plan, start=1):
+        fleet = [lanes[place] for place in places]
+        activation, batch_norm, optimizer = fleet[0].family
+        epochs = max(lane.training.epochs for lane in fleet)
+        seconds = packer.cost.epoch_s(fleet, packer.data) * epochs
+        lines.append(
+            f"fleet {number}: {len(fleet)} lane{'s' if len(fleet) > 1 else ''} of {activation}, "
+            f"batch_norm {batch_norm}, {optimizer}; "
+            f"batch {_range([lane.batch_size(packer.data) for lane in fleet])}, depth "
+            f"{_range([lane.network.depth for lane in fleet])}, units {_range([lane.width for lane in fleet])}; "
+            f"about {seconds:.1f} s for {epochs} epochs"
+        )
+    return lines
+
+
+def _range(values: Sequence[int]) -> str:
+    low, high = min(values), max(values)
+    return str(low) if low == high else f"{low}–{high}"
