@@ -11,11 +11,9 @@ from optuna.trial import FrozenTrial, TrialState
 
 from ..parameters import Parameter
 from ..search.trial_run import BEST_EPOCH, BEST_VALUE, CURVES, DIVERGED, TRAIN_SECONDS
+from ..search.zoom import PARENT_TRIAL
 from ..spec import direction_of
 from ..storage.handing_back import FAIL_REASON
-
-#: User attribute of a trial that a zoom copied from the study before it: its number there.
-INHERITED = "parent_trial"
 
 State = Literal["complete", "pruned", "failed", "running", "waiting"]
 
@@ -113,7 +111,7 @@ def _row(trial: FrozenTrial, parameters: Sequence[Parameter], metric: str) -> Tr
         curves=curves,
         seconds=trial.user_attrs.get(TRAIN_SECONDS),
         diverged=bool(trial.user_attrs.get(DIVERGED)),
-        inherited=INHERITED in trial.user_attrs,
+        inherited=PARENT_TRIAL in trial.user_attrs,
         hyperparameters={
             parameter.name: parameter.value(trial.params[parameter.parameter])
             for parameter in parameters
