@@ -140,6 +140,15 @@ def expired_lease(home: Home, study: optuna.Study) -> None:
     execute(home.path / "optuna.db", "UPDATE trial_heartbeats SET heartbeat = '2026-01-01 00:00:00.000000'")
 
 
+def report(home: Home, *, step: int) -> None:
+    """Have the study's one trial begin: a death is blamed on no other."""
+    execute(
+        home.path / "optuna.db",
+        "INSERT INTO trial_intermediate_values (trial_id, step, intermediate_value, intermediate_value_type) "
+        f"SELECT trial_id, {step}, 0.5, 'FINITE' FROM trials",
+    )
+
+
 def old_optuna_schema(home: Home, study: optuna.Study) -> None:
     study._storage.remove_session()
     execute(
@@ -200,8 +209,9 @@ def test_what_can_be_mended_is_found_without_writing_mended_and_gone(
 
 
 def test_a_lost_trial_waits_again_and_fails_once_its_worker_died_too_often(home: Home, study: optuna.Study) -> None:
-    for _ in range(2):
+    for step in range(2):
         expired_lease(home, study)
+        report(home, step=step)
         assert only(look(home, fix=True)).fixed
         assert state_counts(home, study) == (1, 0, 0)
     expired_lease(home, study)
