@@ -105,9 +105,12 @@ class _Worker:
         self._left = epochs
         while self._left > 0:
             number = self._rungs.next_promotion(closing=last and self._left <= EPOCHS)
-            self._train(self._start() if number is None else self._promote(number))
+            if number is None:
+                number = self._start()
+            else:
+                self._wake(number)
+            self._train(number)
             self._prune(self._rungs.surplus())
-        self._prune(self._rungs.surplus(max_parked=0))
 
     def _start(self) -> int:
         storage, study = self.study._storage, self.study
@@ -115,14 +118,21 @@ class _Worker:
         number = storage.get_trial_number_from_id(trial_id)
         study.sampler = self._make_sampler(number)
         trial = optuna.Trial(study, trial_id)
-        params = self._space.suggest(trial)
-        self._trials[number] = (trial, self._surrogate.curves(self._task, [params])[0])
+        self._keep(number, trial, self._space.suggest(trial))
         return number
 
-    def _promote(self, number: int) -> int:
+    def _wake(self, number: int) -> optuna.Trial:
+        """Return a paused trial, running again."""
+        if number not in self._trials:  # a copy from the wider study
+            frozen = self.study.get_trials(deepcopy=False)[number]
+            trial = optuna.Trial(self.study, frozen._trial_id)
+            self._keep(number, trial, self._space.hyperparameters(frozen.params))
         trial, _ = self._trials[number]
         self.study._storage.set_trial_state_values(trial._trial_id, TrialState.RUNNING)
-        return number
+        return trial
+
+    def _keep(self, number: int, trial: optuna.Trial, params: Mapping[str, Any]) -> None:
+        self._trials[number] = (trial, self._surrogate.curves(self._task, [params])[0])
 
     def _train(self, number: int) -> None:
         """Train on until the rule pauses the trial, it is complete, or the epochs are spent."""
@@ -145,8 +155,7 @@ class _Worker:
 
     def _prune(self, numbers: list[int]) -> None:
         for number in numbers:
-            trial, _ = self._trials[number]
-            self.study._storage.set_trial_state_values(trial._trial_id, TrialState.RUNNING)
+            trial = self._wake(number)
             self.study.tell(trial, state=TrialState.PRUNED)
             self._show(trial)
 

@@ -10,6 +10,7 @@ from optuna.trial import TrialState, create_trial
 
 from caviar.errors import SpecError
 from caviar.search.promotion import PromotionRule, Rungs, TrialProgress, progress_of, rungs_of
+from caviar.search.zoom import PARENT_TRIAL
 from caviar.storage.tickets import PAUSED
 
 RULE = PromotionRule(max_epochs=10, min_epochs=1, reduction=3)
@@ -180,3 +181,18 @@ def test_stored_trials_are_read_with_their_marks() -> None:
     study.add_trials([stored(TrialState.FAIL, [0.9]), stored(TrialState.PRUNED, [0.2]), paused])
     rungs = rungs_of([*study.trials, stored(TrialState.RUNNING, [])], RULE)
     assert rungs.next_promotion(closing=True) == 2
+
+
+def test_of_the_copies_from_a_wider_study_only_the_paused_ones_stand_at_rungs() -> None:
+    steps = {0: 0.9, 1: 0.9, 2: 0.9}
+    mark = {PARENT_TRIAL: 7}
+    ended = create_trial(state=TrialState.PRUNED, value=0.9, intermediate_values=steps, user_attrs=mark)
+    paused = create_trial(
+        state=TrialState.WAITING, intermediate_values=steps, user_attrs=mark, system_attrs={PAUSED: True}
+    )
+    study = optuna.create_study(direction="maximize")
+    study.add_trials([ended, ended, ended, paused])
+    rungs = rungs_of(study.trials, RULE)
+    assert rungs.n_parked == 1
+    assert rungs.next_promotion() is None
+    assert rungs.next_promotion(closing=True) == 3

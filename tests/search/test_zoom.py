@@ -16,6 +16,7 @@ from caviar.parameters import ChoiceParameter, FloatParameter, IntParameter
 from caviar.search.narrowing import ZoomRule
 from caviar.search.zoom import PARENT_TRIAL, Observation, ZoomResult, copies_that_fit, narrow_space, observations_of
 from caviar.space import DEFAULT_SPACE_TABLE, SearchSpace, parse_space
+from caviar.storage.tickets import PAUSED
 
 SPACE = parse_space(
     {**DEFAULT_SPACE_TABLE, "dropout": {"low": 0.0, "high": 0.9}, "batch_norm_momentum": {"low": 0.1, "high": 0.9}}
@@ -228,3 +229,24 @@ def test_diverged_trials_are_never_among_the_best() -> None:
         user_attrs={"diverged": True},
     )
     assert observations_of([trial], minimize=False)[0].cost == math.inf
+
+
+def test_a_paused_trial_stays_paused_in_the_child_study() -> None:
+    distributions = {"learning_rate": SPACE.distributions()["learning_rate"]}
+    space = SearchSpace(parameters=(FloatParameter(name="learning_rate", low=0.01, high=0.1, scale="log"),))
+    parent = [
+        create_trial(
+            state=TrialState.WAITING,
+            params={"learning_rate": rate},
+            distributions=distributions,
+            intermediate_values={0: 0.5, 1: 0.6},
+            system_attrs={PAUSED: True},
+        )
+        for rate in (0.05, 0.5)
+    ]
+    waiting = create_trial(state=TrialState.WAITING)
+    child = optuna.create_study()
+    child.add_trials(copies_that_fit(space, [*parent, waiting]))
+    (copy,) = child.trials
+    assert (copy.state, copy.params, copy.system_attrs) == (TrialState.WAITING, {"learning_rate": 0.05}, {PAUSED: True})
+    assert copy.intermediate_values == {0: 0.5, 1: 0.6}

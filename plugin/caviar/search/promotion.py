@@ -18,6 +18,7 @@ from optuna.trial import FrozenTrial, TrialState
 from ..errors import SpecError
 from ..storage.tickets import PAUSED
 from .trial_run import DIVERGED
+from .zoom import PARENT_TRIAL
 
 #: Paused trials that keep their checkpoint; a checkpoint holds a whole network.
 MAX_PARKED = 32
@@ -207,17 +208,20 @@ class Rungs:
 
 
 def rungs_of(trials: Iterable[FrozenTrial], rule: PromotionRule, *, minimize: bool = False) -> Rungs:
-    """Return the rungs of a study from its stored trials, those copied from a wider study included.
+    """Return the rungs of a study from its stored trials.
 
     Args:
         trials: Of one study; steps are epochs from 0. A WAITING trial is paused if storage marks it so; one that was
-            handed back by a dead worker counts as running, since whoever claims it goes on with it.
+            handed back by a dead worker counts as running, since whoever claims it goes on with it. Ended copies from
+            a wider study do not count: most there is worse, so everything new would go on. Paused copies do, and may
+            be promoted.
         rule: The rungs and the share that goes on.
         minimize: Whether small values are good.
     """
     rungs = Rungs(rule, minimize=minimize)
     for trial in trials:
-        if trial.state != TrialState.FAIL:
+        ended_copy = trial.state.is_finished() and PARENT_TRIAL in trial.user_attrs
+        if trial.state != TrialState.FAIL and not ended_copy:
             rungs.show(progress_of(trial, max_epochs=rule.max_epochs))
     return rungs
 

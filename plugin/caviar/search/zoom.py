@@ -18,6 +18,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from ..parameters import ChoiceParameter
 from ..space import SearchSpace
+from ..storage.tickets import PAUSED
 from .narrowing import ZoomRule, narrow_choices, narrow_range
 from .trial_run import DIVERGED
 
@@ -145,14 +146,15 @@ def observations_of(trials: Iterable[FrozenTrial], *, minimize: bool) -> list[Ob
 
 
 def copies_that_fit(space: SearchSpace, trials: Iterable[FrozenTrial]) -> list[FrozenTrial]:
-    """Return copies, for a study on a narrower space, of the finished trials that lie in it.
+    """Return copies, for a study on a narrower space, of the trials that lie in it.
 
     A copy has the narrower space's distributions, so that Optuna finds them compatible with what is drawn there, and
-    without the parameters that are no longer searched. A paused trial is copied as a pruned one.
+    without the parameters that are no longer searched. A paused trial stays paused: the narrower study may promote it,
+    from the checkpoint that it has in the wider one.
 
     Args:
         space: The narrower space.
-        trials: Of the wider study; running and failed ones are passed over.
+        trials: Of the wider study; running and failed ones are passed over, and so are those that never began.
 
     Returns:
         Trials for ``Study.add_trials``, each with the user attribute ``parent_trial``: its number in the wider study.
@@ -162,20 +164,19 @@ def copies_that_fit(space: SearchSpace, trials: Iterable[FrozenTrial]) -> list[F
     for trial in trials:
         params = {name: value for name, value in trial.params.items() if name in distributions}
         fits = all(_contains(distributions[name], value) for name, value in params.items())
-        if not (params and fits) or trial.state in (TrialState.FAIL, TrialState.RUNNING):
-            continue
-        complete = trial.state == TrialState.COMPLETE
-        last = trial.intermediate_values.get(trial.last_step) if trial.last_step is not None else None
-        copies.append(
-            create_trial(
-                state=TrialState.COMPLETE if complete else TrialState.PRUNED,
-                value=trial.value if complete else last,
-                params=params,
-                distributions={name: distributions[name] for name in params},
-                user_attrs={**trial.user_attrs, PARENT_TRIAL: trial.number},
-                intermediate_values=trial.intermediate_values,
+        paused = trial.state == TrialState.WAITING and PAUSED in trial.system_attrs
+        if params and fits and (paused or trial.state in (TrialState.COMPLETE, TrialState.PRUNED)):
+            copies.append(
+                create_trial(
+                    state=trial.state,
+                    values=trial.values,
+                    params=params,
+                    distributions={name: distributions[name] for name in params},
+                    user_attrs={**trial.user_attrs, PARENT_TRIAL: trial.number},
+                    system_attrs={PAUSED: True} if paused else {},
+                    intermediate_values=trial.intermediate_values,
+                )
             )
-        )
     return copies
 
 
