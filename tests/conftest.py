@@ -20,6 +20,14 @@ def _quiet_optuna() -> Iterator[None]:
     optuna.logging.set_verbosity(before)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep what is measured of the machine out of the user's cache; the tests' processes share it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 @pytest.fixture
 def spec() -> StudySpec:
     return parse_spec({"name": "toy", "data": {"dataset": "digits"}, "search": {"trials": 4, "sampler": "random"}})

@@ -79,7 +79,7 @@ def _addresses(function: _Function) -> _Function:
 @click.option("--trials", type=int, help="Budget: how many trials finish, earlier runs included.")
 @click.option("--workers", type=int, help="Processes that share the study.")
 @click.option("--timeout", "timeout_s", type=float, help="Seconds after which no new trial starts.")
-@click.option("--trainer", help="auto or solo.")
+@click.option("--trainer", help="auto, fleet or solo.")
 @click.option("--sampler", help="random, grid, qmc, tpe, cmaes, gp, or package.module:Class.")
 @click.option("--pruner", help="none, median, successive_halving, hyperband, …, or package.module:Class.")
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Replace a value of the study file.")

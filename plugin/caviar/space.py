@@ -78,6 +78,11 @@ class SearchSpace:
                 f"{' or '.join(map(str, self._possible('depth')))}. Fix depth to {len(self.fixed['units'])}."
             )
 
+    @property
+    def deepest(self) -> int:
+        """Hidden layers of the deepest network that may be drawn."""
+        return int(max(self._possible("depth")))
+
     def suggest(self, trial: optuna.trial.BaseTrial) -> dict[str, Any]:
         """Draw one value for every parameter that matters in this trial.
 

@@ -17,7 +17,7 @@ SAMPLERS: tuple[str, ...] = ("random", "grid", "qmc", "tpe", "cmaes", "gp")
 PRUNERS: tuple[str, ...] = (
     *("none", "median", "percentile", "successive_halving", "hyperband", "patient", "threshold", "wilcoxon"),
 )
-TRAINERS: tuple[str, ...] = ("auto", "solo")
+TRAINERS: tuple[str, ...] = ("auto", "fleet", "solo")
 #: What a resumed study may change: how much is run and by whom, not what is searched.
 CHANGEABLE: frozenset[str] = frozenset({"search.trials", "search.timeout_s", "search.workers", "search.trainer"})
 
@@ -72,7 +72,8 @@ class SearchSpec:
         retries: How often a trial is handed on after its worker's death, or run anew after it failed.
         timeout_s: Seconds after which no new trial is started, or None for no limit.
         workers: Processes that share the study.
-        trainer: ``auto`` takes the fastest trainer there is; ``solo`` trains one network at a time.
+        trainer: ``fleet`` trains many networks in one program, ``solo`` one at a time; ``auto`` takes the fleet
+            wherever it can train the networks, which is for all that the space describes.
     """
 
     trials: int = 50

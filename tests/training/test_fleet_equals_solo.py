@@ -60,7 +60,7 @@ def fleets(draw: st.DrawFn, *, batch_sizes: st.SearchStrategy[int] = SMALL_BATCH
             optimizer=optimizer,  # type: ignore[arg-type]
             learning_rate=draw(st.sampled_from([1e-3, 1e-2, 5e-2])),
             momentum=draw(st.sampled_from([0.0, 0.9, 0.99])),
-            decay=draw(st.sampled_from(CHOICES["decay"])),  # type: ignore[arg-type]
+            decay=draw(st.sampled_from(CHOICES["decay"])),
             decay_rate=0.2,
         )
         lanes.append(Lane(network=network, training=training, seed=draw(st.integers(0, 100))))
@@ -117,7 +117,7 @@ def assert_close(lane_state: LaneState, solo_state: LaneState, *, rtol: float) -
             np.concatenate([np.ravel(np.asarray(state[key], np.float64)) for key in keys])
             for state in (lane_state, solo_state)
         )
-        assert np.linalg.norm(found - expected) <= rtol * max(np.linalg.norm(expected), 1e-6), prefix
+        assert np.linalg.norm(found - expected) <= rtol * max(float(np.linalg.norm(expected)), 1e-6), prefix
 
 
 def assert_curves_close(curve: list[Metrics], expected: list[Metrics], *, rtol: float) -> None:

@@ -20,7 +20,7 @@ from ..spec import StudySpec
 from ..storage.database import creation_lock, database_exists, new_owner, open_storage
 from ..storage.home import Home, prepare_home
 from ..storage.leased_storage import LeasedStorage
-from ..storage.overview import count_trials
+from ..storage.overview import best_complete_value, count_trials
 from ..storage.studies import archive_study, check_resumable, create_study, open_study
 from .opening import new_study_attributes, open_mirror
 from .work import stop_on_signals, supervise, threads_for, warm_up
@@ -198,7 +198,7 @@ def read_progress(storage: LeasedStorage, study: optuna.Study, spec: StudySpec) 
         done=complete + pruned,
         pruned=pruned,
         failed=counts[TrialState.FAIL],
-        best_value=study.best_value if complete else None,
+        best_value=best_complete_value(storage, study._study_id, maximize=spec.objective.direction == "maximize"),
     )
 
 

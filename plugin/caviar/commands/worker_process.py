@@ -19,6 +19,8 @@ import optuna
 from ..data.dataset import load_dataset
 from ..errors import CaviarError, SpecError
 from ..search.best_network import NetworkFolder
+from ..search.calibration import load_or_calibrate, prices_path
+from ..search.fleet_worker import FleetWorker
 from ..search.objective import KerasObjective, objective_of
 from ..search.pruners import make_pruner
 from ..search.quiet import import_tensorflow_quietly
@@ -83,7 +85,9 @@ def work(order: WorkOrder, *, owner: str, stop: threading.Event) -> bool:
     """
     spec, home = order.spec, order.home
     import_tensorflow_quietly()
-    limit_threads(order.threads)
+    from ..training.devices import prepare_devices
+
+    prepare_devices(threads=order.threads)
     storage = open_storage(home.storage, owner=owner)
     study = open_study(storage, order.study)
     study.pruner = make_pruner(spec.search, epochs=spec.objective.epochs)
@@ -111,8 +115,23 @@ def work(order: WorkOrder, *, owner: str, stop: threading.Event) -> bool:
         deadline_s=order.deadline_s,
         on_trial=count,
     )
-    SoloWorker(setup).run()
+    if spec.search.trainer == "solo" or not setup.objective.trains_in_fleets:
+        SoloWorker(setup).run()
+    else:
+        _run_fleets(setup, home, owner=owner, threads=order.threads)
     return share_done.is_set() and not stop.is_set()
+
+
+def _run_fleets(setup: WorkerSetup, home: Home, *, owner: str, threads: int) -> None:
+    from ..training.devices import fleet_memory_bytes
+
+    memory_bytes = fleet_memory_bytes(n_workers=setup.spec.search.workers)
+    worker = FleetWorker(setup, cost=load_or_calibrate(prices_path(threads=threads)), memory_bytes=memory_bytes)
+    try:
+        worker.run()
+    finally:
+        host_and_process = owner.rsplit(":", 1)[0].replace(":", ".")
+        worker.timings.save(home.timings / f"{setup.study.study_name}.{host_and_process}.json")
 
 
 def make_objective(spec: StudySpec, study: optuna.Study) -> KerasObjective:
@@ -130,15 +149,6 @@ def make_objective(spec: StudySpec, study: optuna.Study) -> KerasObjective:
             f"(fingerprint {dataset.fingerprint[:12]}, not {known[:12]}). Give this machine the same data."
         )
     return objective_of(spec, dataset)
-
-
-def limit_threads(threads: int) -> None:
-    """Bound TensorFlow's threads; must come before its first operation, and is left alone after it."""
-    import tensorflow as tf
-
-    with contextlib.suppress(RuntimeError):
-        tf.config.threading.set_intra_op_parallelism_threads(threads)
-        tf.config.threading.set_inter_op_parallelism_threads(threads)
 
 
 def start_worker(order: WorkOrder, connection: Connection) -> BaseProcess:

@@ -1,5 +1,8 @@
 """Measuring the prices of the cost model on this machine: a second or two, once."""
 
+import importlib.metadata
+import logging
+import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,6 +13,8 @@ import numpy.typing as npt
 
 from ..config import NetworkConfig, TrainingConfig
 from .cost_model import TYPICAL, CostModel, DataShape, FleetWork, LaneShape
+
+_logger = logging.getLogger(__name__)
 
 _DATA: Final = DataShape(n_train=256, n_validation=128, n_features=64, n_classes=10)
 # Lanes, depth, width, batch size: few and many, narrow and wide, so that each term weighs in some of them.
@@ -46,13 +51,32 @@ def calibrate() -> CostModel:
     return CostModel(prices=prices, trace_s=trace_s, cache_bytes=cache_bytes)
 
 
+def prices_path(*, threads: int) -> Path:
+    """Return where this machine's prices are kept: in the user's cache, since they hold for all homes.
+
+    Args:
+        threads: Of one worker.
+    """
+    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    version = importlib.metadata.version("tensorflow")
+    return Path(cache) / "optuna-caviar" / f"prices-tensorflow-{version}-threads-{threads}.json"
+
+
 def load_or_calibrate(path: Path) -> CostModel:
     """Return the prices that a file keeps, measured now where it has none."""
     model = CostModel.load(path)
     if model is None:
         model = calibrate()
-        model.save(path)
+        try:
+            model.save(path)
+        except OSError as error:
+            _logger.debug("The prices could not be kept in %s, and will be measured again: %s", path, error)
     return model
+
+
+def known_prices(path: Path) -> CostModel:
+    """Return the prices that a file keeps, or typical ones: for a look at a plan, without measuring."""
+    return CostModel.load(path) or TYPICAL
 
 
 def _lanes(n_lanes: int, depth: int, units: int, batch_size: int) -> list[LaneShape]:

@@ -210,7 +210,8 @@ class KerasObjective:
 
         if self._programs is None:
             tensors, normalization = self._loaded()
-            self._programs = FleetPrograms(FleetData.from_splits(tensors, normalization=normalization))
+            data = FleetData.from_splits(tensors, normalization=normalization)
+            self._programs = FleetPrograms(data, deepest=self.space.deepest)
         return self._programs
 
     def _loaded(self) -> tuple["TensorSplits", tuple[Any, Any]]:

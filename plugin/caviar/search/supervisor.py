@@ -23,7 +23,7 @@ _logger = logging.getLogger(__name__)
 
 #: Deaths in a row, no epoch completed by any worker between them, after which the supervisor gives up.
 MAX_DEATHS_IN_A_ROW = 3
-_POLL_S = 0.2
+_POLL_S = 0.5
 _GRACE_S = 30.0
 
 

@@ -109,3 +109,7 @@ class TrialRun:
         """Go on from a checkpoint's notes."""
         self.curves = {name: list(curve) for name, curve in notes[CURVES].items()}
         self.train_seconds = float(notes[TRAIN_SECONDS])
+
+    def begin_again(self) -> None:
+        """Forget what was restored: the epochs are trained anew, and reported no second time."""
+        self.curves, self.train_seconds = {}, 0.0

@@ -41,6 +41,11 @@ class Home:
         return self.path / "networks"
 
     @property
+    def timings(self) -> Path:
+        """Where workers tell where their time went."""
+        return self.path / "timings"
+
+    @property
     def reports(self) -> Path:
         """Where the reports on the studies stand."""
         return self.path / "reports"

@@ -54,6 +54,19 @@ def count_trials(storage: LeasedStorage, study_id: int) -> dict[TrialState, int]
     return {state: counts.get(state, 0) for state in TrialState}
 
 
+def best_complete_value(storage: LeasedStorage, study_id: int, *, maximize: bool) -> float | None:
+    """Return the best value of a study's complete trials, None before the first; without reading the trials."""
+    tables = schema.optuna_tables()
+    best = sqlalchemy.func.max if maximize else sqlalchemy.func.min
+    with schema.transaction(storage.engine) as connection:
+        value: float | None = connection.execute(
+            sqlalchemy.select(best(tables.values.c.value))
+            .join(tables.trials, tables.trials.c.trial_id == tables.values.c.trial_id)
+            .where(tables.trials.c.study_id == study_id, tables.trials.c.state == TrialState.COMPLETE)
+        ).scalar_one()
+    return value
+
+
 def count_epochs(storage: LeasedStorage, study_id: int) -> int:
     """Return how many epochs the trials of a study have reported, all together."""
     tables = schema.optuna_tables()

@@ -6,7 +6,7 @@ compilation a shape, at 0.8 to 5 s each, and multiplies small matrices more slow
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 import tensorflow as tf
 
@@ -15,26 +15,35 @@ from .data import FleetData, normalized
 from .plan import Constants, EpochPlan, ProgramKey, plan_signature
 from .step import State, judge, predict, run_step
 
+# Depths are rounded up to multiples of this.
+_STEP: Final = 4
+
 
 class FleetPrograms:
     """The programs that the fleets of a process share, each traced when first needed.
 
+    A program serves shallower fleets too, at 0.05 ms a step for each layer that no lane has, where a trace takes 0.2 s.
+    So depths are rounded up: to 4, 8 and so on, but not beyond the deepest network that will come.
+
     Args:
         data: The examples that all of them capture.
+        deepest: Hidden layers of the deepest network that will come; None where that is not known, and each depth gets
+            a program of its own.
     """
 
-    def __init__(self, data: FleetData) -> None:
+    def __init__(self, data: FleetData, *, deepest: int | None = None) -> None:
         self.data = data
+        self._deepest = deepest
         self._programs: dict[ProgramKey, Any] = {}
+
+    def depth_for(self, depth: int) -> int:
+        """Return the depth of the program that trains fleets of this depth."""
+        return depth if self._deepest is None else max(depth, min(self._deepest, -(-depth // _STEP) * _STEP))
 
     @property
     def n_traces(self) -> int:
         """How many programs have been traced."""
         return len(self._programs)
-
-    def has(self, key: ProgramKey) -> bool:
-        """Say whether a program has been traced already."""
-        return key in self._programs
 
     def get(self, key: ProgramKey) -> Any:
         """Return a program: a function of an `EpochPlan` and the arrays of `stacks.stack`.

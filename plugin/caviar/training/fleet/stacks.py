@@ -27,7 +27,7 @@ class Layout:
     means, then variances. Optimizer slots are arrays as the weights.
 
     Attributes:
-        depth: Hidden layers of the deepest lane.
+        depth: Hidden layers of the program, at least those of the deepest lane.
         counts: For each hidden layer the lanes that have it, and 0 at the end.
         width: Units of the widest hidden layer.
         n_features: Values of one example.
@@ -43,18 +43,18 @@ class Layout:
     batch_norm: BatchNorm
 
     @classmethod
-    def of(cls, networks: Sequence[NetworkConfig], *, n_features: int, n_classes: int) -> "Layout":
-        """Return the layout of networks that are in order of falling depth.
+    def of(cls, networks: Sequence[NetworkConfig], *, depth: int, n_features: int, n_classes: int) -> "Layout":
+        """Return the layout of networks that are in order of falling depth, in a program of at least that depth.
 
         Raises:
             ValueError: If they are not.
         """
         depths = [network.depth for network in networks]
-        if depths != sorted(depths, reverse=True):
-            raise ValueError(f"Lanes must stand in order of falling depth, but their depths are {depths}.")
+        if depths != sorted(depths, reverse=True) or depths[0] > depth:
+            raise ValueError(f"Lanes must stand in order of falling depth up to {depth}, but these have {depths}.")
         return cls(
-            depth=depths[0],
-            counts=tuple(sum(depth > layer for depth in depths) for layer in range(depths[0] + 1)),
+            depth=depth,
+            counts=tuple(sum(own > layer for own in depths) for layer in range(depth + 1)),
             width=max(max(network.widths) for network in networks),
             n_features=n_features,
             n_classes=n_classes,

@@ -172,9 +172,9 @@ class FleetTrainer(Trainer):
         networks = [lane.spec.network for lane in self._lanes]
         self._order = sorted(range(len(networks)), key=lambda index: -networks[index].depth)
         data = self._programs.data
-        self._layout = Layout.of(
-            [networks[index] for index in self._order], n_features=data.n_features, n_classes=data.n_classes
-        )
+        ordered = [networks[index] for index in self._order]
+        depth = self._programs.depth_for(ordered[0].depth)
+        self._layout = Layout.of(ordered, depth=depth, n_features=data.n_features, n_classes=data.n_classes)
         arrays = stack([self._own[index] for index in self._order], self._layout, dtype=self._dtype)
         self._stacked = [tf.constant(array) for array in arrays]
         self._templates, self._own = self._own, None

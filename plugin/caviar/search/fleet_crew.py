@@ -1,0 +1,221 @@
+"""The trials that a worker has in hand: those that train in its fleet, and those that wait for a place."""
+
+import dataclasses
+import logging
+import time
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING
+
+import optuna
+
+from ..errors import SpecError
+from ..storage.tickets import Ticket
+from .best_network import BestEpochKeeper, State
+from .cost_model import FleetWork, LaneShape, Program, program_of
+from .packing import Packer
+from .timings import Timings
+from .trial_run import TrialRun
+
+if TYPE_CHECKING:
+    from ..training import FleetPrograms, FleetTrainer, Lane, Metrics
+
+_logger = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(kw_only=True, eq=False)
+class FleetTrial:
+    """One trial in hand.
+
+    Attributes:
+        ticket: The right to run it.
+        trial: Optuna's, on the buffered storage.
+        run: Its curves.
+        lane: What it trains.
+        keeper: Keeps its best epoch.
+        state: What its lane goes on from: a checkpoint, or where another fleet left it.
+        alone: Whether it trains by itself: its worker has died, or its fleet failed, and it may be to blame.
+    """
+
+    ticket: Ticket
+    trial: optuna.Trial
+    run: TrialRun
+    lane: "Lane"
+    keeper: BestEpochKeeper
+    state: State | None = None
+    alone: bool = False
+
+    @property
+    def shape(self) -> LaneShape:
+        """What the packer looks at."""
+        return LaneShape(network=self.lane.network, training=self.lane.training)
+
+
+class Crew:
+    """One fleet at a time, refilled from the trials that wait for it.
+
+    Args:
+        programs: Of the process.
+        packer: Decides which trials train together.
+        timings: Counts the time of epochs and of planning.
+        begin: Called with each trial that gets a place.
+    """
+
+    def __init__(
+        self, programs: "FleetPrograms", packer: Packer, timings: Timings, *, begin: Callable[[FleetTrial], None]
+    ) -> None:
+        self._programs = programs
+        self._packer = packer
+        self._timings = timings
+        self._begin = begin
+        self._trainer: FleetTrainer | None = None
+        self._n_planned = 0
+        self._traced: set[Program] = set()
+        self.waiting: list[FleetTrial] = []
+        self.running: list[FleetTrial] = []
+
+    @property
+    def in_hand(self) -> list[FleetTrial]:
+        """All trials, those that train first, in the order of their lanes."""
+        return [*self.running, *self.waiting]
+
+    def fill(self) -> None:
+        """Start a fleet where none runs, or let waiting trials take the places of those that left."""
+        with self._timings.phase("sampling_s"):
+            if not self.running:
+                self._start()
+            elif self.waiting and len(self.running) < self._n_planned and not self.running[0].alone:
+                self._refill()
+
+    def run_epoch(self) -> "list[Metrics] | None":
+        """Train all lanes for one epoch.
+
+        Returns:
+            Each running trial's metrics; None where the fleet failed and its trials wait again, each to train alone.
+
+        Raises:
+            Exception: What a fleet of one trial raised.
+        """
+        assert self._trainer is not None
+        shapes = [trial.shape for trial in self.running]
+        n_traces, started = self._programs.n_traces, time.perf_counter()
+        try:
+            metrics = self._trainer.run_epoch()
+        except SpecError:
+            raise
+        except Exception as error:
+            if len(self.running) == 1:
+                raise
+            _logger.warning("A fleet of %d trials failed, and each is tried alone: %s", len(self.running), error)
+            self._disband()
+            return None
+        elapsed_s = time.perf_counter() - started
+        is_new = self._programs.n_traces > n_traces
+        self._timings.add("compile_s" if is_new else "training_s", elapsed_s)
+        self._timings.traces += self._programs.n_traces - n_traces
+        data = self._packer.data
+        work = FleetWork.of(shapes, data, cache_bytes=self._packer.cost.cache_bytes)
+        self._timings.padded_flop += work.training_flop
+        self._timings.flop += sum(shape.flop(data) for shape in shapes)
+        self._traced.add(program_of(shapes, data))
+        for trial in self.running:
+            trial.run.train_seconds += elapsed_s / len(self.running)
+        return metrics
+
+    def lane_state(self, trial: FleetTrial) -> State:
+        """Return a copy of a running trial's state."""
+        assert self._trainer is not None
+        return self._trainer.lane_state(self.running.index(trial))
+
+    def keep_best(self, trial: FleetTrial) -> None:
+        """Copy a running trial's state, if its last epoch is the best that the study has seen."""
+        assert self._trainer is not None
+        trial.keeper.after_epoch(trial.run, self._trainer, self.running.index(trial))
+
+    def best_model(self, trial: FleetTrial) -> object:
+        """Return a running trial's Keras network as it was at the epoch that its keeper holds; its lane is spent."""
+        assert self._trainer is not None
+        assert trial.keeper.state is not None
+        lane = self.running.index(trial)
+        self._trainer.load_lane_state(lane, trial.keeper.state)
+        return self._trainer.lane_model(lane)
+
+    def remove(self, trials: Iterable[FleetTrial]) -> None:
+        """Let go of trials, in the fleet or waiting."""
+        gone = set(trials)
+        lanes = [lane for lane, trial in enumerate(self.running) if trial in gone]
+        if self._trainer is not None:
+            self._trainer.drop_lanes(lanes)
+        self.running = [trial for trial in self.running if trial not in gone]
+        self.waiting = [trial for trial in self.waiting if trial not in gone]
+        if not self.running:
+            self._close()
+
+    def _start(self) -> None:
+        """Start the fleet that takes longest of those that the waiting trials make: the last to end is a short one."""
+        if not self.waiting:
+            return
+        chosen = self._next_fleet()
+        self._n_planned = len(chosen)
+        self._timings.fleets += 1
+        self._board(chosen)
+
+    def _next_fleet(self) -> list[FleetTrial]:
+        suspects = [trial for trial in self.waiting if trial.alone]
+        if suspects:
+            return suspects[:1]
+        shapes = [trial.shape for trial in self.waiting]
+        plan = self._packer.plan(shapes, traced=self._traced)
+
+        def seconds(fleet: Sequence[int]) -> float:
+            return self._packer.cost.epoch_s([shapes[place] for place in fleet], self._packer.data)
+
+        return [self.waiting[place] for place in max(plan, key=seconds)]
+
+    def _refill(self) -> None:
+        candidates = [trial for trial in self.waiting if not trial.alone]
+        places = self._packer.refill(
+            [trial.shape for trial in self.running],
+            [trial.shape for trial in candidates],
+            n_lanes=self._n_planned,
+        )
+        self._board([candidates[place] for place in places])
+
+    def _board(self, trials: Sequence[FleetTrial]) -> None:
+        from ..training import FleetTrainer
+
+        if not trials:
+            return
+        if self._trainer is None:
+            self._trainer = FleetTrainer([], self._programs)
+        self._trainer.add_lanes([trial.lane for trial in trials])
+        for lane, trial in enumerate(trials, start=len(self.running)):
+            if trial.state is not None:
+                self._load(trial, lane)
+            self._begin(trial)
+        self.running = [*self.running, *trials]
+        boarded = set(trials)
+        self.waiting = [trial for trial in self.waiting if trial not in boarded]
+
+    def _load(self, trial: FleetTrial, lane: int) -> None:
+        assert self._trainer is not None
+        assert trial.state is not None
+        try:
+            self._trainer.load_lane_state(lane, trial.state)
+        except ValueError as error:
+            _logger.warning("Trial %d begins again: its checkpoint does not fit (%s).", trial.ticket.number, error)
+            trial.run.begin_again()
+            trial.keeper.state = None
+        trial.state = None
+
+    def _disband(self) -> None:
+        """Let all trials of the fleet wait, each to go on alone from where it is."""
+        for trial in self.running:
+            trial.state, trial.alone = self.lane_state(trial), True
+        self.waiting = [*self.running, *self.waiting]
+        self.running = []
+        self._close()
+
+    def _close(self) -> None:
+        if self._trainer is not None:
+            self._trainer.close()
+        self._trainer = None

@@ -1,0 +1,368 @@
+"""The worker that trains many trials at once, in fleets: the same guarantees as one at a time, lane by lane."""
+
+import contextlib
+import logging
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Final, Literal, final
+
+import optuna
+from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
+from optuna.trial import FrozenTrial, TrialState
+
+from ..errors import FatalError, SpecError
+from ..storage.buffered_storage import BufferedStorage
+from ..storage.leased_storage import LeaseLost
+from ..storage.schema import describe_outage
+from ..storage.tickets import Ticket, claim_tickets
+from .best_network import BestEpochKeeper
+from .cost_model import CostModel, DataShape
+from .fleet_crew import Crew, FleetTrial
+from .mirroring import mirror_trial, mirror_trials
+from .packing import MAX_LANES, Packer
+from .patience import Patience
+from .timings import Timings
+from .trial_checkpoint import load_trial, save_trial
+from .trial_run import TrialRun
+from .worker_setup import FailuresInARow, WorkerSetup, best_value
+
+if TYPE_CHECKING:
+    from ..training import Metrics
+
+_logger = logging.getLogger(__name__)
+
+#: Samplers that learn from the trials before: many at once would draw as if they were blind.
+_BLIND_SAMPLERS: Final = frozenset({"random", "grid", "qmc"})
+_MOST_OF_A_LEARNER: Final = 32
+
+#: Seconds between two writes to the database, and so what a killed worker repeats of its trials' reports.
+SYNC_S: Final = 1.0
+
+
+def trials_in_hand(sampler: str, *, budget: int, left: int, workers: int) -> int:
+    """Return how many trials a worker takes at once.
+
+    A sampler that learns has at most an eighth of the budget in flight, over all workers; one that does not, half of
+    what is left for each: full fleets at first, and at the end no worker that waits for long.
+
+    Args:
+        sampler: Its name in the study file.
+        budget: Trials of the study.
+        left: Trials that nobody has taken yet.
+        workers: Workers of the study.
+    """
+    if sampler in _BLIND_SAMPLERS:
+        return max(4, min(MAX_LANES, left // (2 * workers)))
+    return max(2, min(_MOST_OF_A_LEARNER, budget // (8 * workers)))
+
+
+@final
+class FleetWorker:
+    """Runs trials of one study in fleets, until the budget is spent or it is asked to stop.
+
+    Samplers and pruners work on the study in memory; every second, and at the end, all changes are written in one
+    transaction, and MLflow is told of the trials that ended. A trial that is lost meanwhile leaves its fleet alone.
+
+    Args:
+        setup: The study, and what its worker works with. Its objective trains in fleets.
+        cost: This machine's prices.
+        memory_bytes: What one fleet may take.
+    """
+
+    def __init__(self, setup: WorkerSetup, *, cost: CostModel, memory_bytes: int) -> None:
+        self._setup = setup
+        self._patience = Patience(setup.stop, patience_s=setup.patience_s, poll_s=setup.poll_s)
+        self._failures = FailuresInARow()
+        self._buffer = BufferedStorage(setup.storage, setup.study._study_id)
+        self._study = optuna.Study(setup.study.study_name, storage=self._buffer, pruner=setup.study.pruner)
+        self.timings: Final = Timings()
+        dataset = setup.objective.dataset
+        data = DataShape(
+            n_train=len(dataset.train.labels),
+            n_validation=len(dataset.validation.labels),
+            n_features=dataset.train.features[0].size,
+            n_classes=dataset.n_classes,
+        )
+        packer = Packer(cost=cost, data=data, memory_bytes=memory_bytes)
+        self._crew = Crew(setup.objective.programs, packer, self.timings, begin=self._begin)
+        self._ended: list[FleetTrial] = []
+        self._synced_at_s = self._checkpointed_at_s = time.monotonic()
+
+    def run(self) -> None:
+        """Work until nothing is left to do.
+
+        Raises:
+            FatalError: If trial after trial fails, or the study was deleted.
+            StorageUnavailableError: If the study's database is full, or stays locked.
+            SpecError: If the study's configuration turns out to be wrong; the trials in hand are handed back.
+        """
+        with self._keep_leases():
+            try:
+                self._run()
+            except (SpecError, FatalError, KeyboardInterrupt):
+                self._leave()
+                raise
+
+    def _run(self) -> None:
+        while not self._setup.stop.is_set():
+            if self._setup.should_end() and self._crew.waiting:
+                self._hand_back(self._crew.waiting)
+            if not self._crew.in_hand:
+                self._sync()
+                if self._setup.should_end() or not self._take_trials():
+                    return
+                continue
+            self._crew.fill()
+            self._run_epoch()
+            if time.monotonic() - self._synced_at_s >= SYNC_S:
+                self._sync()
+                self._take_more()
+            if time.monotonic() - self._checkpointed_at_s >= self._setup.spec.search.checkpoint_s:
+                self._checkpoint()
+        self._leave()
+
+    def _take_trials(self) -> bool:
+        """Claim trials for the empty hands; False when there is nothing left to do."""
+        claimed = self._patience.outlast(lambda: self._claim(self._n_wanted()), what="take trials")
+        if claimed is None or claimed == "done":
+            return False
+        if claimed == "wait":
+            with self.timings.phase("waiting_s"):
+                self._setup.stop.wait(self._setup.poll_s)
+        else:
+            self._draw(claimed)
+        return True
+
+    def _take_more(self) -> None:
+        """Claim trials where some of those in hand have ended."""
+        n = self._n_wanted() - len(self._crew.in_hand)
+        if n <= 0 or self._setup.should_end():
+            return
+        claimed = self._patience.attempt(lambda: self._claim(n), what="take trials")
+        if claimed is not None and not isinstance(claimed, str):
+            self._draw(claimed)
+
+    def _n_wanted(self) -> int:
+        search = self._setup.spec.search
+        taken = sum(trial.state != TrialState.FAIL for trial in self._study.get_trials(deepcopy=False))
+        left = max(0, search.trials - taken)
+        return trials_in_hand(search.sampler, budget=search.trials, left=left, workers=search.workers)
+
+    def _claim(self, n: int) -> "list[Ticket] | Literal['wait', 'done']":
+        search = self._setup.spec.search
+        with self.timings.phase("bookkeeping_s"):
+            claimed = claim_tickets(
+                self._setup.storage,
+                self._setup.study._study_id,
+                n=n,
+                budget=search.trials,
+                lease_s=search.lease_s,
+                retries=search.retries,
+                keeping=self._buffer.own_trials,
+            )
+            if not isinstance(claimed, str):
+                self._buffer.refresh()
+        return claimed
+
+    def _draw(self, tickets: Sequence[Ticket]) -> None:
+        """Draw the hyperparameters of claimed trials; they wait for a place in a fleet."""
+        with self.timings.phase("sampling_s"):
+            for ticket in tickets:
+                self._buffer.hold(ticket.trial_id)
+                try:
+                    self._crew.waiting.append(self._trial_of(ticket))
+                except (SpecError, FatalError):
+                    raise
+                except Exception as error:  # noqa: BLE001  whatever a sampler raises must not end the study
+                    self._fail(ticket, error)
+
+    def _trial_of(self, ticket: Ticket) -> FleetTrial:
+        objective = self._setup.objective
+        self._study.sampler = self._setup.make_sampler(ticket.origin)
+        trial = optuna.Trial(self._study, ticket.trial_id)
+        lane = objective.make_lane(trial, origin=ticket.origin)
+        reported = self._buffer.get_trial(ticket.trial_id).intermediate_values if ticket.resumed else {}
+        run = TrialRun(
+            trial, metric=objective.metric, n_classes=objective.dataset.n_classes, reported=frozenset(reported)
+        )
+        keeper = BestEpochKeeper(best_value(self._study), maximize=objective.direction == "maximize")
+        drawn = FleetTrial(ticket=ticket, trial=trial, run=run, lane=lane, keeper=keeper, alone=ticket.deaths > 0)
+        saved = load_trial(self._setup.checkpoints, ticket)
+        if saved is not None:
+            run.restore(saved.notes)
+            drawn.state, keeper.state = saved.lane, saved.best
+        return drawn
+
+    def _begin(self, trial: FleetTrial) -> None:
+        self._buffer.release(trial.ticket.trial_id)
+
+    def _run_epoch(self) -> None:
+        """Train the fleet for an epoch, and end the trials that are done."""
+        done = [trial for trial in self._crew.running if trial.run.epochs >= self._setup.objective.epochs]
+        if done:  # their last run died after the last epoch
+            self._end(done, [])
+            return
+        try:
+            metrics = self._crew.run_epoch()
+        except SpecError:
+            raise
+        except Exception as error:  # noqa: BLE001  whatever one network raises must not end the study
+            trial = self._crew.running[0]
+            self._crew.remove([trial])
+            self._fail(trial.ticket, error)
+            return
+        if metrics is not None:
+            with self.timings.phase("bookkeeping_s"):
+                self._record(metrics)
+
+    def _record(self, metrics: "Sequence[Metrics]") -> None:
+        completed, pruned, failed = [], [], []
+        for trial, values in zip(self._crew.running, metrics, strict=True):
+            try:
+                goes_on = trial.run.record(values)
+            except SpecError:
+                raise
+            except Exception as error:  # noqa: BLE001  a pruner of the user's
+                failed.append((trial, error))
+                continue
+            if not goes_on:
+                pruned.append(trial)
+                continue
+            if self._setup.networks is not None:
+                self._crew.keep_best(trial)
+            if trial.run.epochs >= self._setup.objective.epochs:
+                completed.append(trial)
+        self._crew.remove([trial for trial, _ in failed])
+        for trial, mistake in failed:
+            self._fail(trial.ticket, mistake)
+        self._end(completed, pruned)
+
+    def _end(self, completed: list[FleetTrial], pruned: list[FleetTrial]) -> None:
+        """Tell the ends of running trials, and free their lanes. The best is told first: it alone may be saved."""
+        completed.sort(key=self._rank)
+        for trial in [*completed, *pruned]:
+            for key, value in trial.run.attributes().items():
+                trial.trial.set_user_attr(key, value)
+            if trial in pruned:
+                self._study.tell(trial.trial, state=TrialState.PRUNED)
+                continue
+            self._save_network(trial)
+            self._study.tell(trial.trial, trial.run.best_value, state=TrialState.COMPLETE)
+            for other in self._crew.in_hand:
+                if other.keeper.beats(trial.run.best_value):
+                    other.keeper.to_beat = trial.run.best_value
+        self._crew.remove([*completed, *pruned])
+        self._ended += [*completed, *pruned]
+
+    def _rank(self, trial: FleetTrial) -> float:
+        value = trial.run.best_value or 0.0
+        return -value if self._setup.objective.direction == "maximize" else value
+
+    def _save_network(self, trial: FleetTrial) -> None:
+        if self._setup.networks is None or trial.keeper.state is None:
+            return
+        if trial.keeper.beats(trial.run.best_value):
+            self._setup.networks.save(trial.trial, self._crew.best_model(trial))
+
+    def _fail(self, ticket: Ticket, error: Exception) -> None:
+        """End a trial that raised as FAIL, unless it raised because it was taken away."""
+        reason = f"{type(error).__name__}: {error}".splitlines()[0][:500]
+        _logger.warning("Trial %d failed: %s", ticket.number, reason)
+        _logger.debug("Trial %d's traceback:", ticket.number, exc_info=error)
+        retries = self._setup.spec.search.retries
+        with self.timings.phase("bookkeeping_s"):
+            try:
+                failed = self._patience.outlast(
+                    lambda: self._buffer.fail(ticket.trial_id, reason=reason, retries=retries),
+                    what=f"fail trial {ticket.number}",
+                )
+            except (LeaseLost, UpdateFinishedTrialError) as lost:
+                _logger.warning("Trial %d is left alone: %s.", ticket.number, lost)
+                return
+            if failed is not None:
+                self._finish([self._buffer.get_trial(ticket.trial_id)])
+
+    def _sync(self) -> None:
+        """Write what is pending, tell MLflow what ended, and read what others did."""
+        with self.timings.phase("bookkeeping_s"):
+            check = self._patience.attempt(self._buffer.flush, what="store the trials")
+            self._synced_at_s = time.monotonic()
+            if check is None:
+                return
+            gone = check.lost | check.ended
+            for trial in [*self._crew.in_hand, *self._ended]:
+                if trial.ticket.trial_id in gone:
+                    how = "its lease was lost" if trial.ticket.trial_id in check.lost else "it was ended from outside"
+                    _logger.warning("Trial %d is left alone: %s.", trial.ticket.number, how)
+            self._crew.remove([trial for trial in self._crew.in_hand if trial.ticket.trial_id in gone])
+            stored = [trial for trial in self._ended if trial.ticket.trial_id not in gone]
+            self._ended = []
+            self._finish([self._buffer.get_trial(trial.ticket.trial_id) for trial in stored])
+            self._patience.attempt(self._buffer.refresh, what="read the study")
+
+    def _finish(self, trials: Sequence[FrozenTrial]) -> None:
+        """Do what is left to do for trials whose end is stored."""
+        spec = self._setup.spec
+        if self._setup.mirror is not None and trials:
+            mirror_trials(self._setup.mirror, trials, space=spec.space, metric=spec.objective.metric)
+        for trial in trials:
+            if self._setup.checkpoints is not None:
+                self._setup.checkpoints.remove(trial.number)
+            self.timings.trials += 1
+            self._setup.on_trial(trial)
+        for trial in trials:
+            self._failures.count(trial)
+
+    def _checkpoint(self) -> None:
+        """Keep what the running trials have reached, and show it in MLflow."""
+        self._checkpointed_at_s = time.monotonic()
+        spec = self._setup.spec
+        with self.timings.phase("bookkeeping_s"):
+            for trial in self._crew.running:
+                if self._setup.checkpoints is not None and trial.run.epochs:
+                    lane = self._crew.lane_state(trial)
+                    save_trial(self._setup.checkpoints, trial.ticket, trial.run, lane=lane, best=trial.keeper.state)
+                if self._setup.mirror is not None:
+                    mirror_trial(
+                        self._setup.mirror,
+                        self._buffer.get_trial(trial.ticket.trial_id),
+                        space=spec.space,
+                        metric=spec.objective.metric,
+                        curves=trial.run.curves,
+                    )
+
+    def _hand_back(self, trials: Sequence[FleetTrial]) -> None:
+        """Give trials back, with what they have reached; whoever took one meanwhile may keep it."""
+        ids = [trial.ticket.trial_id for trial in trials]
+        self._crew.remove(list(trials))
+        with self.timings.phase("bookkeeping_s"):
+            self._patience.outlast(lambda: self._buffer.hand_back(ids), what=f"hand {len(ids)} trials back")
+
+    def _leave(self) -> None:
+        """Checkpoint and give back all trials in hand, so that any worker may go on with them."""
+        self._sync()
+        if self._crew.running:
+            self._checkpoint()
+        if self._crew.in_hand:
+            self._hand_back(self._crew.in_hand)
+
+    @contextlib.contextmanager
+    def _keep_leases(self) -> Iterator[None]:
+        """Renew the leases from a thread: an epoch or a trace may last longer than they do."""
+        done = threading.Event()
+
+        def renew() -> None:
+            while not done.wait(self._setup.spec.search.lease_s / 3):
+                try:
+                    self._buffer.renew()
+                except StorageInternalError as error:
+                    _logger.warning("The leases could not be renewed: %s.", describe_outage(error))
+
+        thread = threading.Thread(target=renew, name="leases", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            done.set()
+            thread.join()

@@ -1,0 +1,60 @@
+"""Where a worker's time goes."""
+
+import contextlib
+import dataclasses
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal
+
+Phase = Literal["compile_s", "training_s", "bookkeeping_s", "sampling_s", "waiting_s"]
+
+
+@dataclasses.dataclass(kw_only=True)
+class Timings:
+    """Seconds of one worker by what it did, and the arithmetic of its training.
+
+    Attributes:
+        compile_s: First epochs of programs that were new, tracing included.
+        training_s: All other epochs.
+        bookkeeping_s: Claiming trials, reports, pruning, storing and MLflow.
+        sampling_s: Drawing hyperparameters, and planning fleets.
+        waiting_s: For others to finish the last trials.
+        flop: Arithmetic of the training steps' products, unpadded.
+        padded_flop: The same with padding.
+        traces: Programs that were traced.
+        trials: Trials that ended.
+        fleets: Fleets that were started.
+    """
+
+    compile_s: float = 0.0
+    training_s: float = 0.0
+    bookkeeping_s: float = 0.0
+    sampling_s: float = 0.0
+    waiting_s: float = 0.0
+    flop: float = 0.0
+    padded_flop: float = 0.0
+    traces: int = 0
+    trials: int = 0
+    fleets: int = 0
+
+    @contextlib.contextmanager
+    def phase(self, name: Phase) -> Iterator[None]:
+        """Count the time within."""
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.add(name, time.perf_counter() - started)
+
+    def add(self, name: Phase, seconds: float) -> None:
+        """Count seconds."""
+        setattr(self, name, getattr(self, name) + seconds)
+
+    def save(self, path: Path) -> None:
+        """Write them as JSON."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_suffix(".tmp")
+        temporary.write_text(json.dumps(dataclasses.asdict(self)), encoding="utf-8")
+        temporary.replace(path)

@@ -1,0 +1,306 @@
+"""The worker that trains in fleets keeps every guarantee lane by lane."""
+
+import dataclasses
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+import sqlalchemy
+from optuna.trial import FrozenTrial, TrialState
+
+from caviar import KerasObjective
+from caviar.errors import FatalError
+from caviar.search import fleet_crew
+from caviar.search.best_network import NetworkFolder
+from caviar.search.cost_model import TYPICAL
+from caviar.search.fleet_worker import FleetWorker, trials_in_hand
+from caviar.search.samplers import make_sampler_factory
+from caviar.search.trial_run import CURVES
+from caviar.search.worker import SoloWorker
+from caviar.search.worker_setup import WorkerSetup
+from caviar.spec import StudySpec, parse_spec
+from caviar.storage.checkpoints import CheckpointStore
+from caviar.storage.database import new_owner, open_storage
+from caviar.storage.leased_storage import LeasedStorage
+from caviar.storage.overview import count_trials
+from caviar.storage.schema import optuna_tables
+from caviar.storage.studies import create_study, open_study
+
+SPACE = {
+    "learning_rate": {"low": 1e-3, "high": 0.3, "scale": "log"},
+    "depth": {"low": 1, "high": 2},
+    "units": {"low": 4, "high": 8},
+}
+EPOCHS = 4
+
+
+@pytest.fixture(scope="module")
+def objective() -> KerasObjective:
+    """One objective for all tests: its programs are traced once."""
+    return KerasObjective("tests.toy_data:blobs", epochs=EPOCHS, space=SPACE)
+
+
+@pytest.fixture
+def spec() -> StudySpec:
+    return parse_spec(
+        {
+            "name": "toy",
+            "data": {"dataset": "tests.toy_data:blobs"},
+            "objective": {"epochs": EPOCHS},
+            "search": {"trials": 6, "sampler": "random", "pruner": "none"},
+            "space": SPACE,
+        }
+    )
+
+
+@pytest.fixture
+def study(storage: LeasedStorage, spec: StudySpec) -> optuna.Study:
+    return create_study(storage, spec, attributes={})
+
+
+@dataclasses.dataclass
+class Made:
+    """What a worker is made of here, to be changed before it works."""
+
+    study: optuna.Study
+    storage: LeasedStorage
+    spec: StudySpec
+    objective: KerasObjective
+    options: dict[str, Any] = dataclasses.field(default_factory=dict)
+    ended: list[FrozenTrial] = dataclasses.field(default_factory=list)
+
+    def setup(self) -> WorkerSetup:
+        given: dict[str, Any] = {
+            "study": self.study,
+            "storage": self.storage,
+            "spec": self.spec,
+            "objective": self.objective,
+            "make_sampler": make_sampler_factory(self.spec.search, self.spec.space, seed=0),
+            "mirror": None,
+            "checkpoints": None,
+            "networks": None,
+            "stop": threading.Event(),
+            "share_done": threading.Event(),
+            "deadline_s": None,
+            "on_trial": self.ended.append,
+            "poll_s": 0.01,
+        }
+        return WorkerSetup(**{**given, **self.options})
+
+    def work(self) -> FleetWorker:
+        worker = FleetWorker(self.setup(), cost=TYPICAL, memory_bytes=1 << 30)
+        worker.run()
+        return worker
+
+
+@pytest.fixture
+def made(study: optuna.Study, storage: LeasedStorage, spec: StudySpec, objective: KerasObjective) -> Made:
+    return Made(study, storage, spec, objective)
+
+
+def states(made: Made) -> dict[str, int]:
+    counts = count_trials(made.storage, made.study._study_id)
+    return {state.name: count for state, count in counts.items() if count}
+
+
+def stored(made: Made) -> list[FrozenTrial]:
+    """What stock Optuna reads from the database."""
+    return optuna.load_study(study_name="toy", storage=str(made.storage.url)).trials
+
+
+def at_epoch(monkeypatch: pytest.MonkeyPatch, act: Callable[[int, Any], None]) -> None:
+    """Act before every epoch of a fleet, with the number of epochs run before and its trainer."""
+    from caviar.training import FleetTrainer
+
+    original, calls = FleetTrainer.run_epoch, [0]
+
+    def run_epoch(self: Any) -> Any:
+        act(calls[0], self)
+        calls[0] += 1
+        return original(self)
+
+    monkeypatch.setattr(FleetTrainer, "run_epoch", run_epoch)
+
+
+def test_the_budget_is_run_and_every_trial_has_its_whole_curve(made: Made) -> None:
+    worker = made.work()
+    assert states(made) == {"COMPLETE": 6}
+    for trial in stored(made):
+        assert sorted(trial.intermediate_values) == list(range(EPOCHS))
+        assert trial.value == max(trial.intermediate_values.values())
+        assert set(trial.user_attrs[CURVES]) == {"accuracy", "loss", "val_accuracy", "val_loss"}
+    assert sorted(trial.number for trial in made.ended) == list(range(6))
+    assert worker.timings.trials == 6
+    assert worker.timings.training_s + worker.timings.compile_s > 0
+    made.work()
+    assert states(made) == {"COMPLETE": 6}
+
+
+def test_fleet_and_solo_worker_give_the_same_trials(made: Made, tmp_path: Path) -> None:
+    made.work()
+    storage = open_storage(f"sqlite:///{tmp_path / 'solo.db'}", owner=new_owner(), create=True)
+    spec = dataclasses.replace(made.spec, search=dataclasses.replace(made.spec.search, trials=2))
+    solo = Made(create_study(storage, spec, attributes={}), storage, spec, made.objective)
+    SoloWorker(solo.setup()).run()
+    for alone, lane in zip(stored(solo), stored(made), strict=False):
+        assert alone.params == lane.params
+        assert alone.user_attrs[CURVES]["loss"] == pytest.approx(lane.user_attrs[CURVES]["loss"], rel=1e-4)
+
+
+def test_pruning_is_the_pruners_own(made: Made) -> None:
+    made.study.pruner = optuna.pruners.ThresholdPruner(lower=2.0, n_warmup_steps=1)
+    made.work()
+    assert states(made) == {"PRUNED": 6}
+    assert all(sorted(trial.intermediate_values) == [0, 1] for trial in stored(made))
+
+
+def test_a_diverged_lane_is_pruned_with_the_worst_case_and_its_neighbours_are_not(made: Made) -> None:
+    made.study.enqueue_trial({"learning_rate": 0.3, "depth": 1, "units": 4})
+    space = {**SPACE, "learning_rate": {"low": 1e-3, "high": 1e30, "scale": "log"}}
+    wild = parse_spec({"name": "wild", "data": {"dataset": "tests.toy_data:blobs"}, "space": space})
+    made.objective = KerasObjective(made.objective.dataset, epochs=EPOCHS, space=wild.space)
+    made.spec = dataclasses.replace(made.spec, space=wild.space)
+    made.work()
+    ends = {trial.state for trial in stored(made)}
+    assert ends == {TrialState.COMPLETE, TrialState.PRUNED}
+    for trial in stored(made):
+        assert (trial.state == TrialState.PRUNED) == trial.user_attrs.get("diverged", False)
+
+
+def test_a_stopped_worker_hands_back_and_another_goes_on_from_its_checkpoints(
+    made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoints = CheckpointStore(tmp_path / "checkpoints")
+    stop = threading.Event()
+    made.options = {"checkpoints": checkpoints, "stop": stop}
+    at_epoch(monkeypatch, lambda epoch, _: stop.set() if epoch == 2 else None)
+    made.work()
+    assert set(states(made)) == {"WAITING"}
+    begun = [trial for trial in stored(made) if trial.params]
+    assert begun
+    assert all(len(trial.intermediate_values) == 3 for trial in begun)
+    assert checkpoints.numbers() == [trial.number for trial in begun]
+    made.options = {"checkpoints": checkpoints}
+    made.storage = open_storage(str(made.storage.url), owner=new_owner())
+    made.study = open_study(made.storage, "toy")
+    made.work()
+    assert states(made) == {"COMPLETE": 6}
+    assert checkpoints.numbers() == []
+    resumed = {trial.number: trial.user_attrs[CURVES]["loss"] for trial in stored(made)}
+    fresh = open_storage(f"sqlite:///{tmp_path / 'whole.db'}", owner=new_owner(), create=True)
+    whole = Made(create_study(fresh, made.spec, attributes={}), fresh, made.spec, made.objective)
+    whole.work()
+    for trial in stored(whole):
+        assert resumed[trial.number] == pytest.approx(trial.user_attrs[CURVES]["loss"], rel=1e-4)
+
+
+def test_a_lane_lost_to_another_worker_leaves_the_fleet_and_the_others_stay(
+    made: Made, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tables = optuna_tables()
+
+    def take_one(epoch: int, _: Any) -> None:
+        if epoch == 1:
+            with made.storage.engine.begin() as connection:
+                connection.execute(
+                    tables.system_attributes.update()
+                    .where(tables.system_attributes.c.key == "caviar:owner", tables.system_attributes.c.trial_id == 1)
+                    .values(value_json='"another:1:worker"')
+                )
+
+    monkeypatch.setattr("caviar.search.fleet_worker.SYNC_S", 0.0)
+    at_epoch(monkeypatch, take_one)
+    stop = threading.Event()
+
+    def count(trial: FrozenTrial) -> None:
+        made.ended.append(trial)
+        if len(made.ended) == 5:
+            stop.set()
+
+    made.options = {"stop": stop, "on_trial": count}
+    made.work()
+    assert states(made) == {"COMPLETE": 5, "RUNNING": 1}
+
+
+def test_a_lane_ended_from_outside_leaves_the_fleet_and_keeps_its_end(
+    made: Made, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail_one(epoch: int, _: Any) -> None:
+        if epoch == 1:
+            with made.storage.engine.begin() as connection:
+                connection.execute(sqlalchemy.text("UPDATE trials SET state = 'FAIL' WHERE number = 0"))
+
+    monkeypatch.setattr("caviar.search.fleet_worker.SYNC_S", 0.0)
+    at_epoch(monkeypatch, fail_one)
+    made.work()
+    assert states(made) == {"COMPLETE": 6, "FAIL": 1}
+
+
+def test_a_fleet_that_raises_is_disbanded_and_only_the_culprit_fails(
+    made: Made, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def poison(_: int, trainer: Any) -> None:
+        if any(lane.spec.network.units == 5 for lane in trainer._lanes):
+            raise RuntimeError("out of memory")
+
+    made.study.enqueue_trial({"learning_rate": 0.1, "depth": 1, "units": 5})
+    made.spec = dataclasses.replace(made.spec, search=dataclasses.replace(made.spec.search, retries=0))
+    at_epoch(monkeypatch, poison)
+    made.work()
+    failed = [trial for trial in stored(made) if trial.state == TrialState.FAIL]
+    assert all(trial.params["units"] == 5 for trial in failed)
+    assert failed[0].user_attrs["fail_reason"] == "RuntimeError: out of memory"
+    assert states(made)["COMPLETE"] == 6
+
+
+def test_a_study_that_fails_again_and_again_stops_the_worker(made: Made) -> None:
+    def make(_: int) -> optuna.samplers.BaseSampler:
+        raise KeyError("a mistake of the user's")
+
+    made.options = {"make_sampler": make}
+    with pytest.raises(FatalError, match="5 trials in a row failed, the last with: KeyError"):
+        made.work()
+
+
+def test_a_trial_whose_worker_died_trains_alone(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes: list[int] = []
+    made.study.enqueue_trial({"learning_rate": 0.1, "depth": 1, "units": 4})
+    with made.storage.engine.begin() as connection:
+        connection.execute(
+            sqlalchemy.text(
+                "INSERT INTO trial_system_attributes (trial_id, key, value_json) VALUES (1, 'caviar:deaths', '1')"
+            )
+        )
+    at_epoch(monkeypatch, lambda _, trainer: sizes.append(trainer.n_lanes))
+    made.work()
+    assert sizes[:EPOCHS] == [1] * EPOCHS
+    assert states(made) == {"COMPLETE": 6}
+
+
+def test_the_best_network_of_the_fleet_is_saved(made: Made, tmp_path: Path) -> None:
+    made.options = {"networks": NetworkFolder(tmp_path / "networks", tmp_path / "artifacts")}
+    made.work()
+    best = made.study.best_trial.number
+    assert (tmp_path / "networks" / f"{best}.keras").exists()
+
+
+def test_out_of_time_the_fleet_ends_and_what_has_not_begun_is_handed_back(
+    made: Made, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    share_done = threading.Event()
+    made.options = {"share_done": share_done}
+    monkeypatch.setattr(fleet_crew.Crew, "_next_fleet", lambda self: self.waiting[:2])
+    at_epoch(monkeypatch, lambda epoch, _: share_done.set() if epoch == 1 else None)
+    made.work()
+    assert states(made)["COMPLETE"] >= 2
+    assert states(made)["WAITING"] >= 1
+
+
+@pytest.mark.parametrize(
+    ("sampler", "left", "expected"), [("random", 1000, 64), ("random", 40, 10), ("random", 1, 4), ("tpe", 1000, 6)]
+)
+def test_samplers_that_learn_have_few_trials_in_flight(sampler: str, left: int, expected: int) -> None:
+    assert trials_in_hand(sampler, budget=100, left=left, workers=2) == expected
