@@ -33,20 +33,18 @@ class Settings:
     """What a study file would say.
 
     Attributes:
-        n_stages: Searches, each a zoom into the one before; the epochs are shared equally.
+        samplers: Of each stage: the first looks over the whole space evenly, each later one searches a zoom into the
+            one before. The epochs are shared equally.
         zoom: How a space is narrowed.
-        promotion: When trials are judged, and how many go on.
-        sampler: The name of the sampler.
-        sampler_options: Its options.
+        promotion: When trials are judged, and how many go on. One epoch says little here, and for some tasks the
+            opposite of the whole training; from the fourth on, ranks agree.
     """
 
-    n_stages: int = 3
+    samplers: tuple[str, ...] = ("qmc", "tpe", "tpe", "tpe", "tpe", "tpe")
     zoom: ZoomRule = dataclasses.field(default_factory=ZoomRule)
     promotion: PromotionRule = dataclasses.field(
         default_factory=lambda: PromotionRule(max_epochs=EPOCHS, min_epochs=4, reduction=3)
     )
-    sampler: str = "tpe"
-    sampler_options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
 def run_ours(settings: Settings, surrogate: Surrogate, task: str, *, seed: int, budget: int) -> float:
@@ -64,10 +62,14 @@ def run_ours(settings: Settings, surrogate: Surrogate, task: str, *, seed: int, 
     """
     space, best, spent = SPACE, 0.0, 0
     copies: list[optuna.trial.FrozenTrial] = []
-    ends = [budget * (stage + 1) // settings.n_stages for stage in range(settings.n_stages)]
-    for stage, end in enumerate(ends):
-        worker = _Worker(settings, surrogate, task, space=space, copies=copies, seed=trial_seed(seed, stage, "stage"))
-        worker.run(end - spent, last=stage == len(ends) - 1)
+    n_stages = len(settings.samplers)
+    for stage, sampler in enumerate(settings.samplers):
+        make_sampler = make_sampler_factory(SearchSpec(sampler=sampler), space, seed=trial_seed(seed, stage, "stage"))
+        worker = _Worker(
+            surrogate, task, space=space, copies=copies, make_sampler=make_sampler, rule=settings.promotion
+        )
+        end = budget * (stage + 1) // n_stages
+        worker.run(end - spent, last=stage == n_stages - 1)
         spent, best = end, max(best, worker.best)
         trials = worker.study.get_trials(deepcopy=False)
         space = narrow_space(space, observations_of(trials, minimize=False), root=SPACE, rule=settings.zoom).space
@@ -80,23 +82,21 @@ class _Worker:
 
     def __init__(
         self,
-        settings: Settings,
         surrogate: Surrogate,
         task: str,
         *,
         space: SearchSpace,
         copies: list[optuna.trial.FrozenTrial],
-        seed: int,
+        make_sampler: SamplerFactory,
+        rule: PromotionRule,
     ) -> None:
         self.best = 0.0
         self.study = optuna.create_study(direction="maximize", storage=optuna.storages.InMemoryStorage())
         self.study.add_trials(copies)
         self._space = space
         self._surrogate, self._task = surrogate, task
-        search = SearchSpec(sampler=settings.sampler, sampler_options=settings.sampler_options)
-        self._make_sampler: SamplerFactory = make_sampler_factory(search, space, seed=seed)
-        self._rule = settings.promotion
-        self._rungs: Rungs = rungs_of(self.study.get_trials(deepcopy=False), self._rule)
+        self._make_sampler, self._rule = make_sampler, rule
+        self._rungs: Rungs = rungs_of(self.study.get_trials(deepcopy=False), rule)
         self._trials: dict[int, tuple[optuna.Trial, npt.NDArray[np.float64]]] = {}
         self._left = 0
 

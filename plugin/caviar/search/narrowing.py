@@ -38,7 +38,7 @@ class ZoomRule:
     doubt: float = 0.2
     edge: float = 0.1
     widen: float = 0.25
-    min_width: float = 0.05
+    min_width: float = 0.02
     min_trials: int = 5
 
     def __post_init__(self) -> None:
