@@ -24,8 +24,9 @@ class ZoomRule:
         max_best: Trials that count as the best at most, at least 2: with more, the narrower space follows the crowd.
         doubt: In [0, 1]: how probable, for a parameter without influence, a scatter of the best as uneven as the one
             seen may be before the parameter is left wide. 0 narrows nothing, 1 everything.
-        edge: Where the best trial lies within this share of a narrowed range's end, the range grows there.
-        widen: By which share of itself it grows.
+        edge: Where the best trial lies within this share of an end, of the range searched or of what the best trials
+            hold, there is room beyond that end.
+        widen: How much, as a share of what the best hold.
         min_width: The floor: no range is narrowed below this share of the first study's, on its own scale.
         min_trials: Trials with a result below which nothing can be said, at least 2.
 
@@ -114,7 +115,7 @@ def narrow_range(
     if not best or not rest or not _has_influence(best, rest, doubt=rule.doubt):
         return Narrowed(parameter=parameter, share=1.0, note="left wide: the best values are scattered like all")
     low, high = _span(root, parameter.distribution.low, parameter.distribution.high)
-    new_low, new_high, why = _room(root, best, rule)
+    new_low, new_high, why = _room(root, best, rule, held=(low, high))
     share, tolerance = (new_high - new_low) / (high - low), _NEGLIGIBLE * (high - low)
     if abs(new_low - low) < tolerance and abs(new_high - high) < tolerance:
         return Narrowed(parameter=parameter, share=1.0, note="left as it is: the best values span its range")
@@ -135,13 +136,23 @@ def _has_influence(best: Sequence[float], rest: Sequence[float], *, doubt: float
     return math.comb(span, k) + (n - span) * math.comb(span - 1, k - 1) <= doubt * math.comb(n, k)
 
 
-def _room(root: FloatParameter | IntParameter, best: Sequence[Any], rule: ZoomRule) -> tuple[float, float, str]:
-    """Return the positions between which to search around the best values, and what is worth saying of them."""
+def _room(
+    root: FloatParameter | IntParameter, best: Sequence[Any], rule: ZoomRule, *, held: tuple[float, float]
+) -> tuple[float, float, str]:
+    """Return the positions between which to search around the best values, and what is worth saying of them.
+
+    Where the best trial lies at an end of what the best hold, there is room beyond that end; where it lies at an end of
+    the range that was searched (``held``), the room is beyond that one.
+    """
     low, high = _span(root, min(best), max(best))
-    width, champion = high - low, _span(root, best[0], best[0])
-    at_low, at_high = champion[0] - low <= rule.edge * width, high - champion[1] <= rule.edge * width
-    low -= rule.widen * width if at_low else 0.0
-    high += rule.widen * width if at_high else 0.0
+    width, edge = high - low, rule.edge * (held[1] - held[0])
+    champion = _span(root, best[0], best[0])
+    at_low = champion[0] - low <= rule.edge * width or champion[0] - held[0] <= edge
+    at_high = high - champion[1] <= rule.edge * width or held[1] - champion[1] <= edge
+    if at_low:
+        low = (held[0] if champion[0] - held[0] <= edge else low) - rule.widen * width
+    if at_high:
+        high = (held[1] if held[1] - champion[1] <= edge else high) + rule.widen * width
     floored = high - low < rule.min_width
     if floored:
         low = min(max((low + high - rule.min_width) / 2, 0.0), 1.0 - rule.min_width)
