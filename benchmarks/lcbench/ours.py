@@ -16,6 +16,7 @@ from caviar.search.narrowing import ZoomRule
 from caviar.search.promotion import PromotionRule, Rungs, progress_of, rungs_of
 from caviar.search.samplers import SamplerFactory, make_sampler_factory
 from caviar.search.seeds import trial_seed
+from caviar.search.stages import MAX_STAGES, MIN_STAGE_TRIALS, default_promotion, default_stages
 from caviar.search.zoom import copies_that_fit, narrow_space, observations_of
 from caviar.space import SearchSpace
 from caviar.spec import SearchSpec
@@ -33,18 +34,14 @@ class Settings:
     """What a study file would say.
 
     Attributes:
-        samplers: Of each stage: the first looks over the whole space evenly, each later one searches a zoom into the
-            one before. The epochs are shared equally.
+        samplers: Of each stage; the epochs are shared equally.
         zoom: How a space is narrowed.
-        promotion: When trials are judged, and how many go on. One epoch says little here, and for some tasks the
-            opposite of the whole training; from the fourth on, ranks agree.
+        promotion: When trials are judged, and how many go on.
     """
 
-    samplers: tuple[str, ...] = ("qmc", "tpe", "tpe", "tpe", "tpe", "tpe")
+    samplers: tuple[str, ...] = tuple(stage.sampler for stage in default_stages(MAX_STAGES * MIN_STAGE_TRIALS))
     zoom: ZoomRule = dataclasses.field(default_factory=ZoomRule)
-    promotion: PromotionRule = dataclasses.field(
-        default_factory=lambda: PromotionRule(max_epochs=EPOCHS, min_epochs=4, reduction=3)
-    )
+    promotion: PromotionRule = dataclasses.field(default_factory=lambda: default_promotion(EPOCHS))
 
 
 def run_ours(settings: Settings, surrogate: Surrogate, task: str, *, seed: int, budget: int) -> float:

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from scipy import stats
 
-from caviar.search.sequences import GridSequence, SobolSequence, grid_points, value_at
+from caviar.search.sequences import GridSequence, SobolSequence, grid_points, position_of, value_at
 
 SPACE: dict[str, Any] = {
     "learning_rate": FloatDistribution(1e-4, 1.0, log=True),
@@ -53,3 +53,13 @@ def test_positions_run_from_the_low_end_to_the_high_one() -> None:
     assert value_at(SPACE["learning_rate"], 0.5) == pytest.approx(1e-2)
     assert [value_at(SPACE["depth"], position) for position in (0.0, 0.5, 0.99)] == [1, 2, 3]
     assert value_at(SPACE["batch_norm"], 0.5) == "before_activation"
+
+
+@given(st.floats(0, 1, exclude_max=True), st.sampled_from(["learning_rate", "units", "depth"]))
+def test_a_position_leads_to_a_value_and_back(position: float, name: str) -> None:
+    value = value_at(SPACE[name], position)
+    again = position_of(SPACE[name], value)
+    assert 0 <= again <= 1
+    assert value_at(SPACE[name], again) == pytest.approx(value)
+    if name == "learning_rate":
+        assert again == pytest.approx(position, abs=1e-9)
