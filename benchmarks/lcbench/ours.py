@@ -16,7 +16,7 @@ from caviar.search.narrowing import ZoomRule
 from caviar.search.promotion import PromotionRule, Rungs, progress_of, rungs_of
 from caviar.search.samplers import SamplerFactory, make_sampler_factory
 from caviar.search.seeds import trial_seed
-from caviar.search.stages import MAX_STAGES, MIN_STAGE_TRIALS, default_promotion, default_stages
+from caviar.search.stages import default_promotion, default_stages
 from caviar.search.zoom import copies_that_fit, narrow_space, observations_of
 from caviar.space import SearchSpace
 from caviar.spec import SearchSpec
@@ -34,12 +34,15 @@ class Settings:
     """What a study file would say.
 
     Attributes:
-        samplers: Of each stage; the epochs are shared equally.
+        sampler: What draws the trials of every stage.
+        n_stages: Into how many equal parts the budget goes; None for as many as the default gives the number of trials
+            that it can be expected to last for.
         zoom: How a space is narrowed.
         promotion: When trials are judged, and how many go on.
     """
 
-    samplers: tuple[str, ...] = tuple(stage.sampler for stage in default_stages(MAX_STAGES * MIN_STAGE_TRIALS))
+    sampler: str = "tpe"
+    n_stages: int | None = None
     zoom: ZoomRule = dataclasses.field(default_factory=ZoomRule)
     promotion: PromotionRule = dataclasses.field(default_factory=lambda: default_promotion(EPOCHS))
 
@@ -59,9 +62,10 @@ def run_ours(settings: Settings, surrogate: Surrogate, task: str, *, seed: int, 
     """
     space, best, spent = SPACE, 0.0, 0
     copies: list[optuna.trial.FrozenTrial] = []
-    n_stages = len(settings.samplers)
-    for stage, sampler in enumerate(settings.samplers):
-        make_sampler = make_sampler_factory(SearchSpec(sampler=sampler), space, seed=trial_seed(seed, stage, "stage"))
+    search = SearchSpec(sampler=settings.sampler)
+    n_stages = settings.n_stages or len(default_stages(round(budget / settings.promotion.mean_epochs)))
+    for stage in range(n_stages):
+        make_sampler = make_sampler_factory(search, space, seed=trial_seed(seed, stage, "stage"))
         worker = _Worker(
             surrogate, task, space=space, copies=copies, make_sampler=make_sampler, rule=settings.promotion
         )

@@ -26,6 +26,11 @@ def test_rungs_are_powers_of_the_reduction_below_a_whole_training() -> None:
     assert PromotionRule(max_epochs=4, min_epochs=4).rungs == ()
 
 
+def test_a_trial_costs_what_the_shares_that_go_on_cost() -> None:
+    assert RULE.mean_epochs == pytest.approx(1 + 2 / 3 + 6 / 9 + 1 / 27)
+    assert PromotionRule(max_epochs=4, min_epochs=4).mean_epochs == 4
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [({"min_epochs": 11}, "at most the 10 epochs"), ({"min_epochs": 0}, "min_epochs"), ({"reduction": 1}, "reduction")],

@@ -3,21 +3,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from caviar.errors import SpecError
-from caviar.search.stages import MAX_STAGES, MIN_STAGE_TRIALS, default_promotion, default_stages
+from caviar.search.stages import MAX_STAGES, default_promotion, default_stages
 
 
 @given(st.integers(1, 10_000))
 def test_stages_share_the_whole_budget_evenly(trials: int) -> None:
     stages = default_stages(trials)
-    shares = [stage.trials for stage in stages]
-    assert sum(shares) == trials
-    assert max(shares) - min(shares) <= 1
+    assert sum(stages) == trials
+    assert max(stages) - min(stages) <= 1
     assert 1 <= len(stages) <= MAX_STAGES
-    assert len(stages) == 1 or min(shares) >= MIN_STAGE_TRIALS
 
 
-def test_the_first_stage_covers_the_space_and_the_others_use_the_sampler_asked_for() -> None:
-    assert [stage.sampler for stage in default_stages(24, sampler="random")] == ["qmc", "random", "random"]
+def test_a_small_search_has_fewer_stages() -> None:
+    assert [len(default_stages(trials)) for trials in (1, 15, 16, 23, 24, 1000)] == [1, 1, 2, 2, 3, 3]
 
 
 def test_no_trials_are_refused() -> None:

@@ -65,6 +65,15 @@ class PromotionRule:
             epochs *= self.reduction
         return tuple(rungs)
 
+    @property
+    def mean_epochs(self) -> float:
+        """Epochs that a trial costs on average, where as many go on at each rung as its share allows."""
+        ends = (*self.rungs, self.max_epochs)
+        begins = (0, *self.rungs)
+        return sum(
+            (end - begin) / self.reduction**rung for rung, (begin, end) in enumerate(zip(begins, ends, strict=True))
+        )
+
     def quota(self, n_results: int, *, closing: bool = False) -> int:
         """Return how many of a rung's results go on.
 
