@@ -36,6 +36,8 @@ from lcbench.tables import print_tables
 BUDGETS = (10, 30, 100)
 #: Every fourth task, in the surrogate's order.
 CHOSEN_ON = ("3945", "126026", "167149", "167181", "167200", "168331", "168910", "189866")
+#: The default search, and what is left of it without its zooms.
+OURS = {"caviar": Settings(), "caviar_no_zoom": Settings(n_stages=1)}
 _REFERENCE_EPOCHS = (13, 26, 39, 52)
 
 
@@ -44,7 +46,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=10, help="seeds a task, from 0 (default: 10)")
     parser.add_argument("--processes", type=int, default=os.cpu_count(), help="(default: as many as cores)")
     parser.add_argument("--results", type=Path, default=Path("runs/search.jsonl"), help="(default: runs/search.jsonl)")
-    parser.add_argument("--ways", default=",".join([*STOCK, "caviar"]), help="which to run (default: all)")
+    parser.add_argument("--ways", default=",".join([*STOCK, *OURS]), help="which to run (default: all)")
     parser.add_argument("--table", action="store_true", help="run nothing, show what the results say")
     arguments = parser.parse_args()
     arguments.results.parent.mkdir(parents=True, exist_ok=True)
@@ -83,8 +85,8 @@ def run_one(directory: Path, job: tuple[str, str, int]) -> dict[str, Any]:
     started = time.process_time()
     if way == "reference":
         found = [surrogate.best_of_random(task, n=20_000, epochs=_REFERENCE_EPOCHS, seed=0)]
-    elif way == "caviar":
-        found = [run_ours(Settings(), surrogate, task, seed=own, budget=EPOCHS * budget) for budget in BUDGETS]
+    elif way in OURS:
+        found = [run_ours(OURS[way], surrogate, task, seed=own, budget=EPOCHS * budget) for budget in BUDGETS]
     else:
         found = run_stock(way, surrogate, task, seed=own, budgets=[EPOCHS * budget for budget in BUDGETS])
     return {"way": way, "task": task, "seed": seed, "found": found, "cpu_s": round(time.process_time() - started, 2)}

@@ -1,9 +1,9 @@
 """How a budget is shared by the stages of a search that goes from coarse to fine.
 
 Each stage after the first is a zoom into the one before. Optuna's multivariate TPE smooths with a width that is a share
-of the range and hardly falls with the number of trials, so narrower ranges are what lets it come closer; but a zoom
-drawn around too few trials follows chance. The numbers here were chosen with benchmarks/search.py, where three stages
-did better than one at every budget, and six better than three at none.
+of the range and hardly falls with the number of trials, so narrower ranges let it come closer; but a zoom drawn around
+too few trials follows chance. Chosen with benchmarks/search.py: on its eight tasks one to four stages were about equal,
+three had the best runs on the whole, and six were behind at the smallest budget.
 """
 
 from ..errors import SpecError
