@@ -15,7 +15,7 @@ from tests.processes import Watch, write_study
 
 from caviar.commands.opening import new_study_attributes
 from caviar.commands.worker_process import WorkOrder, work
-from caviar.data.dataset import load_dataset
+from caviar.data.dataset import DatasetFacts, load_dataset
 from caviar.record.tracking import prepare_tracking
 from caviar.spec import read_spec
 from caviar.storage.database import new_owner, open_storage
@@ -31,7 +31,8 @@ def main() -> None:
         spec, home = read_spec(write_study(Path(directory), trials=arguments.trials)), locate_home(Path(directory))
         prepare_tracking(home.tracking_uri)
         storage = open_storage(home.storage, owner=new_owner(), create=True)
-        create_study(storage, spec, attributes=new_study_attributes(load_dataset(spec.data.dataset, seed=spec.seed)))
+        facts = DatasetFacts.of(load_dataset(spec.data.dataset, seed=spec.seed))
+        create_study(storage, spec, attributes=new_study_attributes(facts))
         order = WorkOrder(home=home, study=spec.name, spec=spec, threads=1, max_trials=None)
         watch, stop, rss = Watch(Path(directory)), threading.Event(), {}
 

@@ -165,12 +165,18 @@ def parse_spec(table: Mapping[str, Any]) -> StudySpec:
     if not 0 <= seed < 2**32:
         raise SpecError(f"seed must be a whole number from 0 to {2**32 - 1}, but got {seed}.")
     objective = _parse_objective(_take(table, "objective", dict, "", default={}))
+    search = _parse_search(_take(table, "search", dict, "", default={}))
+    if search.trainer == "fleet" and objective.network is not None:
+        raise SpecError(
+            f"search.trainer is 'fleet', but fleets train the networks that [space] describes, not those of "
+            f"{objective.network!r}. Set it to auto or solo."
+        )
     return StudySpec(
         name=name,
         seed=seed,
         data=_parse_data(_required(table, "data", dict, "")),
         objective=objective,
-        search=_parse_search(_take(table, "search", dict, "", default={})),
+        search=search,
         space=parse_space(
             _take(table, "space", dict, "", default=dict(DEFAULT_SPACE_TABLE)), own_names=objective.network is not None
         ),

@@ -15,7 +15,7 @@ from optuna.trial import TrialState
 from caviar.commands.opening import new_study_attributes
 from caviar.commands.work import supervise, warm_up
 from caviar.commands.worker_process import WorkOrder, start_worker, work
-from caviar.data.dataset import load_dataset
+from caviar.data.dataset import DatasetFacts, load_dataset
 from caviar.search.supervisor import WorkerExit
 from caviar.spec import StudySpec, parse_spec
 from caviar.storage.database import new_owner, open_storage
@@ -57,12 +57,14 @@ def begin(path: Path, spec: StudySpec, template: Path) -> tuple[WorkOrder, Lease
     shutil.copy(template, path / "mlflow.db")
     storage = open_storage(home.storage, owner=new_owner(), create=True)
     dataset = load_dataset(spec.data.dataset, seed=spec.seed)
-    study = create_study(storage, spec, attributes=new_study_attributes(dataset))
+    study = create_study(storage, spec, attributes=new_study_attributes(DatasetFacts.of(dataset)))
     return WorkOrder(home=home, study=spec.name, spec=spec, threads=1), storage, study
 
 
 def test_a_worker_recycles_its_process_and_loses_nothing(tmp_path: Path, tracking_template: Path) -> None:
-    order, storage, study = begin(tmp_path / "runs", tiny_spec(trials=6), tracking_template)
+    spec = tiny_spec(trials=6)
+    spec = dataclasses.replace(spec, search=dataclasses.replace(spec.search, trainer="solo"))
+    order, storage, study = begin(tmp_path / "runs", spec, tracking_template)
     warm_up()
     order = dataclasses.replace(order, max_trials=2)
     supervise(order, storage, n_workers=1, stop=threading.Event(), on_poll=lambda: None)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import optuna
 
-from ..data.dataset import Dataset
+from ..data.dataset import DatasetFacts
 from ..errors import StorageError
 from ..record.environment import environment_versions
 from ..record.mlflow_mirror import MlflowMirror
@@ -80,12 +80,12 @@ def open_checkpoints(home: Home, study: optuna.Study) -> CheckpointStore:
     return CheckpointStore(home.checkpoints / study.user_attrs.get(STUDY_UID, study.study_name))
 
 
-def new_study_attributes(dataset: Dataset) -> dict[str, str]:
+def new_study_attributes(facts: DatasetFacts) -> dict[str, str]:
     """Return what is kept on a new study about its data and itself."""
     return {
-        FINGERPRINT: dataset.fingerprint,
-        "data": f"{dataset.name}: {len(dataset.train.labels)} train, {len(dataset.validation.labels)} validation, "
-        f"{dataset.n_classes} classes, features {dataset.feature_shape}",
+        FINGERPRINT: facts.fingerprint,
+        "data": f"{facts.name}: {facts.n_train} train, {facts.n_validation} validation, "
+        f"{facts.n_classes} classes, features {facts.feature_shape}",
         STUDY_UID: uuid.uuid4().hex,
         ENVIRONMENT: json.dumps(environment_versions()),
     }

@@ -9,12 +9,10 @@ from collections.abc import Callable, Iterator
 import optuna
 from optuna.trial import TrialState
 
-from ..data.dataset import load_dataset
 from ..errors import CaviarError, UnknownStudyError
 from ..imports import import_object
-from ..record.tracking import prepare_tracking
+from ..record.tracking import prepare_template, prepare_tracking
 from ..search.pruners import make_pruner
-from ..search.quiet import import_tensorflow_quietly
 from ..search.samplers import make_sampler_factory
 from ..spec import StudySpec
 from ..storage.database import creation_lock, database_exists, new_owner, open_storage
@@ -22,6 +20,7 @@ from ..storage.home import Home, prepare_home
 from ..storage.leased_storage import LeasedStorage
 from ..storage.overview import best_complete_value, count_trials
 from ..storage.studies import archive_study, check_resumable, create_study, open_study
+from .data_process import DataLook
 from .opening import new_study_attributes, open_mirror
 from .work import stop_on_signals, supervise, threads_for, warm_up
 from .worker_process import WorkOrder
@@ -100,13 +99,14 @@ def run_study(
             on_progress(finished)
             return RunResult(finished_now=0, progress=finished)
         warm_up()
-        import_tensorflow_quietly()
-        dataset = load_dataset(spec.data.dataset, validation_fraction=spec.data.validation_fraction, seed=spec.seed)
+        look = DataLook(spec.data, seed=spec.seed)
+        prepare_template(home.tracking_uri)
+        facts = look.facts()
         prepare_tracking(home.tracking_uri)
         storage = open_storage(home.storage, owner=new_owner(), create=True)
     with creation_lock(storage):
         archived = _archive(storage, spec, home) if fresh else None
-        study = create_study(storage, spec, attributes=new_study_attributes(dataset))
+        study = create_study(storage, spec, attributes=new_study_attributes(facts))
     return dataclasses.replace(_supervise(spec, home, storage, study, on_progress), archived=archived)
 
 

@@ -78,7 +78,7 @@ def threads_for(n_workers: int) -> int:
 def warm_up() -> None:
     """Start the fork server, which loads TensorFlow while this process looks at everything else."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["caviar.search.preloaded"])
+    context.set_forkserver_preload(["caviar.search.preloaded", "caviar.commands.worker_process"])
     multiprocessing.forkserver.ensure_running()
 
 

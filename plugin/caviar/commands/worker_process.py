@@ -42,8 +42,10 @@ _logger = logging.getLogger(__name__)
 #: its last checkpoint. Well below the 30 s that Kubernetes and the supervisor wait before they kill.
 GRACE_S = 10.0
 
-#: Trials after which a worker's process is replaced: TensorFlow leaks about 2 MB a trial, whatever one clears.
+#: Trials after which a worker's process is replaced: TensorFlow leaks about 2 MB a program, whatever one clears. Alone,
+#: each trial has a program of its own; a fleet's serve all.
 RECYCLE_TRIALS = 100
+RECYCLE_FLEET_TRIALS = 4000
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -55,7 +57,7 @@ class WorkOrder:
         study: Its name.
         spec: Its file, with the budget and the time limit of this run.
         threads: TensorFlow's threads for one operation.
-        max_trials: Trials after which the process ends to be replaced, or None for no end.
+        max_trials: Trials after which the process ends to be replaced, or None for what the trainer bears.
         deadline_s: Unix time after which no new trial starts, or None.
         grace_s: Seconds that the epoch at hand may take after the process was asked to leave.
     """
@@ -64,7 +66,7 @@ class WorkOrder:
     study: str
     spec: StudySpec
     threads: int
-    max_trials: int | None = RECYCLE_TRIALS
+    max_trials: int | None = None
     deadline_s: float | None = None
     grace_s: float = GRACE_S
 
@@ -91,12 +93,15 @@ def work(order: WorkOrder, *, owner: str, stop: threading.Event) -> bool:
     storage = open_storage(home.storage, owner=owner)
     study = open_study(storage, order.study)
     study.pruner = make_pruner(spec.search, epochs=spec.objective.epochs)
+    objective = make_objective(spec, study)
+    in_fleets = objective.trains_in_fleets and spec.search.trainer != "solo"
+    most = order.max_trials or (RECYCLE_FLEET_TRIALS if in_fleets else RECYCLE_TRIALS)
     ended = 0
 
     def count(_trial: optuna.trial.FrozenTrial) -> None:
         nonlocal ended
         ended += 1
-        if order.max_trials is not None and ended >= order.max_trials:
+        if ended >= most:
             share_done.set()
 
     share_done = threading.Event()
@@ -105,7 +110,7 @@ def work(order: WorkOrder, *, owner: str, stop: threading.Event) -> bool:
         study=study,
         storage=storage,
         spec=spec,
-        objective=make_objective(spec, study),
+        objective=objective,
         make_sampler=make_sampler_factory(spec.search, spec.space, seed=spec.seed),
         mirror=mirror,
         checkpoints=open_checkpoints(home, study),
@@ -115,10 +120,10 @@ def work(order: WorkOrder, *, owner: str, stop: threading.Event) -> bool:
         deadline_s=order.deadline_s,
         on_trial=count,
     )
-    if spec.search.trainer == "solo" or not setup.objective.trains_in_fleets:
-        SoloWorker(setup).run()
-    else:
+    if in_fleets:
         _run_fleets(setup, home, owner=owner, threads=order.threads)
+    else:
+        SoloWorker(setup).run()
     return share_done.is_set() and not stop.is_set()
 
 

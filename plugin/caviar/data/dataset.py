@@ -73,6 +73,39 @@ class Dataset:
         return self.train.features.shape[1:]
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DatasetFacts:
+    """What is known of a data set without its arrays.
+
+    Attributes:
+        name: As the study file names it.
+        n_train: Training examples.
+        n_validation: Validation examples.
+        n_classes: Classes.
+        feature_shape: Shape of one example.
+        fingerprint: Of its contents.
+    """
+
+    name: str
+    n_train: int
+    n_validation: int
+    n_classes: int
+    feature_shape: tuple[int, ...]
+    fingerprint: str
+
+    @classmethod
+    def of(cls, dataset: Dataset) -> "DatasetFacts":
+        """Return a loaded data set's."""
+        return cls(
+            name=dataset.name,
+            n_train=len(dataset.train.labels),
+            n_validation=len(dataset.validation.labels),
+            n_classes=dataset.n_classes,
+            feature_shape=dataset.feature_shape,
+            fingerprint=dataset.fingerprint,
+        )
+
+
 def load_dataset(
     name: str, *, validation_fraction: float = 0.2, seed: int = 0, data_dir: Path | None = None
 ) -> Dataset:

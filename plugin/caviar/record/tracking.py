@@ -1,8 +1,11 @@
 """Opening MLflow's tracking store: quietly, quickly, and created once however many processes come at once."""
 
 import contextlib
+import importlib.metadata
+import logging
 import os
 import re
+import shutil
 import sqlite3
 import sys
 import threading
@@ -12,11 +15,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import StorageError
-from ..storage.home import file_lock, sqlite_path
+from ..storage.home import file_lock, sqlite_path, user_cache
 
 if TYPE_CHECKING:
     import sqlalchemy
     from mlflow.tracking import MlflowClient
+
+_logger = logging.getLogger(__name__)
 
 # What MLflow should do unless the user decided otherwise. Its own defaults retry for four minutes, with a trial
 # waiting, and print links to stdout, where our results go.
@@ -51,8 +56,8 @@ def prepare_tracking(tracking_uri: str) -> None:
     """Create MLflow's SQLite database where there is none; call it in the parent, before workers start.
 
     Workers that open a fresh database at once crash (``duplicate column name``). Creating the schema takes about
-    two seconds; an existing database is only looked at, without importing mlflow. The file appears complete or not
-    at all, in WAL mode. Servers and other stores are left alone: they prepare themselves.
+    three seconds, so it is done once and copied; an existing database is only looked at, without importing mlflow.
+    The file appears complete or not at all, in WAL mode. Servers and other stores prepare themselves.
 
     Args:
         tracking_uri: As MLflow takes it, such as ``sqlite:///runs/mlflow.db`` or ``http://host:5000``.
@@ -168,7 +173,48 @@ def _probe_database(tracking_uri: str) -> None:
         pass
 
 
+def prepare_template(tracking_uri: str) -> None:
+    """Make what `prepare_tracking` copies where there is no database yet; nothing is written to the home.
+
+    It takes three seconds, once for a user and a version of MLflow, in which others can do something else.
+
+    Raises:
+        StorageError: If MLflow cannot make its database.
+    """
+    path = sqlite_path(tracking_uri)
+    if path is not None and "uri=true" not in tracking_uri and not path.exists():
+        _template()
+
+
+def _template() -> Path | None:
+    """Return an empty database of the installed MLflow, kept in the user's cache; None where that cannot be written."""
+    template = user_cache() / f"mlflow-{importlib.metadata.version('mlflow')}.db"
+    try:
+        template.parent.mkdir(parents=True, exist_ok=True)
+        with file_lock(template.with_name(template.name + ".lock")):
+            if not template.exists():
+                _migrate(template)
+    except OSError as error:
+        _logger.debug("MLflow's empty database could not be kept in %s: %s", template, error)
+        return None
+    return template
+
+
 def _create_database(path: Path) -> None:
+    """Put an empty database there; the caller holds the lock."""
+    template = _template()
+    if template is None:
+        _migrate(path)
+        return
+    beside = path.with_name(f".{path.name}.{os.getpid()}.new")
+    try:
+        shutil.copyfile(template, beside)  # nobody has either of them open
+        _move_into_place(beside, path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def _migrate(path: Path) -> None:
     """Build the schema beside the path and move it there; the caller holds the lock."""
     beside = path.with_name(f".{path.name}.{os.getpid()}.new")
     import_mlflow()
@@ -182,13 +228,17 @@ def _create_database(path: Path) -> None:
             engine.dispose()
         with contextlib.closing(sqlite3.connect(beside)) as connection:
             connection.execute("PRAGMA journal_mode = WAL")
-        with beside.open("rb+") as file:
-            os.fsync(file.fileno())
-        beside.replace(path)
+        _move_into_place(beside, path)
     except tracking_errors() as error:
         raise StorageError(f"MLflow could not create its database {path}: {masked_uri(str(error))}") from error
     finally:
         beside.unlink(missing_ok=True)
+
+
+def _move_into_place(beside: Path, path: Path) -> None:
+    with beside.open("rb+") as file:
+        os.fsync(file.fileno())
+    beside.replace(path)
 
 
 def _sqlite_engine(client: "MlflowClient") -> "sqlalchemy.Engine | None":

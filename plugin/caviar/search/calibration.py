@@ -2,7 +2,6 @@
 
 import importlib.metadata
 import logging
-import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..config import NetworkConfig, TrainingConfig
+from ..storage.home import user_cache
 from .cost_model import TYPICAL, CostModel, DataShape, FleetWork, LaneShape
 
 _logger = logging.getLogger(__name__)
@@ -57,9 +57,8 @@ def prices_path(*, threads: int) -> Path:
     Args:
         threads: Of one worker.
     """
-    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     version = importlib.metadata.version("tensorflow")
-    return Path(cache) / "optuna-caviar" / f"prices-tensorflow-{version}-threads-{threads}.json"
+    return user_cache() / f"prices-tensorflow-{version}-threads-{threads}.json"
 
 
 def load_or_calibrate(path: Path) -> CostModel:

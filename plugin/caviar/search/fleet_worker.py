@@ -169,6 +169,8 @@ class FleetWorker:
         """Draw the hyperparameters of claimed trials; they wait for a place in a fleet."""
         with self.timings.phase("sampling_s"):
             for ticket in tickets:
+                if ticket.trial_id not in self._buffer.own_trials:
+                    continue  # its lease ran out between the claim and now
                 self._buffer.hold(ticket.trial_id)
                 try:
                     self._crew.waiting.append(self._trial_of(ticket))
@@ -179,8 +181,10 @@ class FleetWorker:
 
     def _trial_of(self, ticket: Ticket) -> FleetTrial:
         objective = self._setup.objective
-        self._study.sampler = self._setup.make_sampler(ticket.origin)
-        trial = optuna.Trial(self._study, ticket.trial_id)
+        # A study of its own for each: a study remembers the trials that it has read until one of them is told.
+        sampler = self._setup.make_sampler(ticket.origin)
+        study = optuna.Study(self._study.study_name, storage=self._buffer, sampler=sampler, pruner=self._study.pruner)
+        trial = optuna.Trial(study, ticket.trial_id)
         lane = objective.make_lane(trial, origin=ticket.origin)
         reported = self._buffer.get_trial(ticket.trial_id).intermediate_values if ticket.resumed else {}
         run = TrialRun(

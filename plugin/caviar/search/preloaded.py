@@ -14,4 +14,6 @@ import_tensorflow_quietly()
 import keras  # noqa: E402, F401  (after TensorFlow, whose notes are held back)
 import tensorflow_datasets  # noqa: E402, F401
 
+from .. import training  # noqa: E402, F401
+
 signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import alembic.util
 import sqlalchemy
 import sqlalchemy.exc
 import sqlalchemy.pool
@@ -164,6 +163,8 @@ def _access(path: Path) -> str:
 
 @contextlib.contextmanager
 def _saying_why(url: str) -> Iterator[None]:
+    import alembic.util  # takes half a second, and only who inspects a database needs it
+
     try:
         yield
     except (

@@ -76,14 +76,15 @@ class _Epoch:
         constants = Constants(self._key, plan)
         n_correct, loss, trained = self._train(plan, constants, arrays)
         validated = self._validate(plan, constants, self._state(trained))
-        metrics = tf.stack([n_correct / (plan.n_steps * plan.batch_sizes), loss / plan.n_steps, *validated])
+        n_rows = plan.n_steps * plan.batch_sizes
+        metrics = tf.stack([n_correct / n_rows, loss / n_rows, *validated])
         return (metrics, *trained)
 
     def _state(self, arrays: Sequence[Any]) -> State:
         return State.of(arrays, n_weights=self._key.depth + 3)
 
     def _train(self, plan: EpochPlan, constants: Constants, arrays: Sequence[Any]) -> tuple[Any, Any, list[Any]]:
-        """Return each lane's correct rows and its sum of the steps' mean losses, and the arrays after the epoch."""
+        """Return each lane's correct rows and the sum of its rows' losses, and the arrays after the epoch."""
         n_steps, zeros = tf.shape(plan.rows)[0], tf.zeros_like(plan.momentum)
 
         def step(index: Any, n_correct: Any, losses: Any, *arrays: Any) -> tuple[Any, ...]:

@@ -48,7 +48,7 @@ class StepResult:
 
     state: State
     n_correct: Any
-    loss: Any  # mean over the lane's rows, in nats
+    loss: Any  # summed over the lane's rows, in nats
 
 
 def run_step(
@@ -64,39 +64,35 @@ def run_step(
         index: The step's number in the epoch, a scalar.
         state: Before it.
     """
-    rows = plan.rows[index]
+    rows = tf.gather(plan.rows, index)
     features = normalized(tf.gather(data.train_features, rows), mean=data.mean, scale=data.scale, dtype=key.dtype)
     vectors = split_vectors(key, constants, state)
-    row_keys = plan.row_keys[index] if key.dropout else None
+    row_keys = tf.gather(plan.row_keys, index) if key.dropout else None
     passes, ends = [], []
     for layer in range(key.depth):
         inputs = _training_inputs(plan, constants, layer, state.weights[layer], vectors[layer], row_keys)
         done = pass_forward(features, inputs, activation=key.activation, batch_norm=key.batch_norm)
         passes.append(done)
-        ends.append(done.outputs[constants.counts[layer + 1] :])
-        features = done.outputs[: constants.counts[layer + 1]]
+        features, end = tf.split(done.outputs, constants.layers[layer].split, axis=0, num=2)
+        ends.append(end)
     top = join(ends)
     logits = tf.matmul(top, state.weights[key.depth]) + state.weights[key.depth + 2]
     losses, correct, slopes = judge(logits, tf.gather(data.train_labels, rows))
-
-    rates = plan.learning_rates[index]
-    scale = constants.inverse_batch
-    if key.optimizer == "sgd":  # the few logits' slopes are scaled, and not every kernel's gradient
-        scale = scale * rates[:, None, None]
+    slopes = slopes * constants.slope_scale(index)
     if key.ragged:
-        scale = scale * constants.row_mask
-    active = plan.active[index] if key.ragged else None
-    gradients = _differentiate(key, constants, passes, top=top, slopes=slopes * scale, weights=state.weights)
-    gradients = _with_penalties(key, constants, gradients, state.weights, rates)
-    new = _update(key, constants, state, gradients, rates=rates, active=active)
-    moving = _move(key, constants, state.moving, passes, active)
-    if key.ragged:
-        counted = plan.row_mask * plan.active[index][:, None]
+        slopes = slopes * constants.row_mask
+        counted = plan.row_mask * tf.gather(plan.active, index)[:, None]
         correct, losses = correct * counted, losses * counted
+    gradients = _differentiate(key, constants, passes, top=top, slopes=slopes, weights=state.weights)
+    for number in range(key.depth + 1):
+        penalty = constants.l2_slope(number, index)
+        if penalty is not None:  # the slope of factor · w² is 2 · factor · w
+            gradients[number] += penalty * state.weights[number]
+    new = _update(key, constants, state, gradients, index=index)
     return StepResult(
-        state=dataclasses.replace(new, moving=moving),
+        state=dataclasses.replace(new, moving=_move(key, constants, state.moving, passes, index=index)),
         n_correct=tf.reduce_sum(correct, axis=1),
-        loss=tf.reduce_sum(losses, axis=1) * constants.inverse_batch[:, 0, 0],
+        loss=tf.reduce_sum(losses, axis=1),
     )
 
 
@@ -108,14 +104,15 @@ def predict(key: ProgramKey, constants: Constants, state: State, features: Any) 
     if key.batch_norm != "none":
         parts = tf.split(state.moving, constants.moving_sizes, axis=0, num=2 * depth)
         moving = list(zip(parts[:depth], parts[depth:], strict=True))
-    ends, values = [], features[None]
+    # Spread by hand: a product that spreads one of its sides leaves oneDNN for a slower path.
+    ends, values = [], tf.tile(features[None], [constants.counts[0], 1, 1])
     for layer in range(depth):
         inputs = LayerInputs(
             kernel=state.weights[layer], vectors=vectors[layer], unit_mask=constants.layers[layer].unit_mask
         )
         outputs = pass_validation(values, inputs, moving[layer], activation=key.activation, batch_norm=key.batch_norm)
-        ends.append(outputs[constants.counts[layer + 1] :])
-        values = outputs[: constants.counts[layer + 1]]
+        values, end = tf.split(outputs, constants.layers[layer].split, axis=0, num=2)
+        ends.append(end)
     return tf.matmul(join(ends), state.weights[depth]) + state.weights[depth + 2]
 
 
@@ -168,13 +165,13 @@ def _differentiate(
     key: ProgramKey, constants: Constants, passes: list[LayerPass], *, top: Any, slopes: Any, weights: list[Any]
 ) -> list[Any]:
     """Return the gradients of the weights, in their order, from the slopes of the logits."""
-    depth, counts = key.depth, constants.counts
-    at_ends = tf.matmul(slopes, weights[depth], transpose_b=True)
+    depth = key.depth
+    at_ends = tf.split(tf.matmul(slopes, weights[depth], transpose_b=True), constants.ends, axis=0, num=depth)
     kernels: list[Any] = [None] * depth
     vectors: list[Any] = [None] * depth
     from_above = None
     for layer in reversed(range(depth)):
-        gradient = at_ends[counts[layer + 1] : counts[layer]]
+        gradient = at_ends[depth - 1 - layer]
         if from_above is not None:
             gradient = tf.concat([from_above, gradient], axis=0)
         found = pass_backward(passes[layer], gradient, batch_norm=key.batch_norm)
@@ -186,38 +183,21 @@ def _differentiate(
     return [*kernels, head, stacked, head_bias]
 
 
-def _with_penalties(
-    key: ProgramKey, constants: Constants, gradients: list[Any], weights: list[Any], rates: Any
-) -> list[Any]:
-    """Add to each kernel's gradient the slope of factor · w², which is 2 · factor · w."""
-    penalised = []
-    for number, slopes in enumerate(constants.l2_slopes):
-        by_lane = slopes * constants.spread(rates, number) if key.optimizer == "sgd" else slopes
-        penalised.append(gradients[number] + by_lane * weights[number])
-    return penalised + gradients[len(penalised) :]
-
-
-def _update(
-    key: ProgramKey, constants: Constants, state: State, gradients: list[Any], *, rates: Any, active: Any
-) -> State:
+def _update(key: ProgramKey, constants: Constants, state: State, gradients: list[Any], *, index: Any) -> State:
     weights: list[Any] = []
     slots: list[list[Any]] = [[] for _ in state.slots]
     for number, (weight, gradient) in enumerate(zip(state.weights, gradients, strict=True)):
         own = [slot[number] for slot in state.slots]
-        by = constants.coefficients(number, learning_rates=rates, active=active)
-        updated, changed = UPDATES[key.optimizer](weight, own, gradient, by)
+        updated, changed = UPDATES[key.optimizer](weight, own, gradient, constants.coefficients(number, index))
         weights.append(updated)
         for slot, values in zip(slots, changed, strict=True):
             slot.append(values)
     return State(weights=weights, moving=state.moving, slots=slots)
 
 
-def _move(key: ProgramKey, constants: Constants, moving: Any, passes: list[LayerPass], active: Any) -> Any:
+def _move(key: ProgramKey, constants: Constants, moving: Any, passes: list[LayerPass], *, index: Any) -> Any:
     """Move the moving statistics towards the batch's."""
     if key.batch_norm == "none":
         return moving
     statistics = tf.concat([done.statistics[which] for which in range(2) for done in passes], axis=0)
-    gain = constants.batch_norm_gain
-    if active is not None:
-        gain = gain * constants.spread_over_moving(active)
-    return moving + (statistics - moving) * gain
+    return moving + (statistics - moving) * constants.moving_gain(index)
