@@ -7,28 +7,30 @@ if TYPE_CHECKING:
 
 
 class ProgressBar:
-    """A line on stderr: trials done, best so far, pruned, time left."""
+    """A line on stderr for each study that is run: trials done, best so far, pruned, time left."""
 
-    def __init__(self, name: str) -> None:
-        self._name = name
+    def __init__(self) -> None:
+        self._study = ""
         self._bar: Any = None
 
     def __enter__(self) -> "ProgressBar":
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._bar is not None:
-            self._bar.close()
+        self._close()
 
     def show(self, progress: "Progress") -> None:
-        """Show how far a run is."""
+        """Show how far a run is; a study after another has a line of its own."""
         from tqdm import tqdm
 
+        if progress.study != self._study:
+            self._close()
         if self._bar is None:
+            self._study = progress.study
             self._bar = tqdm(
                 total=progress.budget,
                 initial=progress.done,
-                desc=self._name,
+                desc=progress.study,
                 unit="trial",
                 dynamic_ncols=True,
                 bar_format="{desc}: {n_fmt}/{total_fmt} |{bar}| {elapsed}<{remaining}{postfix}",
@@ -37,3 +39,15 @@ class ProgressBar:
         best = "–" if progress.best_value is None else f"{progress.best_value:.4f}"
         failed = f", {progress.failed} failed" if progress.failed else ""
         self._bar.set_postfix_str(f"best {best}, {progress.pruned} pruned{failed}")
+
+    def say(self, line: str) -> None:
+        """Print a line below the last study's."""
+        import click
+
+        self._close()
+        click.echo(line, err=True)
+
+    def _close(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None

@@ -5,8 +5,10 @@ import shutil
 import optuna
 
 from ..storage.home import Home
+from ..storage.leased_storage import LeasedStorage
 from ..storage.overview import count_trials
 from ..storage.studies import stored_spec
+from .family import open_descendants, open_parent, remove_child
 from .opening import open_checkpoints, open_existing, open_mirror
 
 
@@ -17,12 +19,17 @@ def describe_deletion(home: Home, study: str) -> str:
         StorageError: If there is no such study.
     """
     storage, opened = open_existing(home, study)
-    n_trials = sum(count_trials(storage, opened._study_id).values())
-    return f"the study {opened.study_name!r} with its {n_trials} trials in {home.storage} and its runs in MLflow"
+    zooms = [f"{zoom.study_name!r} ({_n_trials(storage, zoom)} trials)" for zoom in open_descendants(storage, opened)]
+    what = f"the study {opened.study_name!r} with its {_n_trials(storage, opened)} trials"
+    if zooms:
+        what = f"{what}, and what was zoomed in to from it, {', '.join(zooms)},"
+    return f"{what} in {home.storage} and {'their' if zooms else 'its'} runs in MLflow"
 
 
 def delete_study(home: Home, study: str) -> bool:
-    """Delete a study and its experiment in MLflow, which keeps deleted experiments until ``mlflow gc``.
+    """Delete a study, its zooms, and their experiments in MLflow, which keeps deleted ones until ``mlflow gc``.
+
+    The zooms go first, the last one first of all: what an interrupted call leaves is a whole family, only smaller.
 
     Returns:
         Whether MLflow has forgotten it too; False when it is down.
@@ -31,6 +38,18 @@ def delete_study(home: Home, study: str) -> bool:
         StorageError: If there is no such study.
     """
     storage, opened = open_existing(home, study)
+    parent = open_parent(storage, opened)
+    gone = [_delete(home, storage, one) for one in reversed([opened, *open_descendants(storage, opened)])]
+    if parent is not None:
+        remove_child(parent, opened.study_name)
+    return all(gone)
+
+
+def _n_trials(storage: LeasedStorage, study: optuna.Study) -> int:
+    return sum(count_trials(storage, study._study_id).values())
+
+
+def _delete(home: Home, storage: LeasedStorage, opened: optuna.Study) -> bool:
     spec = stored_spec(opened)
     gone = True if spec is None else open_mirror(home, opened, spec).delete_experiment()
     open_checkpoints(home, opened).remove_all()

@@ -17,6 +17,7 @@ from ..errors import CaviarError, StorageError
 from ..record.environment import environment_versions
 from ..record.inspection import missing_numbers, mlflow_revisions, read_run_statuses
 from ..record.tracking import masked_uri
+from ..search.mirroring import trials_with_runs
 from ..spec import StudySpec
 from ..storage import diagnosis
 from ..storage.checkpoints import CheckpointStore
@@ -326,7 +327,7 @@ class _Examination:
                     )
                 )
                 return
-            numbers = missing_numbers(settled, statuses)
+            numbers = missing_numbers(trials_with_runs(settled), statuses)
             if fresh.isdisjoint(numbers) or time.monotonic() >= deadline:
                 break
             time.sleep(0.2)  # a worker between two trials, holding none, may be recording the one before

@@ -9,6 +9,7 @@ import optuna
 
 from ..data.dataset import DatasetFacts
 from ..errors import StorageError
+from ..insight.lineage import parent_name
 from ..record.environment import environment_versions
 from ..record.mlflow_mirror import MlflowMirror
 from ..spec import StudySpec, read_spec
@@ -71,6 +72,7 @@ def open_mirror(home: Home, study: optuna.Study, spec: StudySpec) -> MlflowMirro
             "caviar.dataset": spec.data.dataset,
             "caviar.metric": spec.objective.metric,
             "caviar.data_fingerprint": study.user_attrs.get(FINGERPRINT, ""),
+            "caviar.parent": parent_name(study) or "",
         },
     )
 

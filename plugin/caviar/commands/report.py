@@ -27,7 +27,8 @@ class WrittenReport:
         report: What it says.
         html: The page.
         json: The same as data.
-        in_mlflow: The trial whose run in MLflow holds both, or None where MLflow is down or lacks the run.
+        in_mlflow: The trial whose run in MLflow holds both, the best of those that the study has of its own; None where
+            MLflow is down or lacks the run.
     """
 
     report: Report
@@ -60,7 +61,7 @@ def report_study(home: Home, study: str) -> WrittenReport:
     _write(html, render_html(report))
     _write(data, report_json(report))
     show_in_dashboard(opened, report, page=html, artifacts=home.artifacts)
-    best = report.top[0]["number"] if report.top else None
+    best = next((trial["number"] for trial in report.top if not trial["inherited"]), None)
     attached = best is not None and open_mirror(home, opened, spec).attach_report(best, (html, data))
     return WrittenReport(report=report, html=html, json=data, in_mlflow=best if attached else None)
 
@@ -98,7 +99,7 @@ def report_lines(written: WrittenReport) -> list[str]:
         lines.append(f"in MLflow with the run of trial {written.in_mlflow}")
     elif best is not None:
         lines.append(
-            f"not in MLflow, down or without trial {best['number']}: run `caviar sync {report.study}`, then this again"
+            f"not in MLflow, down or without the best trial's run: run `caviar sync {report.study}`, then this again"
         )
     return lines
 

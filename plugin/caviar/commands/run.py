@@ -9,9 +9,11 @@ from collections.abc import Callable, Iterator
 import optuna
 from optuna.trial import TrialState
 
+from ..data.dataset import DatasetFacts
 from ..errors import CaviarError, UnknownStudyError
 from ..imports import import_object
 from ..record.tracking import prepare_template, prepare_tracking
+from ..search.mirroring import trials_with_runs
 from ..search.pruners import make_pruner
 from ..search.samplers import make_sampler_factory
 from ..spec import StudySpec
@@ -19,8 +21,9 @@ from ..storage.database import creation_lock, database_exists, new_owner, open_s
 from ..storage.home import Home, prepare_home
 from ..storage.leased_storage import LeasedStorage
 from ..storage.overview import best_complete_value, count_trials
-from ..storage.studies import archive_study, check_resumable, create_study, open_study
+from ..storage.studies import check_resumable, create_study, open_study
 from .data_process import DataLook
+from .family import archive_family
 from .opening import new_study_attributes, open_mirror
 from .work import stop_on_signals, supervise, threads_for, warm_up
 from .worker_process import WorkOrder
@@ -31,6 +34,7 @@ class Progress:
     """How far a run is.
 
     Attributes:
+        study: The study's name.
         budget: Trials that are to finish.
         done: Trials that have, pruned ones included.
         pruned: Of these, the pruned ones.
@@ -38,6 +42,7 @@ class Progress:
         best_value: The best complete trial's, or None.
     """
 
+    study: str
     budget: int
     done: int
     pruned: int
@@ -74,8 +79,11 @@ def run_study(
     *,
     fresh: bool = False,
     on_progress: Callable[[Progress], None] = lambda _progress: None,
+    deadline_s: float | None = None,
 ) -> RunResult:
     """Run a study until its budget is spent, its time is up, or Ctrl-C or SIGTERM ends it.
+
+    Its stages are left alone: ``stages.run_stages`` runs them too.
 
     Everything that the user may have got wrong is looked at before anything is created or trained.
 
@@ -84,49 +92,72 @@ def run_study(
         home: Where it lives.
         fresh: Whether a study of this name is archived and a new one begun.
         on_progress: Called at the start and after every trial.
+        deadline_s: Unix time after which no new trial starts; by default as the study file says.
 
     Raises:
         CaviarError: If the study file, the data, the home or the storage is not fit to run.
     """
-    make_sampler_factory(spec.search, spec.space, seed=spec.seed)
-    make_pruner(spec.search, epochs=spec.objective.epochs)
-    if spec.objective.network is not None:
-        import_object(spec.objective.network, what="objective.network")
+    check_runnable(spec)
     with _undo_empty_home(home):
         prepare_home(home)
         finished = None if fresh else _finished_study(spec, home)
         if finished is not None:
             on_progress(finished)
             return RunResult(finished_now=0, progress=finished)
-        warm_up()
-        look = DataLook(spec.data, seed=spec.seed)
-        prepare_template(home.tracking_uri)
-        facts = look.facts()
-        prepare_tracking(home.tracking_uri)
-        storage = open_storage(home.storage, owner=new_owner(), create=True)
+        storage, facts = open_for_run(spec, home)
     with creation_lock(storage):
-        archived = _archive(storage, spec, home) if fresh else None
+        archived = archive_family(storage, home, spec.name) if fresh else None
         study = create_study(storage, spec, attributes=new_study_attributes(facts))
-    return dataclasses.replace(_supervise(spec, home, storage, study, on_progress), archived=archived)
+    result = run_created(spec, home, storage, study, on_progress, deadline_s=deadline_s)
+    return dataclasses.replace(result, archived=archived)
 
 
-def _supervise(
+def check_runnable(spec: StudySpec) -> None:
+    """Refuse a study file whose sampler, pruner or network would be refused later.
+
+    Raises:
+        SpecError: Naming what is wrong.
+    """
+    make_sampler_factory(spec.search, spec.space, seed=spec.seed)
+    make_pruner(spec.search, epochs=spec.objective.epochs)
+    if spec.objective.network is not None:
+        import_object(spec.objective.network, what="objective.network")
+
+
+def open_for_run(spec: StudySpec, home: Home) -> tuple[LeasedStorage, DatasetFacts]:
+    """Open all that a run needs, what is missing created, and return the storage and what is known of the data.
+
+    Raises:
+        CaviarError: If the data cannot be loaded, or a database is not fit.
+    """
+    warm_up()
+    look = DataLook(spec.data, seed=spec.seed)
+    prepare_template(home.tracking_uri)
+    facts = look.facts()
+    prepare_tracking(home.tracking_uri)
+    return open_storage(home.storage, owner=new_owner(), create=True), facts
+
+
+def run_created(
     spec: StudySpec,
     home: Home,
     storage: LeasedStorage,
     study: optuna.Study,
     on_progress: Callable[[Progress], None],
+    *,
+    deadline_s: float | None = None,
 ) -> RunResult:
+    """Run what is left of a study that is there, as ``run_study`` says."""
     before = read_progress(storage, study, spec)
     on_progress(before)
     stop = threading.Event()
-    n_workers, timeout_s = spec.search.workers, spec.search.timeout_s
+    n_workers = spec.search.workers
     order = WorkOrder(
         home=home,
         study=study.study_name,
         spec=spec,
         threads=threads_for(n_workers),
-        deadline_s=None if timeout_s is None else time.time() + timeout_s,
+        deadline_s=deadline_of(spec) if deadline_s is None else deadline_s,
     )
     with stop_on_signals(stop):
         supervise(
@@ -143,9 +174,14 @@ def _supervise(
         progress=after,
         interrupted=stop.is_set(),
         out_of_time=order.deadline_s is not None and time.time() >= order.deadline_s and after.done < after.budget,
-        missed=len(mirror.missing_trials(study.get_trials(deepcopy=False))),
+        missed=len(mirror.missing_trials(trials_with_runs(study.get_trials(deepcopy=False)))),
         mlflow_link=mirror.experiment_link("http://127.0.0.1:5000"),
     )
+
+
+def deadline_of(spec: StudySpec) -> float | None:
+    """Return the Unix time after which a run that begins now starts no new trial, or None."""
+    return None if spec.search.timeout_s is None else time.time() + spec.search.timeout_s
 
 
 def dry_run_lines(spec: StudySpec, home: Home) -> list[str]:
@@ -154,12 +190,12 @@ def dry_run_lines(spec: StudySpec, home: Home) -> list[str]:
     Raises:
         SpecError: If it would be refused.
     """
-    make_sampler_factory(spec.search, spec.space, seed=spec.seed)
-    make_pruner(spec.search, epochs=spec.objective.epochs)
+    check_runnable(spec)
     search, objective = spec.search, spec.objective
     return [
         f"study {spec.name}, seed {spec.seed}, data {spec.data.dataset}",
         f"{search.trials} trials of at most {objective.epochs} epochs, to {objective.direction} {objective.metric}",
+        *(f"then {stage.trials} around the best {stage.keep:g} of those before" for stage in search.stages),
         f"sampler {search.sampler}, pruner {search.pruner}, trainer {search.trainer}",
         *(f"{parameter.name}: {parameter}" for parameter in spec.space.parameters),
         *(f"{name} = {value}" for name, value in spec.space.fixed.items()),
@@ -194,6 +230,7 @@ def read_progress(storage: LeasedStorage, study: optuna.Study, spec: StudySpec) 
     counts = count_trials(storage, study._study_id)
     complete, pruned = counts[TrialState.COMPLETE], counts[TrialState.PRUNED]
     return Progress(
+        study=study.study_name,
         budget=spec.search.trials,
         done=complete + pruned,
         pruned=pruned,
@@ -216,19 +253,6 @@ def _finished_study(spec: StudySpec, home: Home) -> Progress | None:
     progress = read_progress(storage, study, spec)
     busy = counts[TrialState.WAITING] + counts[TrialState.RUNNING]
     return progress if progress.done >= progress.budget and not busy else None
-
-
-def _archive(storage: LeasedStorage, spec: StudySpec, home: Home) -> str | None:
-    if spec.name not in optuna.get_all_study_names(storage):
-        return None
-    mirror = open_mirror(home, open_study(storage, spec.name), spec)
-    archived = archive_study(storage, spec.name)
-    if archived is not None:
-        mirror.rename_experiment(archived)
-        networks = home.networks / spec.name
-        if networks.exists():
-            networks.rename(home.networks / archived)
-    return archived
 
 
 @contextlib.contextmanager

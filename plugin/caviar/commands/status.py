@@ -7,11 +7,14 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from ..spec import StudySpec
+from ..insight.lineage import parent_name
+from ..search.mirroring import trials_with_runs
+from ..search.zoom import PARENT_TRIAL
 from ..storage.home import Home
-from ..storage.leased_storage import OWNER
+from ..storage.leased_storage import OWNER, LeasedStorage
 from ..storage.overview import Lease, read_leases
 from ..storage.tickets import PAUSED
+from .family import open_ancestors, open_descendants, open_parent
 from .opening import open_existing, required_spec
 
 _RATE_TRIALS = 20
@@ -28,7 +31,10 @@ def study_status(home: Home, study: str) -> dict[str, Any]:
         ``study``, ``metric``, ``direction``, ``budget``; ``trials`` by state; ``best`` (``number``, ``value``,
         ``params`` as Optuna stores them, ``hyperparameters`` as one thinks of them, ``network``, the file of the
         trained one) or None; ``trials_per_minute`` over the last trials, or None;
-        ``seconds_left`` at that rate, or None; ``workers`` that hold a trial;
+        ``seconds_left`` at that rate, or None; ``workers`` that hold a trial; ``copied``, how many of the finished
+        trials a zoom took over from its parent; ``family``, the studies of a search from coarse to fine, the first one
+        first, each with ``study``, ``parent`` or None, ``budget``, ``done``, ``copied`` and ``best`` as above, empty
+        for a study without zooms; ``family_best``, the best of theirs with its ``study``, or None;
         ``storage``; ``tracking_uri``.
 
     Raises:
@@ -38,7 +44,8 @@ def study_status(home: Home, study: str) -> dict[str, Any]:
     spec = required_spec(opened)
     trials = opened.get_trials(deepcopy=False)
     counts = count_by_state(trials)
-    rate = trials_per_minute(trials)
+    family = _describe_family(home, storage, opened)
+    rate = trials_per_minute(trials_with_runs(trials))
     left = max(0, spec.search.trials - counts["complete"] - counts["pruned"])
     return {
         "study": opened.study_name,
@@ -46,10 +53,13 @@ def study_status(home: Home, study: str) -> dict[str, Any]:
         "direction": spec.objective.direction,
         "budget": spec.search.trials,
         "trials": counts,
-        "best": describe_best(opened, trials, spec, home),
+        "best": describe_best(storage, opened, home),
         "trials_per_minute": rate,
         "seconds_left": None if rate is None else round(60 * left / rate, 1),
         "workers": _describe_workers(read_leases(storage, opened._study_id), trials, lease_s=spec.search.lease_s),
+        "copied": _n_copied(trials),
+        "family": family,
+        "family_best": _best_of(family, minimize=spec.objective.direction == "minimize"),
         "storage": home.storage,
         "tracking_uri": home.tracking_uri,
     }
@@ -75,20 +85,57 @@ def trials_per_minute(trials: Sequence[FrozenTrial]) -> float | None:
     return None if seconds <= 0 else round(60 * (len(recent) - 1) / seconds, 2)
 
 
-def describe_best(
-    study: optuna.Study, trials: Sequence[FrozenTrial], spec: StudySpec, home: Home
-) -> dict[str, Any] | None:
-    """Return the best finished trial, as Optuna chooses it, or None while none is COMPLETE."""
-    if not any(trial.state == TrialState.COMPLETE for trial in trials):
+def describe_best(storage: LeasedStorage, study: optuna.Study, home: Home) -> dict[str, Any] | None:
+    """Return the best finished trial, as Optuna chooses it, or None while none is COMPLETE.
+
+    The network of a trial that was copied from the study's parent is the parent's.
+    """
+    if not any(trial.state == TrialState.COMPLETE for trial in study.get_trials(deepcopy=False)):
         return None
     best = study.best_trial
+    origin, number = study, best.number
+    while (copied := origin.get_trials(deepcopy=False)[number].user_attrs.get(PARENT_TRIAL)) is not None:
+        parent = open_parent(storage, origin)
+        if parent is None:
+            break
+        origin, number = parent, copied
     return {
         "number": best.number,
         "value": best.value,
         "params": best.params,
-        "hyperparameters": spec.space.hyperparameters(best.params),
-        "network": _network(home, study.study_name, best.number),
+        "hyperparameters": required_spec(study).space.hyperparameters(best.params),
+        "network": _network(home, origin.study_name, number),
     }
+
+
+def _describe_family(home: Home, storage: LeasedStorage, study: optuna.Study) -> list[dict[str, Any]]:
+    """Return the studies of a search from coarse to fine, the first one first; none for a study alone."""
+    root = next(reversed(open_ancestors(storage, study)), study)
+    members = [root, *open_descendants(storage, root)]
+    return [_describe_member(home, storage, member) for member in members] if len(members) > 1 else []
+
+
+def _describe_member(home: Home, storage: LeasedStorage, member: optuna.Study) -> dict[str, Any]:
+    trials = member.get_trials(deepcopy=False)
+    counts = count_by_state(trials)
+    return {
+        "study": member.study_name,
+        "parent": parent_name(member),
+        "budget": required_spec(member).search.trials,
+        "done": counts["complete"] + counts["pruned"],
+        "copied": _n_copied(trials),
+        "best": describe_best(storage, member, home),
+    }
+
+
+def _best_of(family: Sequence[Mapping[str, Any]], *, minimize: bool) -> dict[str, Any] | None:
+    """Return the best trial of a family, of equal ones the first study's: a zoom has copies of its parent's."""
+    found = [{"study": member["study"], **member["best"]} for member in family if member["best"] is not None]
+    return min(found, key=lambda best: best["value"] if minimize else -best["value"], default=None)
+
+
+def _n_copied(trials: Sequence[FrozenTrial]) -> int:
+    return len(trials) - len(trials_with_runs(trials))
 
 
 def _network(home: Home, study: str, number: int) -> str | None:
@@ -117,15 +164,19 @@ def status_lines(status: Mapping[str, Any]) -> list[str]:
     """Return a status in words, a fact a line."""
     trials = status["trials"]
     states = ", ".join(f"{count} {state}" for state, count in trials.items() if count and state != "paused")
+    copied = f"; {status['copied']} of them copied from its parent" if status["copied"] else ""
     lines = [
         (
             f"{status['study']}: {trials['complete'] + trials['pruned']} of {status['budget']} trials done "
-            f"({states or 'none yet'})"
+            f"({states or 'none yet'}{copied})"
         )
     ]
-    best = status["best"]
+    if status["family"]:
+        lines += [_member_line(member, status["family"], status["metric"]) for member in status["family"]]
+    best = status["family_best"] or status["best"]
     if best is not None:
-        lines.append(f"best {status['metric']} {best['value']:.4f}, trial {best['number']}:")
+        where = f" of {best['study']}" if best.get("study") else ""
+        lines.append(f"best {status['metric']} {best['value']:.4f}, trial {best['number']}{where}:")
         lines += [f"  {name} = {_shown(value)}" for name, value in best["hyperparameters"].items()]
         if best["network"] is not None:
             lines.append(f"network {best['network']}")
@@ -133,6 +184,16 @@ def status_lines(status: Mapping[str, Any]) -> list[str]:
         lines.append(f"{status['trials_per_minute']} trials a minute, {status['seconds_left']} s left")
     lines += [f"worker {worker['pid']} on {worker['host']}: {worker['trials']} trials" for worker in status["workers"]]
     return [*lines, f"storage {status['storage']}", f"tracking {status['tracking_uri']}"]
+
+
+def _member_line(member: Mapping[str, Any], family: Sequence[Mapping[str, Any]], metric: str) -> str:
+    parents = {one["study"]: one["parent"] for one in family}
+    depth, name = 0, member["study"]
+    while depth < len(family) and (name := parents.get(name)) in parents:  # a circle of links is cut
+        depth += 1
+    best = "" if member["best"] is None else f", best {metric} {member['best']['value']:.4f}"
+    new = f"{member['done'] - member['copied']} of {member['budget'] - member['copied']}"
+    return f"{'  ' * depth}{'↳ ' if depth else ''}{member['study']}: {new} trials{best}"
 
 
 def _shown(value: Any) -> str:

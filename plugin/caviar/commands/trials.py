@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..search.trial_run import BEST_EPOCH, BEST_VALUE, TRAIN_SECONDS
+from ..search.zoom import PARENT_TRIAL
 from ..storage.handing_back import FAIL_REASON
 from ..storage.home import Home
 from .opening import open_existing, required_spec
@@ -22,7 +23,8 @@ def list_trials(home: Home, study: str) -> list[dict[str, Any]]:
 
     Returns:
         For each ``number``, ``state``, ``value`` as Optuna has it, ``best_value`` and ``best_epoch``, ``epochs``
-        reported, ``seconds`` of training, every hyperparameter by its name, and ``fail_reason``.
+        reported, ``seconds`` of training, every hyperparameter by its name, of a zoom's copies ``parent_trial``, their
+        number in the study that they come from, and ``fail_reason``.
 
     Raises:
         StorageError: If there is no such study.
@@ -39,6 +41,7 @@ def list_trials(home: Home, study: str) -> list[dict[str, Any]]:
             "epochs": len(trial.intermediate_values),
             "seconds": trial.user_attrs.get(TRAIN_SECONDS),
             **space.hyperparameters(trial.params),
+            **({PARENT_TRIAL: trial.user_attrs[PARENT_TRIAL]} if PARENT_TRIAL in trial.user_attrs else {}),
             "fail_reason": trial.user_attrs.get(FAIL_REASON),
         }
         for trial in opened.get_trials(deepcopy=False)

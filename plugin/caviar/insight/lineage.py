@@ -59,7 +59,7 @@ def read_lineage(study: optuna.Study, *, open_other: Callable[[str], optuna.Stud
         return opened[name]
 
     root, seen = study, {study.study_name}
-    while (name := _parent(root)) is not None and name not in seen and (parent := get(name)) is not None:
+    while (name := parent_name(root)) is not None and name not in seen and (parent := get(name)) is not None:
         seen.add(name)
         root = parent
     members: list[Member] = []
@@ -73,7 +73,7 @@ def read_lineage(study: optuna.Study, *, open_other: Callable[[str], optuna.Stud
         spec = stored_spec(current)
         if spec is not None:
             members.append(_member(current, spec, generation, is_current=current is study))
-        waiting += [(child, generation + 1) for name in _children(current) if (child := get(name)) is not None]
+        waiting += [(child, generation + 1) for name in child_names(current) if (child := get(name)) is not None]
     return tuple(members) if len(members) > 1 else ()
 
 
@@ -91,12 +91,14 @@ def _member(study: optuna.Study, spec: StudySpec, generation: int, *, is_current
     )
 
 
-def _parent(study: optuna.Study) -> str | None:
+def parent_name(study: optuna.Study) -> str | None:
+    """Return the name of the study that one was narrowed from, be it gone, or None."""
     names = _names(study.user_attrs.get(PARENT))
     return names[0] if names else None
 
 
-def _children(study: optuna.Study) -> list[str]:
+def child_names(study: optuna.Study) -> list[str]:
+    """Return the names of the studies that were narrowed from one, gone ones included, the first one first."""
     return _names(study.user_attrs.get(CHILDREN))
 
 

@@ -208,6 +208,7 @@ def _trial(row: TrialRow) -> dict[str, Any]:
         "hyperparameters": dict(row.hyperparameters),
         "fail_reason": row.fail_reason,
         "curve": list(row.curve),
+        "inherited": row.inherited,
     }
 
 

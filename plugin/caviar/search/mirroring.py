@@ -8,6 +8,7 @@ from ..record.mlflow_mirror import MlflowMirror
 from ..record.trial_record import TrialRecord
 from ..space import SearchSpace
 from .trial_run import CURVES
+from .zoom import PARENT_TRIAL
 
 
 def mirror_trial(
@@ -42,15 +43,20 @@ def mirror_trials(mirror: MlflowMirror, trials: Iterable[FrozenTrial], *, space:
     mirror.record_many([_record(trial, space=space, metric=metric) for trial in trials])
 
 
+def trials_with_runs(trials: Iterable[FrozenTrial]) -> list[FrozenTrial]:
+    """Return the trials that have, or should have, a run of their own: a zoom's copies have theirs in its parent."""
+    return [trial for trial in trials if PARENT_TRIAL not in trial.user_attrs]
+
+
 def sync_trials(
     mirror: MlflowMirror, trials: Iterable[FrozenTrial], *, space: SearchSpace, metric: str
 ) -> tuple[int, int]:
-    """Fill in what MLflow lacks of a study's trials; a second call changes nothing.
+    """Fill in what MLflow lacks of a study's trials; a second call changes nothing. A zoom's copies are passed over.
 
     Returns:
         How many trials were filled in, and how many could not be, because the store is down.
     """
-    by_number = {trial.number: trial for trial in trials}
+    by_number = {trial.number: trial for trial in trials_with_runs(trials)}
     missing = mirror.missing_trials(by_number.values())
     mirror_trials(mirror, [by_number[number] for number in missing], space=space, metric=metric)
     failed = len(mirror.missed)

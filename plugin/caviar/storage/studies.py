@@ -2,11 +2,12 @@
 
 import json
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import optuna
 from optuna.exceptions import ExperimentalWarning
 from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial
 
 from ..errors import SpecError, UnknownStudyError, nearest_name
 from ..spec import CHANGEABLE, StudySpec, parse_spec, spec_differences, spec_digest, spec_table
@@ -34,12 +35,45 @@ def create_study(storage: LeasedStorage, spec: StudySpec, *, attributes: Mapping
     if _was_begun(study) or study.directions != [direction]:
         check_resumable(study, spec, fingerprint=attributes.get(FINGERPRINT))
     else:
-        _name_metric(study, spec.objective.metric)
-        for key, value in attributes.items():
-            study.set_user_attr(key, value)
+        _describe(study, spec, attributes)
+    _keep_spec(study, spec)
+    return study
+
+
+def create_whole_study(
+    storage: LeasedStorage, spec: StudySpec, *, attributes: Mapping[str, str], trials: Sequence[FrozenTrial]
+) -> optuna.Study:
+    """Create a study that begins with finished trials: with all of them or, where this process dies, not at all.
+
+    It takes its name last; until then it is called ``NAME.unfinished``, and the next call makes it anew.
+
+    Args:
+        storage: Where it lives; to be called under ``creation_lock``.
+        spec: The study file; no study has its name.
+        attributes: Further user attributes.
+        trials: What it begins with.
+    """
+    unfinished = f"{spec.name}.unfinished"
+    if unfinished in optuna.get_all_study_names(storage):
+        optuna.delete_study(study_name=unfinished, storage=storage)
+    direction = StudyDirection[spec.objective.direction.upper()]
+    study = optuna.create_study(storage=storage, study_name=unfinished, direction=direction)
+    _describe(study, spec, attributes)
+    _keep_spec(study, spec)
+    study.add_trials(trials)
+    rename_study(storage, unfinished, spec.name)
+    return open_study(storage, spec.name)
+
+
+def _describe(study: optuna.Study, spec: StudySpec, attributes: Mapping[str, str]) -> None:
+    _name_metric(study, spec.objective.metric)
+    for key, value in attributes.items():
+        study.set_user_attr(key, value)
+
+
+def _keep_spec(study: optuna.Study, spec: StudySpec) -> None:
     study.set_user_attr(DIGEST, spec_digest(spec))
     study.set_user_attr(SPEC, json.dumps(spec_table(spec)))
-    return study
 
 
 def _name_metric(study: optuna.Study, metric: str) -> None:

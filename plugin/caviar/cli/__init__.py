@@ -1,0 +1,32 @@
+"""The command line: each verb parses, calls one function of ``commands``, and prints."""
+
+import os
+import sys
+
+import click
+
+from .. import __version__
+from .datasets import datasets
+from .looking import check, report, status, trials
+from .running import run, worker, zoom
+from .session import CaviarGroup
+from .upkeep import delete, doctor, sync
+
+
+@click.group(cls=CaviarGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="caviar")
+def main() -> None:
+    """Find the best Keras network for a classification data set, and never lose a trial.
+
+    \b
+    Example:
+      caviar run studies/digits.toml
+      caviar status digits
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow's notes to developers are not for the user
+    if "" not in sys.path:
+        sys.path.insert(0, "")  # `package.module:function` of a study file may stand where caviar is run
+
+
+for _verb in (run, zoom, worker, status, trials, report, check, datasets, delete, sync, doctor):
+    main.add_command(_verb)

@@ -1,0 +1,78 @@
+"""The verbs that only look: status, trials, report, check."""
+
+import dataclasses
+from pathlib import Path
+
+import click
+
+from .session import Session, with_session
+
+
+@click.command()
+@click.argument("study")
+@with_session
+def status(study: str, *, session: Session) -> None:
+    """Show how a study stands, and its zooms.
+
+    \b
+    Example:
+      caviar status digits --json
+    """
+    from ..commands.status import status_lines, study_status
+
+    state = study_status(session.home(), study)
+    session.print(state, lambda: "\n".join(status_lines(state)))
+
+
+@click.command()
+@click.argument("study")
+@click.option("--csv", "as_csv", is_flag=True, help="Print CSV.")
+@with_session
+def trials(study: str, *, as_csv: bool, session: Session) -> None:
+    """List a study's trials, a row each.
+
+    \b
+    Example:
+      caviar trials digits --csv > trials.csv
+    """
+    from ..commands.trials import list_trials, trials_csv, trials_table
+
+    if as_csv and session.as_json:
+        raise click.UsageError("--csv and --json exclude each other.")
+    rows = list_trials(session.home(), study)
+    session.print(rows, lambda: trials_csv(rows).rstrip("\n") if as_csv else trials_table(rows))
+
+
+@click.command()
+@click.argument("study")
+@with_session
+def report(study: str, *, session: Session) -> None:
+    """Write a report on a study: importance, curves, zooms, time and cost, and what to try next.
+
+    \b
+    Example:
+      caviar report digits
+    """
+    from ..commands.report import report_lines, report_study, report_summary
+
+    written = report_study(session.home(), study)
+    session.print(report_summary(written), lambda: "\n".join(report_lines(written)))
+
+
+@click.command()
+@click.argument("study_file", type=click.Path(path_type=Path), metavar="STUDY.toml")
+@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Replace a value of the study file.")
+@with_session
+def check(study_file: Path, *, settings: tuple[str, ...], session: Session) -> None:
+    """Validate a study file, build one network and time it; say whether Panda or Caviar fits.
+
+    \b
+    Example:
+      caviar check studies/digits.toml
+    """
+    from ..commands.check import check_lines, check_spec
+    from ..spec import read_spec
+
+    session.home()
+    result = check_spec(read_spec(study_file, settings=settings))
+    session.print(dataclasses.asdict(result), lambda: "\n".join(check_lines(result)))

@@ -1,0 +1,123 @@
+"""The verbs that train: run, zoom, worker."""
+
+import json
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ..progress_bar import ProgressBar
+from .session import INTERRUPTED, Session, with_session
+
+if TYPE_CHECKING:
+    from ..storage.home import Home
+
+
+@click.command()
+@click.argument("study_file", type=click.Path(path_type=Path), metavar="STUDY.toml")
+@click.option("--trials", type=int, help="Budget: how many trials finish, earlier runs included.")
+@click.option("--workers", type=int, help="Processes that share the study.")
+@click.option("--timeout", "timeout_s", type=float, help="Seconds after which no new trial starts.")
+@click.option("--trainer", help="auto, fleet or solo.")
+@click.option("--sampler", help="random, grid, qmc, tpe, cmaes, gp, or package.module:Class.")
+@click.option("--pruner", help="none, median, successive_halving, hyperband, …, or package.module:Class.")
+@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Replace a value of the study file.")
+@click.option("--fresh", is_flag=True, help="Archive the study of this name and begin a new one.")
+@click.option("--dry-run", is_flag=True, help="Check the study file and print what would run.")
+@with_session
+def run(
+    study_file: Path,
+    *,
+    trials: int | None,
+    workers: int | None,
+    timeout_s: float | None,
+    trainer: str | None,
+    sampler: str | None,
+    pruner: str | None,
+    settings: tuple[str, ...],
+    fresh: bool,
+    dry_run: bool,
+    session: Session,
+) -> None:
+    """Run a study and its stages, or go on with them, until their budget is spent.
+
+    \b
+    Example:
+      caviar run studies/digits.toml
+      caviar run studies/digits.toml --trials 120
+    """
+    from ..commands.run import dry_run_lines
+    from ..commands.stages import run_stages, staged_lines
+    from ..spec import read_spec
+
+    options: dict[str, Any] = {"trials": trials, "workers": workers, "timeout_s": timeout_s}
+    options |= {"trainer": trainer, "sampler": sampler, "pruner": pruner}
+    given = [f"search.{key}={json.dumps(value)}" for key, value in options.items() if value is not None]
+    spec = read_spec(study_file, settings=[*settings, *given])
+    home = session.home()
+    if dry_run:
+        click.echo("\n".join(dry_run_lines(spec, home)))
+        return
+    with ProgressBar() as bar:
+        result = run_stages(spec, home, fresh=fresh, on_progress=bar.show, say=bar.say)
+    for line in staged_lines(result):
+        click.echo(line, err=True)
+    _print_status(session, home, spec.name)
+    if result.interrupted:
+        sys.exit(INTERRUPTED)
+
+
+@click.command()
+@click.argument("study")
+@click.option("--keep", type=float, help="Share of the trials that counts as the best, around which it searches: 0.2.")
+@click.option("--trials", type=int, help="New trials of the zoom; by default as many as the study had.")
+@with_session
+def zoom(study: str, *, keep: float | None, trials: int | None, session: Session) -> None:
+    """Search on in the narrower space that holds a study's best trials, as a study of its own.
+
+    \b
+    Example:
+      caviar zoom digits
+      caviar zoom digits-zoom-1 --keep 0.1 --trials 50
+    """
+    from ..commands.zoom import outcome_lines, outcome_table, zoom_study
+
+    home = session.home()
+    with ProgressBar() as bar:
+        outcome = zoom_study(home, study, keep=keep, trials=trials, on_progress=bar.show, say=bar.say)
+    for line in outcome_lines(outcome):
+        click.echo(line, err=True)
+    _print_status(session, home, outcome.child or outcome.parent, also={"zoom": outcome_table(outcome)})
+    if outcome.run is not None and outcome.run.interrupted:
+        sys.exit(INTERRUPTED)
+
+
+@click.command()
+@click.argument("study")
+@with_session
+def worker(study: str, *, session: Session) -> None:
+    """Join a study with one more worker, from this machine or another, until nothing is left to do.
+
+    \b
+    Example:
+      caviar worker digits --storage postgresql+psycopg://user@host/studies
+    """
+    from ..commands.opening import study_name
+    from ..commands.work import work_on_existing
+
+    home = session.home()
+    name = study_name(study)
+    work_on_existing(home, name)
+    _print_status(session, home, name)
+
+
+def _print_status(
+    session: Session, home: "Home", study: str, *, also: Mapping[str, Any] = MappingProxyType({})
+) -> None:
+    from ..commands.status import status_lines, study_status
+
+    state = {**study_status(home, study), **also}
+    session.print(state, lambda: "\n".join(status_lines(state)))

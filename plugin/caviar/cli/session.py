@@ -1,0 +1,119 @@
+"""What every verb has: where things are, how results are printed, how errors end."""
+
+import functools
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+
+import click
+
+from ..errors import CaviarError
+
+if TYPE_CHECKING:
+    from ..storage.home import Home
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+INTERRUPTED = 130
+
+_OPTIONS = (
+    click.option(
+        *("--home", "home_path"),
+        type=click.Path(path_type=Path),
+        envvar="CAVIAR_HOME",
+        default=Path("runs"),
+        show_default=True,
+        show_envvar=True,
+        help="Directory below which everything is written.",
+    ),
+    click.option("--storage", envvar="CAVIAR_STORAGE", show_envvar=True, help="Address of Optuna's storage."),
+    click.option("--tracking-uri", envvar="MLFLOW_TRACKING_URI", show_envvar=True, help="Address of MLflow."),
+    click.option("--json", "as_json", is_flag=True, help="Print JSON."),
+)
+
+
+class Session:
+    """One call of a verb.
+
+    Args:
+        home_path: ``--home``.
+        storage: ``--storage``, or None.
+        tracking_uri: ``--tracking-uri``, or None.
+        as_json: ``--json``.
+    """
+
+    def __init__(self, *, home_path: Path, storage: str | None, tracking_uri: str | None, as_json: bool) -> None:
+        self._home_path = home_path
+        self._storage = storage
+        self._tracking_uri = tracking_uri
+        self.as_json = as_json
+
+    def home(self) -> "Home":
+        """Return the home that the options name.
+
+        Raises:
+            StorageError: If its addresses are unsound.
+        """
+        import optuna
+
+        from ..storage.home import locate_home
+
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        return locate_home(self._home_path, storage=self._storage, tracking_uri=self._tracking_uri)
+
+    def addressed_home(self) -> "Home":
+        """Return the home that the options name, its addresses sound or not."""
+        from ..storage.home import address_home
+
+        return address_home(self._home_path, storage=self._storage, tracking_uri=self._tracking_uri)
+
+    def print(self, value: Any, text: Callable[[], str]) -> None:
+        """Print a result: as JSON where that was asked for, else in words."""
+        click.echo(json.dumps(value, indent=2, ensure_ascii=False) if self.as_json else text())
+
+
+def with_session(function: _Function) -> _Function:
+    """Give a verb the options that every verb has, and their values as its argument ``session``."""
+
+    @functools.wraps(function)
+    def call(
+        *arguments: Any, home_path: Path, storage: str | None, tracking_uri: str | None, as_json: bool, **others: Any
+    ) -> Any:
+        session = Session(home_path=home_path, storage=storage, tracking_uri=tracking_uri, as_json=as_json)
+        return function(*arguments, session=session, **others)
+
+    wrapped: Any = call
+    for option in reversed(_OPTIONS):
+        wrapped = option(wrapped)
+    return wrapped  # type: ignore[no-any-return]  # the decorator changes what click calls, not what it is
+
+
+class CaviarGroup(click.Group):
+    """Turns our errors into a line on stderr and an exit code."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a verb."""
+        try:
+            return super().invoke(ctx)
+        except CaviarError as error:
+            fail(str(error), error.exit_code)
+        except KeyboardInterrupt:
+            fail("Interrupted. What is done is kept.", INTERRUPTED)
+        except Exception as error:
+            if not _is_environments(error):
+                raise
+            fail(f"{error}. What is done is kept; run the command again once that is mended.", 1)
+
+
+def fail(message: str, exit_code: int) -> NoReturn:
+    """End the command with a line on stderr and an exit code."""
+    click.echo(f"Error: {message}", err=True)
+    sys.exit(exit_code)
+
+
+def _is_environments(error: Exception) -> bool:
+    """Tell whether a full disk, a locked database or the like is at fault, and not this program."""
+    from optuna.exceptions import StorageInternalError
+
+    return isinstance(error, OSError | StorageInternalError)

@@ -1,0 +1,70 @@
+"""The verbs that keep things in order: delete, sync, doctor."""
+
+import sys
+
+import click
+
+from .session import Session, fail, with_session
+
+
+@click.command()
+@click.argument("study")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@with_session
+def delete(study: str, *, yes: bool, session: Session) -> None:
+    """Delete a study with its trials and its zooms; asks first.
+
+    \b
+    Example:
+      caviar delete digits
+    """
+    from ..commands.delete import delete_study, describe_deletion
+
+    home = session.home()
+    what = describe_deletion(home, study)
+    if not yes and not click.confirm(f"Delete {what}?", err=True):
+        click.echo("Nothing was deleted.", err=True)
+        sys.exit(1)
+    in_mlflow = delete_study(home, study)
+    if not in_mlflow:
+        click.echo("MLflow could not be reached: its runs are still there.", err=True)
+    session.print({"deleted": study, "mlflow": in_mlflow}, lambda: f"Deleted {what}.")
+
+
+@click.command()
+@click.argument("study")
+@with_session
+def sync(study: str, *, session: Session) -> None:
+    """Fill in what MLflow lacks of a study, after it was down for instance.
+
+    \b
+    Example:
+      caviar sync digits
+    """
+    from ..commands.sync import sync_study
+
+    filled, failed = sync_study(session.home(), study)
+    session.print({"filled": filled, "failed": failed}, lambda: f"{filled} trials filled in.")
+    if failed:
+        fail(f"{failed} trials could not be recorded: MLflow is down. Run this again later.", 1)
+
+
+@click.command()
+@click.argument("study", required=False)
+@click.option("--fix", is_flag=True, help="Mend what is safe to mend.")
+@with_session
+def doctor(study: str | None, *, fix: bool, session: Session) -> None:
+    """Look storage, tracking, disk and studies over; say what is wrong and what to do.
+
+    \b
+    Example:
+      caviar doctor
+      caviar doctor digits --fix
+    """
+    from ..commands.doctor import doctor_lines, doctor_report, examine, is_healthy
+
+    home = session.addressed_home()  # unsound addresses are findings
+    findings = examine(home, study, fix=fix)
+    session.print(doctor_report(findings), lambda: "\n".join(doctor_lines(findings, home)))
+    if not is_healthy(findings):
+        sys.exit(1)

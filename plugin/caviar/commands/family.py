@@ -1,0 +1,103 @@
+"""A study and its zooms as one family: linked both ways, archived together, deleted together."""
+
+from collections.abc import Sequence
+
+import optuna
+
+from ..errors import UnknownStudyError
+from ..insight.lineage import CHILDREN, PARENT, child_names, parent_name
+from ..storage.home import Home
+from ..storage.leased_storage import LeasedStorage
+from ..storage.studies import archive_study, open_study, stored_spec
+from .opening import open_mirror
+
+
+def open_relative(storage: LeasedStorage, name: str) -> optuna.Study | None:
+    """Open a study that another one names as its parent or its child, or return None where it is gone."""
+    try:
+        return open_study(storage, name)
+    except UnknownStudyError:
+        return None
+
+
+def open_parent(storage: LeasedStorage, study: optuna.Study) -> optuna.Study | None:
+    """Open the study that one was narrowed from, or return None where there is none any more."""
+    name = parent_name(study)
+    return None if name is None else open_relative(storage, name)
+
+
+def open_children(storage: LeasedStorage, study: optuna.Study) -> list[optuna.Study]:
+    """Open the zooms of a study that are there, the first one first."""
+    found = (open_relative(storage, name) for name in child_names(study))
+    return [child for child in found if child is not None and parent_name(child) == study.study_name]
+
+
+def open_descendants(storage: LeasedStorage, study: optuna.Study) -> list[optuna.Study]:
+    """Open the zooms of a study, theirs, and so on, each after the one that it was narrowed from."""
+    found: list[optuna.Study] = []
+    waiting = [study]
+    seen = {study.study_name}
+    while waiting:
+        children = [child for child in open_children(storage, waiting.pop(0)) if child.study_name not in seen]
+        seen.update(child.study_name for child in children)
+        found += children
+        waiting += children
+    return found
+
+
+def open_ancestors(storage: LeasedStorage, study: optuna.Study) -> list[optuna.Study]:
+    """Open the study that one was narrowed from, that one's, and so on, up to the first that is still there."""
+    found: list[optuna.Study] = []
+    seen = {study.study_name}
+    while (parent := open_parent(storage, found[-1] if found else study)) is not None and parent.study_name not in seen:
+        found.append(parent)
+        seen.add(parent.study_name)
+    return found
+
+
+def add_child(parent: optuna.Study, name: str) -> None:
+    """Have a study name one more zoom; to be called under ``creation_lock``."""
+    _set_children(parent, [*(known for known in child_names(parent) if known != name), name])
+
+
+def remove_child(parent: optuna.Study, name: str) -> None:
+    """Have a study name a zoom no more."""
+    _set_children(parent, [known for known in child_names(parent) if known != name])
+
+
+def archive_family(storage: LeasedStorage, home: Home, name: str) -> str | None:
+    """Rename a study and its zooms, here and in MLflow, to make way for new ones of their names.
+
+    The zooms go first, so that what an interrupted call left is found by the next one.
+
+    Returns:
+        The study's new name, or None if there was none of this name.
+    """
+    study = open_relative(storage, name)
+    if study is None:
+        return None
+    for child in open_children(storage, study):
+        archive_family(storage, home, child.study_name)
+    return _archive(storage, home, study)
+
+
+def _archive(storage: LeasedStorage, home: Home, study: optuna.Study) -> str | None:
+    name, spec = study.study_name, stored_spec(study)
+    parent, children = open_parent(storage, study), open_children(storage, study)
+    archived = archive_study(storage, name)
+    if archived is None:
+        return None
+    if parent is not None and name in child_names(parent):
+        _set_children(parent, [archived if known == name else known for known in child_names(parent)])
+    for child in children:
+        child.set_user_attr(PARENT, archived)
+    if spec is not None:
+        open_mirror(home, study, spec).rename_experiment(archived)
+    networks = home.networks / name
+    if networks.exists():
+        networks.rename(home.networks / archived)
+    return archived
+
+
+def _set_children(study: optuna.Study, names: Sequence[str]) -> None:
+    study.set_user_attr(CHILDREN, list(names))

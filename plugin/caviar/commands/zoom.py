@@ -1,0 +1,350 @@
+"""Zooming in: from a study's trials a child study in the narrower space that holds the best of them."""
+
+import dataclasses
+import json
+import math
+import re
+from collections.abc import Callable, Collection, Mapping
+
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+
+from ..data.dataset import DatasetFacts
+from ..errors import SpecError
+from ..insight.lineage import PARENT
+from ..search.narrowing import ZoomRule
+from ..search.zoom import copies_that_fit, narrow_space, observations_of
+from ..spec import StudySpec, parse_spec, spec_table
+from ..storage.database import creation_lock
+from ..storage.home import Home
+from ..storage.leased_storage import LeasedStorage
+from ..storage.overview import count_trials
+from ..storage.studies import FINGERPRINT, create_study, create_whole_study, open_study
+from .family import add_child, open_ancestors, open_children
+from .opening import new_study_attributes, open_existing, required_spec
+from .run import Progress, RunResult, check_runnable, open_for_run, read_progress, result_lines, run_created
+
+#: A zoom's user attribute that holds ``ZoomFacts`` as JSON.
+ZOOM = "caviar:zoom"
+
+DEFAULT_KEEP = ZoomRule.keep
+_LONGEST_NAME = 100
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ZoomFacts:
+    """How a study was narrowed from its parent.
+
+    Attributes:
+        keep: Share of the parent's trials that counted as the best.
+        trials: New trials that it was given.
+        n_copied: Trials that it began with, which are its parent's.
+        n_best: Trials that its space was drawn around.
+        volume: Its space's share of its parent's, on the parameters' own scales.
+        reason: Why it was worth it, in words.
+        notes: Parameter → what became of its range, in words.
+    """
+
+    keep: float
+    trials: int
+    n_copied: int
+    n_best: int
+    volume: float
+    reason: str
+    notes: Mapping[str, str]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ZoomOutcome:
+    """What became of a zoom.
+
+    Attributes:
+        parent: The study that was zoomed in to.
+        child: The narrower study, or None where there is none.
+        created: Whether it was made now; False where an earlier one was gone on with.
+        reason: Why it was made or not, in words.
+        run: What its run did, or None without one.
+    """
+
+    parent: str
+    child: str | None
+    created: bool
+    reason: str
+    run: RunResult | None = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Plan:
+    """A child study that is not there yet."""
+
+    spec: StudySpec
+    copies: list[FrozenTrial]
+    facts: ZoomFacts
+
+
+def zoom_study(
+    home: Home,
+    study: str,
+    *,
+    keep: float | None = None,
+    trials: int | None = None,
+    on_progress: Callable[[Progress], None] = lambda _progress: None,
+    say: Callable[[str], None] = lambda _line: None,
+) -> ZoomOutcome:
+    """Zoom in to a study, and run the zoom until its budget is spent, its time is up, or Ctrl-C or SIGTERM ends it.
+
+    A zoom of it that is not finished is gone on with; a new one is made where it would differ from those that are.
+
+    Args:
+        home: Where it lives.
+        study: Its name or its file.
+        keep: Share of its trials, in (0, 1), that counts as the best; 0.2 by default.
+        trials: New trials of the zoom; by default as many as the study had of its own.
+        on_progress: Called at the start and after every trial.
+        say: Called with what is worth telling before the run, line by line.
+
+    Raises:
+        SpecError: If an argument is not allowed, or the study has too few trials with a result to be zoomed in to.
+        CaviarError: If the data, the home or the storage is not fit to run.
+    """
+    share = DEFAULT_KEEP if keep is None else keep
+    ZoomRule(keep=share)
+    if trials is not None and trials < 1:
+        raise SpecError(f"--trials must be at least 1, but got {trials}.")
+    storage, parent = open_existing(home, study)
+    name = parent.study_name
+    unfinished = _unfinished_zoom(storage, parent, keep=keep)
+    if unfinished is not None:
+        reason = f"{unfinished!r}, a zoom of {name!r}, is not finished: it goes on."
+        say(reason)
+        run = run_zoom(home, unfinished, trials=trials, on_progress=on_progress)
+        return ZoomOutcome(parent=name, child=unfinished, created=False, reason=reason, run=run)
+    planned = _plan(storage, parent, keep=share, trials=trials)
+    if isinstance(planned, str):
+        return ZoomOutcome(parent=name, child=None, created=False, reason=planned)
+    same = _same_zoom(storage, parent, planned.spec)
+    if same is None:
+        return _make_and_run(home, parent, planned, on_progress=on_progress, say=say)
+    known = zoom_facts(same)
+    if trials is None or known is None or trials <= known.trials:
+        reason = (
+            f"The zoom of these trials is there and finished: {same.study_name!r}. Zoom in further with "
+            f"`caviar zoom {same.study_name}`, or give it more trials with --trials."
+        )
+        return ZoomOutcome(parent=name, child=None, created=False, reason=reason)
+    reason = f"The zoom of these trials is there: {same.study_name!r}. It gets more trials."
+    say(reason)
+    run = run_zoom(home, same.study_name, trials=trials, on_progress=on_progress)
+    return ZoomOutcome(parent=name, child=same.study_name, created=False, reason=reason, run=run)
+
+
+def zoom_stage(
+    home: Home,
+    study: str,
+    *,
+    keep: float,
+    trials: int,
+    on_progress: Callable[[Progress], None],
+    say: Callable[[str], None],
+    deadline_s: float | None,
+) -> ZoomOutcome:
+    """Run a stage of a study file: the first zoom of a study with this ``keep``, made where there is none.
+
+    Args:
+        home: As ``zoom_study`` has it.
+        study: The name of the stage before.
+        keep: The stage's.
+        trials: The stage's.
+        on_progress: As ``zoom_study`` has it.
+        say: As ``zoom_study`` has it.
+        deadline_s: Unix time after which no new trial starts, or None.
+
+    Returns:
+        The outcome; without a child where the trials do not allow a zoom, or it is not worth it.
+
+    Raises:
+        CaviarError: If the data, the home or the storage is not fit to run.
+    """
+    storage, parent = open_existing(home, study)
+    for child in open_children(storage, parent):
+        known = zoom_facts(child)
+        if known is not None and known.keep == keep:
+            name = child.study_name
+            run = run_zoom(home, name, trials=trials, on_progress=on_progress, deadline_s=deadline_s)
+            return ZoomOutcome(parent=study, child=name, created=False, reason=known.reason, run=run)
+    try:
+        planned = _plan(storage, parent, keep=keep, trials=trials)
+    except SpecError as error:
+        planned = str(error)
+    if isinstance(planned, str):
+        return ZoomOutcome(parent=study, child=None, created=False, reason=planned)
+    return _make_and_run(home, parent, planned, on_progress=on_progress, say=say, deadline_s=deadline_s)
+
+
+def run_zoom(
+    home: Home,
+    name: str,
+    *,
+    trials: int | None,
+    on_progress: Callable[[Progress], None],
+    deadline_s: float | None = None,
+) -> RunResult:
+    """Go on with a zoom that is there, to so many new trials in all, or as many as it was given before."""
+    storage, child = open_existing(home, name)
+    spec, known = required_spec(child), zoom_facts(child)
+    if trials is not None and known is not None:
+        known = dataclasses.replace(known, trials=trials)
+        spec = _with_budget(spec, known.n_copied + trials)
+    progress = read_progress(storage, child, spec)
+    if progress.done >= progress.budget and not _n_busy(storage, child):
+        on_progress(progress)
+        return RunResult(finished_now=0, progress=progress)
+    check_runnable(spec)
+    storage, facts = open_for_run(spec, home)
+    with creation_lock(storage):
+        child = create_study(storage, spec, attributes=new_study_attributes(facts))
+        if known is not None:
+            child.set_user_attr(ZOOM, json.dumps(dataclasses.asdict(known)))
+    return run_created(spec, home, storage, child, on_progress, deadline_s=deadline_s)
+
+
+def zoom_facts(study: optuna.Study) -> ZoomFacts | None:
+    """Return how a study was narrowed from its parent, or None for one that is no zoom."""
+    text = study.user_attrs.get(ZOOM)
+    return None if text is None else ZoomFacts(**json.loads(text))
+
+
+def outcome_lines(outcome: ZoomOutcome) -> list[str]:
+    """Return what a zoom has to say beside the study's status."""
+    if outcome.child is None or outcome.run is None:
+        return [f"Nothing was created: {outcome.reason}"]
+    return result_lines(outcome.run, outcome.child)
+
+
+def outcome_table(outcome: ZoomOutcome) -> dict[str, str | bool | None]:
+    """Return an outcome, ready for JSON."""
+    return {
+        "parent": outcome.parent,
+        "child": outcome.child,
+        "created": outcome.created,
+        "reason": outcome.reason,
+    }
+
+
+def _make_and_run(
+    home: Home,
+    parent: optuna.Study,
+    planned: _Plan,
+    *,
+    on_progress: Callable[[Progress], None],
+    say: Callable[[str], None],
+    deadline_s: float | None = None,
+) -> ZoomOutcome:
+    check_runnable(planned.spec)
+    storage, facts = open_for_run(planned.spec, home)
+    known = parent.user_attrs.get(FINGERPRINT)
+    if known != facts.fingerprint:
+        raise SpecError(
+            f"The data set {facts.name!r} has changed since the study {parent.study_name!r} was begun, so its trials "
+            "say nothing of the data that is there now. Bring the data of before back, or begin a new study."
+        )
+    with creation_lock(storage):
+        parent = open_study(storage, parent.study_name)
+        child = _same_zoom(storage, parent, planned.spec) or _create(storage, parent, planned, facts)
+    name = child.study_name
+    say(f"{name}: {planned.facts.reason}")
+    for parameter, note in planned.facts.notes.items():
+        say(f"  {parameter} {note}")
+    spec = required_spec(child)
+    run = run_created(spec, home, storage, child, on_progress, deadline_s=deadline_s)
+    return ZoomOutcome(parent=parent.study_name, child=name, created=True, reason=planned.facts.reason, run=run)
+
+
+def _plan(storage: LeasedStorage, parent: optuna.Study, *, keep: float, trials: int | None) -> _Plan | str:
+    """Return the zoom that a study's trials call for, or why it is not worth it.
+
+    Raises:
+        SpecError: If the trials say nothing.
+    """
+    spec, rule = required_spec(parent), ZoomRule(keep=keep)
+    stored = parent.get_trials(deepcopy=False)
+    observations = observations_of(stored, minimize=spec.objective.direction == "minimize")
+    ancestors = open_ancestors(storage, parent)
+    root = required_spec(ancestors[-1]).space if ancestors else spec.space
+    result = narrow_space(spec.space, observations, root=root, rule=rule)
+    if not result.worthwhile:
+        n_results = sum(math.isfinite(observation.cost) for observation in observations)
+        if n_results < rule.min_trials:
+            raise SpecError(f"{parent.study_name}: {result.reason}")
+        return result.reason
+    known = zoom_facts(parent)
+    n_new = trials or (spec.search.trials if known is None else known.trials)
+    copies = [trial for trial in copies_that_fit(result.space, stored) if trial.state.is_finished()]
+    child = dataclasses.replace(
+        spec,
+        name=_next_name(parent.study_name, optuna.get_all_study_names(storage)),
+        space=result.space,
+        search=dataclasses.replace(spec.search, trials=len(copies) + n_new, stages=()),
+    )
+    facts = ZoomFacts(
+        keep=keep,
+        trials=n_new,
+        n_copied=len(copies),
+        n_best=result.n_best,
+        volume=result.volume,
+        reason=result.reason,
+        notes=dict(result.notes),
+    )
+    return _Plan(spec=parse_spec(spec_table(child)), copies=copies, facts=facts)
+
+
+def _create(storage: LeasedStorage, parent: optuna.Study, planned: _Plan, facts: DatasetFacts) -> optuna.Study:
+    """Create the child study and link it both ways.
+
+    The parent names it first: whoever reads the links passes over a name that no study has yet.
+    """
+    name = _next_name(parent.study_name, optuna.get_all_study_names(storage))
+    add_child(parent, name)
+    attributes = {
+        **new_study_attributes(facts),
+        PARENT: parent.study_name,
+        ZOOM: json.dumps(dataclasses.asdict(planned.facts)),
+    }
+    spec = dataclasses.replace(planned.spec, name=name)
+    return create_whole_study(storage, spec, attributes=attributes, trials=planned.copies)
+
+
+def _next_name(parent: str, names: Collection[str]) -> str:
+    """Return the first of ``NAME-zoom-1`` and so on that no study has; a zoom's zoom counts on."""
+    stem = re.sub(r"-zoom-\d+$", "", parent)
+    number = 1
+    while (name := f"{stem[: _LONGEST_NAME - len(f'-zoom-{number}')]}-zoom-{number}") in names:
+        number += 1
+    return name
+
+
+def _unfinished_zoom(storage: LeasedStorage, parent: optuna.Study, *, keep: float | None) -> str | None:
+    """Return the last zoom of a study, with this ``keep`` if one is given, that has trials left to run."""
+    for child in reversed(open_children(storage, parent)):
+        known = zoom_facts(child)
+        if known is not None and keep in (None, known.keep):
+            progress = read_progress(storage, child, required_spec(child))
+            if progress.done < progress.budget or _n_busy(storage, child):
+                return child.study_name
+    return None
+
+
+def _same_zoom(storage: LeasedStorage, parent: optuna.Study, spec: StudySpec) -> optuna.Study | None:
+    for child in open_children(storage, parent):
+        if required_spec(child).space == spec.space:
+            return child
+    return None
+
+
+def _with_budget(spec: StudySpec, trials: int) -> StudySpec:
+    return dataclasses.replace(spec, search=dataclasses.replace(spec.search, trials=trials))
+
+
+def _n_busy(storage: LeasedStorage, study: optuna.Study) -> int:
+    counts = count_trials(storage, study._study_id)
+    return counts[TrialState.WAITING] + counts[TrialState.RUNNING]
