@@ -41,6 +41,7 @@ sampler = "{sampler}"
 pruner = "none"
 lease_s = {lease_s}
 checkpoint_s = {checkpoint_s}
+trainer = "{trainer}"
 [space]
 learning_rate = {{ low = 1e-3, high = 0.5, scale = "log" }}
 momentum = {{ low = 0.5, high = 0.99, scale = "log-complement" }}
@@ -58,6 +59,7 @@ def write_study(
     sampler: str = "random",
     lease_s: float = 2.0,
     checkpoint_s: float = 30.0,
+    trainer: str = "auto",
 ) -> Path:
     """Write the study file ``toy.toml`` into a directory."""
     file = path / "toy.toml"
@@ -69,6 +71,7 @@ def write_study(
             sampler=sampler,
             lease_s=lease_s,
             checkpoint_s=checkpoint_s,
+            trainer=trainer,
         )
     )
     return file

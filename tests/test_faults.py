@@ -37,7 +37,7 @@ def curves(watch: Watch) -> list[dict[str, list[float]]]:
 def test_a_killed_trial_goes_on_from_its_checkpoint_on_the_same_curve(
     tmp_path: Path, home: Path, watch: Watch, tracking_template: Path
 ) -> None:
-    file = write_study(tmp_path, trials=1, epochs=40, lease_s=1, checkpoint_s=0)
+    file = write_study(tmp_path, trials=1, epochs=40, lease_s=1, checkpoint_s=0, trainer="solo")
     with running("run", file, "--home", home) as process:
         wait_until(lambda: watch.reported() >= 10)
         (begun,) = watch.runs()
@@ -79,15 +79,17 @@ def test_a_study_deleted_while_it_runs_ends_the_run_with_a_line(tmp_path: Path, 
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(("trainer", "epochs"), [("solo", 80), ("fleet", 600)])
 def test_a_trial_failed_in_the_dashboard_is_replaced_and_a_locked_database_waited_for(
-    tmp_path: Path, home: Path, watch: Watch
+    tmp_path: Path, home: Path, watch: Watch, trainer: str, epochs: int
 ) -> None:
-    file = write_study(tmp_path, trials=3, epochs=80, lease_s=1)
+    file = write_study(tmp_path, trials=3, epochs=epochs, lease_s=1, trainer=trainer)
     with running("run", file, "--home", home, "--storage", f"{watch.url}?timeout=0.3") as process:
         wait_until(lambda: watch.reported() >= 5)
-        (trial_id,) = watch.holders()
+        trial_id = min(watch.holders())
         RDBStorage(watch.url).set_trial_state_values(trial_id, TrialState.FAIL)
-        wait_until(lambda: watch.finished() >= 1)
+        if trainer == "solo":
+            wait_until(lambda: watch.finished() >= 1)
         with contextlib.closing(sqlite3.connect(home / "optuna.db", timeout=60)) as connection:
             connection.execute("BEGIN IMMEDIATE")
             locked_at = time.monotonic()
@@ -121,8 +123,12 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 @pytest.mark.slow
-def test_a_full_disk_ends_the_run_with_a_line_and_the_next_run_goes_on(tmp_path: Path, small_disk: Path) -> None:
-    file, home = write_study(tmp_path, trials=2, epochs=60, lease_s=1, checkpoint_s=0), small_disk / "runs"
+@pytest.mark.parametrize(("trainer", "epochs"), [("solo", 60), ("fleet", 500)])
+def test_a_full_disk_ends_the_run_with_a_line_and_the_next_run_goes_on(
+    tmp_path: Path, small_disk: Path, trainer: str, epochs: int
+) -> None:
+    file = write_study(tmp_path, trials=2, epochs=epochs, lease_s=1, checkpoint_s=0.5, trainer=trainer)
+    home = small_disk / "runs"
     watch = Watch(home)
     with running("run", file, "--home", home) as process:
         wait_until(lambda: watch.reported() >= 5)

@@ -87,6 +87,7 @@ class FleetWorker:
         packer = Packer(cost=cost, data=data, memory_bytes=memory_bytes)
         self._crew = Crew(setup.objective.programs, packer, self.timings, begin=self._begin)
         self._ended: list[FleetTrial] = []
+        self._has_begun = False
         self._synced_at_s = self._checkpointed_at_s = time.monotonic()
 
     def run(self) -> None:
@@ -114,6 +115,8 @@ class FleetWorker:
                     return
                 continue
             self._crew.fill()
+            if self._has_begun:  # a trial that kills its worker must be known by then
+                self._sync()
             self._run_epoch()
             if time.monotonic() - self._synced_at_s >= SYNC_S:
                 self._sync()
@@ -200,9 +203,12 @@ class FleetWorker:
 
     def _begin(self, trial: FleetTrial) -> None:
         self._buffer.release(trial.ticket.trial_id)
+        self._has_begun = True
 
     def _run_epoch(self) -> None:
         """Train the fleet for an epoch, and end the trials that are done."""
+        if not self._crew.running:  # all were lost
+            return
         done = [trial for trial in self._crew.running if trial.run.epochs >= self._setup.objective.epochs]
         if done:  # their last run died after the last epoch
             self._end(done, [])
@@ -294,6 +300,7 @@ class FleetWorker:
             self._synced_at_s = time.monotonic()
             if check is None:
                 return
+            self._has_begun = False
             gone = check.lost | check.ended
             for trial in [*self._crew.in_hand, *self._ended]:
                 if trial.ticket.trial_id in gone:

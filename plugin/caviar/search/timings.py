@@ -3,10 +3,13 @@
 import contextlib
 import dataclasses
 import json
+import logging
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
+
+_logger = logging.getLogger(__name__)
 
 Phase = Literal["compile_s", "training_s", "bookkeeping_s", "sampling_s", "waiting_s"]
 
@@ -53,8 +56,11 @@ class Timings:
         setattr(self, name, getattr(self, name) + seconds)
 
     def save(self, path: Path) -> None:
-        """Write them as JSON."""
-        path.parent.mkdir(parents=True, exist_ok=True)
+        """Write them as JSON; a full disk is no reason to fail."""
         temporary = path.with_suffix(".tmp")
-        temporary.write_text(json.dumps(dataclasses.asdict(self)), encoding="utf-8")
-        temporary.replace(path)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            temporary.write_text(json.dumps(dataclasses.asdict(self)), encoding="utf-8")
+            temporary.replace(path)
+        except OSError as error:
+            _logger.debug("The timings could not be written to %s: %s", path, error)
