@@ -3,7 +3,8 @@
 Each stage after the first is a zoom into the one before. Optuna's multivariate TPE smooths with a width that is a share
 of the range and hardly falls with the number of trials, so narrower ranges let it come closer; but a zoom drawn around
 too few trials follows chance. Chosen with benchmarks/search.py: on its eight tasks one to four stages were about equal,
-three had the best runs on the whole, and six were behind at the smallest budget.
+and six were behind at the smallest budget. On all 34 tasks three stages against one gained at 100 full trainings (mean
+regret 2.4 against 2.9 points, 21 tasks won, p = 0.01; two seeds, 2026-11-22) and nothing measurable at 10 and 30.
 """
 
 from ..errors import SpecError
