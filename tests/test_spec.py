@@ -8,6 +8,7 @@ from caviar.errors import SpecError
 from caviar.spec import (
     CHANGEABLE,
     SearchSpec,
+    StageSpec,
     StudySpec,
     parse_spec,
     read_spec,
@@ -114,6 +115,32 @@ def test_budget_time_and_trainer_may_change_and_nothing_else() -> None:
         "search.sampler_options.n_startup_trials: (not there) → 3",
     ]
     assert spec_digest(old) != spec_digest(other)
+
+
+def test_stages_are_read_back_may_change_and_are_no_part_of_what_a_study_searches() -> None:
+    plain = parse_spec(table())
+    staged = parse_spec(table(search={"stages": [{"trials": 8}, {"trials": 4, "keep": 0.5}]}))
+    assert staged.search.stages == (StageSpec(trials=8, keep=0.2), StageSpec(trials=4, keep=0.5))
+    assert parse_spec(spec_table(staged)) == staged
+    assert spec_differences(plain, staged) == []
+    assert spec_digest(plain) == spec_digest(staged)
+
+
+@pytest.mark.parametrize(
+    ("stages", "message"),
+    [
+        ([{"trials": 8}, {"trails": 4}], r"'search.stages\[2\].trails'. Did you mean 'trials'\?"),
+        ([{"keep": 0.2}], r"needs 'search.stages\[1\].trials'"),
+        ([{"trials": 0}], r"search.stages\[1\].trials must be at least 1, but got 0"),
+        ([{"trials": 8, "keep": 1.0}], r"search.stages\[1\].keep must be above 0 and below 1, but got 1.0"),
+        ([{"trials": 8, "keep": "a"}], r"search.stages\[1\].keep must be a number, but got 'a'"),
+        ([8], r"search.stages\[1\] must be a table"),
+        ({"trials": 8}, r"search.stages must be a list"),
+    ],
+)
+def test_bad_stages_are_refused(stages: Any, message: str) -> None:
+    with pytest.raises(SpecError, match=message):
+        parse_spec(table(search={"stages": stages}))
 
 
 def test_every_changeable_field_exists() -> None:

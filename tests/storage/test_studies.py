@@ -5,8 +5,9 @@ import pytest
 
 from caviar.errors import SpecError, StorageError
 from caviar.spec import StudySpec
+from caviar.storage import studies
 from caviar.storage.leased_storage import LeasedStorage
-from caviar.storage.studies import FINGERPRINT, archive_study, create_study, open_study, stored_spec
+from caviar.storage.studies import FINGERPRINT, archive_study, create_study, create_whole_study, open_study, stored_spec
 
 
 def test_a_study_keeps_its_file_and_is_reopened_with_a_larger_budget(storage: LeasedStorage, spec: StudySpec) -> None:
@@ -49,3 +50,21 @@ def test_an_unknown_study_is_refused_with_the_nearest_name(storage: LeasedStorag
     create_study(storage, spec, attributes={})
     with pytest.raises(StorageError, match=r"no study 'tyo'. Did you mean 'toy'\?"):
         open_study(storage, "tyo")
+
+
+def test_a_study_that_begins_with_trials_is_there_whole_or_not_at_all(
+    storage: LeasedStorage, spec: StudySpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trials = [optuna.trial.create_trial(value=0.5)] * 2
+
+    def die(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(studies, "rename_study", die)
+        with pytest.raises(KeyboardInterrupt):
+            create_whole_study(storage, spec, attributes={}, trials=trials)
+    assert optuna.get_all_study_names(storage) == ["toy.unfinished"]
+    whole = create_whole_study(storage, spec, attributes={"a": "b"}, trials=trials)
+    assert optuna.get_all_study_names(storage) == ["toy"]
+    assert (stored_spec(whole), whole.user_attrs["a"], len(whole.get_trials())) == (spec, "b", 2)

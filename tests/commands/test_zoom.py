@@ -1,0 +1,272 @@
+"""`caviar zoom` and the stages of a study file: linked child studies, run exactly once, whatever dies."""
+
+import dataclasses
+import itertools
+import json
+import math
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optuna
+import pytest
+from click.testing import CliRunner, Result
+from optuna.trial import TrialState, create_trial
+from tests.processes import Watch, running, wait_until
+
+from caviar.cli import main
+from caviar.commands.family import archive_family, open_ancestors, open_descendants
+from caviar.commands.status import status_lines, study_status
+from caviar.commands.trials import list_trials
+from caviar.commands.zoom import zoom_facts
+from caviar.data.dataset import load_dataset
+from caviar.insight.lineage import CHILDREN, PARENT
+from caviar.search.sequences import value_at
+from caviar.spec import StudySpec, parse_spec
+from caviar.storage.database import new_owner, open_storage
+from caviar.storage.home import Home, locate_home
+from caviar.storage.leased_storage import LeasedStorage
+from caviar.storage.studies import FINGERPRINT, create_study, open_study, stored_spec
+
+SPEC: dict[str, Any] = {
+    "name": "toy",
+    "data": {"dataset": "tests.toy_data:blobs"},
+    "objective": {"epochs": 2},
+    "search": {"trials": 20, "sampler": "random", "pruner": "none", "lease_s": 2.0},
+    "space": {
+        "learning_rate": {"low": 1e-5, "high": 0.5, "scale": "log"},
+        "momentum": {"low": 0.5, "high": 0.99, "scale": "log-complement"},
+        "depth": 1,
+        "units": 8,
+    },
+}
+STAGED = """
+name = "toy"
+data = { dataset = "tests.toy_data:blobs" }
+objective = { epochs = 2 }
+[search]
+trials = 21
+sampler = "random"
+pruner = "none"
+lease_s = 2.0
+[[search.stages]]
+trials = 60
+[space]
+learning_rate = { low = 1e-5, high = 0.5, scale = "log" }
+momentum = { low = 0.5, high = 0.99, scale = "log-complement" }
+depth = 1
+units = 8
+"""
+Params = dict[str, Any]
+
+
+def near_a_tenth(params: Params) -> float:
+    """Return an accuracy that only the learning rate decides."""
+    return round(0.9 - 0.1 * abs(math.log10(params["learning_rate"]) + 1), 6)
+
+
+def fill(study: optuna.Study, spec: StudySpec, n: int, score: Callable[[Params], float], *, seed: int = 0) -> None:
+    """Give a study finished trials that nobody trained."""
+    rng = np.random.default_rng(seed)
+    distributions = spec.space.distributions()
+    for _ in range(n):
+        params = {name: value_at(distribution, rng.random()) for name, distribution in distributions.items()}
+        value = score(params)
+        study.add_trial(
+            create_trial(
+                value=value,
+                params=params,
+                distributions=distributions,
+                intermediate_values={0: value / 2, 1: value},
+                user_attrs={"best_value": value, "best_epoch": 1},
+            )
+        )
+
+
+@pytest.fixture(scope="module")
+def fingerprint() -> str:
+    return load_dataset("tests.toy_data:blobs").fingerprint
+
+
+@pytest.fixture
+def home(prepared_home: Path) -> Home:
+    return locate_home(prepared_home)
+
+
+@pytest.fixture
+def storage(home: Home) -> LeasedStorage:
+    return open_storage(home.storage, owner=new_owner(), create=True)
+
+
+def make(storage: LeasedStorage, fingerprint: str, **changes: Any) -> tuple[optuna.Study, StudySpec]:
+    spec = parse_spec({**SPEC, **changes})
+    return create_study(storage, spec, attributes={FINGERPRINT: fingerprint, "caviar:uid": spec.name}), spec
+
+
+def caviar(home: Home, *arguments: str | Path) -> Result:
+    return CliRunner().invoke(main, [*map(str, arguments), "--home", str(home.path)])
+
+
+def succeed(home: Home, *arguments: str | Path) -> Result:
+    result = caviar(home, *arguments)
+    assert result.exit_code == 0, result.output
+    return result
+
+
+def names(storage: LeasedStorage) -> list[str]:
+    return sorted(optuna.get_all_study_names(storage))
+
+
+@pytest.mark.parametrize(
+    ("n", "score", "exit_code", "message"),
+    [
+        (0, near_a_tenth, 2, "The study has no trials yet"),
+        (1, near_a_tenth, 2, "A zoom needs at least 5 trials with a result, but the study has 1"),
+        (8, lambda _params: 0.5, 0, "All 8 trials reached the same result"),
+    ],
+)
+def test_a_study_that_says_nothing_is_not_zoomed_in_to_and_nothing_is_created(
+    home: Home,
+    storage: LeasedStorage,
+    fingerprint: str,
+    n: int,
+    score: Callable[[Params], float],
+    exit_code: int,
+    message: str,
+) -> None:
+    study, spec = make(storage, fingerprint)
+    fill(study, spec, n, score)
+    result = caviar(home, "zoom", "toy")
+    assert (result.exit_code, message in result.stderr) == (exit_code, True), result.output
+    assert names(storage) == ["toy"]
+    assert CHILDREN not in study.user_attrs
+
+
+def test_an_all_pruned_study_without_results_says_so(home: Home, storage: LeasedStorage, fingerprint: str) -> None:
+    study, spec = make(storage, fingerprint)
+    params = {"learning_rate": 0.1, "one_minus_momentum": 0.1}
+    pruned = create_trial(state=TrialState.PRUNED, params=params, distributions=spec.space.distributions())
+    study.add_trials([pruned] * 6)
+    result = caviar(home, "zoom", "toy")
+    assert (result.exit_code, "None of the 6 trials has a result" in result.stderr) == (2, True), result.output
+    assert names(storage) == ["toy"]
+
+
+@pytest.mark.parametrize(("option", "value"), [("--keep", "1.5"), ("--keep", "0"), ("--trials", "0")])
+def test_bad_arguments_are_refused(
+    home: Home, storage: LeasedStorage, fingerprint: str, option: str, value: str
+) -> None:
+    study, spec = make(storage, fingerprint)
+    fill(study, spec, 20, near_a_tenth)
+    result = caviar(home, "zoom", "toy", option, value)
+    assert (result.exit_code, option[2:] in result.stderr) == (2, True), result.output
+    assert names(storage) == ["toy"]
+
+
+@pytest.mark.slow
+def test_a_zoom_is_a_linked_study_that_begins_with_what_fits_and_runs_its_own_trials_once(
+    home: Home, storage: LeasedStorage, fingerprint: str
+) -> None:
+    study, spec = make(storage, fingerprint)
+    fill(study, spec, 20, near_a_tenth)
+    said = succeed(home, "zoom", "toy", "--trials", "3")
+    assert "toy-zoom-1: The best 4 of 20 trials lie in" in said.stderr
+    assert "learning_rate narrowed to" in said.stderr
+    child = open_study(storage, "toy-zoom-1")
+    facts, child_spec = zoom_facts(child), stored_spec(child)
+    assert facts is not None
+    assert child_spec is not None
+    assert (study.user_attrs[CHILDREN], child.user_attrs[PARENT]) == (["toy-zoom-1"], "toy")
+    assert (facts.trials, facts.keep, child_spec.search.trials) == (3, 0.2, facts.n_copied + 3)
+    assert dataclasses.replace(child_spec, name="toy", space=spec.space, search=spec.search) == spec
+    rows = list_trials(home, "toy-zoom-1")
+    copies = [row for row in rows if "parent_trial" in row]
+    assert len(copies) == facts.n_copied >= facts.n_best == 4
+    assert len(rows) == facts.n_copied + 3
+    by_number = {trial.number: trial for trial in study.get_trials()}
+    assert all(row["learning_rate"] == by_number[row["parent_trial"]].params["learning_rate"] for row in copies)
+    child.get_trials()  # Optuna finds the copies' distributions compatible
+    assert sorted(Watch(home.path, "toy-zoom-1").runs_by_trial()) == [facts.n_copied + new for new in range(3)]
+    assert "0 trials filled in" in succeed(home, "sync", "toy-zoom-1").stdout
+
+    again = json.loads(succeed(home, "zoom", "toy", "--json").stdout)
+    assert (again["zoom"]["child"], "is there and finished" in again["zoom"]["reason"]) == (None, True)
+    more = json.loads(succeed(home, "zoom", "toy", "--trials", "4", "--json").stdout)
+    assert (more["study"], more["zoom"]["created"], more["budget"]) == ("toy-zoom-1", False, facts.n_copied + 4)
+    assert sum(more["trials"][state] for state in ("complete", "pruned")) == facts.n_copied + 4
+    assert names(storage) == ["toy", "toy-zoom-1"]
+
+    state = study_status(home, "toy")
+    assert [(one["study"], one["parent"]) for one in state["family"]] == [("toy", None), ("toy-zoom-1", "toy")]
+    assert f"  ↳ toy-zoom-1: 4 of 4 trials, best {state['metric']}" in "\n".join(status_lines(state))
+    assert state["family_best"]["value"] == max(one["best"]["value"] for one in state["family"])
+
+
+@pytest.mark.slow
+def test_a_staged_run_killed_in_its_stage_ends_with_every_budget_exact(
+    home: Home, storage: LeasedStorage, fingerprint: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "toy.toml"
+    file.write_text(STAGED)
+    study, spec = make(storage, fingerprint, **tomllib.loads(STAGED))
+    fill(study, spec, 20, near_a_tenth)  # one is left to be run
+    zoom = Watch(home.path, "toy-zoom-1")
+    with running("run", file, "--home", home.path) as process:
+        wait_until(lambda: process.ended() or bool(zoom.holders()), poll_s=0.01)
+        process.kill_all()
+    killed_with = zoom.finished()
+    with running("run", file, "--home", home.path) as process:
+        ended = process.finish()
+    assert ended.exit_code == 0, ended.stderr
+    root = Watch(home.path)
+    facts = zoom_facts(zoom.study)
+    assert facts is not None
+    assert killed_with < facts.n_copied + 60
+    assert (root.finished(), len(root.trials())) == (21, 21)
+    assert (zoom.finished(), len(zoom.trials())) == (facts.n_copied + 60, facts.n_copied + 60)
+    assert names(root.storage) == ["toy", "toy-zoom-1"]
+    assert set(zoom.runs_by_trial().values()) == {1}
+    assert len(zoom.runs_by_trial()) == 60
+    assert "toy-zoom-1: 60 of 60 trials" in ended.stdout
+    again = succeed(home, "run", file)
+    assert ("so none was run" in again.stderr, len(zoom.trials())) == (True, facts.n_copied + 60)
+
+
+def family(storage: LeasedStorage, fingerprint: str) -> list[optuna.Study]:
+    """Make three generations without a trial."""
+    made = [make(storage, fingerprint, name=name)[0] for name in ("toy", "toy-zoom-1", "toy-zoom-2")]
+    for parent, child in itertools.pairwise(made):
+        parent.set_user_attr(CHILDREN, [child.study_name])
+        child.set_user_attr(PARENT, parent.study_name)
+    return made
+
+
+def test_a_study_and_its_zooms_are_archived_together_and_stay_linked(
+    home: Home, storage: LeasedStorage, fingerprint: str
+) -> None:
+    root, *_ = family(storage, fingerprint)
+    assert [study.study_name for study in open_descendants(storage, root)] == ["toy-zoom-1", "toy-zoom-2"]
+    assert archive_family(storage, home, "toy") == "toy.archived-1"
+    assert names(storage) == ["toy-zoom-1.archived-1", "toy-zoom-2.archived-1", "toy.archived-1"]
+    archived = open_study(storage, "toy.archived-1")
+    zooms = open_descendants(storage, archived)
+    assert [zoom.study_name for zoom in zooms] == ["toy-zoom-1.archived-1", "toy-zoom-2.archived-1"]
+    assert [study.study_name for study in open_ancestors(storage, zooms[-1])] == [
+        *("toy-zoom-1.archived-1", "toy.archived-1")
+    ]
+
+
+@pytest.mark.slow
+def test_deleting_a_study_names_its_zooms_and_deletes_them_too(
+    home: Home, storage: LeasedStorage, fingerprint: str
+) -> None:
+    family(storage, fingerprint)
+    asked = CliRunner().invoke(main, ["delete", "toy", "--home", str(home.path)], input="n\n")
+    assert "zoomed in to from it, 'toy-zoom-1' (0 trials), 'toy-zoom-2' (0 trials)," in asked.stderr
+    succeed(home, "delete", "toy-zoom-2", "--yes")
+    assert names(storage) == ["toy", "toy-zoom-1"]
+    assert open_study(storage, "toy-zoom-1").user_attrs[CHILDREN] == []
+    succeed(home, "delete", "toy", "--yes")
+    assert names(storage) == []
