@@ -250,6 +250,7 @@ def test_check_builds_a_network_and_says_panda_or_caviar(study_file: Path, tmp_p
 def test_a_dry_run_says_what_would_run_and_writes_nothing(study_file: Path, home: Path) -> None:
     result = succeed("run", study_file, "--home", home, "--dry-run")
     assert "4 trials of at most 3 epochs, to maximize val_accuracy" in result.stdout
+    assert "fleets of a worker's first 4 trials:\nfleet 1: " in result.stdout
     assert not home.exists()
 
 
@@ -270,6 +271,7 @@ def test_datasets_lists_what_is_there() -> None:
         (("low = 1e-3, high = 0.5", "low = 0.5, high = 1e-3"), "low below high"),
         (("low = 1e-3, high = 0.5", "low = 0.0, high = 0.5"), "must be above 0, but got 0.0"),
         (('sampler = "random"', 'sampler = "randm"'), "Did you mean 'random'?"),
+        (('sampler = "random"', 'trainer = "flet"'), "Did you mean 'fleet'?"),
         (('pruner = "median"', 'pruner = "medain"'), "Did you mean 'median'?"),
         (("epochs = 3", 'metric = "val_acuracy"'), "Did you mean 'val_accuracy'?"),
         (("tests.toy_data:blobs", "digitz"), "digits"),

@@ -24,6 +24,7 @@ from ..storage.overview import best_complete_value, count_trials
 from ..storage.studies import check_resumable, create_study, open_study
 from .data_process import DataLook
 from .family import archive_family
+from .fleet_plan import fleet_plan_lines
 from .opening import new_study_attributes, open_mirror
 from .work import stop_on_signals, supervise, threads_for, warm_up
 from .worker_process import WorkOrder
@@ -185,13 +186,14 @@ def deadline_of(spec: StudySpec) -> float | None:
 
 
 def dry_run_lines(spec: StudySpec, home: Home) -> list[str]:
-    """Check a study file and return what would run, a fact a line; nothing is written.
+    """Check a study file and return what would run, a fact a line; nothing is written to the home.
 
     Raises:
-        SpecError: If it would be refused.
+        CaviarError: If it would be refused.
     """
     check_runnable(spec)
     search, objective = spec.search, spec.objective
+    in_fleets = search.trainer != "solo" and objective.network is None
     return [
         f"study {spec.name}, seed {spec.seed}, data {spec.data.dataset}",
         f"{search.trials} trials of at most {objective.epochs} epochs, to {objective.direction} {objective.metric}",
@@ -201,6 +203,7 @@ def dry_run_lines(spec: StudySpec, home: Home) -> list[str]:
         *(f"{name} = {value}" for name, value in spec.space.fixed.items()),
         f"storage {home.storage}",
         f"tracking {home.tracking_uri}",
+        *(fleet_plan_lines(spec) if in_fleets else ()),
     ]
 
 

@@ -1,0 +1,59 @@
+"""Which trials would train together: the plan that ``caviar run --dry-run`` prints."""
+
+import math
+import os
+
+import optuna
+
+from ..data.dataset import DatasetFacts
+from ..search.calibration import known_prices, prices_path
+from ..search.cost_model import DataShape, LaneShape
+from ..search.fleet_worker import trials_in_hand
+from ..search.packing import Packer, describe_plan
+from ..search.samplers import make_sampler_factory
+from ..space import make_configs
+from ..spec import StudySpec
+from .data_process import DataLook
+from .work import threads_for, warm_up
+
+
+def fleet_plan_lines(spec: StudySpec) -> list[str]:
+    """Return the fleets of a worker's first trials, one a line; the data is loaded, in another process, for its shape.
+
+    The trials are drawn as the study will draw them while it has no results. Prices are this machine's where they have
+    been measured, else typical ones.
+
+    Raises:
+        DataError: If the data cannot be loaded.
+    """
+    warm_up()
+    facts = DataLook(spec.data, seed=spec.seed).facts()
+    prices = known_prices(prices_path(threads=threads_for(spec.search.workers)))
+    memory_bytes = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // (2 * spec.search.workers)
+    packer = Packer(cost=prices, data=_shape(facts), memory_bytes=memory_bytes)
+    search = spec.search
+    n = trials_in_hand(search.sampler, budget=search.trials, left=search.trials, workers=search.workers)
+    n = min(n, search.trials)
+    lanes = _first_lanes(spec, n)
+    plan = packer.plan(lanes)
+    return [f"fleets of a worker's first {n} trials:", *describe_plan(plan, lanes, packer)]
+
+
+def _first_lanes(spec: StudySpec, n: int) -> list[LaneShape]:
+    make_sampler = make_sampler_factory(spec.search, spec.space, seed=spec.seed)
+    study = optuna.create_study(direction=spec.objective.direction)
+    lanes = []
+    for number in range(n):
+        study.sampler = make_sampler(number)
+        network, training = make_configs(spec.space.suggest(study.ask()), epochs=spec.objective.epochs)
+        lanes.append(LaneShape(network=network, training=training))
+    return lanes
+
+
+def _shape(facts: DatasetFacts) -> DataShape:
+    return DataShape(
+        n_train=facts.n_train,
+        n_validation=facts.n_validation,
+        n_features=math.prod(facts.feature_shape),
+        n_classes=facts.n_classes,
+    )
