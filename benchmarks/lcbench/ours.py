@@ -16,7 +16,7 @@ from caviar.search.narrowing import ZoomRule
 from caviar.search.promotion import PromotionRule, Rungs, progress_of, rungs_of
 from caviar.search.samplers import SamplerFactory, make_sampler_factory
 from caviar.search.seeds import trial_seed
-from caviar.search.stages import default_promotion, default_stages
+from caviar.search.stages import default_promotion, default_stages, default_zoom
 from caviar.search.zoom import copies_that_fit, narrow_space, observations_of
 from caviar.space import SearchSpace
 from caviar.spec import SearchSpec
@@ -43,7 +43,7 @@ class Settings:
 
     sampler: str = "tpe"
     n_stages: int | None = None
-    zoom: ZoomRule = dataclasses.field(default_factory=ZoomRule)
+    zoom: ZoomRule = dataclasses.field(default_factory=default_zoom)
     promotion: PromotionRule = dataclasses.field(default_factory=lambda: default_promotion(EPOCHS))
 
 

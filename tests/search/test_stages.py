@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from caviar.errors import SpecError
-from caviar.search.stages import MAX_STAGES, default_promotion, default_stages
+from caviar.search.stages import MAX_STAGES, default_promotion, default_stages, default_zoom
 
 
 @given(st.integers(1, 10_000))
@@ -26,3 +26,7 @@ def test_no_trials_are_refused() -> None:
 @pytest.mark.parametrize(("epochs", "rungs"), [(52, (4, 12, 36)), (20, (2, 6, 18)), (5, (1, 3)), (1, ())])
 def test_the_first_rung_stands_after_a_thirteenth_of_the_epochs(epochs: int, rungs: tuple[int, ...]) -> None:
     assert default_promotion(epochs).rungs == rungs
+
+
+def test_stages_zoom_around_few_trials() -> None:
+    assert default_zoom().max_best == 20

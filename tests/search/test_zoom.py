@@ -189,6 +189,8 @@ def test_pruned_trials_count_by_what_they_reached() -> None:
 def test_bad_rules_are_refused() -> None:
     with pytest.raises(SpecError, match="keep must lie between 0 and 1, but got 1"):
         ZoomRule(keep=1)
+    with pytest.raises(SpecError, match="max_best must be at least 2, but got 1"):
+        ZoomRule(max_best=1)
     with pytest.raises(SpecError, match="min_trials"):
         ZoomRule(min_trials=1)
 

@@ -8,6 +8,7 @@ regret 2.4 against 2.9 points, 21 tasks won, p = 0.01; two seeds, 2026-11-22) an
 """
 
 from ..errors import SpecError
+from .narrowing import ZoomRule
 from .promotion import PromotionRule
 
 MAX_STAGES = 3
@@ -48,3 +49,8 @@ def default_promotion(max_epochs: int) -> PromotionRule:
         max_epochs: Epochs of a whole training.
     """
     return PromotionRule(max_epochs=max_epochs, min_epochs=max(round(max_epochs / 13), 1), reduction=3)
+
+
+def default_zoom() -> ZoomRule:
+    """Return how a stage narrows the space for the next: to the best fifth, but to twenty trials at most."""
+    return ZoomRule(keep=0.2, max_best=20)

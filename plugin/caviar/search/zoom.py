@@ -96,7 +96,7 @@ def narrow_space(
         (observation for observation in observations if math.isfinite(observation.cost)),
         key=lambda observation: (observation.cost, sorted(map(repr, observation.params.items()))),
     )
-    n_best = max(2, min(math.ceil(rule.keep * len(ranked)), rule.max_best))
+    n_best = max(2, min(math.ceil(rule.keep * len(ranked)), rule.max_best or len(ranked)))
     narrowed = {parameter.name: parameter for parameter in space.parameters}
     notes, volume, changed = {}, 1.0, False
     wide = {parameter.name: parameter for parameter in root.parameters}
