@@ -1,6 +1,7 @@
 """An epoch's plan, made on the host from the lanes as they stand."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -36,14 +37,16 @@ def program_key(lanes: Sequence[RunningLane], *, depth: int, dtype: str) -> Prog
     )
 
 
-def make_plan(lanes: Sequence[RunningLane], layout: Layout, key: ProgramKey, data: FleetData) -> EpochPlan:
+def make_plan(
+    lanes: Sequence[RunningLane], key: ProgramKey, data: FleetData, *, lasting: Mapping[str, Any]
+) -> EpochPlan:
     """Return the next epoch's plan.
 
     Args:
-        lanes: In the layout's order.
-        layout: Of their networks.
+        lanes: In their layout's order.
         key: Their program's.
         data: What they train on.
+        lasting: From `lasting_parts`, for the same lanes.
     """
     n_steps = max(lane.n_steps for lane in lanes)
     n_rows = max(lane.batch_size for lane in lanes)
@@ -56,9 +59,20 @@ def make_plan(lanes: Sequence[RunningLane], layout: Layout, key: ProgramKey, dat
         if key.dropout:
             keys = dropout_row_keys(lane.seed, epoch=lane.epoch, n_rows=n_used)
             row_keys[: lane.n_steps, index, : lane.batch_size] = keys.reshape(shape)
+    return EpochPlan(
+        rows=tf.constant(rows),
+        row_keys=tf.constant(row_keys),
+        learning_rates=tf.constant(_learning_rates(lanes, n_steps), key.dtype),
+        **lasting,
+    )
+
+
+def lasting_parts(lanes: Sequence[RunningLane], layout: Layout, key: ProgramKey, data: FleetData) -> dict[str, Any]:
+    """Return what of the plan stays the same while the lanes and their hyperparameters do; see `make_plan`."""
+    n_steps = max(lane.n_steps for lane in lanes)
+    n_rows = max(lane.batch_size for lane in lanes)
     active, row_mask = _ragged_masks(lanes, n_steps, n_rows) if key.ragged else (np.zeros((0, 0)), np.zeros((0, 0)))
     floats: dict[str, npt.NDArray[np.float64]] = {
-        "learning_rates": _learning_rates(lanes, n_steps),
         "active": active,
         "row_mask": row_mask,
         "batch_sizes": np.array([lane.batch_size for lane in lanes], np.float64),
@@ -71,18 +85,20 @@ def make_plan(lanes: Sequence[RunningLane], layout: Layout, key: ProgramKey, dat
     }
     whole = {
         "counts": np.array(layout.counts, np.int32),
-        "rows": rows,
-        "row_keys": row_keys,
         "column_keys": _column_keys(layout) if key.dropout else np.zeros((key.depth, 0), np.uint32),
         "validation_rows": np.array(_validation_rows(layout, data.n_validation), np.int32),
     }
     tensors = {name: tf.constant(value) for name, value in whole.items()}
-    return EpochPlan(**tensors, **{name: tf.constant(value, key.dtype) for name, value in floats.items()})
+    return {**tensors, **{name: tf.constant(value, key.dtype) for name, value in floats.items()}}
 
 
 def _learning_rates(lanes: Sequence[RunningLane], n_steps: int) -> npt.NDArray[np.float64]:
     """Return each step's rate of each lane, (steps, lanes); 0 where a lane rests."""
     rates = np.zeros((n_steps, len(lanes)))
+    if lanes[0].spec.training.optimizer != "adam" and all(lane.spec.training.decay == "none" for lane in lanes):
+        for index, lane in enumerate(lanes):
+            rates[: lane.n_steps, index] = lane.live["learning_rate"]
+        return rates
     kinds = {(lane.spec.training.decay, lane.spec.training.epochs, lane.n_steps) for lane in lanes}
     for decay, epochs, own_steps in kinds:
         chosen = [

@@ -13,7 +13,7 @@ from ...networks import build_network
 from ..epoch import without_graph_rewriting
 from ..states import check_state, check_value
 from ..trainer import Hyperparameter, LaneState, Metrics, Trainer
-from .epoch_plan import make_plan, program_key
+from .epoch_plan import lasting_parts, make_plan, program_key
 from .lane import Lane, RunningLane
 from .program import FleetPrograms
 from .stacks import LaneArrays, Layout, stack, unstack
@@ -53,6 +53,7 @@ class FleetTrainer(Trainer):
         self._templates: list[LaneArrays] = []
         self._order: list[int] = []
         self._layout: Layout | None = None
+        self._lasting: dict[str, Any] | None = None  # parts of the plan, until lanes or hyperparameters change
         self.add_lanes(lanes)
 
     @property
@@ -84,7 +85,10 @@ class FleetTrainer(Trainer):
         layout = self._stack()
         ordered = [self._lanes[index] for index in self._order]
         key = program_key(ordered, depth=layout.depth, dtype=self._dtype)
-        plan = make_plan(ordered, layout, key, self._programs.data)
+        data = self._programs.data
+        if self._lasting is None:
+            self._lasting = lasting_parts(ordered, layout, key, data)
+        plan = make_plan(ordered, key, data, lasting=self._lasting)
         program = self._programs.get(key)
         with without_graph_rewriting():
             metrics, *self._stacked = program(plan, *self._stacked)
@@ -105,6 +109,7 @@ class FleetTrainer(Trainer):
             raise SpecError(f"{name!r} is not a hyperparameter. {nearest_name(name, running.live)}")
         check_value(running.spec.training, name, value)
         running.live[name] = np.full_like(running.live[name], value)
+        self._lasting = None
 
     def drop_lanes(self, lanes: Collection[int]) -> None:
         """End lanes; see `Trainer.drop_lanes`."""
@@ -159,6 +164,7 @@ class FleetTrainer(Trainer):
 
     def _unstacked(self) -> list[LaneArrays]:
         """Return each lane's own arrays, and let these be what counts from now on."""
+        self._lasting = None
         if self._own is None:
             self._own = [self._arrays_of(lane) for lane in range(len(self._lanes))]
             self._stacked, self._templates = [], []
