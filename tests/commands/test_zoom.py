@@ -18,6 +18,7 @@ from tests.processes import Watch, running, wait_until
 
 from caviar.cli import main
 from caviar.commands.family import archive_family, open_ancestors, open_descendants
+from caviar.commands.opening import SAMPLING_SEED
 from caviar.commands.status import status_lines, study_status
 from caviar.commands.trials import list_trials
 from caviar.commands.zoom import zoom_facts
@@ -187,6 +188,7 @@ def test_a_zoom_is_a_linked_study_that_begins_with_what_fits_and_runs_its_own_tr
     assert len(rows) == facts.n_copied + 3
     by_number = {trial.number: trial for trial in study.get_trials()}
     assert all(row["learning_rate"] == by_number[row["parent_trial"]].params["learning_rate"] for row in copies)
+    assert child.user_attrs[SAMPLING_SEED] != str(spec.seed)
     child.get_trials()  # Optuna finds the copies' distributions compatible
     assert sorted(Watch(home.path, "toy-zoom-1").runs_by_trial()) == [facts.n_copied + new for new in range(3)]
     assert "0 trials filled in" in succeed(home, "sync", "toy-zoom-1").stdout

@@ -73,14 +73,15 @@ def check_spec(spec: StudySpec) -> CheckResult:
         model.summary(print_fn=lambda line, **_: lines.append(line), line_length=90)
         n_parameters = sum(int(weight.shape.num_elements()) for weight in model.trainable_weights)
     trial_s = (first - started) + (spec.objective.epochs - 1) * (second - first)
-    approach, reason = panda_or_caviar(trial_s, spec.search.trials, cores=os.cpu_count() or 1)
+    n_trials = spec.search.trials + sum(stage.trials for stage in spec.search.stages)
+    approach, reason = panda_or_caviar(trial_s, n_trials, cores=os.cpu_count() or 1)
     return CheckResult(
         hyperparameters=hyperparameters,
         summary="\n".join(lines),
         n_parameters=n_parameters,
         first_epoch_s=first - started,
         epoch_s=second - first,
-        search_h=trial_s * spec.search.trials / 3600,
+        search_h=trial_s * n_trials / 3600,
         approach=approach,
         reason=reason,
     )

@@ -23,6 +23,9 @@ from ..storage.studies import FINGERPRINT, open_study, stored_spec
 STUDY_UID = "caviar:uid"
 #: The study's user attribute that holds the versions it was begun with, as JSON.
 ENVIRONMENT = "environment"
+#: A zoom's user attribute that holds the seed of what it draws. With its parent's, whose split of the data it shares,
+#: its trials would take its parent's places in every range again.
+SAMPLING_SEED = "caviar:sampling_seed"
 
 
 def study_name(study: str) -> str:
@@ -58,6 +61,11 @@ def required_spec(study: optuna.Study) -> StudySpec:
             "Open it with optuna-dashboard."
         )
     return spec
+
+
+def sampling_seed(study: optuna.Study, spec: StudySpec) -> int:
+    """Return the seed of what a study draws: its file's or, of a zoom, one of its own."""
+    return int(study.user_attrs.get(SAMPLING_SEED, spec.seed))
 
 
 def open_mirror(home: Home, study: optuna.Study, spec: StudySpec) -> MlflowMirror:

@@ -34,7 +34,7 @@ from ..storage.handing_back import hand_back
 from ..storage.home import Home
 from ..storage.overview import read_leases
 from ..storage.studies import FINGERPRINT, open_study
-from .opening import open_checkpoints, open_mirror
+from .opening import open_checkpoints, open_mirror, sampling_seed
 
 _logger = logging.getLogger(__name__)
 
@@ -111,7 +111,7 @@ def work(order: WorkOrder, *, owner: str, stop: threading.Event) -> bool:
         storage=storage,
         spec=spec,
         objective=objective,
-        make_sampler=make_sampler_factory(spec.search, spec.space, seed=spec.seed),
+        make_sampler=make_sampler_factory(spec.search, spec.space, seed=sampling_seed(study, spec)),
         mirror=mirror,
         checkpoints=open_checkpoints(home, study),
         networks=NetworkFolder(home.networks / study.study_name, home.artifacts),

@@ -13,6 +13,7 @@ from ..data.dataset import DatasetFacts
 from ..errors import SpecError
 from ..insight.lineage import PARENT
 from ..search.narrowing import ZoomRule
+from ..search.seeds import trial_seed
 from ..search.zoom import copies_that_fit, narrow_space, observations_of
 from ..spec import StudySpec, parse_spec, spec_table
 from ..storage.database import creation_lock
@@ -21,7 +22,7 @@ from ..storage.leased_storage import LeasedStorage
 from ..storage.overview import count_trials
 from ..storage.studies import FINGERPRINT, create_study, create_whole_study, open_study
 from .family import add_child, open_ancestors, open_children
-from .opening import new_study_attributes, open_existing, required_spec
+from .opening import SAMPLING_SEED, new_study_attributes, open_existing, required_spec
 from .run import Progress, RunResult, check_runnable, open_for_run, read_progress, result_lines, run_created
 
 #: A zoom's user attribute that holds ``ZoomFacts`` as JSON.
@@ -309,9 +310,14 @@ def _create(storage: LeasedStorage, parent: optuna.Study, planned: _Plan, facts:
         **new_study_attributes(facts),
         PARENT: parent.study_name,
         ZOOM: json.dumps(dataclasses.asdict(planned.facts)),
+        SAMPLING_SEED: str(trial_seed(planned.spec.seed, _number(name), "zoom")),
     }
     spec = dataclasses.replace(planned.spec, name=name)
     return create_whole_study(storage, spec, attributes=attributes, trials=planned.copies)
+
+
+def _number(name: str) -> int:
+    return int(name.rpartition("-")[2])
 
 
 def _next_name(parent: str, names: Collection[str]) -> str:
