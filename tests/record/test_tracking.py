@@ -9,6 +9,7 @@ import pytest
 
 from caviar.errors import StorageError
 from caviar.record import masked_uri, prepare_tracking
+from caviar.record.tracking import prepare_template
 
 _PREPARE_AND_RECORD = """
 import sys, optuna
@@ -120,3 +121,25 @@ def test_read_only_store_is_refused(tracking_uri: str, tmp_path: Path) -> None:
 )
 def test_credentials_are_masked(uri: str, masked: str) -> None:
     assert masked_uri(uri) == masked
+
+
+@pytest.mark.slow
+def test_a_fresh_store_is_a_copy_of_one_that_the_user_s_cache_keeps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = (f"sqlite:///{tmp_path / name / 'mlflow.db'}" for name in ("one", "two"))
+    prepare_template(first)
+    assert not (tmp_path / "one").exists()
+    prepare_tracking(first)
+    monkeypatch.setattr("caviar.record.tracking._migrate", lambda path: pytest.fail(f"migrated {path} anew"))
+    prepare_tracking(second)
+    assert _journal_mode(tmp_path / "two" / "mlflow.db") == "wal"
+    assert sorted(path.name for path in (tmp_path / "two").iterdir()) == ["mlflow.db", "mlflow.db.lock"]
+
+
+@pytest.mark.slow
+def test_a_store_is_made_without_a_cache_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    prepare_tracking(f"sqlite:///{tmp_path / 'home' / 'mlflow.db'}")
+    assert _journal_mode(tmp_path / "home" / "mlflow.db") == "wal"
