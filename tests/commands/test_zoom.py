@@ -232,6 +232,7 @@ def test_a_staged_run_killed_in_its_stage_ends_with_every_budget_exact(
     assert set(zoom.runs_by_trial().values()) == {1}
     assert len(zoom.runs_by_trial()) == 60
     assert "toy-zoom-1: 60 of 60 trials" in ended.stdout
+    assert "compare-experiments/s?experiments=%5B%221%22%2C%222%22%5D" in ended.stderr
     again = succeed(home, "run", file)
     assert ("so none was run" in again.stderr, len(zoom.trials())) == (True, facts.n_copied + 60)
 

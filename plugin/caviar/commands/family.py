@@ -1,5 +1,7 @@
 """A study and its zooms as one family: linked both ways, archived together, deleted together."""
 
+import json
+import urllib.parse
 from collections.abc import Sequence
 
 import optuna
@@ -53,6 +55,35 @@ def open_ancestors(storage: LeasedStorage, study: optuna.Study) -> list[optuna.S
         found.append(parent)
         seen.add(parent.study_name)
     return found
+
+
+def open_family(storage: LeasedStorage, study: optuna.Study) -> list[optuna.Study]:
+    """Open all studies of the search from coarse to fine that one belongs to, the first one first; itself if alone."""
+    root = next(reversed(open_ancestors(storage, study)), study)
+    return [root, *open_descendants(storage, root)]
+
+
+def charts_link(home: Home, storage: LeasedStorage, study: optuna.Study, *, server_url: str) -> str | None:
+    """Return the address of MLflow's charts of a study or, where it has zooms, of the whole search.
+
+    Args:
+        home: Where the study lives.
+        storage: Its storage.
+        study: Any of the family.
+        server_url: Where MLflow's pages are, such as ``http://127.0.0.1:5000``.
+
+    Returns:
+        The address; None when MLflow is down.
+    """
+    specs = [(member, stored_spec(member)) for member in open_family(storage, study)]
+    mirrors = [open_mirror(home, member, spec) for member, spec in specs if spec is not None]
+    if len(mirrors) == 1:
+        return mirrors[0].experiment_link(server_url)
+    ids = [mirror.experiment_id() for mirror in mirrors]
+    if None in ids:
+        return None
+    query = urllib.parse.urlencode({"experiments": json.dumps(ids, separators=(",", ":")), "compareRunsMode": "CHART"})
+    return f"{server_url.rstrip('/')}/#/compare-experiments/s?{query}"
 
 
 def add_child(parent: optuna.Study, name: str) -> None:

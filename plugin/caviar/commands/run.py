@@ -23,7 +23,7 @@ from ..storage.leased_storage import LeasedStorage
 from ..storage.overview import best_complete_value, count_trials
 from ..storage.studies import check_resumable, create_study, open_study
 from .data_process import DataLook
-from .family import archive_family
+from .family import archive_family, charts_link
 from .fleet_plan import fleet_plan_lines
 from .opening import new_study_attributes, open_mirror
 from .work import stop_on_signals, supervise, threads_for, warm_up
@@ -176,7 +176,7 @@ def run_created(
         interrupted=stop.is_set(),
         out_of_time=order.deadline_s is not None and time.time() >= order.deadline_s and after.done < after.budget,
         missed=len(mirror.missing_trials(trials_with_runs(study.get_trials(deepcopy=False)))),
-        mlflow_link=mirror.experiment_link("http://127.0.0.1:5000"),
+        mlflow_link=charts_link(home, storage, study, server_url="http://127.0.0.1:5000"),
     )
 
 

@@ -87,6 +87,8 @@ def run_stages(
 def staged_lines(result: StagedResult) -> list[str]:
     """Return what a run of a study file has to say beside the study's status."""
     told = [(name, run) for name, run in result.runs if run.finished_now or run.interrupted or run.out_of_time]
-    lines = [line for name, run in told or result.runs[:1] for line in result_lines(run, name)]
+    *earlier, (last_name, last) = told or result.runs[:1]
+    lines = [line for name, run in earlier for line in result_lines(dataclasses.replace(run, mlflow_link=None), name)]
+    lines += result_lines(last, last_name)  # its link shows the whole search
     lines += [f"No zoom into {zoom.parent!r}: {zoom.reason}" for zoom in result.zooms if zoom.child is None]
     return lines

@@ -14,7 +14,7 @@ from ..storage.home import Home
 from ..storage.leased_storage import OWNER, LeasedStorage
 from ..storage.overview import Lease, read_leases
 from ..storage.tickets import PAUSED
-from .family import open_ancestors, open_descendants, open_parent
+from .family import open_family, open_parent
 from .opening import open_existing, required_spec
 
 _RATE_TRIALS = 20
@@ -110,8 +110,7 @@ def describe_best(storage: LeasedStorage, study: optuna.Study, home: Home) -> di
 
 def _describe_family(home: Home, storage: LeasedStorage, study: optuna.Study) -> list[dict[str, Any]]:
     """Return the studies of a search from coarse to fine, the first one first; none for a study alone."""
-    root = next(reversed(open_ancestors(storage, study)), study)
-    members = [root, *open_descendants(storage, root)]
+    members = open_family(storage, study)
     return [_describe_member(home, storage, member) for member in members] if len(members) > 1 else []
 
 

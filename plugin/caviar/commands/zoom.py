@@ -244,7 +244,7 @@ def _make_and_run(
     check_runnable(planned.spec)
     storage, facts = open_for_run(planned.spec, home)
     known = parent.user_attrs.get(FINGERPRINT)
-    if known != facts.fingerprint:
+    if known not in (None, facts.fingerprint):
         raise SpecError(
             f"The data set {facts.name!r} has changed since the study {parent.study_name!r} was begun, so its trials "
             "say nothing of the data that is there now. Bring the data of before back, or begin a new study."
