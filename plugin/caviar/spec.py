@@ -15,7 +15,8 @@ from .space import DEFAULT_SPACE_TABLE, SearchSpace, parse_space, space_table
 METRICS: tuple[str, ...] = ("val_accuracy", "val_loss", "accuracy", "loss")
 SAMPLERS: tuple[str, ...] = ("random", "grid", "qmc", "tpe", "cmaes", "gp")
 PRUNERS: tuple[str, ...] = (
-    *("none", "median", "percentile", "successive_halving", "hyperband", "patient", "threshold", "wilcoxon"),
+    *("none", "promotion", "median", "percentile", "successive_halving", "hyperband", "patient", "threshold"),
+    "wilcoxon",
 )
 TRAINERS: tuple[str, ...] = ("auto", "fleet", "solo")
 #: What a resumed study may change: how much is run and by whom, not what is searched. Its zooms are studies of their

@@ -10,13 +10,16 @@ import optuna
 import pytest
 import sqlalchemy
 from optuna.trial import FrozenTrial, TrialState
+from tests.databases import expire
 
 from caviar import KerasObjective
 from caviar.errors import FatalError
 from caviar.search import fleet_crew
 from caviar.search.best_network import NetworkFolder
 from caviar.search.cost_model import TYPICAL
-from caviar.search.fleet_worker import FleetWorker, trials_in_hand
+from caviar.search.fleet_worker import FleetWorker
+from caviar.search.in_flight import trials_in_hand
+from caviar.search.promoter import Promoter
 from caviar.search.samplers import make_sampler_factory
 from caviar.search.trial_run import CURVES
 from caviar.search.worker import SoloWorker
@@ -28,6 +31,7 @@ from caviar.storage.leased_storage import LeasedStorage
 from caviar.storage.overview import count_trials
 from caviar.storage.schema import optuna_tables
 from caviar.storage.studies import create_study, open_study
+from caviar.storage.tickets import PAUSED, Ticket
 
 SPACE = {
     "learning_rate": {"low": 1e-3, "high": 0.3, "scale": "log"},
@@ -304,3 +308,126 @@ def test_out_of_time_the_fleet_ends_and_what_has_not_begun_is_handed_back(
 )
 def test_samplers_that_learn_have_few_trials_in_flight(sampler: str, left: int, expected: int) -> None:
     assert trials_in_hand(sampler, budget=100, left=left, workers=2) == expected
+
+
+class Killed(BaseException):
+    """Ends a worker as SIGKILL does: nothing is flushed, handed back or cleaned up."""
+
+
+class Mirror:
+    """Takes the place of MLflow's: keeps what it is shown."""
+
+    def __init__(self) -> None:
+        self.states: dict[int, list[str]] = {}
+
+    def record_many(self, records: Any) -> None:
+        for record in records:
+            self.states.setdefault(record.trial.number, []).append(record.trial.state.name)
+
+
+@pytest.fixture
+def promoting(made: Made, tmp_path: Path) -> Made:
+    """A study of ten trials that are judged after one epoch and after two, of four."""
+    options = {"reduction": 2, "min_epochs": 1}
+    search = dataclasses.replace(made.spec.search, trials=10, pruner="promotion", pruner_options=options)
+    made.spec = dataclasses.replace(made.spec, search=search)
+    made.options = {"checkpoints": CheckpointStore(tmp_path / "checkpoints")}
+    return made
+
+
+def assert_whole(made: Made) -> None:
+    """Every trial of the budget has ended, its curve has no gap, and nothing is left of those that were parked."""
+    assert set(states(made)) == {"COMPLETE", "PRUNED"}
+    assert sum(states(made).values()) == made.spec.search.trials
+    for trial in stored(made):
+        n_epochs = len(trial.intermediate_values)
+        assert sorted(trial.intermediate_values) == list(range(n_epochs))
+        assert n_epochs in ((EPOCHS,) if trial.state == TrialState.COMPLETE else (1, 2))
+        assert trial.user_attrs[CURVES]["val_accuracy"] == list(trial.intermediate_values.values())
+        if trial.state == TrialState.PRUNED:
+            assert trial.value == trial.intermediate_values[n_epochs - 1]
+    assert made.options["checkpoints"].numbers() == []
+    assert PAUSED not in {key for trial in stored(made) for key in trial.system_attrs}
+
+
+def test_promoted_trials_go_on_where_they_paused_and_the_budget_is_exact(
+    promoting: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    promoted: list[int] = []
+    original = Promoter.claim
+
+    def claim(self: Promoter, n: int, *, closing: bool = False) -> list[Ticket]:
+        tickets = original(self, n, closing=closing)
+        promoted.extend(ticket.number for ticket in tickets)
+        return tickets
+
+    monkeypatch.setattr(Promoter, "claim", claim)
+    mirror = Mirror()
+    promoting.options["mirror"] = mirror
+    promoting.work()
+    assert_whole(promoting)
+    assert promoted
+    assert sorted(trial.number for trial in promoting.ended) == list(range(10))
+    for number in promoted:
+        assert mirror.states[number][0] == "RUNNING"
+        assert mirror.states[number][-1] in ("COMPLETE", "PRUNED")
+    fresh = open_storage(f"sqlite:///{tmp_path / 'whole.db'}", owner=new_owner(), create=True)
+    search = dataclasses.replace(promoting.spec.search, pruner="none", pruner_options={})
+    spec = dataclasses.replace(promoting.spec, search=search)
+    whole = Made(create_study(fresh, spec, attributes={}), fresh, spec, promoting.objective)
+    whole.work()
+    for trial, trained in zip(stored(promoting), stored(whole), strict=True):
+        losses = trial.user_attrs[CURVES]["loss"]
+        assert losses == pytest.approx(trained.user_attrs[CURVES]["loss"][: len(losses)], rel=1e-4)
+
+
+@pytest.mark.parametrize("sync_s", [0.0, 3600.0])
+def test_workers_killed_between_rungs_leave_an_exact_budget(
+    promoting: Made, monkeypatch: pytest.MonkeyPatch, sync_s: float
+) -> None:
+    epochs: list[Any] = []
+
+    def kill(_: int, trainer: Any) -> None:
+        epochs.append(trainer)
+        if len(epochs) in (2, 5, 9):
+            raise Killed
+
+    monkeypatch.setattr("caviar.search.fleet_worker.SYNC_S", sync_s)
+    at_epoch(monkeypatch, kill)
+    for _ in range(3):
+        with pytest.raises(Killed):
+            promoting.work()
+        for trial in stored(promoting):
+            if trial.state == TrialState.RUNNING:
+                expire(promoting.storage, trial._trial_id)
+        promoting.storage = open_storage(str(promoting.storage.url), owner=new_owner())
+        promoting.study = open_study(promoting.storage, "toy")
+    search = dataclasses.replace(promoting.spec.search, retries=3)
+    promoting.spec = dataclasses.replace(promoting.spec, search=search)
+    promoting.work()
+    assert_whole(promoting)
+
+
+def test_few_trials_are_parked_and_the_least_hopeful_are_told_pruned(
+    promoting: Made, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("caviar.search.promoter.MAX_PARKED", 1)
+    monkeypatch.setattr("caviar.search.fleet_worker.SYNC_S", 0.0)
+    parked: list[int] = []
+
+    def count(_: int, __: Any) -> None:
+        parked.append(sum(PAUSED in trial.system_attrs for trial in stored(promoting)))
+
+    at_epoch(monkeypatch, count)
+    promoting.work()
+    assert max(parked) == 1
+    assert_whole(promoting)
+
+
+@pytest.mark.slow
+def test_the_solo_worker_promotes_too(promoting: Made) -> None:
+    search = dataclasses.replace(promoting.spec.search, trials=4)
+    promoting.spec = dataclasses.replace(promoting.spec, search=search)
+    SoloWorker(promoting.setup()).run()
+    assert_whole(promoting)
+    assert states(promoting)["COMPLETE"] >= 1

@@ -201,3 +201,14 @@ def test_of_the_copies_from_a_wider_study_only_the_paused_ones_stand_at_rungs() 
     assert rungs.n_parked == 1
     assert rungs.next_promotion() is None
     assert rungs.next_promotion(closing=True) == 3
+
+
+def test_a_failed_trial_is_forgotten() -> None:
+    rungs = Rungs(RULE)
+    for number, value in enumerate([0.9, 0.5, 0.4]):
+        show(rungs, number, [value])
+    rungs.forget(0)
+    rungs.forget(7)
+    assert rungs.next_promotion() is None
+    show(rungs, 3, [0.3])
+    assert rungs.next_promotion() == 1

@@ -5,7 +5,7 @@ import optuna
 import pytest
 
 from caviar.errors import SpecError
-from caviar.search.pruners import make_pruner
+from caviar.search.pruners import make_pruner, promotion_rule
 from caviar.search.samplers import make_sampler_factory
 from caviar.spec import PRUNERS, SAMPLERS, SearchSpec, parse_spec
 
@@ -98,8 +98,16 @@ def test_cmaes_needs_two_ranges() -> None:
 def test_every_pruner_is_made_by_its_name(name: str) -> None:
     options: dict[str, Any] = {"lower": 0.1} if name == "threshold" else {}
     pruner = make_pruner(SearchSpec(pruner=name, pruner_options=options), epochs=20)
-    expected = {"none": "NopPruner", "successive_halving": "SuccessiveHalvingPruner"}
+    expected = {"none": "NopPruner", "promotion": "NopPruner", "successive_halving": "SuccessiveHalvingPruner"}
     assert type(pruner).__name__ == expected.get(name, f"{name.capitalize()}Pruner")
+
+
+def test_promotion_judges_by_its_own_rule_and_other_pruners_have_none() -> None:
+    rule = promotion_rule(SearchSpec(pruner="promotion"), epochs=20)
+    assert (rule.rungs, rule.reduction) == ((2, 6, 18), 3)
+    options = {"reduction": 4, "min_epochs": 1}
+    assert promotion_rule(SearchSpec(pruner="promotion", pruner_options=options), epochs=20).rungs == (1, 4, 16)
+    assert promotion_rule(SearchSpec(pruner="median"), epochs=20).rungs == ()
 
 
 def test_a_patient_pruner_wraps_another() -> None:
@@ -114,6 +122,10 @@ def test_a_patient_pruner_wraps_another() -> None:
         (SearchSpec(pruner="median", pruner_options={"n_warmup": 3}), r"Did you mean 'n_warmup_steps'\?"),
         (SearchSpec(pruner="percentile", pruner_options={"percentile": 200.0}), "refuses its options"),
         (SearchSpec(pruner="threshold"), "refuses its options"),
+        (SearchSpec(pruner="promotion", pruner_options={"reductions": 3}), r"Did you mean 'reduction'\?"),
+        (SearchSpec(pruner="promotion", pruner_options={"reduction": 1}), "reduction must be at least 2"),
+        (SearchSpec(pruner="promotion", pruner_options={"min_epochs": 2.0}), "must be a whole number, but got 2.0"),
+        (SearchSpec(pruner="promotion", pruner_options={"min_epochs": 21}), "at most the 20 epochs"),
         (SearchSpec(pruner="patient", pruner_options={"wrapped": "medain"}), "No pruner is called 'medain'"),
         (SearchSpec(pruner="optuna.pruners:NoPruner"), "has no 'NoPruner'"),
     ],

@@ -68,6 +68,17 @@ def test_steps_reported_before_are_not_reported_again_and_only_the_last_is_judge
     assert frozen().intermediate_values == {3: 0.8}
 
 
+def test_a_restored_run_reports_what_its_worker_died_before_reporting_and_nothing_twice() -> None:
+    run, frozen = begin(reported=frozenset({0}))
+    curves = {name: [value, value] for name, value in metrics(0.5, 1.0).items()}
+    run.restore({"curves": curves, "train_seconds": 1.0})
+    assert frozen().intermediate_values == {1: 0.5}
+    run.begin_again()
+    for _ in range(3):
+        assert run.record(metrics(0.6, 1.0))
+    assert frozen().intermediate_values == {1: 0.5, 2: 0.6}
+
+
 def test_seeds_differ_by_study_trial_and_purpose_and_stay_the_same() -> None:
     seeds = {trial_seed(seed, number, purpose) for seed in (0, 1) for number in range(50) for purpose in ("a", "b")}
     assert len(seeds) == 200

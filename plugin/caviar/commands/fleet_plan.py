@@ -8,7 +8,7 @@ import optuna
 from ..data.dataset import DatasetFacts
 from ..search.calibration import known_prices, prices_path
 from ..search.cost_model import DataShape, LaneShape
-from ..search.fleet_worker import trials_in_hand
+from ..search.in_flight import trials_in_hand
 from ..search.packing import Packer, describe_plan
 from ..search.samplers import make_sampler_factory
 from ..space import make_configs

@@ -1,60 +1,40 @@
 """The worker that trains many trials at once, in fleets: the same guarantees as one at a time, lane by lane."""
 
-import contextlib
+import functools
 import logging
-import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final, Literal, final
 
 import optuna
-from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
+from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 
 from ..errors import FatalError, SpecError
 from ..storage.buffered_storage import BufferedStorage
 from ..storage.leased_storage import LeaseLost
-from ..storage.schema import describe_outage
 from ..storage.tickets import Ticket, claim_tickets
 from .best_network import BestEpochKeeper
 from .cost_model import CostModel, DataShape
 from .fleet_crew import Crew, FleetTrial
+from .in_flight import trials_in_hand
 from .mirroring import mirror_trial, mirror_trials
-from .packing import MAX_LANES, Packer
+from .packing import Packer
 from .patience import Patience
+from .promoter import Promoter
+from .pruners import promotion_rule
 from .timings import Timings
 from .trial_checkpoint import load_trial, save_trial
 from .trial_run import TrialRun
-from .worker_setup import FailuresInARow, WorkerSetup, best_value
+from .worker_setup import FailuresInARow, WorkerSetup, best_value, keep_leases
 
 if TYPE_CHECKING:
     from ..training import Metrics
 
 _logger = logging.getLogger(__name__)
 
-#: Samplers that learn from the trials before: many at once would draw as if they were blind.
-_BLIND_SAMPLERS: Final = frozenset({"random", "grid", "qmc"})
-_MOST_OF_A_LEARNER: Final = 32
-
 #: Seconds between two writes to the database, and so what a killed worker repeats of its trials' reports.
 SYNC_S: Final = 1.0
-
-
-def trials_in_hand(sampler: str, *, budget: int, left: int, workers: int) -> int:
-    """Return how many trials a worker takes at once.
-
-    A sampler that learns has at most an eighth of the budget in flight, over all workers; one that does not, half of
-    what is left for each: full fleets at first, and at the end no worker that waits for long.
-
-    Args:
-        sampler: Its name in the study file.
-        budget: Trials of the study.
-        left: Trials that nobody has taken yet.
-        workers: Workers of the study.
-    """
-    if sampler in _BLIND_SAMPLERS:
-        return max(4, min(MAX_LANES, left // (2 * workers)))
-    return max(2, min(_MOST_OF_A_LEARNER, budget // (8 * workers)))
 
 
 @final
@@ -76,6 +56,9 @@ class FleetWorker:
         self._failures = FailuresInARow()
         self._buffer = BufferedStorage(setup.storage, setup.study._study_id)
         self._study = optuna.Study(setup.study.study_name, storage=self._buffer, pruner=setup.study.pruner)
+        rule = promotion_rule(setup.spec.search, epochs=setup.objective.epochs)
+        minimize = setup.objective.direction == "minimize"
+        self._promoter = Promoter(self._study, setup.storage, rule, minimize=minimize)
         self.timings: Final = Timings()
         dataset = setup.objective.dataset
         data = DataShape(
@@ -87,6 +70,7 @@ class FleetWorker:
         packer = Packer(cost=cost, data=data, memory_bytes=memory_bytes)
         self._crew = Crew(setup.objective.programs, packer, self.timings, begin=self._begin)
         self._ended: list[FleetTrial] = []
+        self._parked: list[FrozenTrial] = []  # as they were when they left their lanes
         self._has_begun = False
         self._synced_at_s = self._checkpointed_at_s = time.monotonic()
 
@@ -98,7 +82,7 @@ class FleetWorker:
             StorageUnavailableError: If the study's database is full, or stays locked.
             SpecError: If the study's configuration turns out to be wrong; the trials in hand are handed back.
         """
-        with self._keep_leases():
+        with keep_leases(self._buffer.renew, lease_s=self._setup.spec.search.lease_s):
             try:
                 self._run()
             except (SpecError, FatalError, KeyboardInterrupt):
@@ -131,6 +115,7 @@ class FleetWorker:
         if claimed is None or claimed == "done":
             return False
         if claimed == "wait":
+            self._give_up(closing=True)
             with self.timings.phase("waiting_s"):
                 self._setup.stop.wait(self._setup.poll_s)
         else:
@@ -139,11 +124,11 @@ class FleetWorker:
 
     def _take_more(self) -> None:
         """Claim trials where some of those in hand have ended."""
-        n = self._n_wanted() - len(self._crew.in_hand)
-        if n <= 0 or self._setup.should_end():
-            return
-        claimed = self._patience.attempt(lambda: self._claim(n), what="take trials")
-        if claimed is not None and not isinstance(claimed, str):
+        while not self._setup.should_end():
+            n = self._n_wanted() - len(self._crew.in_hand)
+            claimed = self._patience.attempt(functools.partial(self._claim, n), what="take trials") if n > 0 else None
+            if claimed is None or isinstance(claimed, str):
+                return
             self._draw(claimed)
 
     def _n_wanted(self) -> int:
@@ -153,9 +138,10 @@ class FleetWorker:
         return trials_in_hand(search.sampler, budget=search.trials, left=left, workers=search.workers)
 
     def _claim(self, n: int) -> "list[Ticket] | Literal['wait', 'done']":
+        """Claim trials: promoted ones where there are any, else those that wait or are new."""
         search = self._setup.spec.search
         with self.timings.phase("bookkeeping_s"):
-            claimed = claim_tickets(
+            claimed: list[Ticket] | Literal["wait", "done"] = self._promoter.claim(n) or claim_tickets(
                 self._setup.storage,
                 self._setup.study._study_id,
                 n=n,
@@ -164,6 +150,9 @@ class FleetWorker:
                 retries=search.retries,
                 keeping=self._buffer.own_trials,
             )
+            if claimed == "wait":  # no new trial is left to start
+                self._buffer.refresh()
+                claimed = self._promoter.claim(n, closing=True) or claimed
             if not isinstance(claimed, str):
                 self._buffer.refresh()
         return claimed
@@ -176,7 +165,11 @@ class FleetWorker:
                     continue  # its lease ran out between the claim and now
                 self._buffer.hold(ticket.trial_id)
                 try:
-                    self._crew.waiting.append(self._trial_of(ticket))
+                    trial = self._trial_of(ticket)
+                    if not ticket.promoted and self._promoter.to_park({ticket.number: trial.run.epochs}):
+                        self._park([trial])  # its worker died before it had judged, or parked it
+                    else:
+                        self._crew.waiting.append(trial)
                 except (SpecError, FatalError):
                     raise
                 except Exception as error:  # noqa: BLE001  whatever a sampler raises must not end the study
@@ -227,7 +220,9 @@ class FleetWorker:
                 self._record(metrics)
 
     def _record(self, metrics: "Sequence[Metrics]") -> None:
-        completed, pruned, failed = [], [], []
+        completed: list[FleetTrial] = []
+        others: list[FleetTrial] = []
+        pruned, failed = [], []
         for trial, values in zip(self._crew.running, metrics, strict=True):
             try:
                 goes_on = trial.run.record(values)
@@ -241,12 +236,23 @@ class FleetWorker:
                 continue
             if self._setup.networks is not None:
                 self._crew.keep_best(trial)
-            if trial.run.epochs >= self._setup.objective.epochs:
-                completed.append(trial)
+            (completed if trial.run.epochs >= self._setup.objective.epochs else others).append(trial)
         self._crew.remove([trial for trial, _ in failed])
         for trial, mistake in failed:
             self._fail(trial.ticket, mistake)
         self._end(completed, pruned)
+        to_park = self._promoter.to_park({trial.ticket.number: trial.run.epochs for trial in others})
+        self._park([trial for trial in others if trial.ticket.number in to_park])
+
+    def _park(self, trials: Sequence[FleetTrial]) -> None:
+        """Let trials wait for their promotion from the next write on, with a checkpoint, and free their lanes."""
+        for trial in trials:
+            self._save(trial)
+            for key, value in trial.run.attributes().items():
+                trial.trial.set_user_attr(key, value)
+            self._parked.append(self._buffer.get_trial(trial.ticket.trial_id))
+            self._buffer.park(trial.ticket.trial_id)
+        self._crew.remove(trials)
 
     def _end(self, completed: list[FleetTrial], pruned: list[FleetTrial]) -> None:
         """Tell the ends of running trials, and free their lanes. The best is told first: it alone may be saved."""
@@ -302,21 +308,32 @@ class FleetWorker:
                 return
             self._has_begun = False
             gone = check.lost | check.ended
-            for trial in [*self._crew.in_hand, *self._ended]:
-                if trial.ticket.trial_id in gone:
-                    how = "its lease was lost" if trial.ticket.trial_id in check.lost else "it was ended from outside"
-                    _logger.warning("Trial %d is left alone: %s.", trial.ticket.number, how)
+            for trial_id in sorted(gone):
+                how = "its lease was lost" if trial_id in check.lost else "it was ended from outside"
+                _logger.warning("Trial %d is left alone: %s.", self._buffer.get_trial(trial_id).number, how)
             self._crew.remove([trial for trial in self._crew.in_hand if trial.ticket.trial_id in gone])
             stored = [trial for trial in self._ended if trial.ticket.trial_id not in gone]
             self._ended = []
             self._finish([self._buffer.get_trial(trial.ticket.trial_id) for trial in stored])
+            parked, self._parked = [trial for trial in self._parked if trial._trial_id not in gone], []
+            self._mirror(parked)
             self._patience.attempt(self._buffer.refresh, what="read the study")
+            self._give_up()
+
+    def _give_up(self, *, closing: bool = False) -> None:
+        """End the parked trials that will never be promoted."""
+
+        def give_up() -> list[FrozenTrial]:
+            trial_ids = self._promoter.give_up(closing=closing)
+            if trial_ids:
+                self._buffer.refresh()
+            return [self._buffer.get_trial(trial_id) for trial_id in trial_ids]
+
+        self._finish(self._patience.attempt(give_up, what="end parked trials") or [])
 
     def _finish(self, trials: Sequence[FrozenTrial]) -> None:
         """Do what is left to do for trials whose end is stored."""
-        spec = self._setup.spec
-        if self._setup.mirror is not None and trials:
-            mirror_trials(self._setup.mirror, trials, space=spec.space, metric=spec.objective.metric)
+        self._mirror(trials)
         for trial in trials:
             if self._setup.checkpoints is not None:
                 self._setup.checkpoints.remove(trial.number)
@@ -325,15 +342,24 @@ class FleetWorker:
         for trial in trials:
             self._failures.count(trial)
 
+    def _mirror(self, trials: Sequence[FrozenTrial]) -> None:
+        if self._setup.mirror is not None and trials:
+            spec = self._setup.spec
+            mirror_trials(self._setup.mirror, trials, space=spec.space, metric=spec.objective.metric)
+
+    def _save(self, trial: FleetTrial) -> None:
+        """Keep what a running trial has reached; one that only waits for a lane has its checkpoint already."""
+        if self._setup.checkpoints is not None and trial in self._crew.running and trial.run.epochs:
+            lane = self._crew.lane_state(trial)
+            save_trial(self._setup.checkpoints, trial.ticket, trial.run, lane=lane, best=trial.keeper.state)
+
     def _checkpoint(self) -> None:
         """Keep what the running trials have reached, and show it in MLflow."""
         self._checkpointed_at_s = time.monotonic()
         spec = self._setup.spec
         with self.timings.phase("bookkeeping_s"):
             for trial in self._crew.running:
-                if self._setup.checkpoints is not None and trial.run.epochs:
-                    lane = self._crew.lane_state(trial)
-                    save_trial(self._setup.checkpoints, trial.ticket, trial.run, lane=lane, best=trial.keeper.state)
+                self._save(trial)
                 if self._setup.mirror is not None:
                     mirror_trial(
                         self._setup.mirror,
@@ -357,23 +383,3 @@ class FleetWorker:
             self._checkpoint()
         if self._crew.in_hand:
             self._hand_back(self._crew.in_hand)
-
-    @contextlib.contextmanager
-    def _keep_leases(self) -> Iterator[None]:
-        """Renew the leases from a thread: an epoch or a trace may last longer than they do."""
-        done = threading.Event()
-
-        def renew() -> None:
-            while not done.wait(self._setup.spec.search.lease_s / 3):
-                try:
-                    self._buffer.renew()
-                except StorageInternalError as error:
-                    _logger.warning("The leases could not be renewed: %s.", describe_outage(error))
-
-        thread = threading.Thread(target=renew, name="leases", daemon=True)
-        thread.start()
-        try:
-            yield
-        finally:
-            done.set()
-            thread.join()

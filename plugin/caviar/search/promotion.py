@@ -71,7 +71,8 @@ class PromotionRule:
         ends = (*self.rungs, self.max_epochs)
         begins = (0, *self.rungs)
         return sum(
-            (end - begin) / self.reduction**rung for rung, (begin, end) in enumerate(zip(begins, ends, strict=True))
+            (end - begin) / float(self.reduction**rung)
+            for rung, (begin, end) in enumerate(zip(begins, ends, strict=True))
         )
 
     def quota(self, n_results: int, *, closing: bool = False) -> int:
@@ -133,6 +134,13 @@ class Rungs:
         reached = self._last_rung(trial)
         if trial.state == "paused" and not trial.diverged and reached is not None:
             self._paused[trial.number] = reached
+
+    def forget(self, number: int) -> None:
+        """Take a trial out that failed; one that was never shown is none."""
+        self._trials.pop(number, None)
+        self._paused.pop(number, None)
+        for rung in range(len(self._ranked)):
+            self._set_cost(rung, number, None)
 
     def goes_on(self, number: int) -> bool:
         """Tell whether a running trial trains on after the epochs that it has done; if not, it is to be paused.
@@ -229,10 +237,15 @@ def rungs_of(trials: Iterable[FrozenTrial], rule: PromotionRule, *, minimize: bo
     """
     rungs = Rungs(rule, minimize=minimize)
     for trial in trials:
-        ended_copy = trial.state.is_finished() and PARENT_TRIAL in trial.user_attrs
-        if trial.state != TrialState.FAIL and not ended_copy:
+        if counts_at_rungs(trial):
             rungs.show(progress_of(trial, max_epochs=rule.max_epochs))
     return rungs
+
+
+def counts_at_rungs(trial: FrozenTrial) -> bool:
+    """Tell whether a stored trial is compared with others: neither a failed one nor an ended copy is."""
+    ended_copy = trial.state.is_finished() and PARENT_TRIAL in trial.user_attrs
+    return trial.state != TrialState.FAIL and not ended_copy
 
 
 def progress_of(trial: FrozenTrial, *, max_epochs: int) -> TrialProgress:

@@ -9,7 +9,9 @@ import optuna
 from ..errors import SpecError
 from ..imports import import_object
 from ..spec import PRUNERS, SearchSpec
+from .promotion import PromotionRule
 from .samplers import check_options, construct
+from .stages import default_promotion
 
 
 def make_pruner(search: SearchSpec, *, epochs: int) -> optuna.pruners.BasePruner:
@@ -20,11 +22,38 @@ def make_pruner(search: SearchSpec, *, epochs: int) -> optuna.pruners.BasePruner
             (by default none: it then prunes what no longer improves).
         epochs: Steps that a whole trial reports: hyperband's largest resource.
 
+    Returns:
+        For ``promotion`` one that never stops a trial: workers pause it, by ``promotion_rule``.
+
     Raises:
         SpecError: If the pruner does not take an option or refuses its value.
     """
+    if search.pruner == "promotion":
+        promotion_rule(search, epochs=epochs)
+        return optuna.pruners.NopPruner()
     pruner: optuna.pruners.BasePruner = _make(search.pruner, dict(search.pruner_options), epochs=epochs)
     return pruner
+
+
+def promotion_rule(search: SearchSpec, *, epochs: int) -> PromotionRule:
+    """Return when a study's trials are judged by the pruner ``promotion``; any other gives a rule without a rung.
+
+    Args:
+        search: Its ``pruner``, and of ``pruner_options`` ``reduction`` (3) and ``min_epochs`` (a thirteenth of all).
+        epochs: Of a whole training.
+
+    Raises:
+        SpecError: If an option is unknown, no whole number, or outside its range.
+    """
+    if search.pruner != "promotion":
+        return PromotionRule(max_epochs=epochs, min_epochs=epochs)
+    default = default_promotion(epochs)
+    allowed = {"reduction": default.reduction, "min_epochs": default.min_epochs}
+    check_options("pruner 'promotion'", search.pruner_options, list(allowed))
+    for key, value in search.pruner_options.items():
+        if not isinstance(value, int) or isinstance(value, bool):
+            raise SpecError(f"search.pruner_options.{key} must be a whole number, but got {value!r}.")
+    return PromotionRule(max_epochs=epochs, **{**allowed, **search.pruner_options})
 
 
 def _make(name: str, options: dict[str, Any], *, epochs: int) -> Any:

@@ -45,7 +45,7 @@ class TrialRun:
         self.train_seconds = 0.0
         self._metric = metric
         self._n_classes = n_classes
-        self._reported = reported
+        self._reported = frozenset(reported)
 
     @property
     def epochs(self) -> int:
@@ -106,9 +106,13 @@ class TrialRun:
         return {CURVES: self.curves, TRAIN_SECONDS: self.train_seconds}
 
     def restore(self, notes: Mapping[str, Any]) -> None:
-        """Go on from a checkpoint's notes."""
+        """Go on from a checkpoint's notes, and report what its worker died before reporting."""
         self.curves = {name: list(curve) for name, curve in notes[CURVES].items()}
         self.train_seconds = float(notes[TRAIN_SECONDS])
+        for epoch, value in enumerate(self.curves.get(self._metric, [])):
+            if epoch not in self._reported:
+                self.trial.report(value, step=epoch)
+        self._reported = self._reported | frozenset(range(self.epochs))
 
     def begin_again(self) -> None:
         """Forget what was restored: the epochs are trained anew, and reported no second time."""

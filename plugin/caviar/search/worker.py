@@ -4,7 +4,7 @@ import logging
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Literal, final
+from typing import TYPE_CHECKING, Final, Literal, final
 
 import optuna
 from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
@@ -13,11 +13,14 @@ from optuna.trial import FrozenTrial, TrialState
 from ..errors import CaviarError, FatalError, SpecError
 from ..storage.handing_back import fail_trial, hand_back
 from ..storage.leased_storage import LeaseLost
+from ..storage.parking import park
 from ..storage.schema import describe_outage
 from ..storage.tickets import Ticket, claim_ticket
 from .best_network import BestEpochKeeper
 from .mirroring import mirror_trial
 from .patience import Patience
+from .promoter import Promoter
+from .pruners import promotion_rule
 from .trial_checkpoint import load_trial, save_trial
 from .trial_run import TrialRun
 from .worker_setup import FailuresInARow, WorkerSetup, best_value
@@ -26,6 +29,10 @@ if TYPE_CHECKING:
     from ..training import Trainer
 
 _logger = logging.getLogger(__name__)
+
+
+class _Parked(CaviarError):  # noqa: N818  (what was decided, not an error)
+    """The trial at hand is to wait for its promotion."""
 
 
 class _Stopped(CaviarError):  # noqa: N818  (what was asked, not an error)
@@ -43,6 +50,11 @@ class SoloWorker:
     def __init__(self, setup: WorkerSetup) -> None:
         self._setup = setup
         self._patience = Patience(setup.stop, patience_s=setup.patience_s, poll_s=setup.poll_s)
+        self._failures = FailuresInARow()
+        spec = setup.spec
+        rule = promotion_rule(spec.search, epochs=spec.objective.epochs)
+        minimize = spec.objective.direction == "minimize"
+        self.promoter: Final = Promoter(setup.study, setup.storage, rule, minimize=minimize)
 
     def run(self) -> None:
         """Work until nothing is left to do.
@@ -52,21 +64,28 @@ class SoloWorker:
             StorageUnavailableError: If the study's database is full, or stays locked.
             SpecError: If the study's configuration turns out to be wrong; the trial at hand is handed back.
         """
-        failures = FailuresInARow()
         while not self._setup.should_end():
             ticket = self._patience.outlast(self._claim, what="take a trial")
             if ticket is None or ticket == "done":
                 return
             if ticket == "wait":
+                self._give_up(closing=True)
                 self._setup.stop.wait(self._setup.poll_s)
                 continue
             trial = self._run_ticket(ticket)
-            if trial is None:
-                continue
-            self._setup.on_trial(trial)
-            failures.count(trial)
+            if trial is not None:
+                self._finish(trial)
+            self._give_up()
 
     def _claim(self) -> "Ticket | Literal['wait', 'done']":
+        """Claim a trial: a promoted one where there is any, else one that waits or is new."""
+        promoted = self.promoter.claim(1)
+        claimed = promoted[0] if promoted else self._claim_other()
+        if claimed == "wait":  # no new trial is left to start
+            promoted = self.promoter.claim(1, closing=True)
+        return promoted[0] if promoted else claimed
+
+    def _claim_other(self) -> "Ticket | Literal['wait', 'done']":
         search = self._setup.spec.search
         return claim_ticket(
             self._setup.storage,
@@ -84,6 +103,9 @@ class SoloWorker:
         except _Stopped:
             self._hand_back(ticket)
             return None
+        except _Parked:
+            self._park(ticket)
+            return None
         except StorageInternalError as error:
             _logger.warning("Trial %d cannot be written: %s.", ticket.number, describe_outage(error))
             self._hand_back(ticket)
@@ -97,13 +119,35 @@ class SoloWorker:
         except (SpecError, FatalError, KeyboardInterrupt):
             self._hand_back(ticket)
             raise
-        if self._setup.checkpoints is not None:
-            self._setup.checkpoints.remove(ticket.number)
-        if self._setup.mirror is not None:
-            mirror_trial(
-                self._setup.mirror, ended, space=self._setup.spec.space, metric=self._setup.spec.objective.metric
-            )
         return ended
+
+    def _finish(self, trial: FrozenTrial) -> None:
+        """Do what is left to do for a trial whose end is stored.
+
+        Raises:
+            FatalError: If it is one failure too many.
+        """
+        spec = self._setup.spec
+        if self._setup.checkpoints is not None:
+            self._setup.checkpoints.remove(trial.number)
+        if self._setup.mirror is not None:
+            mirror_trial(self._setup.mirror, trial, space=spec.space, metric=spec.objective.metric)
+        self._setup.on_trial(trial)
+        self._failures.count(trial)
+
+    def _park(self, ticket: Ticket) -> None:
+        """Let the trial wait for its promotion, its run in MLflow open; whoever took it meanwhile may keep it."""
+        check = self._patience.outlast(
+            lambda: park(self._setup.storage, ticket.trial_id), what=f"park trial {ticket.number}"
+        )
+        if check is not None and not check.held:
+            _logger.warning("Trial %d is left alone: its lease was lost, or it was ended.", ticket.number)
+
+    def _give_up(self, *, closing: bool = False) -> None:
+        """End the parked trials that will never be promoted."""
+        ended = self._patience.attempt(lambda: self.promoter.give_up(closing=closing), what="end parked trials")
+        for trial_id in ended or ():
+            self._finish(self._setup.storage.get_trial(trial_id))
 
     def _hand_back(self, ticket: Ticket) -> None:
         """Give the trial back, however long the database is locked; whoever took it meanwhile may keep it."""
@@ -118,6 +162,7 @@ class SoloWorker:
         """Run one trial and tell its end, whatever it is.
 
         Raises:
+            _Parked: If the trial is to wait for its promotion.
             _Stopped: If the worker is to stop.
             LeaseLost: If the trial is no longer this worker's, or its study is gone.
             UpdateFinishedTrialError: If it was ended from outside.
@@ -134,7 +179,7 @@ class SoloWorker:
             except optuna.TrialPruned:
                 return self._setup.study.tell(trial, state=TrialState.PRUNED)
             return self._setup.study.tell(trial, value, state=TrialState.COMPLETE)
-        except (_Stopped, LeaseLost, UpdateFinishedTrialError, StorageInternalError, SpecError, FatalError):
+        except (_Parked, _Stopped, LeaseLost, UpdateFinishedTrialError, StorageInternalError, SpecError, FatalError):
             raise
         except Exception as error:  # noqa: BLE001  whatever one network raises must not end the study
             return self._fail(ticket, error)
@@ -216,6 +261,8 @@ class _TrialSession:
         run.restore(saved.notes)
         self._best.state = saved.best
         self._saved_at_s = run.train_seconds
+        if not self._ticket.promoted:  # its worker may have died before it had judged, or parked it
+            self._judge(run, trainer)
 
     def after_epoch(self, run: TrialRun, trainer: "Trainer") -> None:
         """Checkpoint when it is due, and stop when the lease is lost or the worker is to stop."""
@@ -228,6 +275,16 @@ class _TrialSession:
             self._save(run, trainer)
         if stop:
             raise _Stopped
+        self._judge(run, trainer)
+
+    def _judge(self, run: TrialRun, trainer: "Trainer") -> None:
+        """Park the trial if it stands at a rung and is not to go on."""
+        if not self._worker.promoter.to_park({self._ticket.number: run.epochs}):
+            return
+        for key, value in run.attributes().items():
+            run.trial.set_user_attr(key, value)
+        self._save(run, trainer)
+        raise _Parked
 
     def complete(self, run: TrialRun, trainer: "Trainer") -> None:
         """Save the network as it was at its best epoch, if it beats the study's best."""
@@ -236,8 +293,7 @@ class _TrialSession:
             self._setup.networks.save(run.trial, trainer.lane_model(0))
 
     def _save(self, run: TrialRun, trainer: "Trainer") -> None:
-        if self._setup.checkpoints is None:
-            return
-        save_trial(self._setup.checkpoints, self._ticket, run, lane=trainer.lane_state(0), best=self._best.state)
+        if self._setup.checkpoints is not None:
+            save_trial(self._setup.checkpoints, self._ticket, run, lane=trainer.lane_state(0), best=self._best.state)
         self._saved_at_s = run.train_seconds
         self._worker.show_running(self._ticket, curves=run.curves)

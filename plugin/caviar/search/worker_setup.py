@@ -1,11 +1,14 @@
 """What a worker is made of, whichever trainer it runs."""
 
+import contextlib
 import dataclasses
+import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import optuna
+from optuna.exceptions import StorageInternalError
 from optuna.trial import FrozenTrial, TrialState
 
 from ..errors import FatalError
@@ -13,10 +16,13 @@ from ..record.mlflow_mirror import MlflowMirror
 from ..spec import StudySpec
 from ..storage.checkpoints import CheckpointStore
 from ..storage.leased_storage import LeasedStorage
+from ..storage.schema import describe_outage
 from .best_network import NetworkFolder
 from .objective import KerasObjective
 from .patience import PATIENCE_S
 from .samplers import SamplerFactory
+
+_logger = logging.getLogger(__name__)
 
 #: Failed trials in a row, none completed between them, after which a worker gives up: the study itself is broken.
 MAX_FAILURES_IN_A_ROW = 5
@@ -92,3 +98,29 @@ def best_value(study: optuna.Study) -> float | None:
         return study.best_value
     except ValueError:  # Optuna's word for a study without a complete trial
         return None
+
+
+@contextlib.contextmanager
+def keep_leases(renew: Callable[[], object], *, lease_s: float) -> Iterator[None]:
+    """Renew the leases from a thread: an epoch or a trace may last longer than they do.
+
+    Args:
+        renew: Renews all that the worker holds; a locked database is only said.
+        lease_s: Seconds that a lease lasts without renewal.
+    """
+    done = threading.Event()
+
+    def keep_renewing() -> None:
+        while not done.wait(lease_s / 3):
+            try:
+                renew()
+            except StorageInternalError as error:
+                _logger.warning("The leases could not be renewed: %s.", describe_outage(error))
+
+    thread = threading.Thread(target=keep_renewing, name="leases", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()

@@ -20,7 +20,7 @@ from .handing_back import fail_trial, put_back
 from .leased_storage import OWNER, LeaseCheck, LeasedStorage, LeaseLost, renew_leases
 from .pending_writes import PendingWrites, TrialEnd, write_pending
 from .study_memory import StudyMemory
-from .tickets import check_study_exists
+from .tickets import PAUSED, check_study_exists
 
 
 class BufferedStorage(BaseStorage):
@@ -109,6 +109,19 @@ class BufferedStorage(BaseStorage):
             StorageInternalError: If the database is locked, full or gone; everything stays pending.
         """
         return self._write(hand_back=frozenset(trial_ids))
+
+    def park(self, trial_id: int) -> None:
+        """Let an own trial wait, from the next ``flush`` on, until it is promoted; raises as ``set_trial_param`` does.
+
+        That flush writes what is pending of it and gives it up in one transaction. A worker that dies before leaves a
+        running trial, which is handed on like any other.
+        """
+        self.set_trial_system_attr(trial_id, PAUSED, value=True)
+        trial, pending = self._copy(trial_id)
+        pending.parked = True
+        self.release(trial_id)
+        trial.state = TrialState.WAITING
+        self._memory.put(trial)
 
     def fail(self, trial_id: int, *, reason: str, retries: int) -> bool:
         """End an own trial that raised as FAIL, with what is pending of it, and queue its retry while those last.
@@ -318,7 +331,8 @@ class BufferedStorage(BaseStorage):
                 written = {trial_id: self._pending[trial_id] for trial_id in check.held - self._held_back}
                 write_pending(connection, written)
                 finished = {trial_id for trial_id, pending in written.items() if pending.end is not None}
-                given = (check.held & hand_back) - finished
+                parked = {trial_id for trial_id, pending in written.items() if pending.parked}
+                given = ((check.held & hand_back) - finished) | parked
                 if given:
                     put_back(connection, given)
                 gone = check.lost | check.ended | given

@@ -37,6 +37,7 @@ class PendingWrites:
         user_attributes: Key → JSON.
         system_attributes: Key → JSON.
         end: Its end, or None while it runs.
+        parked: Whether it leaves its worker, to wait for its promotion.
     """
 
     params: dict[str, tuple[float, BaseDistribution]] = dataclasses.field(default_factory=dict)
@@ -44,6 +45,7 @@ class PendingWrites:
     user_attributes: dict[str, str] = dataclasses.field(default_factory=dict)
     system_attributes: dict[str, str] = dataclasses.field(default_factory=dict)
     end: TrialEnd | None = None
+    parked: bool = False
 
 
 def write_pending(connection: sqlalchemy.Connection, pending: Mapping[int, PendingWrites]) -> None:

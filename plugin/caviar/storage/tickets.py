@@ -32,6 +32,7 @@ class Ticket:
             that it retries.
         resumed: Whether it ran before, so that steps may be reported already.
         deaths: How often a worker died with it, after it had begun: one that may be to blame is best trained alone.
+        promoted: Whether it was parked, and was chosen to go on.
     """
 
     trial_id: int
@@ -39,6 +40,7 @@ class Ticket:
     origin: int
     resumed: bool
     deaths: int = 0
+    promoted: bool = False
 
 
 def claim_ticket(
@@ -77,7 +79,8 @@ def claim_tickets(
 
     Returns:
         Between 1 and n tickets, by trial number those that waited, then the new ones; ``"wait"`` when the whole budget
-        is being run, by others or by this worker, so that trials may yet be handed back; ``"done"`` when it is spent.
+        is being run, by others or by this worker, so that trials may yet be handed back, or when parked trials are
+        left, which ``parking`` promotes or ends; ``"done"`` when it is spent.
 
     Raises:
         FatalError: If the study was deleted.
@@ -94,7 +97,8 @@ def claim_tickets(
         created = _create_running(connection, study_id, n=n_new, first_number=sum(counts.values()))
         tickets = [*waiting, *created]
         if not tickets:
-            return "wait" if counts.get(TrialState.RUNNING, 0) else "done"
+            unfinished = counts.get(TrialState.RUNNING, 0) + counts.get(TrialState.WAITING, 0)  # these are all parked
+            return "wait" if unfinished else "done"
         take_leases(connection, [ticket.trial_id for ticket in tickets], storage.owner)
     for ticket in tickets:
         storage.remember_lease(ticket.trial_id)
@@ -112,18 +116,27 @@ def check_study_exists(connection: sqlalchemy.Connection, study_id: int) -> None
         raise FatalError("The study was deleted while it ran, so nothing is left to do.")
 
 
-def _start_waiting(connection: sqlalchemy.Connection, study_id: int, *, n: int) -> list[Ticket]:
+def is_parked() -> sqlalchemy.ColumnElement[bool]:
+    """Return the condition that a trial waits for promotion alone."""
     trials, attributes = schema.optuna_tables().trials, schema.optuna_tables().system_attributes
     paused = sqlalchemy.exists().where(attributes.c.trial_id == trials.c.trial_id, attributes.c.key == PAUSED)
-    rows = connection.execute(
-        sqlalchemy.select(trials.c.trial_id, trials.c.number)
-        .where(trials.c.study_id == study_id, trials.c.state == TrialState.WAITING, ~paused)
-        .order_by(trials.c.trial_id)
-        .limit(n)
-    ).all()
-    if not rows:
+    return sqlalchemy.and_(trials.c.state == TrialState.WAITING, paused)
+
+
+def start_trials(
+    connection: sqlalchemy.Connection, waiting: Sequence[tuple[int, int]], *, promoted: bool = False
+) -> list[Ticket]:
+    """Set trials running that wait, and return their tickets, in the given order; the caller takes the leases.
+
+    Args:
+        connection: In a transaction that ``schema.begin_claim`` began.
+        waiting: Optuna's ids of the trials, and their numbers.
+        promoted: Whether they were parked.
+    """
+    if not waiting:
         return []
-    trial_ids = [row.trial_id for row in rows]
+    trials = schema.optuna_tables().trials
+    trial_ids = [trial_id for trial_id, _ in waiting]
     started = sqlalchemy.func.coalesce(trials.c.datetime_start, schema.database_now(connection))
     connection.execute(
         trials.update().where(trials.c.trial_id.in_(trial_ids)).values(state=TrialState.RUNNING, datetime_start=started)
@@ -132,14 +145,26 @@ def _start_waiting(connection: sqlalchemy.Connection, study_id: int, *, n: int) 
     deaths = read_attributes(connection, trial_ids, DEATHS)
     return [
         Ticket(
-            trial_id=row.trial_id,
-            number=row.number,
-            origin=(histories.get(row.trial_id) or [row.number])[0],
+            trial_id=trial_id,
+            number=number,
+            origin=(histories.get(trial_id) or [number])[0],
             resumed=True,
-            deaths=deaths.get(row.trial_id, 0),
+            deaths=deaths.get(trial_id, 0),
+            promoted=promoted,
         )
-        for row in rows
+        for trial_id, number in waiting
     ]
+
+
+def _start_waiting(connection: sqlalchemy.Connection, study_id: int, *, n: int) -> list[Ticket]:
+    trials = schema.optuna_tables().trials
+    rows = connection.execute(
+        sqlalchemy.select(trials.c.trial_id, trials.c.number)
+        .where(trials.c.study_id == study_id, trials.c.state == TrialState.WAITING, ~is_parked())
+        .order_by(trials.c.trial_id)
+        .limit(n)
+    )
+    return start_trials(connection, [(row.trial_id, row.number) for row in rows])
 
 
 def _create_running(connection: sqlalchemy.Connection, study_id: int, *, n: int, first_number: int) -> Sequence[Ticket]:

@@ -1,0 +1,111 @@
+"""A worker's promotions: who pauses at a rung, who goes on, and who is given up, in a study that others work on too."""
+
+import dataclasses
+from collections.abc import Mapping
+
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+
+from ..storage.leased_storage import LeasedStorage
+from ..storage.parking import claim_parked, prune_parked
+from ..storage.tickets import PAUSED, Ticket
+from .promotion import MAX_PARKED, PromotionRule, Rungs, TrialProgress, counts_at_rungs, progress_of
+
+
+class Promoter:
+    """Decides by ``Rungs`` on the study as this worker sees it, and lets the storage decide who came first.
+
+    A decision may be a second old: at worst a trial goes on, or is given up, that would not be now. But no trial is
+    promoted twice, none is lost, and none is ended that runs.
+
+    Args:
+        study: Whose trials are looked at; a fleet's worker gives the buffered one.
+        storage: This worker's.
+        rule: When trials are judged; one without rungs where the study's pruner is another, which leaves every trial
+            alone, but for parked copies from a wider study: they are given up at the end.
+        minimize: Whether small values are good.
+    """
+
+    def __init__(self, study: optuna.Study, storage: LeasedStorage, rule: PromotionRule, *, minimize: bool) -> None:
+        self._study = study
+        self._storage = storage
+        self._rule = rule
+        self._rungs = Rungs(rule, minimize=minimize)
+        self._seen: dict[int, FrozenTrial] = {}  # by number, as they were shown
+
+    def to_park(self, epochs: Mapping[int, int]) -> set[int]:
+        """Return which running trials of this worker are to be parked; those that stand at no rung train on.
+
+        Args:
+            epochs: Trial number → epochs that it has done. Where a trial has reported more than that, it only trains
+                again what was lost with its checkpoint, and is not judged again.
+        """
+        at_rung = {number for number, done in epochs.items() if done in self._rule.rungs}
+        if not at_rung:
+            return set()
+        self._look()
+        news = {number for number in at_rung if len(self._seen[number].intermediate_values) <= epochs[number]}
+        return {number for number in news if not self._rungs.goes_on(number)}
+
+    def claim(self, n: int, *, closing: bool = False) -> list[Ticket]:
+        """Claim up to so many parked trials that deserve to go on, the best of the highest rung first.
+
+        Args:
+            n: How many, at least 0.
+            closing: No new trial will be started: the best of every rung goes on, whatever its share.
+
+        Raises:
+            FatalError: If the study was deleted.
+            StorageInternalError: If the database cannot be written.
+        """
+        if not self._rule.rungs:
+            return []
+        self._look()
+        chosen: list[FrozenTrial] = []
+        while len(chosen) < n and (number := self._rungs.next_promotion(closing=closing)) is not None:
+            trial = self._seen.pop(number)  # it is looked at anew, whoever gets it
+            self._rungs.show(dataclasses.replace(self._progress(trial), state="running"))
+            chosen.append(trial)
+        return claim_parked(self._storage, self._study._study_id, [trial._trial_id for trial in chosen])
+
+    def give_up(self, *, closing: bool = False) -> list[int]:
+        """End parked trials as PRUNED: those beyond ``MAX_PARKED``, and those that can never be promoted.
+
+        Args:
+            closing: No new trial will be started, and none was left to promote: all of them, unless a trial still runs,
+                whose result may yet promote another.
+
+        Returns:
+            Optuna's ids of those that this call ended.
+
+        Raises:
+            FatalError: If the study was deleted.
+            StorageInternalError: If the database cannot be written.
+        """
+        if not (self._rule.rungs or closing):
+            return []
+        self._look()
+        closing = closing and not any(_is_at_work(trial) for trial in self._seen.values())
+        numbers = self._rungs.surplus(max_parked=0 if closing else MAX_PARKED)
+        trial_ids = [self._seen[number]._trial_id for number in numbers]
+        return prune_parked(self._storage, self._study._study_id, trial_ids)
+
+    def _look(self) -> None:
+        """Show the rungs what has changed; a trial is never changed in place, but replaced."""
+        for trial in self._study.get_trials(deepcopy=False):
+            if self._seen.get(trial.number) is trial:
+                continue
+            self._seen[trial.number] = trial
+            if counts_at_rungs(trial):
+                self._rungs.show(self._progress(trial))
+            else:
+                self._rungs.forget(trial.number)
+
+    def _progress(self, trial: FrozenTrial) -> TrialProgress:
+        return progress_of(trial, max_epochs=self._rule.max_epochs)
+
+
+def _is_at_work(trial: FrozenTrial) -> bool:
+    """Tell whether a trial runs, or waits for any worker to go on with it."""
+    waits = trial.state == TrialState.WAITING and PAUSED not in trial.system_attrs
+    return waits or trial.state == TrialState.RUNNING

@@ -1,0 +1,132 @@
+"""Parked trials: WAITING with the attribute PAUSED, owned by nobody, until one is promoted or all hope is given up.
+
+Each change is one transaction that looks at the state which it changes, so that of two workers one wins.
+"""
+
+import math
+from collections.abc import Collection, Sequence
+
+import sqlalchemy
+from optuna.trial import TrialState
+
+from . import schema
+from .handing_back import put_back
+from .leased_storage import LeaseCheck, LeasedStorage, renew_leases, set_attribute, take_leases
+from .tickets import PAUSED, Ticket, check_study_exists, is_parked, start_trials
+
+
+def park(storage: LeasedStorage, trial_id: int) -> LeaseCheck:
+    """Give a running trial of this worker up until it is promoted; ``BufferedStorage.park`` does it for many.
+
+    Returns:
+        What became of it: if it was ``held`` it is parked, else it is left alone.
+
+    Raises:
+        StorageInternalError: If the database cannot be written.
+    """
+    with schema.transaction(storage.engine) as connection:
+        schema.take_write_lock(connection)
+        check = renew_leases(connection, [trial_id], storage.owner)
+        for held in check.held:
+            set_attribute(connection, schema.optuna_tables().system_attributes, held, PAUSED, value=True)
+        put_back(connection, check.held)
+    return check
+
+
+def claim_parked(storage: LeasedStorage, study_id: int, trial_ids: Sequence[int]) -> list[Ticket]:
+    """Set chosen parked trials running, leased to this worker. They count in the budget as they did before.
+
+    Args:
+        storage: This worker's storage.
+        study_id: Optuna's id of the study.
+        trial_ids: Optuna's ids of the trials that are to be promoted, the most promising first.
+
+    Returns:
+        A ticket for each that was still parked, in the given order.
+
+    Raises:
+        FatalError: If the study was deleted.
+        StorageInternalError: If the database cannot be written.
+    """
+    if not trial_ids:
+        return []
+    with schema.transaction(storage.engine) as connection:
+        schema.begin_claim(connection, study_id)
+        check_study_exists(connection, study_id)
+        trials = schema.optuna_tables().trials
+        rows = connection.execute(
+            sqlalchemy.select(trials.c.trial_id, trials.c.number).where(trials.c.trial_id.in_(trial_ids), is_parked())
+        )
+        parked = {row.trial_id: row.number for row in rows}
+        chosen = [(trial_id, parked[trial_id]) for trial_id in trial_ids if trial_id in parked]
+        tickets = start_trials(connection, chosen, promoted=True)
+        started = [ticket.trial_id for ticket in tickets]
+        _unmark(connection, started)
+        take_leases(connection, started, storage.owner)
+    for trial_id in started:
+        storage.remember_lease(trial_id)
+    return tickets
+
+
+def prune_parked(storage: LeasedStorage, study_id: int, trial_ids: Collection[int]) -> list[int]:
+    """End parked trials as PRUNED, each with its last report as its value, as Optuna's ``tell`` has it.
+
+    Args:
+        storage: Any worker's storage.
+        study_id: Optuna's id of the study.
+        trial_ids: Optuna's ids of the trials that are given up.
+
+    Returns:
+        Those that this call ended, ascending: the others were no longer parked.
+
+    Raises:
+        FatalError: If the study was deleted.
+        StorageInternalError: If the database cannot be written; none is ended then.
+    """
+    if not trial_ids:
+        return []
+    tables = schema.optuna_tables()
+    trials = tables.trials
+    with schema.transaction(storage.engine) as connection:
+        schema.begin_claim(connection, study_id)
+        check_study_exists(connection, study_id)
+        given_up = list(
+            connection.execute(
+                sqlalchemy.select(trials.c.trial_id)
+                .where(trials.c.trial_id.in_(sorted(trial_ids)), is_parked())
+                .order_by(trials.c.trial_id)
+            ).scalars()
+        )
+        connection.execute(
+            trials.update()
+            .where(trials.c.trial_id.in_(given_up), trials.c.state == TrialState.WAITING)
+            .values(state=TrialState.PRUNED, datetime_complete=schema.database_now(connection))
+        )
+        values = [
+            {"trial_id": trial_id, "objective": 0, **schema.stored_value(value)}
+            for trial_id, value in _last_reports(connection, given_up).items()
+            if not math.isnan(value)
+        ]
+        schema.upsert_many(connection, tables.values, key=("trial_id", "objective"), rows=values)
+        _unmark(connection, given_up)
+    return given_up
+
+
+def _unmark(connection: sqlalchemy.Connection, trial_ids: Collection[int]) -> None:
+    attributes = schema.optuna_tables().system_attributes
+    connection.execute(
+        attributes.delete().where(attributes.c.trial_id.in_(sorted(trial_ids)), attributes.c.key == PAUSED)
+    )
+
+
+def _last_reports(connection: sqlalchemy.Connection, trial_ids: Collection[int]) -> dict[int, float]:
+    reports = schema.optuna_tables().intermediate_values
+    rows = connection.execute(
+        sqlalchemy.select(reports.c.trial_id, reports.c.intermediate_value, reports.c.intermediate_value_type)
+        .where(reports.c.trial_id.in_(sorted(trial_ids)))
+        .order_by(reports.c.step)
+    )
+    return {
+        row.trial_id: schema.loaded_intermediate_value(row.intermediate_value, row.intermediate_value_type)
+        for row in rows
+    }
