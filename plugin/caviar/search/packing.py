@@ -50,9 +50,9 @@ class Packer:
             ordered = sorted(places, key=lambda place: self._order(lanes[place]))
             row = [lanes[place] for place in ordered]
             cuts = self._cut(row, traced=traced)
-            # A program that the first plan traces is free for the others: plan again with it.
             used = {program_of(row[start:end], self.data) for start, end in cuts}
-            cuts = self._cut(row, traced={*traced, *used})
+            if not used <= set(traced):  # what the first plan traces is free for the others: plan again with it
+                cuts = self._cut(row, traced={*traced, *used})
             plan += [ordered[start:end] for start, end in cuts]
         return plan
 
