@@ -35,6 +35,7 @@ class ProgressBar:
                 dynamic_ncols=True,
                 bar_format="{desc}: {n_fmt}/{total_fmt} |{bar}| {elapsed}<{remaining}{postfix}",
             )
+        self._bar.total = progress.budget
         self._bar.update(progress.done - self._bar.n)
         best = "–" if progress.best_value is None else f"{progress.best_value:.4f}"
         failed = f", {progress.failed} failed" if progress.failed else ""

@@ -8,7 +8,7 @@ import click
 from .. import __version__
 from .datasets import datasets
 from .looking import check, report, status, trials
-from .running import run, worker, zoom
+from .running import compare, run, worker, zoom
 from .session import CaviarGroup
 from .upkeep import delete, doctor, sync
 
@@ -28,5 +28,5 @@ def main() -> None:
         sys.path.insert(0, "")  # `package.module:function` of a study file may stand where caviar is run
 
 
-for _verb in (run, zoom, worker, status, trials, report, check, datasets, delete, sync, doctor):
+for _verb in (run, zoom, compare, worker, status, trials, report, check, datasets, delete, sync, doctor):
     main.add_command(_verb)

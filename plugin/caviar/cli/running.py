@@ -1,4 +1,4 @@
-"""The verbs that train: run, zoom, worker."""
+"""The verbs that train: run, zoom, compare, worker."""
 
 import json
 import sys
@@ -92,6 +92,46 @@ def zoom(study: str, *, keep: float | None, trials: int | None, session: Session
         click.echo(line, err=True)
     _print_status(session, home, outcome.child or outcome.parent, also={"zoom": outcome_table(outcome)})
     if outcome.run is not None and outcome.run.interrupted:
+        sys.exit(INTERRUPTED)
+
+
+@click.command()
+@click.argument("study_file", type=click.Path(path_type=Path), metavar="STUDY.toml")
+@click.option(
+    "--samplers", required=True, metavar="NAME,…", help="Two or more of grid, random, qmc, tpe, cmaes, gp, zoom."
+)
+@click.option("--budget-epochs", type=int, help="Epochs of each search; by default a quarter of the study file's.")
+@click.option("--repeats", type=int, help="Seeds: 5.")
+@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Replace a value of the study file.")
+@with_session
+def compare(
+    study_file: Path,
+    *,
+    samplers: str,
+    budget_epochs: int | None,
+    repeats: int | None,
+    settings: tuple[str, ...],
+    session: Session,
+) -> None:
+    """Compare samplers on a study file, each with the same epochs and several seeds, or go on with a comparison.
+
+    \b
+    Example:
+      caviar compare studies/digits.toml --samplers grid,random,qmc,tpe,zoom --budget-epochs 500 --repeats 6
+    """
+    from ..commands.compare import compare_samplers, comparison_summary, plan_comparison, plan_lines, written_lines
+    from ..spec import read_spec
+
+    names = [name.strip() for name in samplers.split(",") if name.strip()]
+    spec = read_spec(study_file, settings=settings)
+    plan = plan_comparison(spec, names, budget_epochs=budget_epochs, repeats=repeats)
+    home = session.home()
+    with ProgressBar() as bar:
+        for line in plan_lines(plan):
+            bar.say(line)
+        written = compare_samplers(plan, home, on_progress=bar.show, say=bar.say)
+    session.print(comparison_summary(written), lambda: "\n".join(written_lines(written)))
+    if written.interrupted:
         sys.exit(INTERRUPTED)
 
 

@@ -58,8 +58,8 @@ def report_study(home: Home, study: str) -> WrittenReport:
     prepare_home(home)
     name = re.sub(r"[^\w.-]", "_", opened.study_name)
     html, data = home.reports / f"{name}.html", home.reports / f"{name}.json"
-    _write(html, render_html(report))
-    _write(data, report_json(report))
+    write_whole(html, render_html(report))
+    write_whole(data, report_json(report))
     show_in_dashboard(opened, report, page=html, artifacts=home.artifacts)
     best = next((trial["number"] for trial in report.top if not trial["inherited"]), None)
     attached = best is not None and open_mirror(home, opened, spec).attach_report(best, (html, data))
@@ -108,8 +108,12 @@ def _best(report: Report) -> Mapping[str, Any] | None:
     return {key: report.top[0][key] for key in ("number", "value", "hyperparameters")} if report.top else None
 
 
-def _write(path: Path, text: str) -> None:
-    """Write a file whole or not at all: beside, flushed to the disk, and moved into place."""
+def write_whole(path: Path, text: str) -> None:
+    """Write a file whole or not at all: beside, flushed to the disk, and moved into place.
+
+    Raises:
+        StorageError: If it cannot be written.
+    """
     beside = path.with_name(f".{path.name}.{os.getpid()}.new")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

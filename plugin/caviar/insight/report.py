@@ -132,6 +132,17 @@ def report_json(report: Report) -> str:
 
 def render_html(report: Report) -> str:
     """Return the report as one page, plotly's script included, that asks nothing of any network."""
+    return render_page("report.html", report.figures, report=report)
+
+
+def render_page(template: str, figures: Mapping[str, Any], **values: Any) -> str:
+    """Return a page made of a template of this package, plotly's script included, that asks nothing of any network.
+
+    Args:
+        template: Its file's name; it includes ``page.css`` and ``figures.html``.
+        figures: Plotly figures by the name that ``data-figure`` gives them.
+        values: What the template says.
+    """
     import jinja2
     from plotly.offline import get_plotlyjs
 
@@ -146,12 +157,9 @@ def render_html(report: Report) -> str:
     )
     environment.filters |= {"shown": shown, "duration": duration}
     # In a script element only `<` could end it: as \u003c it is the same JSON.
-    figures = json.dumps(report.figures, ensure_ascii=True, allow_nan=False).replace("<", "\\u003c")
-    return environment.get_template("report.html").render(
-        report=report,
-        colours=COLOURS,
-        plotly_js=get_plotlyjs(),
-        figures_json=figures,
+    figures_json = json.dumps(figures, ensure_ascii=True, allow_nan=False).replace("<", "\\u003c")
+    return environment.get_template(template).render(
+        colours=COLOURS, plotly_js=get_plotlyjs(), figures_json=figures_json, **values
     )
 
 

@@ -1,0 +1,272 @@
+"""Samplers compared on a study file: equal budgets in epochs, several seeds, each search an ordinary study.
+
+A comparison keeps no state of its own: its studies, named after the sampler and the repeat, say what is done.
+"""
+
+import dataclasses
+import datetime
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from ..errors import SpecError, nearest_name
+from ..insight.axes import drawn_parameters
+from ..insight.comparison import PaidTrial, Search
+from ..insight.comparison_report import (
+    Comparison,
+    build_comparison,
+    comparison_json,
+    comparison_lines,
+    render_comparison,
+)
+from ..search.sequences import GridSequence
+from ..spec import SAMPLERS, StudySpec, parse_spec, spec_table
+from ..storage.home import Home, prepare_home
+from .epoch_budget import OnProgress, Spending, read_trials, spend_on_stages, spend_on_study
+from .opening import open_existing
+from .report import write_whole
+from .run import check_runnable
+
+#: A search from coarse to fine, beside the samplers of a study file; within a stage it draws by ``tpe``.
+ZOOM = "zoom"
+COMPARABLE = (*SAMPLERS, ZOOM)
+DEFAULT_SAMPLERS = ("grid", "random", "qmc", "tpe", ZOOM)
+DEFAULT_REPEATS = 5
+#: Share of the study file's own budget that each search has by default: a comparison is of many.
+DEFAULT_SHARE = 4
+_GRID_POINTS = 5
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ComparisonPlan:
+    """What a comparison runs, checked before any work.
+
+    Attributes:
+        spec: The study file.
+        budget_epochs: Of each search.
+        searches: Sampler, repeat and study file of each search, repeat by repeat.
+        grid_size: Points of the grid, or None without a grid.
+    """
+
+    spec: StudySpec
+    budget_epochs: int
+    searches: tuple[tuple[str, int, StudySpec], ...]
+    grid_size: int | None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class WrittenComparison:
+    """A comparison and where it stands.
+
+    Attributes:
+        comparison: What it says; None where a signal ended the work before the budgets were spent.
+        html: The page.
+        json: The same as data.
+    """
+
+    comparison: Comparison | None
+    html: Path
+    json: Path
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether it was asked to stop."""
+        return self.comparison is None
+
+
+def compare_samplers(
+    plan: ComparisonPlan,
+    home: Home,
+    *,
+    on_progress: OnProgress = lambda _progress: None,
+    say: Callable[[str], None] = lambda _line: None,
+) -> WrittenComparison:
+    """Run every search of a comparison until its budget is spent, and write what they say.
+
+    What is done already is not done again, so that the same call goes on after anything, and one with more samplers,
+    more repeats or more epochs adds to what is there.
+
+    Args:
+        plan: What is run.
+        home: Where the studies live, and the report.
+        on_progress: Called at the start of each study and after every trial.
+        say: Called with what is worth telling, line by line.
+
+    Raises:
+        CaviarError: If a study file, the data, the home or the storage is not fit to run.
+    """
+    name = re.sub(r"[^\w.-]", "_", plan.spec.name)
+    html, data = home.reports / f"{name}-compare.html", home.reports / f"{name}-compare.json"
+    searches = []
+    for sampler, repeat, spec in plan.searches:
+        spending = _spend(plan, sampler, spec, home, on_progress=on_progress, say=say)
+        if spending.interrupted:
+            return WrittenComparison(comparison=None, html=html, json=data)
+        searches.append(_read_search(sampler, repeat, spending, home, plan.spec))
+    prepare_home(home)
+    comparison = build_comparison(
+        plan.spec,
+        [search for name in _samplers_of(plan) for search in searches if search.sampler == name],
+        budget_epochs=plan.budget_epochs,
+        data=_data_in_words(home, searches[0], plan.spec),
+        now=datetime.datetime.now(datetime.UTC),
+    )
+    write_whole(html, render_comparison(comparison))
+    write_whole(data, comparison_json(comparison))
+    return WrittenComparison(comparison=comparison, html=html, json=data)
+
+
+def plan_comparison(
+    spec: StudySpec, samplers: Sequence[str], *, budget_epochs: int | None = None, repeats: int | None = None
+) -> ComparisonPlan:
+    """Return what a comparison runs, everything that the user may have got wrong looked at.
+
+    Args:
+        spec: The study file. Its sampler's options go with that sampler alone, its time limit is left aside.
+        samplers: Two or more of ``COMPARABLE``, each once.
+        budget_epochs: Of each search, at least one training; by default a quarter of what the study file may spend.
+        repeats: Seeds, at least 1; 5 by default.
+
+    Raises:
+        SpecError: Naming what is not allowed.
+    """
+    for name in samplers:
+        if name not in COMPARABLE:
+            raise SpecError(f"No sampler is called {name!r}. {nearest_name(name, COMPARABLE)}")
+    if len(samplers) < 2 or len(set(samplers)) < len(samplers):
+        raise SpecError(f"--samplers needs two or more different samplers, but got {','.join(samplers) or 'none'!r}.")
+    n_repeats = DEFAULT_REPEATS if repeats is None else repeats
+    if n_repeats < 1:
+        raise SpecError(f"--repeats must be at least 1, but got {n_repeats}.")
+    epochs = spec.objective.epochs
+    budget = default_budget(spec) if budget_epochs is None else budget_epochs
+    if budget < epochs:
+        raise SpecError(
+            f"--budget-epochs must be at least one whole training, {epochs} epochs of this study file, but got "
+            f"{budget}."
+        )
+    points, size = _grid_points(spec, budget) if "grid" in samplers else (None, None)
+    searches = [
+        (name, repeat, _search_spec(spec, name, repeat, trials=budget // epochs, grid=(points, size)))
+        for repeat in range(n_repeats)
+        for name in samplers
+    ]
+    for _, _, one in searches[: len(samplers)]:
+        check_runnable(one)
+    return ComparisonPlan(spec=spec, budget_epochs=budget, searches=tuple(searches), grid_size=size)
+
+
+def default_budget(spec: StudySpec) -> int:
+    """Return a quarter of the epochs that a study file's trials and stages may spend, but at least one training."""
+    trials = spec.search.trials + sum(stage.trials for stage in spec.search.stages)
+    return max(trials * spec.objective.epochs // DEFAULT_SHARE, spec.objective.epochs)
+
+
+def plan_lines(plan: ComparisonPlan) -> list[str]:
+    """Return what a comparison is about to do, in words."""
+    samplers, budget = _samplers_of(plan), plan.budget_epochs
+    n, n_whole = len(plan.searches), budget // plan.spec.objective.epochs
+    trainings = f"{n_whole} whole training{'s' if n_whole > 1 else ''}"
+    lines = [f"{plan.spec.name}: {', '.join(samplers)}; {budget} epochs ({trainings}) for each of {n} searches"]
+    if plan.grid_size is not None and plan.grid_size < n_whole:
+        lines.append(f"The space is too small for this budget: the grid ends after all its {plan.grid_size} points.")
+    return lines
+
+
+def written_lines(written: WrittenComparison) -> list[str]:
+    """Return a comparison's findings in words, and where it stands."""
+    if written.comparison is None:
+        return ["Interrupted. What is done is kept; the same command goes on."]
+    return [*comparison_lines(written.comparison), f"{written.html} and {written.json.name}"]
+
+
+def comparison_summary(written: WrittenComparison) -> dict[str, Any]:
+    """Return what ``caviar compare --json`` prints: where the report stands, and all that it says but the pictures."""
+    said = {} if written.comparison is None else dataclasses.asdict(written.comparison)
+    said.pop("figures", None)
+    return {**said, "interrupted": written.interrupted, "html": str(written.html), "json": str(written.json)}
+
+
+def _spend(
+    plan: ComparisonPlan,
+    sampler: str,
+    spec: StudySpec,
+    home: Home,
+    *,
+    on_progress: OnProgress,
+    say: Callable[[str], None],
+) -> Spending:
+    if sampler == ZOOM:
+        return spend_on_stages(spec, home, budget_epochs=plan.budget_epochs, on_progress=on_progress, say=say)
+    most = plan.grid_size if sampler == "grid" else None
+    return spend_on_study(spec, home, budget_epochs=plan.budget_epochs, most=most, on_progress=on_progress)
+
+
+def _search_spec(
+    spec: StudySpec, sampler: str, repeat: int, *, trials: int, grid: tuple[int | None, int | None]
+) -> StudySpec:
+    """Return the study file of one search, a seed further for each repeat."""
+    drawn_by = "tpe" if sampler == ZOOM else sampler
+    options = dict(spec.search.sampler_options) if drawn_by == spec.search.sampler else {}
+    points, size = grid
+    if sampler == "grid":
+        options, trials = {"points": points}, min(trials, size or trials)
+    search = dataclasses.replace(
+        spec.search,
+        trials=trials,
+        sampler=drawn_by,
+        sampler_options=options,
+        timeout_s=None,
+        stages=spec.search.stages if sampler == ZOOM else (),
+    )
+    seed = (spec.seed + repeat) % 2**32
+    word = "zooming" if sampler == ZOOM else sampler  # NAME-zoom-1 is what a zoom of NAME is called
+    made = dataclasses.replace(spec, name=f"{spec.name}-compare-{word}-{repeat}", seed=seed, search=search)
+    return parse_spec(spec_table(made))
+
+
+def _grid_points(spec: StudySpec, budget_epochs: int) -> tuple[int, int]:
+    """Return the points of a range, and of the whole grid: five, or as many more as the budget could need.
+
+    Where trials are pruned, as many trials as epochs may fit.
+    """
+    own = spec.search.sampler_options.get("points") if spec.search.sampler == "grid" else None
+    distributions = spec.space.distributions()
+    needed = budget_epochs // (spec.objective.epochs if spec.search.pruner == "none" else 1)
+    points = own if isinstance(own, int) and own > 0 else _GRID_POINTS
+    size = len(GridSequence(distributions, points=points, seed=0))
+    while size < needed and own is None:
+        larger = len(GridSequence(distributions, points=points + 1, seed=0))
+        if larger == size and points >= needed:
+            break
+        points, size = points + 1, larger
+    return points, size
+
+
+def _read_search(sampler: str, repeat: int, spending: Spending, home: Home, spec: StudySpec) -> Search:
+    parameters = drawn_parameters(spec.space)
+    return Search(
+        sampler=sampler,
+        repeat=repeat,
+        studies=spending.studies,
+        trials=tuple(
+            PaidTrial(
+                epochs=len(trial.intermediate_values),
+                value=trial.value if trial.state.name == "COMPLETE" else None,
+                hyperparameters={
+                    p.name: p.value(trial.params[p.parameter]) for p in parameters if p.parameter in trial.params
+                },
+            )
+            for trial in read_trials(home, spending.studies)
+        ),
+    )
+
+
+def _data_in_words(home: Home, search: Search, spec: StudySpec) -> str:
+    _, study = open_existing(home, search.studies[0])
+    return str(study.user_attrs.get("data", spec.data.dataset))
+
+
+def _samplers_of(plan: ComparisonPlan) -> list[str]:
+    return list(dict.fromkeys(sampler for sampler, _, _ in plan.searches))
