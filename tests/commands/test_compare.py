@@ -11,12 +11,13 @@ from click.testing import CliRunner, Result
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from caviar.cli import main
-from caviar.commands.compare import default_budget, plan_comparison, plan_lines
+from caviar.commands.compare import archive_comparison, default_budget, plan_comparison, plan_lines
 from caviar.commands.epoch_budget import scaled_stages, trials_to_run
 from caviar.errors import SpecError
 from caviar.spec import StudySpec, parse_spec
 from caviar.storage.database import new_owner, open_storage
 from caviar.storage.home import locate_home
+from caviar.storage.studies import create_study
 
 TOY = """
 name = "toy"
@@ -143,6 +144,16 @@ def test_a_wrong_command_ends_with_2_and_leaves_nothing(tmp_path: Path) -> None:
         assert result.exit_code == 2
         assert "Error: " in result.output
     assert not home.exists()
+
+
+def test_a_fresh_comparison_keeps_the_studies_of_before_under_other_names(prepared_home: Path) -> None:
+    home, plan = locate_home(prepared_home), plan_comparison(make_spec(), ["random", "tpe"], repeats=1)
+    assert archive_comparison(plan, home) == []
+    storage = open_storage(home.storage, owner=new_owner(), create=True)
+    for _, _, spec in plan.searches[:1]:
+        create_study(storage, spec, attributes={"caviar:uid": spec.name})
+    assert archive_comparison(plan, home) == ["toy-compare-random-0.archived-1"]
+    assert optuna.get_all_study_names(storage) == ["toy-compare-random-0.archived-1"]
 
 
 @pytest.mark.slow

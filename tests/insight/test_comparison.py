@@ -174,7 +174,7 @@ def test_twenty_five_trials_of_a_grid_try_five_values_of_each_and_random_ones_tw
     assert [random["distinct"][name] for name in comparison.important] == [25, 25]
     assert list(comparison.important) == ["learning_rate", "momentum"]
     assert (
-        "In 25 trials the grid tried 5 values of learning_rate and 5 values of momentum, random search 25 and 25."
+        "The grid tried 5 values of learning_rate and 5 values of momentum in 25 trials, random search 25 and 25 in 25."
         in comparison.sentences
     )
 
@@ -201,6 +201,16 @@ def test_lines_page_and_json_say_the_same(comparison: Comparison) -> None:
     assert page.figures == ["curves", "finals", "coverage"]
     assert "toy & more" in page.text
     assert all(address.startswith("#") for address in page.addresses)
+
+
+def test_an_axis_of_searches_that_end_close_together_still_has_ticks() -> None:
+    searches = [
+        Search(sampler=name, repeat=0, studies=(name,), trials=tuple(paid((10, value))))
+        for name, value in (("random", 0.9634), ("tpe", 0.9671))
+    ]
+    comparison = build_comparison(make_spec(), searches, budget_epochs=10, data="toy", now=NOW)
+    ticks = comparison.figures["finals"]["layout"]["xaxis"]["ticktext"]
+    assert ticks == ["0.964", "0.965", "0.966", "0.967"]
 
 
 def test_searches_without_a_complete_trial_are_shown_and_not_counted() -> None:

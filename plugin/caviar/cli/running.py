@@ -103,6 +103,7 @@ def zoom(study: str, *, keep: float | None, trials: int | None, session: Session
 @click.option("--budget-epochs", type=int, help="Epochs of each search; by default a quarter of the study file's.")
 @click.option("--repeats", type=int, help="Seeds: 5.")
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Replace a value of the study file.")
+@click.option("--fresh", is_flag=True, help="Archive the studies of an earlier comparison and begin anew.")
 @with_session
 def compare(
     study_file: Path,
@@ -111,6 +112,7 @@ def compare(
     budget_epochs: int | None,
     repeats: int | None,
     settings: tuple[str, ...],
+    fresh: bool,
     session: Session,
 ) -> None:
     """Compare samplers on a study file, each with the same epochs and several seeds, or go on with a comparison.
@@ -119,7 +121,14 @@ def compare(
     Example:
       caviar compare studies/digits.toml --samplers grid,random,qmc,tpe,zoom --budget-epochs 500 --repeats 6
     """
-    from ..commands.compare import compare_samplers, comparison_summary, plan_comparison, plan_lines, written_lines
+    from ..commands.compare import (
+        archive_comparison,
+        compare_samplers,
+        comparison_summary,
+        plan_comparison,
+        plan_lines,
+        written_lines,
+    )
     from ..spec import read_spec
 
     names = [name.strip() for name in samplers.split(",") if name.strip()]
@@ -129,6 +138,8 @@ def compare(
     with ProgressBar() as bar:
         for line in plan_lines(plan):
             bar.say(line)
+        if fresh and (archived := archive_comparison(plan, home)):
+            bar.say(f"{len(archived)} studies of before are kept, as {archived[0]} and the like.")
         written = compare_samplers(plan, home, on_progress=bar.show, say=bar.say)
     session.print(comparison_summary(written), lambda: "\n".join(written_lines(written)))
     if written.interrupted:

@@ -22,8 +22,10 @@ from ..insight.comparison_report import (
 )
 from ..search.sequences import GridSequence
 from ..spec import SAMPLERS, StudySpec, parse_spec, spec_table
+from ..storage.database import creation_lock, database_exists, new_owner, open_storage
 from ..storage.home import Home, prepare_home
 from .epoch_budget import OnProgress, Spending, read_trials, spend_on_stages, spend_on_study
+from .family import archive_family
 from .opening import open_existing
 from .report import write_whole
 from .run import check_runnable
@@ -115,6 +117,20 @@ def compare_samplers(
     write_whole(html, render_comparison(comparison))
     write_whole(data, comparison_json(comparison))
     return WrittenComparison(comparison=comparison, html=html, json=data)
+
+
+def archive_comparison(plan: ComparisonPlan, home: Home) -> list[str]:
+    """Rename the studies of an earlier comparison, and their zooms, to make way for new ones.
+
+    Returns:
+        The names that they have now.
+    """
+    if not database_exists(home.storage):
+        return []
+    storage = open_storage(home.storage, owner=new_owner())
+    with creation_lock(storage):
+        found = [archive_family(storage, home, spec.name) for _, _, spec in plan.searches]
+    return [name for name in found if name is not None]
 
 
 def plan_comparison(

@@ -1,5 +1,7 @@
 """The comparison's pictures, as plotly figures; a sampler has the same colour in all of them."""
 
+import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -7,7 +9,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from ..parameters import Parameter
-from .axes import metric_axis, parameter_axis, shown
+from .axes import Axis, metric_axis, parameter_axis, shown
 from .comparison import PaidTrial
 from .style import axis_ticks, hover, new_figure, style_figure, with_axis
 
@@ -28,7 +30,7 @@ def curves_figure(samplers: Sequence[Mapping[str, Any]], *, metric: str) -> go.F
     if not banded:
         return None
     values = [value for _, entry in banded for side in ("low", "high") for value in entry["band"][side]]
-    axis = metric_axis(metric, values)
+    axis = _with_ticks(metric_axis(metric, values), values)
     figure = new_figure(height=440)
     for index, entry in banded:
         band, colour, name = entry["band"], _COLOURS[index % len(_COLOURS)], entry["sampler"]
@@ -69,7 +71,7 @@ def finals_figure(samplers: Sequence[Mapping[str, Any]], *, metric: str) -> go.F
     values = [value for entry in samplers for value in entry["finals"] if value is not None]
     if not values:
         return None
-    axis = metric_axis(metric, values)
+    axis = _with_ticks(metric_axis(metric, values), values)
     figure = new_figure(height=150 + 52 * len(samplers))
     for repeat in range(len(samplers[0]["finals"])):
         joined = [(i, e["finals"][repeat]) for i, e in enumerate(samplers) if e["finals"][repeat] is not None]
@@ -151,8 +153,22 @@ def coverage_figure(
         titles.append(f"{sampler}: {len(drawn)} trials, {len(set(x))} × {len(set(y))} values")
     for column, title in enumerate(titles, 1):
         domain = figure.layout[f"xaxis{column if column > 1 else ''}"].domain
-        figure.add_annotation(text=title, x=sum(domain) / 2, y=1.08, xref="paper", yref="paper", showarrow=False)
+        place = {"x": sum(domain) / 2, "y": 1.08, "xref": "paper", "yref": "paper", "xanchor": "center"}
+        figure.add_annotation(text=title, showarrow=False, **place)
     return figure
+
+
+def _with_ticks(axis: Axis, values: Sequence[float]) -> Axis:
+    """Return an axis of a metric with more ticks where searches end so close together that it has hardly any."""
+    low, high = min(values), max(values)
+    if len(axis.ticks) > 2 or low == high:
+        return axis
+    rough = (high - low) / 4
+    power = 10.0 ** math.floor(math.log10(rough))
+    step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= rough)
+    first = math.ceil(low / step - 1e-9)
+    at = [round(index * step, 12) for index in range(first, math.floor(high / step + 1e-9) + 1)]
+    return dataclasses.replace(axis, ticks=tuple(sorted((axis.position(value), shown(value)) for value in at)))
 
 
 def _room(ticks: dict[str, Any]) -> dict[str, Any]:

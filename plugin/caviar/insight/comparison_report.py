@@ -184,8 +184,8 @@ def _sentences(
     if len(pair) == 2 and important:
         counts = " and ".join(f"{pair['grid']['distinct'][name]:g} values of {name}" for name in important)
         more = " and ".join(f"{pair['random']['distinct'][name]:g}" for name in important)
-        trials = statistics.median(pair["grid"]["trials"])
-        said.append(f"In {trials:g} trials the grid tried {counts}, random search {more}.")
+        n_grid, n_random = (statistics.median(pair[name]["trials"]) for name in ("grid", "random"))
+        said.append(f"The grid tried {counts} in {n_grid:g} trials, random search {more} in {n_random:g}.")
     others = [entry for entry in samplers if entry["sampler"] != baseline]
     if repeats < repeats_needed():
         n = f"{repeats} repeat" + ("s" if repeats > 1 else "")
