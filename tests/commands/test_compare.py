@@ -1,7 +1,9 @@
 """`caviar compare`: equal budgets in epochs, spent by ordinary studies, refused before any work where it is wrong."""
 
+import dataclasses
 import json
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +13,20 @@ from click.testing import CliRunner, Result
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from caviar.cli import main
+from caviar.commands import epoch_budget
 from caviar.commands.compare import archive_comparison, default_budget, plan_comparison, plan_lines
-from caviar.commands.epoch_budget import scaled_stages, trials_to_run
+from caviar.commands.epoch_budget import read_trials, scaled_stages, spend_on_stages, trials_to_run
+from caviar.commands.family import add_child
+from caviar.commands.opening import required_spec
+from caviar.commands.run import Progress, RunResult
+from caviar.commands.zoom import ZOOM, ZoomFacts, ZoomOutcome
 from caviar.errors import SpecError
+from caviar.insight.lineage import PARENT
+from caviar.search.zoom import PARENT_TRIAL
 from caviar.spec import StudySpec, parse_spec
 from caviar.storage.database import new_owner, open_storage
-from caviar.storage.home import locate_home
-from caviar.storage.studies import create_study
+from caviar.storage.home import Home, locate_home
+from caviar.storage.studies import create_study, open_study
 
 TOY = """
 name = "toy"
@@ -154,6 +163,86 @@ def test_a_fresh_comparison_keeps_the_studies_of_before_under_other_names(prepar
         create_study(storage, spec, attributes={"caviar:uid": spec.name})
     assert archive_comparison(plan, home) == ["toy-compare-random-0.archived-1"]
     assert optuna.get_all_study_names(storage) == ["toy-compare-random-0.archived-1"]
+
+
+class Untrained:
+    """Stands in for what trains: a study's trials end at once, each after all its epochs.
+
+    Args:
+        home: Where the studies live.
+        zooms: Whether a zoom is ever worth it.
+    """
+
+    def __init__(self, home: Home, *, zooms: bool = True) -> None:
+        self.storage = open_storage(home.storage, owner=new_owner(), create=True)
+        self.n_runs = 0
+        self._zooms = zooms
+
+    def run_study(self, spec: StudySpec, home: Home, **_: Any) -> RunResult:
+        return self._fill(create_study(self.storage, spec, attributes={}), spec.search.trials, spec)
+
+    def zoom_stage(self, home: Home, study: str, *, keep: float, trials: int, **_: Any) -> ZoomOutcome:
+        if not self._zooms:
+            return ZoomOutcome(parent=study, child=None, created=False, reason="not worth it")
+        parent = open_study(self.storage, study)
+        name = f"{study}.finer"
+        spec = dataclasses.replace(required_spec(parent), name=name)
+        facts = ZoomFacts(keep=keep, trials=trials, n_copied=1, n_best=1, volume=0.5, reason="", notes={})
+        attributes = {PARENT: study, ZOOM: json.dumps(dataclasses.asdict(facts))}
+        child = create_study(self.storage, spec, attributes=attributes)
+        add_child(parent, name)
+        if not child.trials:
+            child.add_trial(create_trial(value=0.5, user_attrs={PARENT_TRIAL: 0}, intermediate_values={0: 0.5}))
+        run = self._fill(child, trials + 1, spec)
+        return ZoomOutcome(parent=study, child=name, created=True, reason="", run=run)
+
+    def _fill(self, study: optuna.Study, total: int, spec: StudySpec) -> RunResult:
+        self.n_runs += 1
+        n_new = total - len(study.trials)
+        study.add_trials(trials(*[spec.objective.epochs] * n_new))
+        progress = Progress(study=spec.name, budget=total, done=total, pruned=0, failed=0, best_value=0.5)
+        return RunResult(finished_now=n_new, progress=progress)
+
+
+@pytest.fixture
+def untrained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[Untrained, Home]]:
+    def make(**how: bool) -> tuple[Untrained, Home]:
+        home = locate_home(tmp_path)
+        stand_in = Untrained(home, **how)
+        monkeypatch.setattr(epoch_budget, "run_study", stand_in.run_study)
+        monkeypatch.setattr(epoch_budget, "zoom_stage", stand_in.zoom_stage)
+        return stand_in, home
+
+    return make
+
+
+def spend(home: Home, budget_epochs: int) -> list[int]:
+    """Return how many trials each study of a search from coarse to fine has of its own, after its budget is spent."""
+    spending = spend_on_stages(
+        make_spec(), home, budget_epochs=budget_epochs, on_progress=lambda _: None, say=lambda _: None
+    )
+    assert not spending.interrupted
+    return [len(read_trials(home, [name])) for name in spending.studies]
+
+
+def test_a_search_from_coarse_to_fine_shares_its_epochs_and_repeats_nothing(
+    untrained: Callable[..., tuple[Untrained, Home]],
+) -> None:
+    stand_in, home = untrained()
+    assert spend(home, 249) == [8, 8, 8]
+    assert stand_in.n_runs == 3
+    assert spend(home, 249) == [8, 8, 8]
+    assert stand_in.n_runs == 3
+    assert spend(home, 300) == [8, 8, 14]
+
+
+def test_where_no_zoom_is_worth_it_the_study_has_the_whole_budget(
+    untrained: Callable[..., tuple[Untrained, Home]],
+) -> None:
+    stand_in, home = untrained(zooms=False)
+    assert spend(home, 240) == [24]
+    assert spend(home, 240) == [24]
+    assert stand_in.n_runs == 2
 
 
 @pytest.mark.slow
