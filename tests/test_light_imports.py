@@ -20,6 +20,7 @@ def run(code: str) -> str:
         "import caviar; caviar.KerasObjective, caviar.read_spec, caviar.load_dataset",
         "from caviar.cli import main; main(['--help'], standalone_mode=False)",
         "import caviar.commands.run, caviar.commands.check, caviar.commands.status, caviar.commands.report",
+        "import caviar.commands.compare",
     ],
 )
 def test_the_library_and_help_load_nothing_heavy(code: str) -> None:
