@@ -296,7 +296,7 @@ def test_out_of_time_the_fleet_ends_and_what_has_not_begun_is_handed_back(
 ) -> None:
     share_done = threading.Event()
     made.options = {"share_done": share_done}
-    monkeypatch.setattr(fleet_crew.Crew, "_next_fleet", lambda self: self.waiting[:2])
+    monkeypatch.setattr(fleet_crew.Crew, "_next_fleet", lambda self, closing: self.waiting[:2])
     at_epoch(monkeypatch, lambda epoch, _: share_done.set() if epoch == 1 else None)
     made.work()
     assert states(made)["COMPLETE"] >= 2

@@ -78,11 +78,16 @@ class Crew:
         """All trials, those that train first, in the order of their lanes."""
         return [*self.running, *self.waiting]
 
-    def fill(self) -> None:
-        """Start a fleet where none runs, or let waiting trials take the places of those that left."""
+    def fill(self, *, closing: bool) -> None:
+        """Start a fleet where none runs, or let waiting trials take the places of those that left.
+
+        Args:
+            closing: Whether no trials are left to take. Then the longest fleet starts first, so that the last to end is
+                a short one; before, the shortest: results come early, and dear trials are judged against many.
+        """
         with self._timings.phase("sampling_s"):
             if not self.running:
-                self._start()
+                self._start(closing=closing)
             elif self.waiting and len(self.running) < self._n_planned and not self.running[0].alone:
                 self._refill()
 
@@ -150,16 +155,16 @@ class Crew:
         if not self.running:
             self._close()
 
-    def _start(self) -> None:
-        """Start the fleet that takes longest of those that the waiting trials make: the last to end is a short one."""
+    def _start(self, *, closing: bool) -> None:
+        """Start one of the fleets that the waiting trials make."""
         if not self.waiting:
             return
-        chosen = self._next_fleet()
+        chosen = self._next_fleet(closing=closing)
         self._n_planned = len(chosen)
         self._timings.fleets += 1
         self._board(chosen)
 
-    def _next_fleet(self) -> list[FleetTrial]:
+    def _next_fleet(self, *, closing: bool) -> list[FleetTrial]:
         suspects = [trial for trial in self.waiting if trial.alone]
         if suspects:
             return suspects[:1]
@@ -169,7 +174,7 @@ class Crew:
         def seconds(fleet: Sequence[int]) -> float:
             return self._packer.cost.epoch_s([shapes[place] for place in fleet], self._packer.data)
 
-        return [self.waiting[place] for place in max(plan, key=seconds)]
+        return [self.waiting[place] for place in (max if closing else min)(plan, key=seconds)]
 
     def _refill(self) -> None:
         candidates = [trial for trial in self.waiting if not trial.alone]

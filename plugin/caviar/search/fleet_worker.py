@@ -98,7 +98,7 @@ class FleetWorker:
                 if self._setup.should_end() or not self._take_trials():
                     return
                 continue
-            self._crew.fill()
+            self._crew.fill(closing=self._n_left() == 0)
             if self._has_begun:  # a trial that kills its worker must be known by then
                 self._sync()
             self._run_epoch()
@@ -131,11 +131,14 @@ class FleetWorker:
                 return
             self._draw(claimed)
 
+    def _n_left(self) -> int:
+        """Return how many trials of the budget nobody has taken yet."""
+        taken = sum(trial.state != TrialState.FAIL for trial in self._study.get_trials(deepcopy=False))
+        return max(0, self._setup.spec.search.trials - taken)
+
     def _n_wanted(self) -> int:
         search = self._setup.spec.search
-        taken = sum(trial.state != TrialState.FAIL for trial in self._study.get_trials(deepcopy=False))
-        left = max(0, search.trials - taken)
-        return trials_in_hand(search.sampler, budget=search.trials, left=left, workers=search.workers)
+        return trials_in_hand(search.sampler, budget=search.trials, left=self._n_left(), workers=search.workers)
 
     def _claim(self, n: int) -> "list[Ticket] | Literal['wait', 'done']":
         """Claim trials: promoted ones where there are any, else those that wait or are new."""
