@@ -78,10 +78,12 @@ def programs() -> FleetPrograms:
 
 @pytest.fixture
 def float64() -> Iterator[None]:
-    before = keras.config.floatx()
+    floatx, policy = keras.config.floatx(), keras.config.dtype_policy()
     keras.config.set_floatx("float64")
+    keras.config.set_dtype_policy("float64")  # Keras remembers the policy that it made of the first floatx
     yield
-    keras.config.set_floatx(before)
+    keras.config.set_floatx(floatx)
+    keras.config.set_dtype_policy(policy)
 
 
 def solo_trainer(lane: Lane, *, perturbation: float = 0.0) -> SoloTrainer:

@@ -171,7 +171,7 @@ class PreparedDataset:
             raise DataError(f"{self._where} has several labels an example ({label}), which is not supported.")
         labels = [key for key, feature in features.items() if isinstance(feature, tfds.features.ClassLabel)]
         if len(labels) != 1:
-            found = f"several classes: {', '.join(labels)}" if labels else "no class"
+            found = f"several classes: {', '.join(sorted(labels))}" if labels else "no class"
             all_keys = ", ".join(features.keys())
             raise DataError(
                 f"{self._where} declares no supervised keys, and among its features ({all_keys}) is {found}."
