@@ -14,11 +14,12 @@ from tests.databases import expire
 
 from caviar import KerasObjective
 from caviar.errors import FatalError
-from caviar.search import fleet_crew
+from caviar.search import fleet_crew, packing
 from caviar.search.best_network import NetworkFolder
 from caviar.search.cost_model import TYPICAL
 from caviar.search.fleet_worker import FleetWorker
 from caviar.search.in_flight import trials_in_hand
+from caviar.search.packing import Packer
 from caviar.search.promoter import Promoter
 from caviar.search.samplers import make_sampler_factory
 from caviar.search.trial_run import CURVES
@@ -62,7 +63,9 @@ def spec() -> StudySpec:
 
 @pytest.fixture
 def study(storage: LeasedStorage, spec: StudySpec) -> optuna.Study:
-    return create_study(storage, spec, attributes={})
+    study = create_study(storage, spec, attributes={})
+    study.pruner = optuna.pruners.NopPruner()  # as the study file says: a study's own is Optuna's default
+    return study
 
 
 @dataclasses.dataclass
@@ -201,6 +204,64 @@ def test_a_stopped_worker_hands_back_and_another_goes_on_from_its_checkpoints(
         assert resumed[trial.number] == pytest.approx(trial.user_attrs[CURVES]["loss"], rel=1e-4)
 
 
+class OddPruner(optuna.pruners.BasePruner):
+    """Prunes every second trial after two epochs."""
+
+    def prune(self, study: optuna.Study, trial: FrozenTrial) -> bool:
+        return trial.number % 2 == 1 and trial.last_step == 1
+
+
+@pytest.fixture
+def thinned(made: Made, monkeypatch: pytest.MonkeyPatch) -> Made:
+    """Eight trials in fleets of two at most, of which pruning leaves half after two of four epochs."""
+    monkeypatch.setattr(packing, "MAX_LANES", 2)
+    monkeypatch.setattr(
+        Packer, "plan", lambda self, lanes, traced: [[n, n + 1][: len(lanes) - n] for n in range(0, len(lanes), 2)]
+    )
+    made.spec = dataclasses.replace(made.spec, search=dataclasses.replace(made.spec.search, trials=8))
+    made.study.pruner = OddPruner()
+    return made
+
+
+def test_survivors_of_thinned_fleets_train_on_together(thinned: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes: list[int] = []
+    at_epoch(monkeypatch, lambda _, trainer: sizes.append(trainer.n_lanes))
+    thinned.work()
+    assert states(thinned) == {"COMPLETE": 4, "PRUNED": 4}
+    assert sizes == [2] * 12  # four fleets for two epochs, then two of their survivors
+    for trial in stored(thinned):
+        assert sorted(trial.intermediate_values) == list(range(EPOCHS if trial.number % 2 == 0 else 2))
+
+
+def test_dear_survivors_train_on_at_once(thinned: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fleet_crew, "REGROUP_S", 0.0)
+    monkeypatch.setattr(Packer, "refill", lambda self, running, waiting, n_lanes: [])
+    sizes: list[int] = []
+    at_epoch(monkeypatch, lambda _, trainer: sizes.append(trainer.n_lanes))
+    thinned.work()
+    assert states(thinned) == {"COMPLETE": 4, "PRUNED": 4}
+    assert sizes == [2, 2, 1, 1] * 4
+
+
+def test_a_worker_stopped_while_survivors_wait_keeps_their_epochs(
+    thinned: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoints, stop = CheckpointStore(tmp_path / "checkpoints"), threading.Event()
+    thinned.options = {"checkpoints": checkpoints, "stop": stop}
+    at_epoch(monkeypatch, lambda epoch, _: stop.set() if epoch == 4 else None)
+    thinned.work()
+    reports = {t.number: len(t.intermediate_values) for t in stored(thinned) if not t.state.is_finished()}
+    assert reports == {0: 2, 2: 2, 4: 1, 5: 1, 6: 0, 7: 0}
+    assert checkpoints.numbers() == [0, 2, 4, 5]
+    thinned.options = {"checkpoints": checkpoints}
+    thinned.storage = open_storage(str(thinned.storage.url), owner=new_owner())
+    thinned.study = open_study(thinned.storage, "toy")
+    thinned.study.pruner = OddPruner()
+    thinned.work()
+    assert states(thinned) == {"COMPLETE": 4, "PRUNED": 4}
+    assert all(len(trial.user_attrs[CURVES]["loss"]) == EPOCHS for trial in stored(thinned) if trial.number % 2 == 0)
+
+
 def test_a_lane_lost_to_another_worker_leaves_the_fleet_and_the_others_stay(
     made: Made, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -308,6 +369,11 @@ def test_out_of_time_the_fleet_ends_and_what_has_not_begun_is_handed_back(
 )
 def test_samplers_that_learn_have_few_trials_in_flight(sampler: str, left: int, expected: int) -> None:
     assert trials_in_hand(sampler, budget=100, left=left, workers=2) == expected
+
+
+@pytest.mark.parametrize(("left", "set_aside", "expected"), [(40, 0, 20), (40, 30, 50), (1000, 100, 128)])
+def test_cheap_trials_are_many_in_hand(left: int, set_aside: int, expected: int) -> None:
+    assert trials_in_hand("random", budget=100, left=left, workers=2, set_aside=set_aside, cheap=True) == expected
 
 
 class Killed(BaseException):

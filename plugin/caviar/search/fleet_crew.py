@@ -3,8 +3,8 @@
 import dataclasses
 import logging
 import time
-from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Collection, Iterable, Sequence
+from typing import TYPE_CHECKING, Final
 
 import optuna
 
@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 
 _logger = logging.getLogger(__name__)
 
+#: Survivors of a fleet wait for others like them where an epoch of all that they would wait for takes at most so long.
+#: Dearer trials train on at once: early results are worth more than full fleets.
+REGROUP_S: Final = 2.0
+
 
 @dataclasses.dataclass(kw_only=True, eq=False)
 class FleetTrial:
@@ -33,6 +37,8 @@ class FleetTrial:
         lane: What it trains.
         keeper: Keeps its best epoch.
         state: What its lane goes on from: a checkpoint, or where another fleet left it.
+        begun: Whether it has had a place.
+        saved_epochs: Epochs that its last checkpoint by this worker holds.
         alone: Whether it trains by itself: its worker has died, or its fleet failed, and it may be to blame.
     """
 
@@ -42,6 +48,8 @@ class FleetTrial:
     lane: "Lane"
     keeper: BestEpochKeeper
     state: State | None = None
+    begun: bool = False
+    saved_epochs: int = 0
     alone: bool = False
 
     @property
@@ -51,13 +59,22 @@ class FleetTrial:
 
 
 class Crew:
-    """One fleet at a time, refilled from the trials that wait for it.
+    """One fleet at a time, of the trials that wait for a place.
+
+    Fleets are planned for the trials that have trained least, and run one after the other. Where these are cheap, a
+    fleet that pruning has thinned is broken up, and its survivors wait for those of the others: together they fill
+    fleets again, and are judged against more. Where they are dear, waiting trials take the places of those that left.
 
     Args:
         programs: Of the process.
         packer: Decides which trials train together.
         timings: Counts the time of epochs and of planning.
-        begin: Called with each trial that gets a place.
+        begin: Called with each trial that gets its first place.
+
+    Attributes:
+        waiting: The trials that wait for a place.
+        running: Those that train, in the order of their lanes.
+        regroups: Whether the trials last planned for are cheap: survivors wait for others like them.
     """
 
     def __init__(
@@ -69,6 +86,8 @@ class Crew:
         self._begin = begin
         self._trainer: FleetTrainer | None = None
         self._n_planned = 0
+        self._planned: list[list[FleetTrial]] = []  # fleets to come
+        self.regroups = False
         self._traced: set[Program] = set()
         self.waiting: list[FleetTrial] = []
         self.running: list[FleetTrial] = []
@@ -77,6 +96,21 @@ class Crew:
     def in_hand(self) -> list[FleetTrial]:
         """All trials, those that train first, in the order of their lanes."""
         return [*self.running, *self.waiting]
+
+    @property
+    def set_aside(self) -> list[FleetTrial]:
+        """The trials that have begun and wait for a place."""
+        return [trial for trial in self.waiting if trial.begun]
+
+    @property
+    def is_free(self) -> bool:
+        """Whether the next fleet is yet to be planned."""
+        return not self.running and not self._planned
+
+    def regroup(self) -> None:
+        """Break the fleet up where a third of it has left, its trials are cheap, and others wait to train with."""
+        if self.regroups and self.waiting and 3 * len(self.running) <= 2 * self._n_planned:
+            self._break_up()
 
     def fill(self, *, closing: bool) -> None:
         """Start a fleet where none runs, or let waiting trials take the places of those that left.
@@ -88,7 +122,7 @@ class Crew:
         with self._timings.phase("sampling_s"):
             if not self.running:
                 self._start(closing=closing)
-            elif self.waiting and len(self.running) < self._n_planned and not self.running[0].alone:
+            elif self.waiting and not self.regroups and not self.running[0].alone:
                 self._refill()
 
     def run_epoch(self) -> "list[Metrics] | None":
@@ -127,7 +161,10 @@ class Crew:
         return metrics
 
     def lane_state(self, trial: FleetTrial) -> State:
-        """Return a copy of a running trial's state."""
+        """Return a copy of the state of a trial that has begun."""
+        if trial not in self.running:
+            assert trial.state is not None
+            return trial.state
         assert self._trainer is not None
         return self._trainer.lane_state(self.running.index(trial))
 
@@ -151,12 +188,18 @@ class Crew:
         if self._trainer is not None:
             self._trainer.drop_lanes(lanes)
         self.running = [trial for trial in self.running if trial not in gone]
-        self.waiting = [trial for trial in self.waiting if trial not in gone]
+        self._forget(gone)
         if not self.running:
             self._close()
 
+    def _forget(self, trials: Collection[FleetTrial]) -> None:
+        """Have trials wait no more."""
+        self.waiting = [trial for trial in self.waiting if trial not in trials]
+        planned = ([trial for trial in fleet if trial not in trials] for fleet in self._planned)
+        self._planned = [fleet for fleet in planned if fleet]
+
     def _start(self, *, closing: bool) -> None:
-        """Start one of the fleets that the waiting trials make."""
+        """Start the next of the fleets that the waiting trials make."""
         if not self.waiting:
             return
         chosen = self._next_fleet(closing=closing)
@@ -168,15 +211,27 @@ class Crew:
         suspects = [trial for trial in self.waiting if trial.alone]
         if suspects:
             return suspects[:1]
-        shapes = [trial.shape for trial in self.waiting]
+        if not self._planned:
+            self._plan(closing=closing)
+        return self._planned[0]
+
+    def _plan(self, *, closing: bool) -> None:
+        """Plan fleets of the waiting trials that have trained least."""
+        least = min(trial.run.epochs for trial in self.waiting)
+        chosen = [trial for trial in self.waiting if trial.run.epochs <= 2 * least]
+        shapes = [trial.shape for trial in chosen]
         plan = self._packer.plan(shapes, traced=self._traced)
-
-        def seconds(fleet: Sequence[int]) -> float:
-            return self._packer.cost.epoch_s([shapes[place] for place in fleet], self._packer.data)
-
-        return [self.waiting[place] for place in (max if closing else min)(plan, key=seconds)]
+        priced = [
+            (self._packer.cost.epoch_s([shapes[place] for place in fleet], self._packer.data), fleet) for fleet in plan
+        ]
+        priced.sort(key=lambda fleet: fleet[0], reverse=closing)
+        self.regroups = sum(seconds for seconds, _ in priced) <= REGROUP_S and self._packer.fits(shapes)
+        fleets = [[chosen[place] for place in fleet] for _, fleet in priced]
+        self._planned = fleets if self.regroups else fleets[:1]  # a refill may take from all that wait
 
     def _refill(self) -> None:
+        if len(self.running) >= self._n_planned:
+            return
         candidates = [trial for trial in self.waiting if not trial.alone]
         places = self._packer.refill(
             [trial.shape for trial in self.running],
@@ -196,10 +251,11 @@ class Crew:
         for lane, trial in enumerate(trials, start=len(self.running)):
             if trial.state is not None:
                 self._load(trial, lane)
-            self._begin(trial)
+            if not trial.begun:
+                trial.begun = True
+                self._begin(trial)
         self.running = [*self.running, *trials]
-        boarded = set(trials)
-        self.waiting = [trial for trial in self.waiting if trial not in boarded]
+        self._forget(set(trials))
 
     def _load(self, trial: FleetTrial, lane: int) -> None:
         assert self._trainer is not None
@@ -215,7 +271,13 @@ class Crew:
     def _disband(self) -> None:
         """Let all trials of the fleet wait, each to go on alone from where it is."""
         for trial in self.running:
-            trial.state, trial.alone = self.lane_state(trial), True
+            trial.alone = True
+        self._break_up()
+
+    def _break_up(self) -> None:
+        """Let all trials of the fleet wait, to go on from where they are."""
+        for trial in self.running:
+            trial.state = self.lane_state(trial)
         self.waiting = [*self.running, *self.waiting]
         self.running = []
         self._close()

@@ -35,6 +35,8 @@ _logger = logging.getLogger(__name__)
 
 #: Seconds between two writes to the database, and so what a killed worker repeats of its trials' reports.
 SYNC_S: Final = 1.0
+#: Seconds to the second look at a study whose last trials others run; each look after that comes twice as late.
+_FIRST_POLL_S: Final = 0.05
 
 
 @final
@@ -72,6 +74,7 @@ class FleetWorker:
         self._ended: list[FleetTrial] = []
         self._parked: list[FrozenTrial] = []  # as they were when they left their lanes
         self._has_begun = False
+        self._n_polls = 0  # looks at the study since there was anything to do
         self._synced_at_s = self._checkpointed_at_s = time.monotonic()
 
     def run(self) -> None:
@@ -91,13 +94,17 @@ class FleetWorker:
 
     def _run(self) -> None:
         while not self._setup.stop.is_set():
-            if self._setup.should_end() and self._crew.waiting:
-                self._hand_back(self._crew.waiting)
+            if self._setup.should_end():
+                self._hand_back([trial for trial in self._crew.waiting if not trial.begun])
             if not self._crew.in_hand:
                 self._sync()
                 if self._setup.should_end() or not self._take_trials():
                     return
                 continue
+            self._crew.regroup()
+            if self._crew.is_free and self._n_wanted() > len(self._crew.in_hand):
+                self._sync()
+                self._take_more()
             self._crew.fill(closing=self._n_left() == 0)
             if self._has_begun:  # a trial that kills its worker must be known by then
                 self._sync()
@@ -117,8 +124,10 @@ class FleetWorker:
         if claimed == "wait":
             self._give_up(closing=True)
             with self.timings.phase("waiting_s"):
-                self._setup.stop.wait(self._setup.poll_s)
+                self._setup.stop.wait(min(_FIRST_POLL_S * 2**self._n_polls, self._setup.poll_s))
+            self._n_polls += 1
         else:
+            self._n_polls = 0
             self._draw(claimed)
         return True
 
@@ -138,7 +147,14 @@ class FleetWorker:
 
     def _n_wanted(self) -> int:
         search = self._setup.spec.search
-        return trials_in_hand(search.sampler, budget=search.trials, left=self._n_left(), workers=search.workers)
+        return trials_in_hand(
+            search.sampler,
+            budget=search.trials,
+            left=self._n_left(),
+            workers=search.workers,
+            set_aside=len(self._crew.set_aside),
+            cheap=self._crew.regroups,
+        )
 
     def _claim(self, n: int) -> "list[Ticket] | Literal['wait', 'done']":
         """Claim trials: promoted ones where there are any, else those that wait or are new."""
@@ -351,17 +367,18 @@ class FleetWorker:
             mirror_trials(self._setup.mirror, trials, space=spec.space, metric=spec.objective.metric)
 
     def _save(self, trial: FleetTrial) -> None:
-        """Keep what a running trial has reached; one that only waits for a lane has its checkpoint already."""
-        if self._setup.checkpoints is not None and trial in self._crew.running and trial.run.epochs:
+        """Keep what a trial that has begun has reached, where its last checkpoint does not."""
+        if self._setup.checkpoints is not None and trial.run.epochs > trial.saved_epochs:
             lane = self._crew.lane_state(trial)
             save_trial(self._setup.checkpoints, trial.ticket, trial.run, lane=lane, best=trial.keeper.state)
+            trial.saved_epochs = trial.run.epochs
 
     def _checkpoint(self) -> None:
-        """Keep what the running trials have reached, and show it in MLflow."""
+        """Keep what the trials that have begun have reached, and show it in MLflow."""
         self._checkpointed_at_s = time.monotonic()
         spec = self._setup.spec
         with self.timings.phase("bookkeeping_s"):
-            for trial in self._crew.running:
+            for trial in [*self._crew.running, *self._crew.set_aside]:
                 self._save(trial)
                 if self._setup.mirror is not None:
                     mirror_trial(
@@ -374,6 +391,8 @@ class FleetWorker:
 
     def _hand_back(self, trials: Sequence[FleetTrial]) -> None:
         """Give trials back, with what they have reached; whoever took one meanwhile may keep it."""
+        if not trials:
+            return
         ids = [trial.ticket.trial_id for trial in trials]
         self._crew.remove(list(trials))
         with self.timings.phase("bookkeeping_s"):
@@ -382,7 +401,5 @@ class FleetWorker:
     def _leave(self) -> None:
         """Checkpoint and give back all trials in hand, so that any worker may go on with them."""
         self._sync()
-        if self._crew.running:
-            self._checkpoint()
-        if self._crew.in_hand:
-            self._hand_back(self._crew.in_hand)
+        self._checkpoint()
+        self._hand_back(self._crew.in_hand)

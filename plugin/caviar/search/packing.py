@@ -78,7 +78,7 @@ class Packer:
                 break
             lane = waiting[place]
             with_s = self.cost.epoch_s([*fleet, lane], self.data)
-            if with_s - now_s < self.cost.epoch_s([lane], self.data) and self._fits([*fleet, lane]):
+            if with_s - now_s < self.cost.epoch_s([lane], self.data) and self.fits([*fleet, lane]):
                 fleet.append(lane)
                 joined.append(place)
                 now_s = with_s
@@ -92,14 +92,15 @@ class Packer:
 
         def cost(start: int, end: int) -> float:
             fleet = row[start:end]
-            if len(fleet) > 1 and not self._fits(fleet):
+            if len(fleet) > 1 and not self.fits(fleet):
                 return float("inf")
             seconds = self.cost.epoch_s(fleet, self.data) * max(lane.training.epochs for lane in fleet)
             return seconds + (0.0 if program_of(fleet, self.data) in traced else self.cost.trace_s)
 
         return cheapest_cuts(len(row), cost, longest=MAX_LANES)
 
-    def _fits(self, fleet: Sequence[LaneShape]) -> bool:
+    def fits(self, fleet: Sequence[LaneShape]) -> bool:
+        """Tell whether a fleet of these lanes stays within the memory that one may take."""
         return fleet_bytes(fleet, self.data) <= self.memory_bytes
 
 
