@@ -37,6 +37,7 @@ class FleetTrial:
         lane: What it trains.
         keeper: Keeps its best epoch.
         state: What its lane goes on from: a checkpoint, or where another fleet left it.
+        known: Whether its hyperparameters are to be in the database before the next epoch.
         begun: Whether it has had a place.
         saved_epochs: Epochs that its last checkpoint by this worker holds.
         alone: Whether it trains by itself: its worker has died, or its fleet failed, and it may be to blame.
@@ -48,6 +49,7 @@ class FleetTrial:
     lane: "Lane"
     keeper: BestEpochKeeper
     state: State | None = None
+    known: bool = False
     begun: bool = False
     saved_epochs: int = 0
     alone: bool = False
@@ -69,7 +71,7 @@ class Crew:
         programs: Of the process.
         packer: Decides which trials train together.
         timings: Counts the time of epochs and of planning.
-        begin: Called with each trial that gets its first place.
+        begin: Called with each trial that is about to get its first place, those of all planned fleets at once.
 
     Attributes:
         waiting: The trials that wait for a place.
@@ -228,6 +230,13 @@ class Crew:
         self.regroups = sum(seconds for seconds, _ in priced) <= REGROUP_S and self._packer.fits(shapes)
         fleets = [[chosen[place] for place in fleet] for _, fleet in priced]
         self._planned = fleets if self.regroups else fleets[:1]  # a refill may take from all that wait
+        self._make_known([trial for fleet in self._planned for trial in fleet])
+
+    def _make_known(self, trials: Iterable[FleetTrial]) -> None:
+        for trial in trials:
+            if not trial.known:
+                trial.known = True
+                self._begin(trial)
 
     def _refill(self) -> None:
         if len(self.running) >= self._n_planned:
@@ -245,15 +254,14 @@ class Crew:
 
         if not trials:
             return
+        self._make_known(trials)
         if self._trainer is None:
             self._trainer = FleetTrainer([], self._programs)
         self._trainer.add_lanes([trial.lane for trial in trials])
         for lane, trial in enumerate(trials, start=len(self.running)):
             if trial.state is not None:
                 self._load(trial, lane)
-            if not trial.begun:
-                trial.begun = True
-                self._begin(trial)
+            trial.begun = True
         self.running = [*self.running, *trials]
         self._forget(set(trials))
 
