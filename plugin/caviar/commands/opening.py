@@ -12,6 +12,7 @@ from ..errors import StorageError
 from ..insight.lineage import parent_name
 from ..record.environment import environment_versions
 from ..record.mlflow_mirror import MlflowMirror
+from ..search.warm_start import warm_start_of
 from ..spec import StudySpec, read_spec
 from ..storage.checkpoints import CheckpointStore
 from ..storage.database import new_owner, open_storage
@@ -70,6 +71,7 @@ def sampling_seed(study: optuna.Study, spec: StudySpec) -> int:
 
 def open_mirror(home: Home, study: optuna.Study, spec: StudySpec) -> MlflowMirror:
     """Return the study's mirror in MLflow; nothing is opened before its first use."""
+    warm = warm_start_of(study)
     local = home.tracking_uri.startswith("sqlite:")
     return MlflowMirror(
         home.tracking_uri,
@@ -81,6 +83,7 @@ def open_mirror(home: Home, study: optuna.Study, spec: StudySpec) -> MlflowMirro
             "caviar.metric": spec.objective.metric,
             "caviar.data_fingerprint": study.user_attrs.get(FINGERPRINT, ""),
             "caviar.parent": parent_name(study) or "",
+            "caviar.warm_start": "" if warm is None else warm.source,
         },
     )
 
