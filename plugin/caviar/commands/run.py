@@ -103,7 +103,7 @@ def run_study(
         CaviarError: If the study file, the data, the home or the storage is not fit to run.
     """
     check_runnable(spec)
-    warm = plan_warm_start(spec, home, source, fresh=fresh)
+    warm = None if source is None else plan_warm_start(spec, home, source, fresh=fresh)
     with _undo_empty_home(home):
         prepare_home(home)
         finished = None if fresh else _finished_study(spec, home)
@@ -115,7 +115,7 @@ def run_study(
         archived = archive_family(storage, home, spec.name) if fresh else None
         attributes = {**new_study_attributes(facts), **warm_start_attributes(warm)}
         study = create_study(storage, spec, attributes=attributes)
-        if source is not None and warm is not None:  # another run may have begun the study meanwhile
+        if warm is not None:  # another run may have begun the study meanwhile
             check_source(study, warm.source)
     result = run_created(spec, home, storage, study, on_progress, deadline_s=deadline_s)
     return dataclasses.replace(result, archived=archived)

@@ -1,8 +1,11 @@
 """``caviar run --from``: what a new study takes over, read from the other one, and kept with the new one."""
 
+import dataclasses
+
 import optuna
 
 from ..errors import SpecError, UnknownStudyError
+from ..search.warm_sampler import n_results_to_learn
 from ..search.warm_start import WARM_START, SourceStudy, WarmStart, learn_from, warm_start_json, warm_start_of
 from ..spec import StudySpec
 from ..storage.database import database_exists, new_owner, open_storage
@@ -86,7 +89,7 @@ def _learn(spec: StudySpec, home: Home, source: str) -> WarmStart:
                 f"{spec.objective.direction} {spec.objective.metric}: what is good there is not good here. Name "
                 "another one, or begin without --from."
             )
-    return learn_from(
+    warm = learn_from(
         name,
         [
             SourceStudy(name=member.study_name, space=known.space, trials=member.get_trials(deepcopy=False))
@@ -96,3 +99,4 @@ def _learn(spec: StudySpec, home: Home, source: str) -> WarmStart:
         minimize=spec.objective.direction == "minimize",
         trials=spec.search.trials,
     )
+    return warm if n_results_to_learn(spec.search) else dataclasses.replace(warm, prior=None)  # it draws nothing blind

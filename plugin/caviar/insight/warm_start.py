@@ -60,7 +60,7 @@ def warm_start_sentences(table: Mapping[str, Any]) -> list[str]:
     sentences = [f"begun from {source}" + (f", whose {taken} it tries first" if taken else "")]
     if table["prior"]:
         ranges = "; ".join(f"{name} {text}" for name, text in table["prior"].items())
-        sentences.append(f"{100 * table['prior_share']:.0f} % of its draws at random: {ranges}")
+        sentences.append(f"of its random draws {100 * table['prior_share']:.0f} % are from {ranges}")
     return sentences
 
 
