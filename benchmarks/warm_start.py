@@ -39,20 +39,22 @@ from search import BUDGETS, CHOSEN_ON, get_surrogate, read_results
 SOURCE_BUDGET = 30
 #: Full trainings for which it was chosen how much is taken over.
 CHOICE_BUDGETS = BUDGETS[:2]
+#: Points of accuracy, added to both regrets of a ratio, that nobody would mind.
+NEGLIGIBLE = 0.1
 #: Random networks by whose ranks two tasks are compared.
 N_COMPARED = 1000
 RELATIONS = ("related", "random_task", "unrelated")
 #: Way → how much is taken over; what ``--choose`` compares.
 RULES = {
-    "configurations_5_prior_0": WarmRule(prior_share=0.0),
-    "configurations_3_prior_0": WarmRule(n_configurations=3, prior_share=0.0),
-    "configurations_0_prior_half": WarmRule(n_configurations=0),
-    "configurations_3_prior_half": WarmRule(n_configurations=3),
+    "configurations_5": WarmRule(prior_share=0.0),
+    "configurations_3": WarmRule(n_configurations=3, prior_share=0.0),
+    "prior_half": WarmRule(n_configurations=0, prior_share=0.5),
+    "configurations_3_prior_half": WarmRule(n_configurations=3, prior_share=0.5),
     "configurations_5_prior_third": WarmRule(prior_share=1 / 3),
-    "configurations_5_prior_half": WarmRule(),
+    "configurations_5_prior_half": WarmRule(prior_share=0.5),
     "configurations_5_prior_all": WarmRule(prior_share=1.0),
-    "configurations_5_near_prior_half": WarmRule(distance=0.0),
-    "configurations_10_prior_half": WarmRule(n_configurations=10),
+    "configurations_5_near_prior_half": WarmRule(prior_share=0.5, distance=0.0),
+    "configurations_10_prior_half": WarmRule(n_configurations=10, prior_share=0.5),
 }
 DEFAULT = {"warm": WarmRule()}
 
@@ -173,6 +175,7 @@ def print_tables(rows: Sequence[dict[str, Any]], *, chosen_on: Sequence[str]) ->
     print("Predictions of the LCBench surrogate, not recorded runs. Regret in points of validation accuracy;")
     print(f"seeds a task: {', '.join(map(str, n_seeds))}. A task's regret is the mean over its seeds.")
     print("Difference: warm minus cold, its median and mean over the tasks, and the mean's 90 % bootstrap interval.")
+    print(f"Ratio: warm by cold, the geometric mean over the runs, {NEGLIGIBLE} points added to both.")
     titles = [("tasks", tasks)] if unseen == tasks else [("tasks", tasks), ("tasks that nothing was chosen on", unseen)]
     for title, chosen in titles:
         for index, budget in enumerate(BUDGETS[:n_looks]):
@@ -182,13 +185,13 @@ def print_tables(rows: Sequence[dict[str, Any]], *, chosen_on: Sequence[str]) ->
 
 def _print_table(regrets: Any, tasks: Sequence[str], index: int) -> None:
     print(
-        f"{'way':46}{'median regret':>14}{'mean':>8}{'difference':>12}{'mean':>8}{'interval':>18}"
-        f"{'warm wins':>12}{'ties':>6}{'p less':>9}{'p greater':>11}"
+        f"{'way':42}{'median regret':>14}{'mean':>8}{'difference':>12}{'mean':>8}{'interval':>18}"
+        f"{'ratio':>7}{'warm wins':>12}{'ties':>6}{'p less':>9}{'p greater':>11}"
     )
     cold = _means(regrets, "cold", tasks, index)
     for way in regrets:
         warm = _means(regrets, way, tasks, index)
-        line = f"{way:46}{np.median(warm):14.3f}{np.mean(warm):8.3f}"
+        line = f"{way:42}{np.median(warm):14.3f}{np.mean(warm):8.3f}"
         if way != "cold":
             apart = warm - cold
             low, high = _interval(apart)
@@ -198,8 +201,18 @@ def _print_table(regrets: Any, tasks: Sequence[str], index: int) -> None:
                 for side in ("less", "greater")
             )
             line += f"{np.median(apart):12.3f}{apart.mean():8.3f}{f'{low:.3f} to {high:.3f}':>18}"
+            line += f"{_ratio(regrets, way, tasks, index):7.2f}"
             line += f"{f'{wins} of {len(tasks)}':>12}{ties:6}{less:9.2g}{greater:11.2g}"
         print(line)
+
+
+def _ratio(regrets: Any, way: str, tasks: Sequence[str], index: int) -> float:
+    pairs = [
+        (regrets[way][task][seed][index], values[index])
+        for task in tasks
+        for seed, values in regrets["cold"][task].items()
+    ]
+    return float(np.exp(np.mean([np.log((warm + NEGLIGIBLE) / (cold + NEGLIGIBLE)) for warm, cold in pairs])))
 
 
 def _interval(values: Any) -> tuple[float, float]:
