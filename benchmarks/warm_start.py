@@ -56,7 +56,7 @@ RULES = {
     "configurations_5_near_prior_half": WarmRule(prior_share=0.5, distance=0.0),
     "configurations_10_prior_half": WarmRule(n_configurations=10, prior_share=0.5),
 }
-DEFAULT = {"warm": WarmRule()}
+DEFAULT = {"warm": WarmRule(), "configurations_alone": WarmRule(prior_share=0.0)}
 
 
 def main() -> None:

@@ -1,14 +1,15 @@
 """How the trials of a warm-started study are drawn: by number, on any worker, with every sampler."""
 
+from collections.abc import Callable
 from typing import Any
 
 import optuna
 import pytest
-from optuna.trial import TrialState
-from tests.search.test_warm_start import SPACE, learn, source, trials_of
+from optuna.trial import FrozenTrial, TrialState, create_trial
+from tests.search.test_warm_start import SPACE, learn, near_a_tenth, source, trials_of
 
 from caviar.search.samplers import SamplerFactory, make_sampler_factory
-from caviar.search.warm_sampler import has_its_turn, n_results_to_learn, warm_sampler_factory
+from caviar.search.warm_sampler import has_its_turn, n_results_to_learn, source_helps, warm_sampler_factory
 from caviar.search.warm_start import WarmRule, WarmStart
 from caviar.spec import SearchSpec
 
@@ -17,6 +18,7 @@ RULE = WarmRule(prior_share=0.5)
 #: A study of trials that nobody trained, and what is taken of it.
 WARM: WarmStart = learn(source(trials_of(SPACE, 80)), rule=RULE)
 N_FIRST = len(WARM.configurations)
+ALL = SPACE.distributions()
 
 
 def factories(name: str, warm: WarmStart | None = WARM) -> tuple[SamplerFactory, SamplerFactory]:
@@ -25,12 +27,19 @@ def factories(name: str, warm: WarmStart | None = WARM) -> tuple[SamplerFactory,
     return cold, warm_sampler_factory(cold, warm, search, SPACE, seed=3)
 
 
-def sample(study: optuna.Study, make: SamplerFactory, n_trials: int) -> list[dict[str, Any]]:
+def sample(
+    study: optuna.Study, make: SamplerFactory, n_trials: int, score: Callable[[dict[str, Any]], float] = near_a_tenth
+) -> list[dict[str, Any]]:
+    """Draw trials as a worker does; small values are good, and ``near_a_tenth`` is large where the source was good."""
     for _ in range(n_trials):
         study.sampler = make(len(study.get_trials(deepcopy=False)))
         trial = study.ask()
-        study.tell(trial, SPACE.suggest(trial)["learning_rate"])
+        study.tell(trial, -score(SPACE.suggest(trial)))
     return [trial.params for trial in study.get_trials(deepcopy=False)]
+
+
+def the_opposite(params: dict[str, Any]) -> float:
+    return -near_a_tenth(params)
 
 
 def in_prior(params: dict[str, Any]) -> bool:
@@ -69,13 +78,40 @@ def test_a_sequence_begins_after_the_configurations(name: str) -> None:
 
 def test_random_search_draws_a_share_from_the_prior_and_the_rest_as_ever() -> None:
     cold, make = factories("random")
-    as_ever = sample(optuna.create_study(), cold, 24)
-    drawn = sample(optuna.create_study(), make, 24)
-    for number in range(N_FIRST, 24):
+    as_ever = sample(optuna.create_study(), cold, 30)
+    drawn = sample(optuna.create_study(), make, 30)
+    for number in range(N_FIRST, 30):
         if has_its_turn(number - N_FIRST, RULE.prior_share):
             assert in_prior(drawn[number])
         else:
             assert drawn[number] == as_ever[number]
+
+
+def test_a_source_that_does_not_help_is_not_believed_for_long() -> None:
+    cold, make = factories("random")
+    as_ever = sample(optuna.create_study(), cold, 30, the_opposite)
+    drawn = sample(optuna.create_study(), make, 30, the_opposite)
+    others = [number for number in range(30) if drawn[number] != as_ever[number]]
+    assert others == [*range(N_FIRST), *(n for n in range(N_FIRST, N_FIRST + 5) if has_its_turn(n - N_FIRST, 0.5))]
+
+
+def values_of(*values: float) -> list[FrozenTrial]:
+    trials = [create_trial(value=value, params=WARM.configurations[0].params, distributions=ALL) for value in values]
+    for number, trial in enumerate(trials):
+        trial.number = number
+    return trials
+
+
+def test_a_source_helps_where_its_configurations_beat_three_quarters_of_the_others() -> None:
+    better = values_of(0.9, 0.5, 0.1, 0.2, 0.3, 0.4)  # two configurations, then too few draws to judge them by
+    assert source_helps(better, n_first=2, minimize=False) is None
+    better += values_of(*range(6), 0.6)[-1:]
+    assert source_helps(better, n_first=2, minimize=False) is True
+    assert source_helps(better, n_first=2, minimize=True) is False
+    assert source_helps(better, n_first=0, minimize=False) is None
+    better[0].state = TrialState.RUNNING
+    better[1].state = TrialState.FAIL
+    assert source_helps(better, n_first=2, minimize=False) is None
 
 
 def test_a_sampler_that_learns_is_left_alone_once_it_has_results() -> None:

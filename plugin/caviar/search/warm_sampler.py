@@ -1,18 +1,20 @@
 """Drawing the trials of a study that takes over what another one learned.
 
 Trial n takes the n-th configuration. Of the draws after these that the study's sampler makes at random, since it has
-too few results to learn from, a share comes from the narrower space. Which trials these are follows from their numbers,
-so that any worker draws the same, and a resumed study repeats nothing. All else the sampler draws as in a cold start.
+too few results to learn from, a share comes from the narrower space, until the configurations have proved no better
+than the study's own draws: an unrelated source is not believed for long. Which trials these may be follows from their
+numbers, so that a resumed study repeats nothing. All else the sampler draws as in a cold start.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution
-from optuna.trial import TrialState
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial, TrialState
 
 from ..space import SearchSpace
 from ..spec import SearchSpec, is_import_path
@@ -20,12 +22,17 @@ from .samplers import SamplerFactory
 from .seeds import trial_seed
 from .sequences import value_at
 from .warm_start import WarmStart
+from .zoom import observations_of
 
 #: Samplers that walk a sequence: it begins after the configurations, and is walked as it is.
 _SEQUENCES = frozenset({"grid", "qmc"})
 #: Results without which a sampler draws at random, where its options do not say.
 _N_STARTUP = 10
 _N_STARTUP_CMAES = 1
+#: Draws of the study's own without which the configurations cannot be judged, and the share of pairs of one of each
+#: that the configurations must win.
+_N_DRAWN = 5
+_CLEARLY = 0.75
 
 
 def warm_sampler_factory(
@@ -56,9 +63,40 @@ def warm_sampler_factory(
             return sampler
         rng = np.random.default_rng(trial_seed(seed, number, "warm start"))
         drawn = {name: value_at(prior, rng.random()) for name, prior in warm.prior.distributions().items()}
-        return GivenSampler(sampler, distributions, drawn, until=until)
+        return GivenSampler(sampler, distributions, drawn, when=trusts_prior)
+
+    def trusts_prior(study: optuna.Study) -> bool:
+        trials = study.get_trials(deepcopy=False)
+        if sum(trial.state in (TrialState.COMPLETE, TrialState.PRUNED) for trial in trials) >= until:
+            return False
+        helps = source_helps(trials, n_first=n_first, minimize=study.direction == StudyDirection.MINIMIZE)
+        return helps is not False
 
     return make
+
+
+def source_helps(trials: Sequence[FrozenTrial], *, n_first: int, minimize: bool) -> bool | None:
+    """Tell whether the configurations taken over are clearly better than what the study draws by itself.
+
+    Source:
+        Mann and Whitney, Annals of Mathematical Statistics 1947: the share of pairs, one of each, that the first wins.
+
+    Args:
+        trials: The study's, of which the first have the configurations; what is running is not judged yet.
+        n_first: Of how many trials these are the configurations; without any nothing can be said.
+        minimize: Whether small values are good.
+
+    Returns:
+        Whether they are, or None while too few trials can tell.
+    """
+    ended = [trial for trial in trials if trial.state not in (TrialState.RUNNING, TrialState.FAIL)]
+    costs = {trial.number: observations_of([trial], minimize=minimize)[0].cost for trial in ended if trial.params}
+    taken = [cost for number, cost in costs.items() if number < n_first]
+    drawn = [cost for number, cost in costs.items() if number >= n_first]
+    if not taken or len(drawn) < _N_DRAWN:
+        return None
+    wins = sum((one < other) + 0.5 * (one == other) for one in taken for other in drawn)
+    return wins >= _CLEARLY * len(taken) * len(drawn)
 
 
 def n_results_to_learn(search: SearchSpec) -> float:
@@ -83,7 +121,7 @@ class GivenSampler(optuna.samplers.BaseSampler):
         sampler: What draws the others.
         distributions: Every parameter that a trial may draw.
         given: Parameter → value, as Optuna stores it.
-        until: Finished trials of the study from which on nothing is given.
+        when: Whether anything is given, asked as the trial begins; None for always.
     """
 
     def __init__(
@@ -92,18 +130,17 @@ class GivenSampler(optuna.samplers.BaseSampler):
         distributions: Mapping[str, BaseDistribution],
         given: Mapping[str, Any],
         *,
-        until: float = math.inf,
+        when: Callable[[optuna.Study], bool] | None = None,
     ) -> None:
         self._sampler = sampler
         self._distributions = {name: distributions[name] for name in given}
         self._given = dict(given)
-        self._until = until
+        self._when = when
         self._others: dict[str, BaseDistribution] = {}
 
     def before_trial(self, study: optuna.Study, trial: optuna.trial.FrozenTrial) -> None:
         """Do what the other sampler does, and decide whether anything is given."""
-        finished = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))
-        if len(finished) >= self._until:
+        if self._when is not None and not self._when(study):
             self._distributions, self._given = {}, {}
         self._sampler.before_trial(study, trial)
 
