@@ -76,23 +76,21 @@ def test_a_sequence_begins_after_the_configurations(name: str) -> None:
     assert sample(optuna.create_study(), make, N_FIRST + 10)[N_FIRST:] == expected
 
 
-def test_random_search_draws_a_share_from_the_prior_and_the_rest_as_ever() -> None:
+def test_random_search_draws_a_share_from_the_prior_where_the_source_helps_and_the_rest_as_ever() -> None:
     cold, make = factories("random")
     as_ever = sample(optuna.create_study(), cold, 30)
     drawn = sample(optuna.create_study(), make, 30)
     for number in range(N_FIRST, 30):
-        if has_its_turn(number - N_FIRST, RULE.prior_share):
+        if number >= N_FIRST + 5 and has_its_turn(number - N_FIRST, RULE.prior_share):
             assert in_prior(drawn[number])
         else:
             assert drawn[number] == as_ever[number]
 
 
-def test_a_source_that_does_not_help_is_not_believed_for_long() -> None:
+def test_a_source_that_does_not_help_is_not_believed() -> None:
     cold, make = factories("random")
-    as_ever = sample(optuna.create_study(), cold, 30, the_opposite)
     drawn = sample(optuna.create_study(), make, 30, the_opposite)
-    others = [number for number in range(30) if drawn[number] != as_ever[number]]
-    assert others == [*range(N_FIRST), *(n for n in range(N_FIRST, N_FIRST + 5) if has_its_turn(n - N_FIRST, 0.5))]
+    assert drawn[N_FIRST:] == sample(optuna.create_study(), cold, 30, the_opposite)[N_FIRST:]
 
 
 def values_of(*values: float) -> list[FrozenTrial]:
@@ -104,14 +102,14 @@ def values_of(*values: float) -> list[FrozenTrial]:
 
 def test_a_source_helps_where_its_configurations_beat_three_quarters_of_the_others() -> None:
     better = values_of(0.9, 0.5, 0.1, 0.2, 0.3, 0.4)  # two configurations, then too few draws to judge them by
-    assert source_helps(better, n_first=2, minimize=False) is None
+    assert not source_helps(better, n_first=2, minimize=False)
     better += values_of(*range(6), 0.6)[-1:]
-    assert source_helps(better, n_first=2, minimize=False) is True
-    assert source_helps(better, n_first=2, minimize=True) is False
-    assert source_helps(better, n_first=0, minimize=False) is None
+    assert source_helps(better, n_first=2, minimize=False)
+    assert not source_helps(better, n_first=2, minimize=True)
+    assert not source_helps(better, n_first=0, minimize=False)
     better[0].state = TrialState.RUNNING
     better[1].state = TrialState.FAIL
-    assert source_helps(better, n_first=2, minimize=False) is None
+    assert not source_helps(better, n_first=2, minimize=False)
 
 
 def test_a_sampler_that_learns_is_left_alone_once_it_has_results() -> None:

@@ -60,7 +60,8 @@ def warm_start_sentences(table: Mapping[str, Any]) -> list[str]:
     sentences = [f"begun from {source}" + (f", whose {taken} it tries first" if taken else "")]
     if table["prior"]:
         ranges = "; ".join(f"{name} {text}" for name, text in table["prior"].items())
-        sentences.append(f"of its random draws {100 * table['prior_share']:.0f} % are from {ranges}")
+        share = f"{100 * table['prior_share']:.0f} %"
+        sentences.append(f"once these prove better than its own, {share} of its random draws are from {ranges}")
     return sentences
 
 

@@ -31,10 +31,9 @@ class WarmRule:
     """How much is taken over.
 
     The defaults were chosen with benchmarks/warm_start.py (2026-11-25, eight tasks, five seeds, 10 and 30 full
-    trainings): five configurations gained more than three on related tasks and, beside them, the narrower space
-    neither gained nor lost measurably up to half of the random draws; with all of them an unrelated source cost up to a
-    fifth of the regret. Without configurations it gained a fifth on related tasks, and cost up to a tenth on unrelated
-    ones.
+    trainings), while the narrower space was believed without proof: five configurations gained more than three on
+    related tasks and, beside them, the narrower space neither gained nor lost measurably up to half of the random
+    draws; with all of them an unrelated source cost up to a fifth of the regret.
 
     Attributes:
         n_configurations: How many of the best configurations are tried first, at least 0.
