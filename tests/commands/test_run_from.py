@@ -14,6 +14,7 @@ from optuna.trial import TrialState, create_trial
 from tests.processes import Watch, kill_holders, running, wait_until
 
 from caviar.cli import main
+from caviar.commands.opening import sampling_seed
 from caviar.commands.report import report_study
 from caviar.commands.status import study_status
 from caviar.commands.trials import list_trials
@@ -21,7 +22,7 @@ from caviar.data.dataset import load_dataset
 from caviar.insight.report import render_html
 from caviar.search.sequences import value_at
 from caviar.search.warm_start import WARM_START, warm_start_of
-from caviar.spec import StudySpec, parse_spec
+from caviar.spec import DataSpec, StudySpec, parse_spec
 from caviar.storage.database import new_owner, open_storage
 from caviar.storage.home import Home, locate_home
 from caviar.storage.leased_storage import LeasedStorage
@@ -124,6 +125,7 @@ def test_the_sources_best_configurations_are_the_first_trials(
     assert params_of(storage)[:2] == [dict(configuration.params) for configuration in warm.configurations]
     assert all(trial.state == TrialState.COMPLETE for trial in study.get_trials())
     rows = list_trials(home, "toy")
+    assert sampling_seed(study, StudySpec(name="toy", data=DataSpec(dataset="x"), seed=1)) != 1
     assert [row.get("warm_start") for row in rows] == [f"source {c.trial}" for c in warm.configurations] + [None] * 6
     told = study_status(home, "toy")["warm_start"]
     assert (told["source"], len(told["configurations"]), list(told["prior"])) == ("source", 2, ["learning_rate"])

@@ -24,8 +24,8 @@ from ..storage.studies import FINGERPRINT, open_study, stored_spec
 STUDY_UID = "caviar:uid"
 #: The study's user attribute that holds the versions it was begun with, as JSON.
 ENVIRONMENT = "environment"
-#: A zoom's user attribute that holds the seed of what it draws. With its parent's, whose split of the data it shares,
-#: its trials would take its parent's places in every range again.
+#: The user attribute of a zoom, and of a study begun from another one, that holds the seed of what it draws. With its
+#: parent's, whose split of the data it shares, its trials would take its parent's places in every range again.
 SAMPLING_SEED = "caviar:sampling_seed"
 
 
@@ -65,7 +65,7 @@ def required_spec(study: optuna.Study) -> StudySpec:
 
 
 def sampling_seed(study: optuna.Study, spec: StudySpec) -> int:
-    """Return the seed of what a study draws: its file's or, of a zoom, one of its own."""
+    """Return the seed of what a study draws: its file's, or one of its own where it comes from another study."""
     return int(study.user_attrs.get(SAMPLING_SEED, spec.seed))
 
 

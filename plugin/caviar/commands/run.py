@@ -113,7 +113,7 @@ def run_study(
         storage, facts = open_for_run(spec, home)
     with creation_lock(storage):
         archived = archive_family(storage, home, spec.name) if fresh else None
-        attributes = {**new_study_attributes(facts), **warm_start_attributes(warm)}
+        attributes = {**new_study_attributes(facts), **warm_start_attributes(warm, spec)}
         study = create_study(storage, spec, attributes=attributes)
         if warm is not None:  # another run may have begun the study meanwhile
             check_source(study, warm.source)

@@ -5,6 +5,7 @@ import dataclasses
 import optuna
 
 from ..errors import SpecError, UnknownStudyError
+from ..search.seeds import trial_seed
 from ..search.warm_sampler import n_results_to_learn
 from ..search.warm_start import WARM_START, SourceStudy, WarmStart, learn_from, warm_start_json, warm_start_of
 from ..spec import StudySpec
@@ -12,7 +13,7 @@ from ..storage.database import database_exists, new_owner, open_storage
 from ..storage.home import Home
 from ..storage.studies import SPEC, open_study, stored_spec
 from .family import open_family
-from .opening import open_existing, required_spec, study_name
+from .opening import SAMPLING_SEED, open_existing, required_spec, study_name
 
 
 def plan_warm_start(spec: StudySpec, home: Home, source: str | None, *, fresh: bool) -> WarmStart | None:
@@ -39,9 +40,14 @@ def plan_warm_start(spec: StudySpec, home: Home, source: str | None, *, fresh: b
     return None if source is None else _learn(spec, home, source)
 
 
-def warm_start_attributes(warm: WarmStart | None) -> dict[str, str]:
-    """Return what is kept on a new study about what it takes over."""
-    return {} if warm is None else {WARM_START: warm_start_json(warm)}
+def warm_start_attributes(warm: WarmStart | None, spec: StudySpec) -> dict[str, str]:
+    """Return what is kept on a new study about what it takes over, with the seed of what it draws.
+
+    With the file's own seed, a study that shares seed and space with its source would draw the source's trials again.
+    """
+    if warm is None:
+        return {}
+    return {WARM_START: warm_start_json(warm), SAMPLING_SEED: str(trial_seed(spec.seed, 0, f"from {warm.source}"))}
 
 
 def check_source(study: optuna.Study, source: str) -> None:
