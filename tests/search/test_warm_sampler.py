@@ -94,7 +94,9 @@ def test_a_source_that_does_not_help_is_not_believed() -> None:
 
 
 def values_of(*values: float) -> list[FrozenTrial]:
-    trials = [create_trial(value=value, params=WARM.configurations[0].params, distributions=ALL) for value in values]
+    trials = [
+        create_trial(value=value, params=dict(WARM.configurations[0].params), distributions=ALL) for value in values
+    ]
     for number, trial in enumerate(trials):
         trial.number = number
     return trials
