@@ -80,7 +80,7 @@ def run_all(directory: Path, arguments: argparse.Namespace) -> None:
 def run_one(directory: Path, job: tuple[str, str, int]) -> dict[str, Any]:
     """Run one way on one task with one seed."""
     way, task, seed = job
-    surrogate = _surrogate(directory)
+    surrogate = get_surrogate(directory)
     own = trial_seed(seed, int(task), "benchmark")  # with one for all tasks, a lucky first draw would win them all
     started = time.process_time()
     if way == "reference":
@@ -93,7 +93,7 @@ def run_one(directory: Path, job: tuple[str, str, int]) -> dict[str, Any]:
 
 
 @functools.cache
-def _surrogate(directory: Path) -> Surrogate:
+def get_surrogate(directory: Path) -> Surrogate:
     """Return this process's surrogate, after making it fit to run many studies."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     _speed_up_optuna()

@@ -17,6 +17,8 @@ from caviar.search.promotion import PromotionRule, Rungs, progress_of, rungs_of
 from caviar.search.samplers import SamplerFactory, make_sampler_factory
 from caviar.search.seeds import trial_seed
 from caviar.search.stages import default_promotion, default_stages, default_zoom
+from caviar.search.warm_sampler import warm_sampler_factory
+from caviar.search.warm_start import SourceStudy, WarmRule, learn_from
 from caviar.search.zoom import copies_that_fit, narrow_space, observations_of
 from caviar.space import SearchSpace
 from caviar.spec import SearchSpec
@@ -47,7 +49,40 @@ class Settings:
     promotion: PromotionRule = dataclasses.field(default_factory=lambda: default_promotion(EPOCHS))
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Found:
+    """What a search came to.
+
+    Attributes:
+        best: The best reported validation accuracy, in percent.
+        studies: Its stages, the first one first.
+    """
+
+    best: float
+    studies: tuple[SourceStudy, ...]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Warmth:
+    """What a search starts from.
+
+    Attributes:
+        studies: The stages of another search.
+        rule: How much is taken over from them.
+    """
+
+    studies: tuple[SourceStudy, ...]
+    rule: WarmRule = dataclasses.field(default_factory=WarmRule)
+
+
 def run_ours(settings: Settings, surrogate: Surrogate, task: str, *, seed: int, budget: int) -> float:
+    """Search one task from a cold start, and return the best reported validation accuracy, in percent."""
+    return search_ours(settings, surrogate, task, seed=seed, budget=budget).best
+
+
+def search_ours(
+    settings: Settings, surrogate: Surrogate, task: str, *, seed: int, budget: int, warmth: Warmth | None = None
+) -> Found:
     """Search one task.
 
     Args:
@@ -56,16 +91,22 @@ def run_ours(settings: Settings, surrogate: Surrogate, task: str, *, seed: int, 
         task: OpenML's id.
         seed: The study's seed.
         budget: Epochs in all.
-
-    Returns:
-        The best reported validation accuracy, in percent.
+        warmth: What it starts from; the stages after the first start from the one before, as ever.
     """
     space, best, spent = SPACE, 0.0, 0
     copies: list[optuna.trial.FrozenTrial] = []
+    studies: list[SourceStudy] = []
     search = SearchSpec(sampler=settings.sampler)
-    n_stages = settings.n_stages or len(default_stages(round(budget / settings.promotion.mean_epochs)))
+    n_trials = round(budget / settings.promotion.mean_epochs)
+    warm = None
+    if warmth is not None:
+        warm = learn_from("source", warmth.studies, SPACE, minimize=False, trials=n_trials, rule=warmth.rule)
+    n_stages = settings.n_stages or len(default_stages(n_trials))
     for stage in range(n_stages):
-        make_sampler = make_sampler_factory(search, space, seed=trial_seed(seed, stage, "stage"))
+        own = trial_seed(seed, stage, "stage")
+        make_sampler = make_sampler_factory(search, space, seed=own)
+        if stage == 0:
+            make_sampler = warm_sampler_factory(make_sampler, warm, search, space, seed=own)
         worker = _Worker(
             surrogate, task, space=space, copies=copies, make_sampler=make_sampler, rule=settings.promotion
         )
@@ -73,9 +114,10 @@ def run_ours(settings: Settings, surrogate: Surrogate, task: str, *, seed: int, 
         worker.run(end - spent, last=stage == n_stages - 1)
         spent, best = end, max(best, worker.best)
         trials = worker.study.get_trials(deepcopy=False)
+        studies.append(SourceStudy(name=f"stage {stage}", space=space, trials=trials))
         space = narrow_space(space, observations_of(trials, minimize=False), root=SPACE, rule=settings.zoom).space
         copies = copies_that_fit(space, trials)
-    return best
+    return Found(best=best, studies=tuple(studies))
 
 
 class _Worker:

@@ -76,6 +76,15 @@ class Surrogate:
             best = max(best, float(self._predict(task, drawn, np.asarray(epochs)).max()))
         return best
 
+    def random_accuracies(self, task: str, *, n: int, epoch: int, seed: int) -> npt.NDArray[np.float64]:
+        """Return the predicted validation accuracy of n random networks at one epoch, in percent, shape [n].
+
+        One seed gives the same networks on every task.
+        """
+        rng = np.random.default_rng(seed)
+        columns = [_draw(parameter, rng, n) for parameter in SPACE.parameters]
+        return self._predict(task, np.stack(columns, axis=1).astype(np.float32), np.asarray([epoch]))[:, 0]
+
     def _predict(
         self, task: str, hyperparameters: npt.NDArray[np.float32], epochs: npt.NDArray[np.int64]
     ) -> npt.NDArray[np.float64]:

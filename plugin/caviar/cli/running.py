@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 @click.option("--sampler", help="random, grid, qmc, tpe, cmaes, gp, or package.module:Class.")
 @click.option("--pruner", help="none, median, successive_halving, hyperband, …, or package.module:Class.")
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Replace a value of the study file.")
+@click.option("--from", "source", metavar="STUDY", help="Start a new study from what another one has learned.")
 @click.option("--fresh", is_flag=True, help="Archive the study of this name and begin a new one.")
 @click.option("--dry-run", is_flag=True, help="Check the study file and print what would run.")
 @with_session
@@ -38,6 +39,7 @@ def run(
     sampler: str | None,
     pruner: str | None,
     settings: tuple[str, ...],
+    source: str | None,
     fresh: bool,
     dry_run: bool,
     session: Session,
@@ -48,6 +50,7 @@ def run(
     Example:
       caviar run studies/digits.toml
       caviar run studies/digits.toml --trials 120
+      caviar run fashion.toml --from digits
     """
     from ..commands.run import dry_run_lines
     from ..commands.stages import run_stages, staged_lines
@@ -59,10 +62,10 @@ def run(
     spec = read_spec(study_file, settings=[*settings, *given])
     home = session.home()
     if dry_run:
-        click.echo("\n".join(dry_run_lines(spec, home)))
+        click.echo("\n".join(dry_run_lines(spec, home, source=source, fresh=fresh)))
         return
     with ProgressBar() as bar:
-        result = run_stages(spec, home, fresh=fresh, on_progress=bar.show, say=bar.say)
+        result = run_stages(spec, home, source=source, fresh=fresh, on_progress=bar.show, say=bar.say)
     for line in staged_lines(result):
         click.echo(line, err=True)
     _print_status(session, home, spec.name)

@@ -11,17 +11,23 @@ from ..search.cost_model import DataShape, LaneShape
 from ..search.in_flight import trials_in_hand
 from ..search.packing import Packer, describe_plan
 from ..search.samplers import make_sampler_factory
+from ..search.warm_sampler import warm_sampler_factory
+from ..search.warm_start import WarmStart
 from ..space import make_configs
 from ..spec import StudySpec
 from .data_process import DataLook
 from .work import threads_for, warm_up
 
 
-def fleet_plan_lines(spec: StudySpec) -> list[str]:
+def fleet_plan_lines(spec: StudySpec, warm: WarmStart | None) -> list[str]:
     """Return the fleets of a worker's first trials, one a line; the data is loaded, in another process, for its shape.
 
     The trials are drawn as the study will draw them while it has no results. Prices are this machine's where they have
     been measured, else typical ones.
+
+    Args:
+        spec: The study file.
+        warm: What the study takes over from another one, or None.
 
     Raises:
         DataError: If the data cannot be loaded.
@@ -34,13 +40,14 @@ def fleet_plan_lines(spec: StudySpec) -> list[str]:
     search = spec.search
     n = trials_in_hand(search.sampler, budget=search.trials, left=search.trials, workers=search.workers)
     n = min(n, search.trials)
-    lanes = _first_lanes(spec, n)
+    lanes = _first_lanes(spec, warm, n)
     plan = packer.plan(lanes)
     return [f"fleets of a worker's first {n} trials:", *describe_plan(plan, lanes, packer)]
 
 
-def _first_lanes(spec: StudySpec, n: int) -> list[LaneShape]:
-    make_sampler = make_sampler_factory(spec.search, spec.space, seed=spec.seed)
+def _first_lanes(spec: StudySpec, warm: WarmStart | None, n: int) -> list[LaneShape]:
+    cold = make_sampler_factory(spec.search, spec.space, seed=spec.seed)
+    make_sampler = warm_sampler_factory(cold, warm, spec.search, spec.space, seed=spec.seed)
     study = optuna.create_study(direction=spec.objective.direction)
     lanes = []
     for number in range(n):

@@ -12,6 +12,7 @@ from ..errors import StorageError
 from ..insight.lineage import parent_name
 from ..record.environment import environment_versions
 from ..record.mlflow_mirror import MlflowMirror
+from ..search.warm_start import warm_start_of
 from ..spec import StudySpec, read_spec
 from ..storage.checkpoints import CheckpointStore
 from ..storage.database import new_owner, open_storage
@@ -23,8 +24,8 @@ from ..storage.studies import FINGERPRINT, open_study, stored_spec
 STUDY_UID = "caviar:uid"
 #: The study's user attribute that holds the versions it was begun with, as JSON.
 ENVIRONMENT = "environment"
-#: A zoom's user attribute that holds the seed of what it draws. With its parent's, whose split of the data it shares,
-#: its trials would take its parent's places in every range again.
+#: The user attribute of a zoom, and of a study begun from another one, that holds the seed of what it draws. With its
+#: parent's, whose split of the data it shares, its trials would take its parent's places in every range again.
 SAMPLING_SEED = "caviar:sampling_seed"
 
 
@@ -64,12 +65,13 @@ def required_spec(study: optuna.Study) -> StudySpec:
 
 
 def sampling_seed(study: optuna.Study, spec: StudySpec) -> int:
-    """Return the seed of what a study draws: its file's or, of a zoom, one of its own."""
+    """Return the seed of what a study draws: its file's, or one of its own where it comes from another study."""
     return int(study.user_attrs.get(SAMPLING_SEED, spec.seed))
 
 
 def open_mirror(home: Home, study: optuna.Study, spec: StudySpec) -> MlflowMirror:
     """Return the study's mirror in MLflow; nothing is opened before its first use."""
+    warm = warm_start_of(study)
     local = home.tracking_uri.startswith("sqlite:")
     return MlflowMirror(
         home.tracking_uri,
@@ -81,6 +83,7 @@ def open_mirror(home: Home, study: optuna.Study, spec: StudySpec) -> MlflowMirro
             "caviar.metric": spec.objective.metric,
             "caviar.data_fingerprint": study.user_attrs.get(FINGERPRINT, ""),
             "caviar.parent": parent_name(study) or "",
+            "caviar.warm_start": "" if warm is None else warm.source,
         },
     )
 

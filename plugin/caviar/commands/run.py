@@ -12,6 +12,7 @@ from optuna.trial import TrialState
 from ..data.dataset import DatasetFacts
 from ..errors import CaviarError, UnknownStudyError
 from ..imports import import_object
+from ..insight.warm_start import warm_start_sentences, warm_start_table
 from ..record.tracking import prepare_template, prepare_tracking
 from ..search.mirroring import trials_with_runs
 from ..search.pruners import make_pruner
@@ -26,6 +27,7 @@ from .data_process import DataLook
 from .family import archive_family, charts_link
 from .fleet_plan import fleet_plan_lines
 from .opening import new_study_attributes, open_mirror
+from .warm_start import check_source, plan_warm_start, warm_start_attributes
 from .work import stop_on_signals, supervise, threads_for, warm_up
 from .worker_process import WorkOrder
 
@@ -78,6 +80,7 @@ def run_study(
     spec: StudySpec,
     home: Home,
     *,
+    source: str | None = None,
     fresh: bool = False,
     on_progress: Callable[[Progress], None] = lambda _progress: None,
     deadline_s: float | None = None,
@@ -91,6 +94,7 @@ def run_study(
     Args:
         spec: The study file.
         home: Where it lives.
+        source: The name or the file of a study that a new one starts from, or None.
         fresh: Whether a study of this name is archived and a new one begun.
         on_progress: Called at the start and after every trial.
         deadline_s: Unix time after which no new trial starts; by default as the study file says.
@@ -99,6 +103,7 @@ def run_study(
         CaviarError: If the study file, the data, the home or the storage is not fit to run.
     """
     check_runnable(spec)
+    warm = None if source is None else plan_warm_start(spec, home, source, fresh=fresh)
     with _undo_empty_home(home):
         prepare_home(home)
         finished = None if fresh else _finished_study(spec, home)
@@ -108,7 +113,10 @@ def run_study(
         storage, facts = open_for_run(spec, home)
     with creation_lock(storage):
         archived = archive_family(storage, home, spec.name) if fresh else None
-        study = create_study(storage, spec, attributes=new_study_attributes(facts))
+        attributes = {**new_study_attributes(facts), **warm_start_attributes(warm, spec)}
+        study = create_study(storage, spec, attributes=attributes)
+        if warm is not None:  # another run may have begun the study meanwhile
+            check_source(study, warm.source)
     result = run_created(spec, home, storage, study, on_progress, deadline_s=deadline_s)
     return dataclasses.replace(result, archived=archived)
 
@@ -185,25 +193,34 @@ def deadline_of(spec: StudySpec) -> float | None:
     return None if spec.search.timeout_s is None else time.time() + spec.search.timeout_s
 
 
-def dry_run_lines(spec: StudySpec, home: Home) -> list[str]:
+def dry_run_lines(spec: StudySpec, home: Home, *, source: str | None, fresh: bool) -> list[str]:
     """Check a study file and return what would run, a fact a line; nothing is written to the home.
+
+    Args:
+        spec: The study file.
+        home: Where it would live.
+        source: As ``run_study`` has it.
+        fresh: As ``run_study`` has it.
 
     Raises:
         CaviarError: If it would be refused.
     """
     check_runnable(spec)
+    warm = plan_warm_start(spec, home, source, fresh=fresh)
+    warm_table = warm_start_table(warm, spec.space)
     search, objective = spec.search, spec.objective
     in_fleets = search.trainer != "solo" and objective.network is None
     return [
         f"study {spec.name}, seed {spec.seed}, data {spec.data.dataset}",
         f"{search.trials} trials of at most {objective.epochs} epochs, to {objective.direction} {objective.metric}",
         *(f"then {stage.trials} around the best {stage.keep:g} of those before" for stage in search.stages),
+        *(() if warm_table is None else warm_start_sentences(warm_table)),
         f"sampler {search.sampler}, pruner {search.pruner}, trainer {search.trainer}",
         *(f"{parameter.name}: {parameter}" for parameter in spec.space.parameters),
         *(f"{name} = {value}" for name, value in spec.space.fixed.items()),
         f"storage {home.storage}",
         f"tracking {home.tracking_uri}",
-        *(fleet_plan_lines(spec) if in_fleets else ()),
+        *(fleet_plan_lines(spec, warm) if in_fleets else ()),
     ]
 
 

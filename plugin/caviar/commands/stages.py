@@ -43,6 +43,7 @@ def run_stages(
     spec: StudySpec,
     home: Home,
     *,
+    source: str | None = None,
     fresh: bool = False,
     on_progress: Callable[[Progress], None] = lambda _progress: None,
     say: Callable[[str], None] = lambda _line: None,
@@ -54,6 +55,7 @@ def run_stages(
     Args:
         spec: The study file.
         home: Where it lives.
+        source: The name or the file of a study that a new one starts from, or None; stages start from the one before.
         fresh: Whether a study of this name is archived, with its zooms, and a new one begun.
         on_progress: Called at the start of each stage and after every trial.
         say: Called with what is worth telling before a stage, line by line.
@@ -62,7 +64,7 @@ def run_stages(
         CaviarError: If the study file, the data, the home or the storage is not fit to run.
     """
     deadline_s = deadline_of(spec)
-    first = run_study(spec, home, fresh=fresh, on_progress=on_progress, deadline_s=deadline_s)
+    first = run_study(spec, home, source=source, fresh=fresh, on_progress=on_progress, deadline_s=deadline_s)
     zooms: list[ZoomOutcome] = []
     before, last = spec.name, first
     for stage in spec.search.stages:

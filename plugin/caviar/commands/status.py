@@ -8,7 +8,9 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from ..insight.lineage import parent_name
+from ..insight.warm_start import warm_start_sentences, warm_start_table
 from ..search.mirroring import trials_with_runs
+from ..search.warm_start import warm_start_of
 from ..search.zoom import PARENT_TRIAL
 from ..storage.home import Home
 from ..storage.leased_storage import OWNER, LeasedStorage
@@ -35,6 +37,7 @@ def study_status(home: Home, study: str) -> dict[str, Any]:
         trials a zoom took over from its parent; ``family``, the studies of a search from coarse to fine, the first one
         first, each with ``study``, ``parent`` or None, ``budget``, ``done``, ``copied`` and ``best`` as above, empty
         for a study without zooms; ``family_best``, the best of theirs with its ``study``, or None;
+        ``warm_start``, what it took over from another study as ``warm_start_table`` has it, or None;
         ``storage``; ``tracking_uri``.
 
     Raises:
@@ -60,6 +63,7 @@ def study_status(home: Home, study: str) -> dict[str, Any]:
         "copied": _n_copied(trials),
         "family": family,
         "family_best": _best_of(family, minimize=spec.objective.direction == "minimize"),
+        "warm_start": warm_start_table(warm_start_of(opened), spec.space),
         "storage": home.storage,
         "tracking_uri": home.tracking_uri,
     }
@@ -172,6 +176,8 @@ def status_lines(status: Mapping[str, Any]) -> list[str]:
     ]
     if status["family"]:
         lines += [_member_line(member, status["family"], status["metric"]) for member in status["family"]]
+    if status["warm_start"] is not None:
+        lines += warm_start_sentences(status["warm_start"])
     best = status["family_best"] or status["best"]
     if best is not None:
         where = f" of {best['study']}" if best.get("study") else ""

@@ -5,9 +5,12 @@ import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from optuna.trial import FrozenTrial
+
 from ..search.trial_run import BEST_EPOCH, BEST_VALUE, TRAIN_SECONDS
+from ..search.warm_start import warm_start_of
 from ..search.zoom import PARENT_TRIAL
-from ..storage.handing_back import FAIL_REASON
+from ..storage.handing_back import FAIL_REASON, RETRY_HISTORY
 from ..storage.home import Home
 from .opening import open_existing, required_spec
 
@@ -24,13 +27,15 @@ def list_trials(home: Home, study: str) -> list[dict[str, Any]]:
     Returns:
         For each ``number``, ``state``, ``value`` as Optuna has it, ``best_value`` and ``best_epoch``, ``epochs``
         reported, ``seconds`` of training, every hyperparameter by its name, of a zoom's copies ``parent_trial``, their
-        number in the study that they come from, and ``fail_reason``.
+        number in the study that they come from, of the first trials of a study that was begun from another one
+        ``warm_start``, the study and the number that they come from, and ``fail_reason``.
 
     Raises:
         StorageError: If there is no such study.
     """
     _, opened = open_existing(home, study)
-    space = required_spec(opened).space
+    space, warm = required_spec(opened).space, warm_start_of(opened)
+    taken = () if warm is None else warm.configurations
     return [
         {
             "number": trial.number,
@@ -42,10 +47,17 @@ def list_trials(home: Home, study: str) -> list[dict[str, Any]]:
             "seconds": trial.user_attrs.get(TRAIN_SECONDS),
             **space.hyperparameters(trial.params),
             **({PARENT_TRIAL: trial.user_attrs[PARENT_TRIAL]} if PARENT_TRIAL in trial.user_attrs else {}),
+            **({"warm_start": f"{taken[n].study} {taken[n].trial}"} if (n := _origin(trial)) < len(taken) else {}),
             "fail_reason": trial.user_attrs.get(FAIL_REASON),
         }
         for trial in opened.get_trials(deepcopy=False)
     ]
+
+
+def _origin(trial: FrozenTrial) -> int:
+    """Return the number that a trial's draws derive from: that of the first trial that it retries."""
+    history = trial.system_attrs.get(RETRY_HISTORY) or [trial.number]
+    return int(history[0])
 
 
 def trials_csv(rows: Sequence[Mapping[str, Any]]) -> str:

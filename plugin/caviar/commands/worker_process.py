@@ -26,6 +26,8 @@ from ..search.pruners import make_pruner
 from ..search.quiet import import_tensorflow_quietly
 from ..search.samplers import make_sampler_factory
 from ..search.supervisor import WorkerExit, send_refusal
+from ..search.warm_sampler import warm_sampler_factory
+from ..search.warm_start import warm_start_of
 from ..search.worker import SoloWorker
 from ..search.worker_setup import WorkerSetup
 from ..spec import StudySpec
@@ -106,12 +108,14 @@ def work(order: WorkOrder, *, owner: str, stop: threading.Event) -> bool:
 
     share_done = threading.Event()
     mirror = open_mirror(home, study, spec)
+    seed = sampling_seed(study, spec)
+    make_sampler = make_sampler_factory(spec.search, spec.space, seed=seed)
     setup = WorkerSetup(
         study=study,
         storage=storage,
         spec=spec,
         objective=objective,
-        make_sampler=make_sampler_factory(spec.search, spec.space, seed=sampling_seed(study, spec)),
+        make_sampler=warm_sampler_factory(make_sampler, warm_start_of(study), spec.search, spec.space, seed=seed),
         mirror=mirror,
         checkpoints=open_checkpoints(home, study),
         networks=NetworkFolder(home.networks / study.study_name, home.artifacts),

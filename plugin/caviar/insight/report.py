@@ -11,6 +11,7 @@ import optuna
 
 from ..config import NetworkConfig, TrainingConfig
 from ..parameters import ChoiceParameter, Parameter
+from ..search.warm_start import warm_start_of
 from ..spec import StudySpec
 from .advice import next_steps
 from .approach import panda_or_caviar
@@ -20,6 +21,7 @@ from .importance import Importance, measure_importance
 from .lineage import Member
 from .rows import TrialRow, best_rows, trial_rows
 from .tiers import compare_with_tiers, tier_sentences
+from .warm_start import warm_start_sentences, warm_start_table
 
 _N_TOP = 10
 
@@ -44,6 +46,8 @@ class Report:
         importance: ``parameters``, ``reason``, ``n_trials``, ``n_pruned``, ``best_fraction``, ``comparisons`` with the
             course's tiers, and ``sentences`` that say them.
         zooms: The studies of a search from coarse to fine, or none.
+        warm_start: What it took over from another study, as ``warm_start_table`` has it, with ``sentences`` and, of
+            each configuration, ``value_here``, what it came to in this study; None for a cold start.
         cost: As ``cost.Cost``.
         approach: ``panda`` or ``caviar``, or None before the first complete trial.
         approach_reason: Why.
@@ -65,6 +69,7 @@ class Report:
     top: Sequence[Mapping[str, Any]]
     importance: Mapping[str, Any]
     zooms: Sequence[Mapping[str, Any]]
+    warm_start: Mapping[str, Any] | None
     cost: Mapping[str, Any]
     approach: str | None
     approach_reason: str
@@ -117,6 +122,7 @@ def build_report(
         top=[_trial(row) for row in best[:_N_TOP]],
         importance=_importance(importance, sampler=spec.search.sampler),
         zooms=[_zoom(member) for member in lineage],
+        warm_start=_warm_start(study, spec, rows),
         cost=dataclasses.asdict(cost),
         approach=approach,
         approach_reason=reason,
@@ -230,6 +236,16 @@ def _importance(importance: Importance, *, sampler: str) -> dict[str, Any]:
         "comparisons": [dataclasses.asdict(comparison) for comparison in compare_with_tiers(importance)],
         "sentences": tier_sentences(importance, sampler=sampler),
     }
+
+
+def _warm_start(study: optuna.Study, spec: StudySpec, rows: Sequence[TrialRow]) -> dict[str, Any] | None:
+    table = warm_start_table(warm_start_of(study), spec.space)
+    if table is None:
+        return None
+    here = {row.number: row.value for row in rows}
+    for number, configuration in enumerate(table["configurations"]):
+        configuration["value_here"] = here.get(number)
+    return {**table, "sentences": warm_start_sentences(table)}
 
 
 def _zoom(member: Member) -> dict[str, Any]:

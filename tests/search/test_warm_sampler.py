@@ -1,0 +1,177 @@
+"""How the trials of a warm-started study are drawn: by number, on any worker, with every sampler."""
+
+from collections.abc import Callable
+from typing import Any
+
+import optuna
+import pytest
+from optuna.trial import FrozenTrial, TrialState, create_trial
+from tests.search.test_warm_start import SPACE, learn, near_a_tenth, source, trials_of
+
+from caviar.search.samplers import SamplerFactory, make_sampler_factory
+from caviar.search.warm_sampler import has_its_turn, n_results_to_learn, source_helps, warm_sampler_factory
+from caviar.search.warm_start import WarmRule, WarmStart
+from caviar.spec import SearchSpec
+
+NAMES = ["random", "grid", "qmc", "tpe", "cmaes", "optuna.samplers:NSGAIISampler"]
+RULE = WarmRule(prior_share=0.5)
+#: A study of trials that nobody trained, and what is taken of it.
+WARM: WarmStart = learn(source(trials_of(SPACE, 80)), rule=RULE)
+N_FIRST = len(WARM.configurations)
+ALL = SPACE.distributions()
+
+
+def factories(name: str, warm: WarmStart | None = WARM) -> tuple[SamplerFactory, SamplerFactory]:
+    search = SearchSpec(sampler=name, trials=30)
+    cold = make_sampler_factory(search, SPACE, seed=3)
+    return cold, warm_sampler_factory(cold, warm, search, SPACE, seed=3)
+
+
+def sample(
+    study: optuna.Study, make: SamplerFactory, n_trials: int, score: Callable[[dict[str, Any]], float] = near_a_tenth
+) -> list[dict[str, Any]]:
+    """Draw trials as a worker does; small values are good, and ``near_a_tenth`` is large where the source was good."""
+    for _ in range(n_trials):
+        study.sampler = make(len(study.get_trials(deepcopy=False)))
+        trial = study.ask()
+        study.tell(trial, -score(SPACE.suggest(trial)))
+    return [trial.params for trial in study.get_trials(deepcopy=False)]
+
+
+def the_opposite(params: dict[str, Any]) -> float:
+    return -near_a_tenth(params)
+
+
+def in_prior(params: dict[str, Any]) -> bool:
+    assert WARM.prior is not None
+    return all(part._contains(part.to_internal_repr(params[name])) for name, part in WARM.prior.distributions().items())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_trial_n_takes_the_nth_configuration(name: str) -> None:
+    _, make = factories(name)
+    drawn = sample(optuna.create_study(), make, N_FIRST)
+    assert drawn == [dict(configuration.params) for configuration in WARM.configurations]
+    late = optuna.create_study()
+    late.sampler = make(N_FIRST - 1)  # another worker, which knows nothing of the trials before
+    SPACE.suggest(trial := late.ask())
+    assert trial.params == dict(WARM.configurations[-1].params)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_resumed_warm_study_draws_what_a_straight_one_would_have(name: str) -> None:
+    _, make = factories(name)
+    straight = sample(optuna.create_study(), make, 24)
+    study = optuna.create_study()
+    sample(study, make, 3)
+    sample(study, make, 9)
+    assert sample(study, make, 12) == straight
+    assert len({tuple(params.items()) for params in straight}) == 24
+
+
+@pytest.mark.parametrize("name", ["grid", "qmc"])
+def test_a_sequence_begins_after_the_configurations(name: str) -> None:
+    cold, make = factories(name)
+    expected = sample(optuna.create_study(), cold, 10)
+    assert sample(optuna.create_study(), make, N_FIRST + 10)[N_FIRST:] == expected
+
+
+def test_random_search_draws_a_share_from_the_prior_where_the_source_helps_and_the_rest_as_ever() -> None:
+    cold, make = factories("random")
+    as_ever = sample(optuna.create_study(), cold, 30)
+    drawn = sample(optuna.create_study(), make, 30)
+    for number in range(N_FIRST, 30):
+        if number >= N_FIRST + 5 and has_its_turn(number - N_FIRST, RULE.prior_share):
+            assert in_prior(drawn[number])
+        else:
+            assert drawn[number] == as_ever[number]
+
+
+def test_a_source_that_does_not_help_is_not_believed() -> None:
+    cold, make = factories("random")
+    drawn = sample(optuna.create_study(), make, 30, the_opposite)
+    assert drawn[N_FIRST:] == sample(optuna.create_study(), cold, 30, the_opposite)[N_FIRST:]
+
+
+def values_of(*values: float) -> list[FrozenTrial]:
+    trials = [
+        create_trial(value=value, params=dict(WARM.configurations[0].params), distributions=ALL) for value in values
+    ]
+    for number, trial in enumerate(trials):
+        trial.number = number
+    return trials
+
+
+def test_a_source_helps_where_its_configurations_beat_three_quarters_of_the_others() -> None:
+    better = values_of(0.9, 0.5, 0.1, 0.2, 0.3, 0.4)  # two configurations, then too few draws to judge them by
+    assert not source_helps(better, n_first=2, minimize=False)
+    better += values_of(*range(6), 0.6)[-1:]
+    assert source_helps(better, n_first=2, minimize=False)
+    assert not source_helps(better, n_first=2, minimize=True)
+    assert not source_helps(better, n_first=0, minimize=False)
+    better[0].state = TrialState.RUNNING
+    better[1].state = TrialState.FAIL
+    assert not source_helps(better, n_first=2, minimize=False)
+
+
+def test_a_sampler_that_learns_is_left_alone_once_it_has_results() -> None:
+    cold, make = factories("tpe")
+    study = optuna.create_study()
+    sample(study, make, 12)
+    known = study.get_trials(deepcopy=False)
+    drawn = []
+    for factory in (cold, make):
+        fresh = optuna.create_study()
+        fresh.add_trials(known)
+        fresh.sampler = factory(12)
+        drawn.append(SPACE.suggest(fresh.ask()))
+    assert drawn[0] == drawn[1]
+
+
+def test_a_configuration_that_lacks_a_parameter_has_it_drawn() -> None:
+    narrower = {name: value for name, value in WARM.configurations[0].params.items() if name != "depth"}
+    first = WARM.configurations[0]
+    warm = WarmStart(
+        source="digits",
+        n_trials=1,
+        configurations=(type(first)(study="digits", trial=0, value=0.9, params=narrower),),
+        prior=None,
+        prior_share=0.5,
+        reason="",
+    )
+    for name in NAMES:
+        drawn = sample(optuna.create_study(), factories(name, warm)[1], 1)[0]
+        assert {**narrower, "depth": drawn["depth"]} == drawn
+
+
+def test_a_failed_trials_retry_takes_its_configuration_again() -> None:
+    _, make = factories("tpe")
+    study = optuna.create_study()
+    for sampler in (make(0), make(0)):  # the retry's draws derive from the number of the trial that failed
+        study.sampler = sampler
+        SPACE.suggest(trial := study.ask())
+        study.tell(trial, state=TrialState.FAIL)
+    first, second = study.get_trials(deepcopy=False)
+    assert first.params == second.params
+
+
+@pytest.mark.parametrize(
+    ("search", "expected"),
+    [
+        (SearchSpec(sampler="random"), float("inf")),
+        (SearchSpec(sampler="grid"), 0),
+        (SearchSpec(sampler="qmc"), 0),
+        (SearchSpec(sampler="tpe"), 10),
+        (SearchSpec(sampler="tpe", sampler_options={"n_startup_trials": 25}), 25),
+        (SearchSpec(sampler="cmaes"), 1),
+        (SearchSpec(sampler="optuna.samplers:NSGAIISampler"), 0),
+    ],
+)
+def test_blind_draws_are_those_before_a_sampler_learns(search: SearchSpec, expected: float) -> None:
+    assert n_results_to_learn(search) == expected
+
+
+@pytest.mark.parametrize(("share", "turns"), [(0.0, ""), (0.5, "0 2 4 6 8"), (1 / 3, "0 3 6 9"), (1.0, "0123456789")])
+def test_a_share_is_spread_evenly(share: float, turns: str) -> None:
+    having = [index for index in range(10) if has_its_turn(index, share)]
+    assert having == [int(digit) for digit in turns.replace(" ", "")]
