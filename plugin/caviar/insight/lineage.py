@@ -11,7 +11,7 @@ from ..parameters import Parameter
 from ..spec import StudySpec
 from ..storage.studies import stored_spec
 from .axes import drawn_parameters
-from .rows import best_rows, trial_rows
+from .rows import TrialRow, best_rows, trial_rows
 
 #: A study's user attributes: the name of the study it was narrowed from, and the names of those narrowed from it.
 PARENT = "caviar:parent"
@@ -24,17 +24,21 @@ class Member:
 
     Attributes:
         name: The study's.
+        study_id: Optuna's id of it, by which the dashboard's addresses name it.
         generation: 0 for the study without a parent, 1 for its zooms, and so on.
         is_current: Whether the report is about it.
-        n_trials: Finished ones.
+        rows: Its finished trials, without those that it took over from its parent.
+        n_copied: Those.
         best_value: Of its complete trials, or None.
         parameters: What it draws.
     """
 
     name: str
+    study_id: int
     generation: int
     is_current: bool
-    n_trials: int
+    rows: tuple[TrialRow, ...]
+    n_copied: int
     best_value: float | None
     parameters: tuple[Parameter, ...]
 
@@ -83,9 +87,11 @@ def _member(study: optuna.Study, spec: StudySpec, generation: int, *, is_current
     best = best_rows(rows, metric=spec.objective.metric)
     return Member(
         name=study.study_name,
+        study_id=study._study_id,
         generation=generation,
         is_current=is_current,
-        n_trials=sum(row.is_finished for row in rows),
+        rows=tuple(row for row in rows if row.is_finished and not row.inherited),
+        n_copied=sum(row.inherited for row in rows),
         best_value=best[0].value if best else None,
         parameters=parameters,
     )
