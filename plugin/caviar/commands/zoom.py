@@ -297,7 +297,7 @@ def _plan(storage: LeasedStorage, parent: optuna.Study, *, keep: float, trials: 
         return result.reason
     known = zoom_facts(parent)
     n_new = trials or (spec.search.trials if known is None else known.trials)
-    copies = [trial for trial in copies_that_fit(result.space, stored) if trial.state.is_finished()]
+    copies = copies_that_fit(result.space, stored)
     child = dataclasses.replace(
         spec,
         name=_next_name(parent.study_name, optuna.get_all_study_names(storage)),
