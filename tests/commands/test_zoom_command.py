@@ -316,7 +316,7 @@ def test_a_staged_run_killed_in_its_stage_ends_with_every_budget_exact(
 def of_every_kind(params: Params) -> float:
     """Return an accuracy that a choice, two whole numbers and the learning rate decide."""
     far = abs(params["depth"] - 3) + abs(math.log2(params["units"] / 12)) + abs(math.log10(params["learning_rate"]) + 1)
-    return round(0.6 - 0.05 * far - 0.2 * (params["batch_norm"] == "none"), 6)
+    return float(round(0.6 - 0.05 * far - 0.2 * (params["batch_norm"] == "none"), 6))
 
 
 @pytest.mark.slow
