@@ -151,12 +151,18 @@ def test_zooms_are_shown_as_one_history_and_as_nested_ranges() -> None:
     study = make_study(spec, n_complete=3, n_pruned=1)
     coarse, fine = drawn_parameters(spec.space), drawn_parameters(narrow.space)
     rows = tuple(trial_rows(study.get_trials(), coarse, metric="val_accuracy"))
-    shared = {"study_id": 0, "n_copied": 2}
     members = [
-        Member(name="toy", generation=0, is_current=True, rows=rows, best_value=0.97, parameters=coarse, **shared),
         Member(
-            name="toy-zoom", generation=1, is_current=False, rows=rows[1:], best_value=None, parameters=fine, **shared
-        ),
+            name=name,
+            generation=generation,
+            is_current=not generation,
+            n_trials=len(own),
+            best_value=None,
+            parameters=parameters,
+            n_copied=2,
+            rows=own,
+        )
+        for name, generation, own, parameters in (("toy", 0, rows, coarse), ("toy-zoom", 1, rows[1:], fine))
     ]
     report = report_of(spec, study, lineage=members)
     assert report.zooms[1]["ranges"] == {"learning_rate": "0.01 to 0.5"}

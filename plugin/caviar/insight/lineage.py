@@ -24,23 +24,25 @@ class Member:
 
     Attributes:
         name: The study's.
-        study_id: Optuna's id of it, by which the dashboard's addresses name it.
         generation: 0 for the study without a parent, 1 for its zooms, and so on.
         is_current: Whether the report is about it.
-        rows: Its finished trials, without those that it took over from its parent.
-        n_copied: Those.
-        best_value: Of its complete trials, or None.
+        n_trials: Finished ones, without those that it took over from its parent.
+        best_value: Of its complete trials, copied ones too, or None.
         parameters: What it draws.
+        n_copied: Trials that it took over.
+        rows: Its finished trials, without those.
+        study_id: Optuna's id, by which the dashboard's addresses name the study.
     """
 
     name: str
-    study_id: int
     generation: int
     is_current: bool
-    rows: tuple[TrialRow, ...]
-    n_copied: int
+    n_trials: int
     best_value: float | None
     parameters: tuple[Parameter, ...]
+    n_copied: int = 0
+    rows: tuple[TrialRow, ...] = ()
+    study_id: int | None = None
 
 
 def read_lineage(study: optuna.Study, *, open_other: Callable[[str], optuna.Study]) -> tuple[Member, ...]:
@@ -85,15 +87,17 @@ def _member(study: optuna.Study, spec: StudySpec, generation: int, *, is_current
     parameters = drawn_parameters(spec.space)
     rows = trial_rows(study.get_trials(deepcopy=False), parameters, metric=spec.objective.metric)
     best = best_rows(rows, metric=spec.objective.metric)
+    own = tuple(row for row in rows if row.is_finished and not row.inherited)
     return Member(
         name=study.study_name,
-        study_id=study._study_id,
         generation=generation,
         is_current=is_current,
-        rows=tuple(row for row in rows if row.is_finished and not row.inherited),
-        n_copied=sum(row.inherited for row in rows),
+        n_trials=len(own),
         best_value=best[0].value if best else None,
         parameters=parameters,
+        n_copied=sum(row.inherited for row in rows),
+        rows=own,
+        study_id=study._study_id,
     )
 
 

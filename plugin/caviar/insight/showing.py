@@ -110,7 +110,7 @@ def _search_note(members: Sequence[Member], metric: str) -> str:
         found = "no complete trial" if member.best_value is None else f"best {metric} {member.best_value:.4f}"
         here = " (this one)" if member.is_current else ""
         address = f"/dashboard/studies/{member.study_id}"
-        told = f"[{html.escape(member.name)}]({address}){here}: {len(member.rows)} trials, {found}"
+        told = f"[{html.escape(member.name)}]({address}){here}: {member.n_trials} trials, {found}"
         lines.append(f"{'  ' * member.generation}- {told}")
     together = ",".join(str(member.study_id) for member in members)
     lines += ["", f"[Their histories side by side](/dashboard/compare-studies?ids={together})"]
