@@ -1,6 +1,6 @@
 """The default search on real data, against random search, TPE with median pruning, and Hyperband, at equal epochs.
 
-    python benchmarks/search_real.py --data digits              # 8 seeds; 15 minutes on 2 cores
+    python benchmarks/search_real.py --data digits    # 8 seeds: 64 searches, half a minute each on 2 cores
     CAVIAR_BENCH_DATA=… python benchmarks/search_real.py --data fashion --seeds 4
 
 Every search is a study that ``caviar`` runs, trains and stores as ever, one worker with a fleet, for so many epochs as
