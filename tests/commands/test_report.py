@@ -9,7 +9,9 @@ from optuna.artifacts import get_all_artifact_meta
 from tests.insight.synthetic import DATA, make_spec, make_study
 
 from caviar.commands.report import report_lines, report_study, report_summary
+from caviar.commands.search_view import show_search
 from caviar.errors import StorageError
+from caviar.insight.lineage import CHILDREN, PARENT
 from caviar.record.mlflow_mirror import MlflowMirror
 from caviar.storage.database import new_owner, open_storage
 from caviar.storage.home import Home, locate_home
@@ -71,6 +73,32 @@ def test_a_report_stands_in_files_dashboard_and_mlflow_and_the_next_takes_its_pl
     assert artifact.filename == "toy.html"
     (kept,) = home.artifacts.iterdir()
     assert kept.read_bytes() == first.html.read_bytes()
+
+
+@pytest.mark.slow
+def test_a_search_of_several_studies_is_shown_with_each_of_them(home: Home) -> None:
+    from optuna_dashboard import get_note
+
+    coarse = optuna.load_study(study_name="toy", storage=home.storage)
+    storage = open_storage(home.storage, owner=new_owner())
+    fine = create_study(storage, make_spec(name="toy-zoom-1"), attributes={"data": DATA, "caviar:uid": "v"})
+    coarse.set_user_attr(CHILDREN, ["toy-zoom-1"])
+    fine.set_user_attr(PARENT, "toy")
+    show_search(storage, coarse)
+    show_search(storage, coarse)
+    for name, other in (("toy", "toy-zoom-1"), ("toy-zoom-1", "toy")):
+        study = optuna.load_study(study_name=name, storage=home.storage)
+        note = get_note(study)
+        assert note.count("## One search") == 1
+        assert f"[{name}](/dashboard/studies/{study._study_id}) (this one): " in note
+        assert f"[{other}]" in note
+        assert "/dashboard/compare-studies?ids=1,2" in note
+        kept = storage.get_study_system_attrs(study._study_id)
+        assert {name for name in ("search", "zooms") if any(f"caviar-{name}" in key for key in kept)} == {
+            *("search", "zooms")
+        }
+    report_study(home, "toy")
+    assert ("## Report of" in get_note(coarse), get_note(coarse).count("## One search")) == (True, 1)
 
 
 @pytest.mark.slow

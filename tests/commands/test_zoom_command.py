@@ -21,15 +21,18 @@ from caviar.commands.family import archive_family, open_ancestors, open_descenda
 from caviar.commands.opening import SAMPLING_SEED
 from caviar.commands.status import status_lines, study_status
 from caviar.commands.trials import list_trials
-from caviar.commands.zoom import zoom_facts
+from caviar.commands.zoom import zoom_facts, zoom_study
 from caviar.data.dataset import load_dataset
-from caviar.insight.lineage import CHILDREN, PARENT
+from caviar.insight.lineage import CHILDREN, PARENT, parent_name
+from caviar.search.narrowing import ZoomRule
 from caviar.search.sequences import value_at
+from caviar.search.zoom import narrow_space, observations_of
 from caviar.spec import StudySpec, parse_spec
 from caviar.storage.database import new_owner, open_storage
 from caviar.storage.home import Home, locate_home
 from caviar.storage.leased_storage import LeasedStorage
 from caviar.storage.studies import FINGERPRINT, create_study, open_study, stored_spec
+from caviar.storage.tickets import PAUSED
 
 SPEC: dict[str, Any] = {
     "name": "toy",
@@ -60,6 +63,26 @@ momentum = { low = 0.5, high = 0.99, scale = "log-complement" }
 depth = 1
 units = 8
 """
+EVERY_KIND = """
+name = "toy"
+data = { dataset = "tests.toy_data:blobs" }
+objective = { epochs = 2 }
+[search]
+trials = 60
+sampler = "SAMPLER"
+pruner = "promotion"
+[[search.stages]]
+trials = 6
+keep = 0.1
+[[search.stages]]
+trials = 6
+keep = 0.1
+[space]
+learning_rate = { low = 1e-5, high = 0.5, scale = "log" }
+depth = { low = 1, high = 4 }
+units = { low = 4, high = 64, scale = "log" }
+batch_norm = { choices = ["none", "before_activation", "after_activation"] }
+"""
 Params = dict[str, Any]
 
 
@@ -68,7 +91,15 @@ def near_a_tenth(params: Params) -> float:
     return round(0.9 - 0.1 * abs(math.log10(params["learning_rate"]) + 1), 6)
 
 
-def fill(study: optuna.Study, spec: StudySpec, n: int, score: Callable[[Params], float], *, seed: int = 0) -> None:
+def fill(
+    study: optuna.Study,
+    spec: StudySpec,
+    n: int,
+    score: Callable[[Params], float],
+    *,
+    seed: int = 0,
+    state: TrialState = TrialState.COMPLETE,
+) -> None:
     """Give a study finished trials that nobody trained."""
     rng = np.random.default_rng(seed)
     distributions = spec.space.distributions()
@@ -77,6 +108,7 @@ def fill(study: optuna.Study, spec: StudySpec, n: int, score: Callable[[Params],
         value = score(params)
         study.add_trial(
             create_trial(
+                state=state,
                 value=value,
                 params=params,
                 distributions=distributions,
@@ -153,6 +185,50 @@ def test_an_all_pruned_study_without_results_says_so(home: Home, storage: Leased
     result = caviar(home, "zoom", "toy")
     assert (result.exit_code, "None of the 6 trials has a result" in result.stderr) == (2, True), result.output
     assert names(storage) == ["toy"]
+
+
+@pytest.mark.slow
+def test_an_all_pruned_study_is_zoomed_in_to_by_what_its_trials_reached(
+    home: Home, storage: LeasedStorage, fingerprint: str
+) -> None:
+    study, spec = make(storage, fingerprint)
+    fill(study, spec, 20, near_a_tenth, state=TrialState.PRUNED)
+    said = succeed(home, "zoom", "toy", "--trials", "1").stderr
+    assert "None was trained to its end: they are ranked by the best that they reached" in said
+    assert zoom_facts(open_study(storage, "toy-zoom-1")) is not None
+
+
+def test_at_the_floor_another_zoom_is_not_worth_it(home: Home, storage: LeasedStorage, fingerprint: str) -> None:
+    root, _ = make(storage, fingerprint)
+    width = 10 ** (ZoomRule().min_width * math.log10(0.5 / 1e-5) / 2)
+    space = {**SPEC["space"], "learning_rate": {"low": 0.1 / width, "high": 0.1 * width, "scale": "log"}}
+    child, spec = make(storage, fingerprint, name="toy-zoom-1", space=space)
+    root.set_user_attr(CHILDREN, ["toy-zoom-1"])
+    child.set_user_attr(PARENT, "toy")
+    fill(child, spec, 20, near_a_tenth)
+    for _ in range(2):  # and it says the same again
+        said = succeed(home, "zoom", "toy-zoom-1").stderr
+        assert "Nothing was created: The best 4 of 20 trials are spread over the whole space" in said
+    assert names(storage) == ["toy", "toy-zoom-1"]
+
+
+@pytest.mark.slow
+def test_what_is_parked_stays_its_parents(home: Home, storage: LeasedStorage, fingerprint: str) -> None:
+    study, spec = make(storage, fingerprint, search={**SPEC["search"], "pruner": "promotion"})
+    fill(study, spec, 20, near_a_tenth)
+    params = {"learning_rate": 0.1, "one_minus_momentum": 0.1}
+    parked = create_trial(
+        state=TrialState.WAITING,
+        params=params,
+        distributions=spec.space.distributions(),
+        intermediate_values={0: 0.95},
+        system_attrs={PAUSED: True},
+    )
+    study.add_trial(parked)
+    outcome = zoom_study(home, "toy", trials=1)
+    assert outcome.child is not None
+    assert all(trial.state.is_finished() for trial in open_study(storage, outcome.child).get_trials())
+    assert study.get_trials()[20].state == TrialState.WAITING
 
 
 @pytest.mark.parametrize(("option", "value"), [("--keep", "1.5"), ("--keep", "0"), ("--trials", "0")])
@@ -235,6 +311,45 @@ def test_a_staged_run_killed_in_its_stage_ends_with_every_budget_exact(
     assert "compare-experiments/s?experiments=%5B%221%22%2C%222%22%5D" in ended.stderr
     again = succeed(home, "run", file)
     assert ("so none was run" in again.stderr, len(zoom.trials())) == (True, facts.n_copied + 60)
+
+
+def of_every_kind(params: Params) -> float:
+    """Return an accuracy that a choice, two whole numbers and the learning rate decide."""
+    far = abs(params["depth"] - 3) + abs(math.log2(params["units"] / 12)) + abs(math.log10(params["learning_rate"]) + 1)
+    return float(round(0.6 - 0.05 * far - 0.2 * (params["batch_norm"] == "none"), 6))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sampler", ["tpe", "random"])
+def test_narrowed_choices_and_whole_numbers_are_searched_on_through_two_stages(
+    home: Home, storage: LeasedStorage, fingerprint: str, tmp_path: Path, sampler: str
+) -> None:
+    file = tmp_path / "toy.toml"
+    file.write_text(EVERY_KIND.replace("SAMPLER", sampler))
+    study, spec = make(storage, fingerprint, **tomllib.loads(file.read_text()))
+    fill(study, spec, 60, of_every_kind)
+    succeed(home, "run", file)
+    assert names(storage) == ["toy", "toy-zoom-1", "toy-zoom-2"]
+    before = spec
+    for name in ("toy-zoom-1", "toy-zoom-2"):
+        zoom = open_study(storage, name)
+        stored, facts = stored_spec(zoom), zoom_facts(zoom)
+        assert stored is not None
+        assert facts is not None
+        trials = zoom.get_trials()
+        assert [trial.state.is_finished() for trial in trials] == [True] * (facts.n_copied + 6)
+        distributions = stored.space.distributions()
+        for trial in trials:  # copies and new ones alike: Optuna refuses to mix two ranges or two sets of choices
+            assert trial.distributions == {key: distributions[key] for key in trial.params}
+        parent = open_study(storage, parent_name(zoom) or "")
+        seen = observations_of(parent.get_trials(), minimize=False)
+        rule = ZoomRule(keep=facts.keep)
+        assert narrow_space(before.space, seen, root=spec.space, rule=rule).space == stored.space
+        before = stored
+    first, kinds = stored_spec(open_study(storage, "toy-zoom-1")), spec.space.distributions()
+    assert first is not None
+    narrowed = first.space.distributions()
+    assert {key for key, kind in kinds.items() if narrowed.get(key) != kind} >= {"batch_norm", "depth", "units"}
 
 
 def family(storage: LeasedStorage, fingerprint: str) -> list[optuna.Study]:

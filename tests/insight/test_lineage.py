@@ -5,6 +5,7 @@ import optuna
 import pytest
 
 from caviar.insight.lineage import CHILDREN, PARENT, read_lineage
+from caviar.search.zoom import PARENT_TRIAL
 from caviar.spec import spec_table
 
 from .synthetic import make_spec
@@ -31,6 +32,14 @@ def test_every_member_sees_the_whole_family_parents_first(asked: str, children: 
     assert [(m.name, m.generation, m.is_current) for m in members] == [
         (name, generation, name == asked) for generation, name in enumerate(("coarse", "middle", "fine"))
     ]
+
+
+def test_copies_are_no_trials_of_their_own() -> None:
+    studies = family(coarse={CHILDREN: ["fine"]}, fine={PARENT: "coarse"})
+    own = optuna.trial.create_trial(value=0.5)
+    studies["fine"].add_trials([own, optuna.trial.create_trial(value=0.9, user_attrs={PARENT_TRIAL: 3})])
+    _, fine = read_lineage(studies["coarse"], open_other=studies.__getitem__)
+    assert ([row.value for row in fine.rows], fine.n_copied, fine.best_value) == ([0.5], 1, 0.9)
 
 
 def test_a_study_alone_and_relatives_that_are_gone_give_no_family() -> None:

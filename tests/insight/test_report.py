@@ -11,6 +11,7 @@ from optuna.trial import TrialState
 from caviar.insight.axes import drawn_parameters
 from caviar.insight.lineage import Member
 from caviar.insight.report import Report, build_report, render_html, report_json
+from caviar.insight.rows import trial_rows
 from caviar.spec import StudySpec
 
 from .synthetic import NOW, learning_rate_alone, make_spec, make_study, make_trial
@@ -144,18 +145,34 @@ def test_running_waiting_and_foreign_trials_do_not_disturb() -> None:
     render_html(report)
 
 
-def test_zooms_are_shown_as_nested_ranges() -> None:
+def test_zooms_are_shown_as_one_history_and_as_nested_ranges() -> None:
     spec = make_spec()
     narrow = make_spec(space={"learning_rate": {"low": 1e-2, "high": 0.5, "scale": "log"}})
+    study = make_study(spec, n_complete=3, n_pruned=1)
+    coarse, fine = drawn_parameters(spec.space), drawn_parameters(narrow.space)
+    rows = tuple(trial_rows(study.get_trials(), coarse, metric="val_accuracy"))
     members = [
-        Member(name="toy", generation=0, is_current=True, n_trials=60, best_value=0.97, parameters=parameters)
-        if index == 0
-        else Member(name="toy-zoom", generation=1, is_current=False, n_trials=0, best_value=None, parameters=parameters)
-        for index, parameters in enumerate((drawn_parameters(spec.space), drawn_parameters(narrow.space)))
+        Member(
+            name=name,
+            generation=generation,
+            is_current=not generation,
+            n_trials=len(own),
+            best_value=None,
+            parameters=parameters,
+            n_copied=2,
+            rows=own,
+        )
+        for name, generation, own, parameters in (("toy", 0, rows, coarse), ("toy-zoom", 1, rows[1:], fine))
     ]
-    report = report_of(spec, make_study(spec, n_complete=3, n_pruned=0), lineage=members)
+    report = report_of(spec, study, lineage=members)
     assert report.zooms[1]["ranges"] == {"learning_rate": "0.01 to 0.5"}
+    assert [(zoom["n_trials"], zoom["n_copied"]) for zoom in report.zooms] == [(4, 2), (3, 2)]
     page = Page(render_html(report))
     assert "zooms" in page.sections
-    assert "zooms" in page.figures
+    assert {"search", "zooms"} <= set(page.figures)
     assert "toy-zoom" in page.text
+    pruned, complete, best_so_far, star = report.figures["search"]["data"]
+    assert (pruned["x"], complete["x"]) == ([3, 6], [0, 1, 2, 4, 5])
+    assert complete["hovertext"][-1].startswith("toy-zoom, trial 2, complete")
+    assert best_so_far["x"][-1] == 6
+    assert star["x"][0] < 4  # of equal ones the first

@@ -1,103 +1,17 @@
 """The pages that show a study, opened in a real browser: do they say what the study is?"""
 
-import contextlib
-import os
-import shutil
-import signal
-import socket
-import subprocess
-import sys
-import threading
-from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import optuna
-import pytest
 from optuna.artifacts import FileSystemArtifactStore, upload_artifact
 from optuna.trial import TrialState
 
 from caviar.record import MlflowMirror
+from tests.browser import BROWSER, free_port, missing, open_page, serving, serving_mlflow
 
 from .conftest import MakeTrial
 
-_CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-_START_S = 60.0
-
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.slow,
-    pytest.mark.skipif(_CHROMIUM is None, reason="needs chromium (Debian: apt-get install chromium)"),
-]
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-@contextlib.contextmanager
-def serving(command: list[str], *, ready: str, environment: Mapping[str, str], cwd: Path) -> Iterator[None]:
-    """Run a server until the block ends, from when it says that it is ready."""
-    process = subprocess.Popen(
-        [str(Path(sys.executable).with_name(command[0])), *command[1:]],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        env={**os.environ, **environment},
-        cwd=cwd,
-        start_new_session=True,
-    )
-    deadline = threading.Timer(_START_S, process.kill)
-    deadline.start()
-    try:
-        assert process.stdout is not None
-        said = []
-        for line in process.stdout:
-            said.append(line)
-            if ready in line:
-                break
-        else:
-            pytest.fail(f"{command[0]} did not start within {_START_S:.0f} s:\n{''.join(said)}")
-        deadline.cancel()
-        yield
-    finally:
-        deadline.cancel()
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGTERM)  # the server and its workers, in a session of their own
-        process.communicate(timeout=30)
-
-
-def open_page(address: str, profile: Path) -> str:
-    """Return the page as it stands once its scripts are done: virtual time waits for what they fetch."""
-    assert _CHROMIUM is not None
-    result = subprocess.run(
-        [
-            _CHROMIUM,
-            "--headless=new",
-            "--no-sandbox",
-            "--disable-gpu",
-            "--disable-dev-shm-usage",
-            "--disable-background-networking",
-            "--disable-component-update",
-            "--disable-sync",
-            "--no-first-run",
-            f"--user-data-dir={profile}",
-            "--window-size=1600,1200",
-            "--virtual-time-budget=10000",
-            "--dump-dom",
-            address,
-        ],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=True,
-    )
-    return result.stdout
-
-
-def missing(page: str, *texts: str) -> list[str]:
-    return [text for text in texts if text not in page]
+pytestmark = BROWSER
 
 
 def test_mlflow_shows_names_states_and_log_axes(tracking_uri: str, make_trial: MakeTrial, tmp_path: Path) -> None:
@@ -113,10 +27,7 @@ def test_mlflow_shows_names_states_and_log_axes(tracking_uri: str, make_trial: M
     comparison = mirror.compare_link(server, [0, 1, 2])
     assert charts is not None
     assert comparison is not None
-    command = ["mlflow", "server", "--host", "127.0.0.1", "--port", server.rpartition(":")[2], "--workers", "1"]
-    command += ["--backend-store-uri", tracking_uri, "--default-artifact-root", str(tmp_path / "mlartifacts")]
-    light = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-    with serving(command, ready="Application startup complete", environment=light, cwd=tmp_path):
+    with serving_mlflow(server, tracking_uri=tracking_uri, cwd=tmp_path):
         page = open_page(charts, tmp_path / "profile")
         names = ("toy #0", "toy #1", "toy #2", "Complete trials, by value", "All trials, by epoch", "val_accuracy")
         assert missing(page, *names, "learning_rate_log10", "batch_norm") == []

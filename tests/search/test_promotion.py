@@ -188,15 +188,11 @@ def test_stored_trials_are_read_with_their_marks() -> None:
     assert rungs.next_promotion(closing=True) == 2
 
 
-def test_of_the_copies_from_a_wider_study_only_the_paused_ones_stand_at_rungs() -> None:
-    steps = {0: 0.9, 1: 0.9, 2: 0.9}
-    mark = {PARENT_TRIAL: 7}
-    ended = create_trial(state=TrialState.PRUNED, value=0.9, intermediate_values=steps, user_attrs=mark)
-    paused = create_trial(
-        state=TrialState.WAITING, intermediate_values=steps, user_attrs=mark, system_attrs={PAUSED: True}
-    )
+def test_copies_from_a_wider_study_do_not_stand_at_rungs() -> None:
+    copy = create_trial(state=TrialState.PRUNED, value=0.9, intermediate_values={0: 0.9}, user_attrs={PARENT_TRIAL: 7})
+    own = create_trial(state=TrialState.WAITING, intermediate_values={0: 0.1}, system_attrs={PAUSED: True})
     study = optuna.create_study(direction="maximize")
-    study.add_trials([ended, ended, ended, paused])
+    study.add_trials([copy, copy, copy, own])
     rungs = rungs_of(study.trials, RULE)
     assert rungs.n_parked == 1
     assert rungs.next_promotion() is None

@@ -233,22 +233,16 @@ def test_diverged_trials_are_never_among_the_best() -> None:
     assert observations_of([trial], minimize=False)[0].cost == math.inf
 
 
-def test_a_paused_trial_stays_paused_in_the_child_study() -> None:
+def test_what_has_not_ended_stays_the_wider_studys() -> None:
     distributions = {"learning_rate": SPACE.distributions()["learning_rate"]}
     space = SearchSpace(parameters=(FloatParameter(name="learning_rate", low=0.01, high=0.1, scale="log"),))
-    parent = [
-        create_trial(
-            state=TrialState.WAITING,
-            params={"learning_rate": rate},
-            distributions=distributions,
-            intermediate_values={0: 0.5, 1: 0.6},
-            system_attrs={PAUSED: True},
-        )
-        for rate in (0.05, 0.5)
-    ]
-    waiting = create_trial(state=TrialState.WAITING)
-    child = optuna.create_study()
-    child.add_trials(copies_that_fit(space, [*parent, waiting]))
-    (copy,) = child.trials
-    assert (copy.state, copy.params, copy.system_attrs) == (TrialState.WAITING, {"learning_rate": 0.05}, {PAUSED: True})
-    assert copy.intermediate_values == {0: 0.5, 1: 0.6}
+    paused = create_trial(
+        state=TrialState.WAITING,
+        params={"learning_rate": 0.05},
+        distributions=distributions,
+        intermediate_values={0: 0.5, 1: 0.6},
+        system_attrs={PAUSED: True},
+    )
+    running = create_trial(state=TrialState.RUNNING, params={"learning_rate": 0.05}, distributions=distributions)
+    assert copies_that_fit(space, [paused, running, create_trial(state=TrialState.WAITING)]) == []
+    assert observations_of([paused], minimize=False)[0].cost == -0.6, "but what it showed counts"

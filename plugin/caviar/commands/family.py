@@ -75,14 +75,23 @@ def charts_link(home: Home, storage: LeasedStorage, study: optuna.Study, *, serv
     Returns:
         The address; None when MLflow is down.
     """
-    specs = [(member, stored_spec(member)) for member in open_family(storage, study)]
-    mirrors = [open_mirror(home, member, spec) for member, spec in specs if spec is not None]
+    found = [(member, stored_spec(member)) for member in open_family(storage, study)]
+    specs = [(member, spec) for member, spec in found if spec is not None]
+    mirrors = [open_mirror(home, member, spec) for member, spec in specs]
     if len(mirrors) == 1:
         return mirrors[0].experiment_link(server_url)
     ids = [mirror.experiment_id() for mirror in mirrors]
     if None in ids:
         return None
-    query = urllib.parse.urlencode({"experiments": json.dumps(ids, separators=(",", ":")), "compareRunsMode": "CHART"})
+    query = urllib.parse.urlencode(
+        {
+            "experiments": json.dumps(ids, separators=(",", ":")),
+            "orderByKey": "metrics.`value`",  # the charts show the first ten runs
+            "orderByAsc": "true" if specs[0][1].objective.direction == "minimize" else "false",
+            "compareRunsMode": "CHART",
+            "workflowType": "machine_learning",
+        }
+    )
     return f"{server_url.rstrip('/')}/#/compare-experiments/s?{query}"
 
 

@@ -9,14 +9,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import optuna
-
 from ..errors import StorageError
-from ..insight.lineage import read_lineage
 from ..insight.report import Report, build_report, render_html, report_json
 from ..insight.showing import show_in_dashboard
 from ..storage.home import Home, prepare_home
 from .opening import open_existing, open_mirror, required_spec
+from .search_view import read_search, show_search
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -52,7 +50,7 @@ def report_study(home: Home, study: str) -> WrittenReport:
     """
     storage, opened = open_existing(home, study)
     spec = required_spec(opened)
-    lineage = read_lineage(opened, open_other=lambda name: optuna.load_study(study_name=name, storage=storage))
+    lineage = read_search(storage, opened)
     now = datetime.datetime.now(datetime.UTC)
     report = build_report(opened, spec, lineage=lineage, cores=os.cpu_count() or 1, now=now)
     prepare_home(home)
@@ -61,6 +59,7 @@ def report_study(home: Home, study: str) -> WrittenReport:
     write_whole(html, render_html(report))
     write_whole(data, report_json(report))
     show_in_dashboard(opened, report, page=html, artifacts=home.artifacts)
+    show_search(storage, opened)
     best = next((trial["number"] for trial in report.top if not trial["inherited"]), None)
     attached = best is not None and open_mirror(home, opened, spec).attach_report(best, (html, data))
     return WrittenReport(report=report, html=html, json=data, in_mlflow=best if attached else None)

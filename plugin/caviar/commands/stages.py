@@ -8,7 +8,9 @@ from collections.abc import Callable
 
 from ..spec import StudySpec
 from ..storage.home import Home
+from .opening import open_existing
 from .run import Progress, RunResult, deadline_of, result_lines, run_study
+from .search_view import show_search
 from .zoom import ZoomOutcome, zoom_stage
 
 
@@ -83,6 +85,8 @@ def run_stages(
         if outcome.child is None or outcome.run is None:
             break
         before, last = outcome.child, outcome.run
+    if any(zoom.run is not None and zoom.run.finished_now for zoom in zooms):
+        show_search(*open_existing(home, spec.name))
     return StagedResult(first=first, zooms=tuple(zooms))
 
 

@@ -24,6 +24,7 @@ from ..storage.studies import FINGERPRINT, create_study, create_whole_study, ope
 from .family import add_child, open_ancestors, open_children
 from .opening import SAMPLING_SEED, new_study_attributes, open_existing, required_spec
 from .run import Progress, RunResult, check_runnable, open_for_run, read_progress, result_lines, run_created
+from .search_view import show_search
 
 #: A zoom's user attribute that holds ``ZoomFacts`` as JSON.
 ZOOM = "caviar:zoom"
@@ -95,6 +96,7 @@ def zoom_study(
     """Zoom in to a study, and run the zoom until its budget is spent, its time is up, or Ctrl-C or SIGTERM ends it.
 
     A zoom of it that is not finished is gone on with; a new one is made where it would differ from those that are.
+    In optuna-dashboard the whole search is then shown with each of its studies.
 
     Args:
         home: Where it lives.
@@ -108,11 +110,26 @@ def zoom_study(
         SpecError: If an argument is not allowed, or the study has too few trials with a result to be zoomed in to.
         CaviarError: If the data, the home or the storage is not fit to run.
     """
-    share = DEFAULT_KEEP if keep is None else keep
-    ZoomRule(keep=share)
+    ZoomRule(keep=DEFAULT_KEEP if keep is None else keep)
     if trials is not None and trials < 1:
         raise SpecError(f"--trials must be at least 1, but got {trials}.")
     storage, parent = open_existing(home, study)
+    outcome = _zoom(home, storage, parent, keep=keep, trials=trials, on_progress=on_progress, say=say)
+    if outcome.child is not None:
+        show_search(storage, parent)
+    return outcome
+
+
+def _zoom(
+    home: Home,
+    storage: LeasedStorage,
+    parent: optuna.Study,
+    *,
+    keep: float | None,
+    trials: int | None,
+    on_progress: Callable[[Progress], None],
+    say: Callable[[str], None],
+) -> ZoomOutcome:
     name = parent.study_name
     unfinished = _unfinished_zoom(storage, parent, keep=keep)
     if unfinished is not None:
@@ -120,7 +137,7 @@ def zoom_study(
         say(reason)
         run = run_zoom(home, unfinished, trials=trials, on_progress=on_progress)
         return ZoomOutcome(parent=name, child=unfinished, created=False, reason=reason, run=run)
-    planned = _plan(storage, parent, keep=share, trials=trials)
+    planned = _plan(storage, parent, keep=DEFAULT_KEEP if keep is None else keep, trials=trials)
     if isinstance(planned, str):
         return ZoomOutcome(parent=name, child=None, created=False, reason=planned)
     same = _same_zoom(storage, parent, planned.spec)
@@ -280,7 +297,7 @@ def _plan(storage: LeasedStorage, parent: optuna.Study, *, keep: float, trials: 
         return result.reason
     known = zoom_facts(parent)
     n_new = trials or (spec.search.trials if known is None else known.trials)
-    copies = [trial for trial in copies_that_fit(result.space, stored) if trial.state.is_finished()]
+    copies = copies_that_fit(result.space, stored)
     child = dataclasses.replace(
         spec,
         name=_next_name(parent.study_name, optuna.get_all_study_names(storage)),

@@ -29,33 +29,27 @@ _DRAWN_STATES = ("pruned", "complete")
 
 def history_figure(rows: Sequence[TrialRow], *, metric: str) -> go.Figure:
     """Return every trial's value in order of its number, with the best so far of the complete ones."""
-    valued = [row for row in rows if row.value is not None and row.is_finished]
-    axis = metric_axis(metric, [row.value for row in valued if row.value is not None])
-    figure = new_figure(height=380)
-    for state in _DRAWN_STATES:
-        of_state = [row for row in valued if row.state == state]
-        figure.add_scatter(
-            x=[row.number for row in of_state],
-            y=[axis.position(row.value) for row in of_state],
-            mode="markers",
-            name=state,
-            marker={"color": COLOURS[state], "size": 7, "symbol": state_symbol(state), "opacity": 0.85},
-            **hover([f"trial {row.number}, {state}<br>{_value(metric, row)}" for row in of_state]),
-        )
-    steps = _best_so_far(valued, maximize=not metric.endswith("loss"))
-    if steps:
-        last = max(row.number for row in valued)
-        figure.add_scatter(
-            x=[*(row.number for row in steps), last],
-            y=[*(axis.position(row.value) for row in steps), axis.position(steps[-1].value)],
-            mode="lines",
-            line={"shape": "hv", "color": COLOURS["best"], "width": 2},
-            name="best so far",
-            hoverinfo="skip",
-        )
-        add_star(figure, steps[-1].number, axis.position(steps[-1].value), text=_best_text(steps[-1], metric))
-    figure.update_xaxes(title_text="trial")
-    return with_axis(figure, axis, "y")
+    figure = _history([(row.number, f"trial {row.number}", row) for row in rows], metric=metric)
+    return figure.update_xaxes(title_text="trial")
+
+
+def search_figure(members: Sequence[Member], *, metric: str) -> go.Figure | None:
+    """Return the history of a whole search: each study's own trials after those before it; None without any."""
+    drawn: list[tuple[int, str, TrialRow]] = []
+    begins: list[tuple[int, Member]] = []
+    for member in members:
+        begins.append((len(drawn), member))
+        label = _label(member)
+        drawn += [(len(drawn) + place, f"{label}, trial {row.number}", row) for place, row in enumerate(member.rows)]
+    if not any(row.value is not None for _, _, row in drawn):
+        return None
+    figure = _history(drawn, metric=metric)
+    for place, member in begins:
+        if member.rows:
+            text = {"text": _label(member), "font": {"size": 11}, "showarrow": False, "xanchor": "left", "xshift": 3}
+            figure.add_vline(x=place - 0.5, line={"color": COLOURS["faint"], "width": 1, "dash": "dot"})
+            figure.add_annotation(x=place - 0.5, y=0, yref="paper", yanchor="bottom", **text)
+    return figure.update_xaxes(title_text="trials of the whole search")
 
 
 def curves_figure(rows: Sequence[TrialRow], best: TrialRow | None, *, metric: str) -> go.Figure:
@@ -224,14 +218,22 @@ def importance_figure(importance: Importance) -> go.Figure:
     return figure.update_layout(bargap=0.45)
 
 
-def zooms_figure(members: Sequence[Member]) -> go.Figure | None:
-    """Return the ranges of every number that a family of studies searched, one under the other; None without any."""
+def zooms_figure(members: Sequence[Member], *, columns: int = 1, height: int | None = None) -> go.Figure | None:
+    """Return the ranges of every number that a family of studies searched; None without any.
+
+    Args:
+        members: The family.
+        columns: Hyperparameters side by side.
+        height: In pixels; as much as the ranges need if None.
+    """
     names = dict.fromkeys(p.name for member in members for p in member.parameters if not isinstance(p, ChoiceParameter))
     if not names:
         return None
-    figure = make_subplots(rows=len(names), cols=1, vertical_spacing=0.36 / len(names))
-    style_figure(figure, height=80 + len(names) * (70 + 22 * len(members)))
-    for row, name in enumerate(names, 1):
+    n_rows, labels = -(-len(names) // columns), [_label(member) for member in members]
+    figure = make_subplots(rows=n_rows, cols=columns, vertical_spacing=0.36 / n_rows, horizontal_spacing=0.06)
+    style_figure(figure, height=height or 80 + n_rows * (70 + 22 * len(members)))
+    for index, name in enumerate(names):
+        where = {"row": index // columns + 1, "col": index % columns + 1}
         ranges = [
             (member, p)
             for member in members
@@ -250,11 +252,18 @@ def zooms_figure(members: Sequence[Member]) -> go.Figure | None:
                 line={"color": colour, "width": 11},
                 showlegend=False,
                 **hover([f"{_label(member)}<br>{html.escape(name)} {shown(p.low)} to {shown(p.high)}"] * 2),
-                row=row,
-                col=1,
+                **where,
             )
-        figure.update_xaxes(**axis_ticks(axis), title_text=html.escape(axis.title), autorange=True, row=row, col=1)
-        figure.update_yaxes(range=[len(ranges) - 0.4, -0.6], showgrid=False, row=row, col=1)
+        figure.update_xaxes(
+            **axis_ticks(axis),
+            title_text=html.escape(axis.title),
+            autorange=True,
+            tickangle=0,
+            tickfont_size=10,
+            **where,
+        )
+        order = {"categoryorder": "array", "categoryarray": labels, "range": [len(labels) - 0.4, -0.6]}
+        figure.update_yaxes(**order, showgrid=False, showticklabels=where["col"] == 1, **where)
     return figure
 
 
@@ -271,6 +280,37 @@ def timeline_figure(study: optuna.Study) -> go.Figure:
     style_figure(figure, height=340)
     figure.update_layout(title_text=None, bargap=0.2)
     return figure.update_xaxes(title_text="time").update_yaxes(title_text="trial")
+
+
+def _history(drawn: Sequence[tuple[int, str, TrialRow]], *, metric: str) -> go.Figure:
+    """Return trials' values and the best so far of the complete ones, each trial given with its place and its name."""
+    valued = [(place, name, row) for place, name, row in drawn if row.value is not None and row.is_finished]
+    axis = metric_axis(metric, [row.value for _, _, row in valued if row.value is not None])
+    figure = new_figure(height=380)
+    for state in _DRAWN_STATES:
+        of_state = [one for one in valued if one[2].state == state]
+        figure.add_scatter(
+            x=[place for place, _, _ in of_state],
+            y=[axis.position(row.value) for _, _, row in of_state],
+            mode="markers",
+            name=state,
+            marker={"color": COLOURS[state], "size": 7, "symbol": state_symbol(state), "opacity": 0.85},
+            **hover([f"{name}, {state}<br>{_value(metric, row)}" for _, name, row in of_state]),
+        )
+    steps = _best_so_far(valued, maximize=not metric.endswith("loss"))
+    if steps:
+        place, name, best = steps[-1]
+        height = axis.position(best.value)
+        figure.add_scatter(
+            x=[*(one for one, _, _ in steps), max(one for one, _, _ in valued)],
+            y=[*(axis.position(row.value) for _, _, row in steps), height],
+            mode="lines",
+            line={"shape": "hv", "color": COLOURS["best"], "width": 2},
+            name="best so far",
+            hoverinfo="skip",
+        )
+        add_star(figure, place, height, text=f"best: {name}<br>{_value(metric, best)}")
+    return with_axis(figure, axis, "y")
 
 
 def _polylines(rows: Sequence[TrialRow], axis: Axis) -> tuple[list[int | None], list[float | None], list[str]]:
@@ -295,14 +335,15 @@ def _at_most(rows: Sequence[TrialRow], limit: int, best: TrialRow | None) -> lis
     return [row for index, row in enumerate(rows) if index % every == 0 or row is best]
 
 
-def _best_so_far(rows: Iterable[TrialRow], *, maximize: bool) -> list[TrialRow]:
-    steps: list[TrialRow] = []
-    for row in rows:
-        if row.state != "complete" or row.value is None:
+def _best_so_far(drawn: Iterable[tuple[int, str, TrialRow]], *, maximize: bool) -> list[tuple[int, str, TrialRow]]:
+    steps: list[tuple[int, str, TrialRow]] = []
+    for one in drawn:
+        value = one[2].value
+        if one[2].state != "complete" or value is None:
             continue
-        best = steps[-1].value if steps else None
-        if best is None or (row.value > best if maximize else row.value < best):
-            steps.append(row)
+        best = steps[-1][2].value if steps else None
+        if best is None or (value > best if maximize else value < best):
+            steps.append(one)
     return steps
 
 
@@ -313,10 +354,6 @@ def _jittered(axis: Axis, row: TrialRow, name: str) -> float:
 
 def _value(metric: str, row: TrialRow) -> str:
     return f"{metric} {shown(row.value)}"
-
-
-def _best_text(row: TrialRow, metric: str) -> str:
-    return f"best: trial {row.number}<br>{_value(metric, row)}"
 
 
 def _slice_text(row: TrialRow, name: str, metric: str) -> str:

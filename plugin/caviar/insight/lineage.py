@@ -11,7 +11,7 @@ from ..parameters import Parameter
 from ..spec import StudySpec
 from ..storage.studies import stored_spec
 from .axes import drawn_parameters
-from .rows import best_rows, trial_rows
+from .rows import TrialRow, best_rows, trial_rows
 
 #: A study's user attributes: the name of the study it was narrowed from, and the names of those narrowed from it.
 PARENT = "caviar:parent"
@@ -26,9 +26,12 @@ class Member:
         name: The study's.
         generation: 0 for the study without a parent, 1 for its zooms, and so on.
         is_current: Whether the report is about it.
-        n_trials: Finished ones.
-        best_value: Of its complete trials, or None.
+        n_trials: Finished ones, without those that it took over from its parent.
+        best_value: Of its complete trials, copied ones too, or None.
         parameters: What it draws.
+        n_copied: Trials that it took over.
+        rows: Its finished trials, without those.
+        study_id: Optuna's id, by which the dashboard's addresses name the study.
     """
 
     name: str
@@ -37,6 +40,9 @@ class Member:
     n_trials: int
     best_value: float | None
     parameters: tuple[Parameter, ...]
+    n_copied: int = 0
+    rows: tuple[TrialRow, ...] = ()
+    study_id: int | None = None
 
 
 def read_lineage(study: optuna.Study, *, open_other: Callable[[str], optuna.Study]) -> tuple[Member, ...]:
@@ -81,13 +87,17 @@ def _member(study: optuna.Study, spec: StudySpec, generation: int, *, is_current
     parameters = drawn_parameters(spec.space)
     rows = trial_rows(study.get_trials(deepcopy=False), parameters, metric=spec.objective.metric)
     best = best_rows(rows, metric=spec.objective.metric)
+    own = tuple(row for row in rows if row.is_finished and not row.inherited)
     return Member(
         name=study.study_name,
         generation=generation,
         is_current=is_current,
-        n_trials=sum(row.is_finished for row in rows),
+        n_trials=len(own),
         best_value=best[0].value if best else None,
         parameters=parameters,
+        n_copied=sum(row.inherited for row in rows),
+        rows=own,
+        study_id=study._study_id,
     )
 
 

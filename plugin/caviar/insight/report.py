@@ -255,6 +255,7 @@ def _zoom(member: Member) -> dict[str, Any]:
         "generation": member.generation,
         "is_current": member.is_current,
         "n_trials": member.n_trials,
+        "n_copied": member.n_copied,
         "best_value": member.best_value,
         "ranges": ranges,
     }
@@ -285,5 +286,6 @@ def _figures(
     if importance.reason is None:
         made["importance"] = figures.importance_figure(importance)
     if lineage:
+        made["search"] = figures.search_figure(lineage, metric=metric)
         made["zooms"] = figures.zooms_figure(lineage)
     return {name: json.loads(figure.to_json()) for name, figure in made.items() if figure is not None}

@@ -22,7 +22,7 @@ class Promoter:
         study: Whose trials are looked at; a fleet's worker gives the buffered one.
         storage: This worker's.
         rule: When trials are judged; one without rungs where the study's pruner is another, which leaves every trial
-            alone, but for parked copies from a wider study: they are given up at the end.
+            alone.
         minimize: Whether small values are good.
     """
 
@@ -82,7 +82,7 @@ class Promoter:
             FatalError: If the study was deleted.
             StorageInternalError: If the database cannot be written.
         """
-        if not (self._rule.rungs or closing):
+        if not self._rule.rungs:
             return []
         self._look()
         closing = closing and not any(_is_at_work(trial) for trial in self._seen.values())

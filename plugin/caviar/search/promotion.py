@@ -229,9 +229,8 @@ def rungs_of(trials: Iterable[FrozenTrial], rule: PromotionRule, *, minimize: bo
 
     Args:
         trials: Of one study; steps are epochs from 0. A WAITING trial is paused if storage marks it so; one that was
-            handed back by a dead worker counts as running, since whoever claims it goes on with it. Ended copies from
-            a wider study do not count: most there is worse, so everything new would go on. Paused copies do, and may
-            be promoted.
+            handed back by a dead worker counts as running, since whoever claims it goes on with it. Copies from a wider
+            study do not count: most there is worse, so everything new would go on.
         rule: The rungs and the share that goes on.
         minimize: Whether small values are good.
     """
@@ -243,9 +242,8 @@ def rungs_of(trials: Iterable[FrozenTrial], rule: PromotionRule, *, minimize: bo
 
 
 def counts_at_rungs(trial: FrozenTrial) -> bool:
-    """Tell whether a stored trial is compared with others: neither a failed one nor an ended copy is."""
-    ended_copy = trial.state.is_finished() and PARENT_TRIAL in trial.user_attrs
-    return trial.state != TrialState.FAIL and not ended_copy
+    """Tell whether a stored trial is compared with others: neither a failed one nor a copy from a wider study is."""
+    return trial.state != TrialState.FAIL and PARENT_TRIAL not in trial.user_attrs
 
 
 def progress_of(trial: FrozenTrial, *, max_epochs: int) -> TrialProgress:

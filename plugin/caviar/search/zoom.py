@@ -18,7 +18,6 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from ..parameters import ChoiceParameter
 from ..space import SearchSpace
-from ..storage.tickets import PAUSED
 from .narrowing import ZoomRule, narrow_choices, narrow_range
 from .trial_run import DIVERGED
 
@@ -149,12 +148,12 @@ def copies_that_fit(space: SearchSpace, trials: Iterable[FrozenTrial]) -> list[F
     """Return copies, for a study on a narrower space, of the trials that lie in it.
 
     A copy has the narrower space's distributions, so that Optuna finds them compatible with what is drawn there, and
-    without the parameters that are no longer searched. A paused trial stays paused: the narrower study may promote it,
-    from the checkpoint that it has in the wider one.
+    without the parameters that are no longer searched. What has not ended stays the wider study's, paused trials too:
+    it may yet go on with them, and two would then train the same. Once its budget is spent it has none.
 
     Args:
         space: The narrower space.
-        trials: Of the wider study; running and failed ones are passed over, and so are those that never began.
+        trials: Of the wider study; only complete and pruned ones are copied.
 
     Returns:
         Trials for ``Study.add_trials``, each with the user attribute ``parent_trial``: its number in the wider study.
@@ -164,8 +163,7 @@ def copies_that_fit(space: SearchSpace, trials: Iterable[FrozenTrial]) -> list[F
     for trial in trials:
         params = {name: value for name, value in trial.params.items() if name in distributions}
         fits = all(_contains(distributions[name], value) for name, value in params.items())
-        paused = trial.state == TrialState.WAITING and PAUSED in trial.system_attrs
-        if params and fits and (paused or trial.state in (TrialState.COMPLETE, TrialState.PRUNED)):
+        if params and fits and trial.state in (TrialState.COMPLETE, TrialState.PRUNED):
             copies.append(
                 create_trial(
                     state=trial.state,
@@ -173,7 +171,6 @@ def copies_that_fit(space: SearchSpace, trials: Iterable[FrozenTrial]) -> list[F
                     params=params,
                     distributions={name: distributions[name] for name in params},
                     user_attrs={**trial.user_attrs, PARENT_TRIAL: trial.number},
-                    system_attrs={PAUSED: True} if paused else {},
                     intermediate_values=trial.intermediate_values,
                 )
             )
