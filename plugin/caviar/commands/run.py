@@ -140,8 +140,8 @@ def open_for_run(spec: StudySpec, home: Home) -> tuple[LeasedStorage, DatasetFac
         CaviarError: If the data cannot be loaded, or a database is not fit.
     """
     warm_up()
+    prepare_template(home.tracking_uri)  # first: the look waits until the fork server has loaded TensorFlow
     look = DataLook(spec.data, seed=spec.seed)
-    prepare_template(home.tracking_uri)
     facts = look.facts()
     prepare_tracking(home.tracking_uri)
     return open_storage(home.storage, owner=new_owner(), create=True), facts

@@ -62,7 +62,7 @@ class WorkerSetup:
     share_done: threading.Event
     deadline_s: float | None
     on_trial: Callable[[FrozenTrial], None]
-    poll_s: float = 1.0
+    poll_s: float = 0.5
     patience_s: float = PATIENCE_S
 
     def should_end(self) -> bool:
