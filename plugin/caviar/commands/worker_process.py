@@ -25,6 +25,7 @@ from ..search.objective import KerasObjective, objective_of
 from ..search.pruners import make_pruner
 from ..search.quiet import import_tensorflow_quietly
 from ..search.samplers import make_sampler_factory
+from ..search.stages import stages_of_study
 from ..search.supervisor import WorkerExit, send_refusal
 from ..search.worker import SoloWorker
 from ..search.worker_setup import WorkerSetup
@@ -111,7 +112,12 @@ def work(order: WorkOrder, *, owner: str, stop: threading.Event) -> bool:
         storage=storage,
         spec=spec,
         objective=objective,
-        make_sampler=make_sampler_factory(spec.search, spec.space, seed=sampling_seed(study, spec)),
+        make_sampler=make_sampler_factory(
+            spec.search,
+            spec.space,
+            seed=sampling_seed(study, spec),
+            stages=stages_of_study(study, spec.search),
+        ),
         mirror=mirror,
         checkpoints=open_checkpoints(home, study),
         networks=NetworkFolder(home.networks / study.study_name, home.artifacts),

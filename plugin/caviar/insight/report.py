@@ -19,6 +19,7 @@ from .cost import duration, measure_cost
 from .importance import Importance, measure_importance
 from .lineage import Member
 from .rows import TrialRow, best_rows, trial_rows
+from .stages import with_stages
 from .tiers import compare_with_tiers, tier_sentences
 
 _N_TOP = 10
@@ -43,7 +44,7 @@ class Report:
         top: The best complete trials from the best on, like ``trials``.
         importance: ``parameters``, ``reason``, ``n_trials``, ``n_pruned``, ``best_fraction``, ``comparisons`` with the
             course's tiers, and ``sentences`` that say them.
-        zooms: The studies of a search from coarse to fine, or none.
+        zooms: The studies of a search from coarse to fine, and the stages within this one, or none.
         cost: As ``cost.Cost``.
         approach: ``panda`` or ``caviar``, or None before the first complete trial.
         approach_reason: Why.
@@ -93,6 +94,7 @@ def build_report(
     """
     metric = spec.objective.metric
     trials = study.get_trials(deepcopy=False)
+    members = with_stages(tuple(lineage), study, spec)
     parameters = drawn_parameters(spec.space)
     rows = trial_rows(trials, parameters, metric=metric)
     best = best_rows(rows, metric=metric)
@@ -116,12 +118,12 @@ def build_report(
         trials=[_trial(row) for row in rows],
         top=[_trial(row) for row in best[:_N_TOP]],
         importance=_importance(importance, sampler=spec.search.sampler),
-        zooms=[_zoom(member) for member in lineage],
+        zooms=[_zoom(member) for member in members],
         cost=dataclasses.asdict(cost),
         approach=approach,
         approach_reason=reason,
         advice=[dataclasses.asdict(step) for step in advice],
-        figures=_figures(study, rows, parameters, importance=importance, lineage=lineage, metric=metric),
+        figures=_figures(study, rows, parameters, importance=importance, lineage=members, metric=metric),
     )
 
 

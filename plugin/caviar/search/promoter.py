@@ -9,7 +9,8 @@ from optuna.trial import FrozenTrial, TrialState
 from ..storage.leased_storage import LeasedStorage
 from ..storage.parking import claim_parked, prune_parked
 from ..storage.tickets import PAUSED, Ticket
-from .promotion import MAX_PARKED, PromotionRule, Rungs, TrialProgress, counts_at_rungs, progress_of
+from .promotion import MAX_PARKED, PromotionRule, Rungs, TrialProgress, progress_of
+from .stages import Stages, counts_in_stage
 
 
 class Promoter:
@@ -24,12 +25,25 @@ class Promoter:
         rule: When trials are judged; one without rungs where the study's pruner is another, which leaves every trial
             alone, but for parked copies from a wider study: they are given up at the end.
         minimize: Whether small values are good.
+        stages: Of a search from coarse to fine. A stage judges its own trials, and what was left unfinished before: the
+            trials that ended before were drawn where most is worse, so everything new would go on.
     """
 
-    def __init__(self, study: optuna.Study, storage: LeasedStorage, rule: PromotionRule, *, minimize: bool) -> None:
+    def __init__(
+        self,
+        study: optuna.Study,
+        storage: LeasedStorage,
+        rule: PromotionRule,
+        *,
+        minimize: bool,
+        stages: Stages | None = None,
+    ) -> None:
         self._study = study
         self._storage = storage
         self._rule = rule
+        self._minimize = minimize
+        self._stages = stages or Stages()
+        self._stage = 0
         self._rungs = Rungs(rule, minimize=minimize)
         self._seen: dict[int, FrozenTrial] = {}  # by number, as they were shown
 
@@ -92,11 +106,16 @@ class Promoter:
 
     def _look(self) -> None:
         """Show the rungs what has changed; a trial is never changed in place, but replaced."""
-        for trial in self._study.get_trials(deepcopy=False):
+        trials = self._study.get_trials(deepcopy=False)
+        stage = self._stages.stage_of(max((trial.number for trial in trials), default=0))
+        if stage != self._stage:
+            self._stage, self._seen = stage, {}
+            self._rungs = Rungs(self._rule, minimize=self._minimize)
+        for trial in trials:
             if self._seen.get(trial.number) is trial:
                 continue
             self._seen[trial.number] = trial
-            if counts_at_rungs(trial):
+            if counts_in_stage(trial, self._stages, stage=stage):
                 self._rungs.show(self._progress(trial))
             else:
                 self._rungs.forget(trial.number)
