@@ -6,15 +6,16 @@ paused one WAITING with the attribute that promotion looks for.
 
 import dataclasses
 import itertools
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from caviar.search.promotion import PromotionRule, Rungs, progress_of
-from caviar.search.samplers import make_sampler_factory
-from caviar.search.stages import counts_in_stage, default_promotion, stages_of_search
+from caviar.search.samplers import make_sampler_factory, zoom_plan
+from caviar.search.stages import counts_in_stage, default_promotion
+from caviar.search.zoom_sampler import left_outside
 from caviar.space import SearchSpace
 from caviar.spec import SearchSpec
 from caviar.storage.tickets import PAUSED
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 #: Trials that the epochs of a whole training pay for on average: promotion lets so many train on.
-TRIALS_A_TRAINING = 2
+TRIALS_A_TRAINING = 3
 #: The course's names of the surrogate's hyperparameters, by which a search by tiers knows them.
 _COURSE_NAMES = {"num_layers": "depth", "max_units": "units", "max_dropout": "dropout", "weight_decay": "l2"}
 
@@ -78,7 +79,7 @@ class _Worker:
         self._space = _renamed(SPACE, self._names)
         self._surrogate, self._task = surrogate, task
         self._make_sampler = make_sampler_factory(search, self._space, seed=seed)
-        self._stages, self._stage = stages_of_search(search), 0
+        self._plan, self._stage = zoom_plan(search), 0
         self._rule = settings.promotion
         self._rungs = Rungs(self._rule)
         self._trials: dict[int, tuple[optuna.Trial, npt.NDArray[np.float64]]] = {}
@@ -105,13 +106,15 @@ class _Worker:
         back = {course: own for own, course in self._names.items()}
         params = {back.get(name, name): value for name, value in drawn.items()}
         self._trials[number] = (trial, self._surrogate.curves(self._task, [params])[0])
-        self._enter(self._stages.stage_of(number))
+        self._enter(self._plan.stages.stage_of(number))
         return number
 
     def _enter(self, stage: int) -> None:
         """Judge anew where a stage begins, as ``Promoter`` does."""
         if stage != self._stage:
             self._stage, self._rungs = stage, Rungs(self._rule)
+            trials = self.study.get_trials(deepcopy=False)
+            self._prune(sorted(left_outside(self._space, trials, self._plan, minimize=False, stage=stage)))
             for trial in self.study.get_trials(deepcopy=False):
                 self._show(trial)
 
@@ -140,14 +143,14 @@ class _Worker:
                 break
         self._show(storage.get_trial(trial._trial_id))
 
-    def _prune(self, numbers: list[int]) -> None:
+    def _prune(self, numbers: Iterable[int]) -> None:
         for number in numbers:
             trial = self._wake(number)
             self.study.tell(trial, state=TrialState.PRUNED)
             self._show(self.study._storage.get_trial(trial._trial_id))
 
     def _show(self, trial: FrozenTrial) -> None:
-        if counts_in_stage(trial, self._stages, stage=self._stage):
+        if counts_in_stage(trial, self._plan.stages, stage=self._stage):
             self._rungs.show(progress_of(trial, max_epochs=EPOCHS))
         else:
             self._rungs.forget(trial.number)

@@ -44,10 +44,10 @@ def test_a_file_that_names_no_sampler_is_searched_in_stages_that_a_larger_budget
     file.write_text(TOY)
     caviar(prepared_home, "run", file, "--trainer", trainer)
     study = opened(prepared_home)
-    assert json.loads(study.user_attrs[STAGES]) == {"begins": [8], "trials": 16}
+    assert json.loads(study.user_attrs[STAGES]) == {"begins": [10], "trials": 16}
     caviar(prepared_home, "run", file, "--trainer", trainer, "--trials", "26")
     study = opened(prepared_home)
-    assert json.loads(study.user_attrs[STAGES]) == {"begins": [8, 18], "trials": 26}
+    assert json.loads(study.user_attrs[STAGES]) == {"begins": [10, 19], "trials": 26}
     assert len(study.trials) == 26
     assert {trial.state.name for trial in study.trials} <= {"COMPLETE", "PRUNED"}
     assert len({json.dumps(sorted(map(repr, trial.distributions.items()))) for trial in study.trials}) == 1

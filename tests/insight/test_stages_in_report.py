@@ -22,7 +22,7 @@ def test_a_study_searched_by_zoom_shows_its_stages_as_nested_ranges() -> None:
     members = read_stages(study, spec)
     assert [member.name for member in members] == ["toy, stage 1", "toy, stage 2", "toy, stage 3"]
     assert [member.generation for member in members] == [0, 1, 2]
-    assert [member.n_trials for member in members] == [20, 20, 20]
+    assert [member.n_trials for member in members] == [30, 15, 15]
     assert [member.is_current for member in members] == [False, False, True]
     assert narrowness(members[0]) == 4
     assert narrowness(members[0]) > narrowness(members[1]) >= narrowness(members[2])

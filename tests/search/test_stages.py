@@ -15,12 +15,14 @@ from caviar.search.stages import (
     counts_in_stage,
     default_promotion,
     default_zoom,
-    equal_stages,
     keep_stages,
+    shared_stages,
     stages_of_search,
     stages_of_study,
 )
 from caviar.search.zoom import PARENT_TRIAL
+from caviar.search.zoom_sampler import ZoomPlan, left_outside
+from caviar.space import parse_space
 from caviar.spec import SearchSpec
 from caviar.storage.tickets import PAUSED
 
@@ -30,24 +32,25 @@ def sizes(stages: Stages, trials: int) -> list[int]:
 
 
 @given(st.integers(1, 2_000), st.none() | st.integers(1, 9))
-def test_stages_share_the_whole_budget_evenly(trials: int, n_stages: int | None) -> None:
-    shares = sizes(equal_stages(trials, n_stages=n_stages), trials)
+def test_the_first_stage_has_twice_what_each_other_one_has(trials: int, n_stages: int | None) -> None:
+    shares = sizes(shared_stages(trials, n_stages=n_stages), trials)
     assert sum(shares) == trials
-    assert max(shares) - min(shares) <= 1
+    assert all(share >= 1 for share in shares)
+    assert len(shares) == 1 or all(abs(shares[0] - 2 * share) <= 3 for share in shares[1:])
     assert 1 <= len(shares) <= (n_stages or MAX_STAGES)
 
 
 def test_a_small_search_has_fewer_stages_and_what_comes_beyond_the_budget_belongs_to_the_last() -> None:
-    assert [len(equal_stages(trials)) for trials in (1, 15, 16, 23, 24, 1000)] == [1, 1, 2, 2, 3, 3]
-    assert equal_stages(24).stage_of(10_000) == 2
+    assert [len(shared_stages(trials)) for trials in (1, 15, 16, 23, 24, 1000)] == [1, 1, 2, 2, 3, 3]
+    assert shared_stages(24).stage_of(10_000) == 2
     assert stages_of_search(SearchSpec(sampler="tpe", trials=100)) == Stages()
 
 
 def test_no_trials_and_no_stages_are_refused() -> None:
     with pytest.raises(SpecError, match="at least one trial, but got 0"):
-        equal_stages(0)
+        shared_stages(0)
     with pytest.raises(SpecError, match="at least one stage, but got 0"):
-        equal_stages(10, n_stages=0)
+        shared_stages(10, n_stages=0)
 
 
 def kept(study: optuna.Study, trials: int) -> tuple[int, ...]:
@@ -58,19 +61,19 @@ def kept(study: optuna.Study, trials: int) -> tuple[int, ...]:
 
 def test_a_larger_budget_moves_no_stage_of_what_was_drawn() -> None:
     study = optuna.create_study()
-    assert kept(study, 50) == (17, 34)
+    assert kept(study, 50) == (25, 37)
     study.add_trials([create_trial(value=0.0)] * 20)
-    assert kept(study, 50) == (17, 34)
-    assert kept(study, 40) == (17, 34)
+    assert kept(study, 50) == (25, 37)
+    assert kept(study, 40) == (25, 37)
     study.add_trials([create_trial(value=0.0)] * 30)
-    assert kept(study, 60) == (17, 34)
-    assert kept(study, 200) == (17, 34, 67, 134)
+    assert kept(study, 60) == (25, 37)
+    assert kept(study, 200) == (25, 37, 100, 150)
 
 
 def test_copies_from_a_wider_study_belong_to_the_first_stage() -> None:
     study = optuna.create_study()
     study.add_trials([create_trial(value=0.0, user_attrs={PARENT_TRIAL: number}) for number in range(10)])
-    assert kept(study, 40) == (20, 30)
+    assert kept(study, 40) == (25, 32)
 
 
 def test_another_sampler_keeps_no_stages() -> None:
@@ -96,7 +99,7 @@ def test_a_stage_judges_its_own_trials_and_what_was_left_unfinished() -> None:
     running = study.ask()
     running.report(0.2, 0)
     assert Promoter(study, storage, rule, minimize=False).to_park({3: 1}) == set()
-    promoter = Promoter(study, storage, rule, minimize=False, stages=stages)
+    promoter = Promoter(study, storage, rule, minimize=False, plan=ZoomPlan(stages=stages))
     assert promoter.to_park({3: 1}) == {3}
     study.add_trial(paused)
     assert [counts_in_stage(one, stages, stage=1) for one in study.trials] == [False] * 3 + [True] * 2
@@ -106,7 +109,7 @@ def test_a_stage_judges_its_own_trials_and_what_was_left_unfinished() -> None:
 def test_a_new_stage_forgets_what_ended_before_it() -> None:
     study = optuna.create_study(direction="maximize")
     promoter = Promoter(
-        study, cast("Any", None), PromotionRule(max_epochs=9), minimize=False, stages=Stages(begins=(4,))
+        study, cast("Any", None), PromotionRule(max_epochs=9), minimize=False, plan=ZoomPlan(stages=Stages(begins=(4,)))
     )
     for value in (0.1, 0.1, 0.1):
         first = study.ask()
@@ -127,3 +130,22 @@ def test_the_first_rung_stands_after_a_thirteenth_of_the_epochs(epochs: int, run
 
 def test_stages_zoom_around_few_trials() -> None:
     assert default_zoom().max_best == 20
+
+
+def test_what_was_paused_outside_the_ranges_of_a_new_stage_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    space = parse_space({"learning_rate": {"low": 1e-4, "high": 1.0, "scale": "log"}})
+
+    def at(rate: float, value: float, **more: Any) -> optuna.trial.FrozenTrial:
+        state = TrialState.WAITING if more else TrialState.PRUNED
+        params = {"params": {"learning_rate": rate}, "distributions": space.distributions()}
+        return trial(state, [value], **params, **more)
+
+    study = optuna.create_study(direction="maximize")
+    study.add_trials([at(10 ** -(number / 8), 1 - abs(number - 8) / 40) for number in range(32)])
+    study.add_trials([at(rate, 0.1, system_attrs={PAUSED: True}) for rate in (2e-4, 0.1)])
+    plan = ZoomPlan(stages=Stages(begins=(34,)))
+    assert left_outside(space, study.trials, plan, minimize=False, stage=1) == {32}
+    study.add_trials([trial(TrialState.PRUNED, [0.0])])
+    promoter = Promoter(study, cast("Any", None), PromotionRule(max_epochs=9), minimize=False, space=space, plan=plan)
+    monkeypatch.setattr("caviar.search.promoter.prune_parked", lambda _storage, _study_id, trial_ids: list(trial_ids))
+    assert promoter.give_up() == [study.trials[32]._trial_id]

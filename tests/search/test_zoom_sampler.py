@@ -60,25 +60,25 @@ def test_later_stages_draw_in_narrower_ranges_and_every_trial_is_stored_under_th
     study = searched(search)
     assert all(trial.distributions == SPACE.distributions() for trial in study.trials)
     plan = zoom_plan(search)
-    assert plan.stages.begins == (20, 40)
+    assert plan.stages.begins == (30, 45)
     coarse, middle, fine = stage_spaces(SPACE, study.trials, plan, minimize=False)
     assert coarse is SPACE
     widths = [math.log10(s.parameters[0].high / s.parameters[0].low) for s in (coarse, middle, fine)]  # type: ignore[union-attr]
     assert widths[0] > 2 * widths[1] >= 2 * widths[2]
     distributions = fine.distributions()
-    for trial in study.trials[40:]:
+    for trial in study.trials[45:]:
         for name, value in trial.params.items():
             assert distributions[name]._contains(distributions[name].to_internal_repr(value)), (name, value)
-    assert max(rates(study, 40, 60)) - min(rates(study, 40, 60)) < 0.5 * (
-        max(rates(study, 0, 20)) - min(rates(study, 0, 20))
+    assert max(rates(study, 45, 60)) - min(rates(study, 45, 60)) < 0.5 * (
+        max(rates(study, 0, 30)) - min(rates(study, 0, 30))
     )
 
 
 def test_the_first_stage_draws_what_tpe_draws() -> None:
     zoom, tpe = searched(SearchSpec(trials=48)), searched(SearchSpec(trials=48, sampler="tpe"))
     same = [a.params == b.params for a, b in zip(zoom.trials, tpe.trials, strict=True)]
-    assert all(same[:16])
-    assert not any(same[16:])
+    assert all(same[:24])
+    assert not any(same[24:])
 
 
 @pytest.mark.parametrize("options", [{}, {"tiers": True}, {"stages": 4}, {"stages": 1}])
@@ -124,13 +124,13 @@ def test_tier_by_tier_the_others_are_held_at_good_defaults() -> None:
     study = searched(SearchSpec(trials=60, sampler_options={"tiers": True}))
     assert all(trial.distributions == SPACE.distributions() for trial in study.trials)
     held = {
-        name: [len({trial.params[name] for trial in study.trials[a : a + 20]}) for a in (0, 20, 40)]
+        name: [len({trial.params[name] for trial in study.trials[a:b]}) for a, b in ((0, 30), (30, 45), (45, 60))]
         for name in SPACE.distributions()
     }
-    assert held["learning_rate"][0] == 20
+    assert held["learning_rate"][0] == 30
     assert [held[name][0] for name in held if name != "learning_rate"] == [1] * 5
     assert held["depth"][:2] == held["batch_norm"][:2] == [1, 1]
-    assert held["one_minus_momentum"][1] == 20
+    assert held["one_minus_momentum"][1] == 15
     assert held["units"][1] > 1
     assert held["depth"][2] > 1
     first = SPACE.hyperparameters(study.trials[0].params)
@@ -209,7 +209,7 @@ def test_a_stock_study_goes_from_coarse_to_fine(tiers: bool) -> None:
     }
     assert {trial.params["width"] % 8 for trial in study.trials} == {0}
     assert study.trials[0].distributions["width"] == IntDistribution(8, 64, step=8)
-    fine, coarse = rates(study, 30, 45), rates(study, 0, 15)
+    fine, coarse = rates(study, 33, 45), rates(study, 0, 22)
     assert max(fine) - min(fine) < 0.5 * (max(coarse) - min(coarse))
     assert abs(math.log10(study.best_params["learning_rate"]) + 3) < 0.2
 

@@ -19,7 +19,7 @@ from ..space import SearchSpace
 from ..spec import SearchSpec
 from .seeds import trial_seed
 from .sequences import GridSequence, SequenceSampler, SobolSequence
-from .stages import Stages, default_zoom, stages_of_search
+from .stages import Stages, default_zoom, stages_of_search, stages_of_study
 from .tpe import TPE_SETTINGS
 from .zoom_sampler import SpaceZoomSampler, ZoomPlan
 
@@ -90,6 +90,11 @@ def zoom_plan(search: SearchSpec, *, stages: Stages | None = None) -> ZoomPlan:
     if not isinstance(tiers, bool):
         raise SpecError(f"search.sampler_options.tiers must be true or false, but got {tiers!r}.")
     return ZoomPlan(stages=stages or stages_of_search(search), rule=default_zoom(keep=keep), tiers=tiers)
+
+
+def plan_of_study(study: optuna.Study, search: SearchSpec) -> ZoomPlan | None:
+    """Return how a begun study goes from coarse to fine; None with another sampler than ``zoom``."""
+    return zoom_plan(search, stages=stages_of_study(study, search)) if search.sampler == "zoom" else None
 
 
 def check_options(what: str, options: Mapping[str, Any], allowed: list[str]) -> None:

@@ -7,7 +7,6 @@ but a range drawn around too few trials follows chance.
 
 import bisect
 import dataclasses
-import itertools
 import json
 from typing import Final
 
@@ -23,7 +22,7 @@ from .zoom import PARENT_TRIAL
 #: The user attribute that holds the numbers with which a study's stages begin, and the budget that they share, as JSON.
 STAGES: Final = "caviar:stages"
 MAX_STAGES: Final = 3
-#: Trials without which a stage is not worth its zoom.
+#: Trials for each stage on average without which it is not worth its zoom.
 MIN_STAGE_TRIALS: Final = 8
 
 
@@ -50,7 +49,7 @@ class Stages:
 
 
 def stages_of_search(search: SearchSpec, *, first: int = 0) -> Stages:
-    """Return the stages of a new study: of the sampler ``zoom`` equal shares of its budget, of any other sampler one.
+    """Return the stages of a new study: of the sampler ``zoom`` shares of its budget, of any other one.
 
     Args:
         search: Its ``sampler``, the option ``stages`` and ``trials``.
@@ -64,32 +63,32 @@ def stages_of_search(search: SearchSpec, *, first: int = 0) -> Stages:
     n_stages = search.sampler_options.get("stages")
     if n_stages is not None and (not isinstance(n_stages, int) or isinstance(n_stages, bool) or n_stages < 1):
         raise SpecError(f"search.sampler_options.stages must be a whole number of at least 1, but got {n_stages!r}.")
-    return equal_stages(max(search.trials - first, 1), n_stages=n_stages, first=first)
+    return shared_stages(max(search.trials - first, 1), n_stages=n_stages, first=first)
 
 
-def equal_stages(trials: int, *, n_stages: int | None = None, first: int = 0) -> Stages:
-    """Return stages that share a budget equally, the first ones larger where it does not divide.
+def shared_stages(trials: int, *, n_stages: int | None = None, first: int = 0) -> Stages:
+    """Return stages that share a budget: the first has twice as many trials as each of the others.
+
+    A first trial costs less than a later one, of which more train on; so the stages are about equally dear.
 
     Args:
         trials: Budget of the search, at least 1.
-        n_stages: How many, at most one a trial; by default as many as leave each ``MIN_STAGE_TRIALS``, three at most.
+        n_stages: How many, at most one a trial; by default one for ``MIN_STAGE_TRIALS`` each, three at most.
         first: Number of the first trial.
 
     Raises:
         SpecError: If there is no trial to share, or no stage.
 
     Example:
-        >>> equal_stages(100).begins
-        (34, 67)
+        >>> shared_stages(100).begins
+        (50, 75)
     """
     if trials < 1:
         raise SpecError(f"A search needs at least one trial, but got {trials}.")
     if n_stages is not None and n_stages < 1:
         raise SpecError(f"A search needs at least one stage, but got {n_stages}.")
     n = min(max(trials // MIN_STAGE_TRIALS, 1), MAX_STAGES) if n_stages is None else min(n_stages, trials)
-    share, rest = divmod(trials, n)
-    ends = itertools.accumulate((share + (stage < rest) for stage in range(n)), initial=first)
-    return Stages(begins=tuple(ends)[1:-1])
+    return Stages(begins=tuple(first + (stage + 1) * trials // (n + 1) for stage in range(1, n)))
 
 
 def stages_of_study(study: optuna.Study, search: SearchSpec) -> Stages:
@@ -123,7 +122,7 @@ def counts_in_stage(trial: FrozenTrial, stages: Stages, *, stage: int) -> bool:
     """Tell whether a stored trial is compared with others at rungs while a stage is searched.
 
     Trials that ended in a stage before do not: most there is worse, so everything new would go on. Those that were
-    left unfinished, paused ones too, do, and may be promoted.
+    left unfinished do, and so do paused ones, which may be promoted, but for those ``left_outside``.
 
     Args:
         trial: Of the study, in any state.

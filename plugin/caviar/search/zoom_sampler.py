@@ -27,8 +27,9 @@ from ..space import SearchSpace
 from .good_defaults import good_default
 from .narrowing import ZoomRule
 from .plain_space import parameter_of, plain_space
+from .promotion import is_paused
 from .seeds import trial_seed
-from .stages import Stages, default_zoom, equal_stages
+from .stages import Stages, default_zoom, shared_stages
 from .tpe import make_tpe
 from .zoom import SpaceT, fits, narrow_space, observations_of
 
@@ -69,9 +70,9 @@ class ZoomSampler(optuna.samplers.BaseSampler):
     is sampled by itself, by TPE from its whole range.
 
     Args:
-        n_trials: Budget of the search, at least 1; it is shared equally by the stages, and what comes beyond it belongs
-            to the last.
-        stages: How many; by default three, or as many as leave each eight trials.
+        n_trials: Budget of the search, at least 1; half of it is the first of three stages', a quarter each of the
+            others'; what comes beyond it belongs to the last.
+        stages: How many; by default one for eight trials each, at most three.
         keep: Share of the trials, in (0, 1), that counts as the best; of many at most twenty do.
         tiers: Whether to begin with the parameter ``learning_rate`` alone, then to add ``momentum``, ``batch_size`` and
             ``units``, and then all; the others are held at good defaults meanwhile.
@@ -94,7 +95,9 @@ class ZoomSampler(optuna.samplers.BaseSampler):
         tiers: bool = False,
         seed: int | None = None,
     ) -> None:
-        self._plan = ZoomPlan(stages=equal_stages(n_trials, n_stages=stages), rule=default_zoom(keep=keep), tiers=tiers)
+        self._plan = ZoomPlan(
+            stages=shared_stages(n_trials, n_stages=stages), rule=default_zoom(keep=keep), tiers=tiers
+        )
         self._seed = _new_seed() if seed is None else seed
 
     def reseed_rng(self) -> None:
@@ -217,6 +220,24 @@ def stage_spaces(
         observations = observations_of(before, minimize=minimize)
         spaces.append(narrow_space(spaces[-1], observations, root=space, rule=plan.rule).space)
     return spaces
+
+
+def left_outside(
+    space: SearchSpace, trials: Sequence[FrozenTrial], plan: ZoomPlan, *, minimize: bool, stage: int
+) -> set[int]:
+    """Return the numbers of the paused trials that lie outside the space of the stage that begins.
+
+    It has no use for them. Kept, they filled the rungs beside the new ones, nearly all of which then trained on.
+
+    Args:
+        space: The whole one.
+        trials: Of one study, in any state.
+        plan: How it is searched.
+        minimize: Whether small values are good.
+        stage: The one that begins, from 0.
+    """
+    distributions = stage_spaces(space, trials, plan, minimize=minimize, last=stage)[-1].distributions()
+    return {trial.number for trial in trials if is_paused(trial) and not fits(distributions, trial)}
 
 
 def _trials_inside(
