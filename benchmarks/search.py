@@ -5,8 +5,8 @@
 The surrogate predicts learning curves; nothing here was trained, and what it shows are predictions. Each way searches
 each of 34 tasks with each seed, one trial at a time, for 10, 30 and 100 full trainings of 52 epochs. Regret is the
 best validation accuracy known of the task (of 20,000 random networks and of every run here) minus the best that a
-way had reported, in percentage points. Stock Optuna runs once and is looked at three times; ours plans its zooms, so it
-runs once for each budget.
+way had reported, in percentage points. Stock Optuna runs once and is looked at three times; ours plans its stages, so
+it runs once for each budget.
 
 Ours was chosen on the tasks of ``CHOSEN_ON`` with seeds 100 to 102; the tables give all 34 tasks, and the 26 others
 alone, with seeds from 0 on.
@@ -36,8 +36,13 @@ from lcbench.tables import print_tables
 BUDGETS = (10, 30, 100)
 #: Every fourth task, in the surrogate's order.
 CHOSEN_ON = ("3945", "126026", "167149", "167181", "167200", "168331", "168910", "189866")
-#: The default search, and what is left of it without its zooms.
-OURS = {"caviar": Settings(), "caviar_no_zoom": Settings(n_stages=1)}
+#: The default search, and what is left of it without its stages.
+OURS = {"caviar": Settings(), "caviar_no_zoom": Settings(options={"stages": 1})}
+#: Run where ``--ways`` names them: the same search tier by tier, and without tiers under the same names.
+OURS_BY_TIERS = {
+    "caviar_tiers": Settings(options={"tiers": True}, course_names=True),
+    "caviar_course_names": Settings(course_names=True),
+}
 _REFERENCE_EPOCHS = (13, 26, 39, 52)
 
 
@@ -85,8 +90,8 @@ def run_one(directory: Path, job: tuple[str, str, int]) -> dict[str, Any]:
     started = time.process_time()
     if way == "reference":
         found = [surrogate.best_of_random(task, n=20_000, epochs=_REFERENCE_EPOCHS, seed=0)]
-    elif way in OURS:
-        found = [run_ours(OURS[way], surrogate, task, seed=own, budget=EPOCHS * budget) for budget in BUDGETS]
+    elif settings := {**OURS, **OURS_BY_TIERS}.get(way):
+        found = [run_ours(settings, surrogate, task, seed=own, budget=EPOCHS * budget) for budget in BUDGETS]
     else:
         found = run_stock(way, surrogate, task, seed=own, budgets=[EPOCHS * budget for budget in BUDGETS])
     return {"way": way, "task": task, "seed": seed, "found": found, "cpu_s": round(time.process_time() - started, 2)}

@@ -112,7 +112,7 @@ def run_one(
         learned = learned_on(directory, source, seed)
         for name in rules:
             rule = {**RULES, **DEFAULT}[name]
-            row = _search(surrogate, task, seed, budgets=budgets, warmth=Warmth(studies=learned, rule=rule))
+            row = _search(surrogate, task, seed, budgets=budgets, warmth=Warmth(study=learned, rule=rule))
             rows.append({"way": f"{name} {relation}", "source": source, **row})
     return [*rows, {"way": "cold", **_search(surrogate, task, seed, budgets=budgets, warmth=None)}]
 
@@ -130,10 +130,10 @@ def _search(
 
 
 @functools.cache
-def learned_on(directory: Path, task: str, seed: int) -> tuple[SourceStudy, ...]:
+def learned_on(directory: Path, task: str, seed: int) -> SourceStudy:
     """Return the stages of a search of a task that others start from."""
     own = trial_seed(seed, int(task), "source")
-    return search_ours(Settings(), get_surrogate(directory), task, seed=own, budget=EPOCHS * SOURCE_BUDGET).studies
+    return search_ours(Settings(), get_surrogate(directory), task, seed=own, budget=EPOCHS * SOURCE_BUDGET).study
 
 
 def relatives(directory: Path, task: str, *, seed: int) -> dict[str, str]:

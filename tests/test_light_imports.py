@@ -17,7 +17,7 @@ def run(code: str) -> str:
     "code",
     [
         "import caviar",
-        "import caviar; caviar.KerasObjective, caviar.read_spec, caviar.load_dataset",
+        "import caviar; caviar.KerasObjective, caviar.read_spec, caviar.load_dataset, caviar.ZoomSampler",
         "from caviar.cli import main; main(['--help'], standalone_mode=False)",
         "import caviar.commands.run, caviar.commands.check, caviar.commands.status, caviar.commands.report",
         "import caviar.commands.compare",

@@ -1,4 +1,5 @@
 import dataclasses
+import json
 from pathlib import Path
 from typing import Any
 
@@ -146,3 +147,20 @@ def test_bad_stages_are_refused(stages: Any, message: str) -> None:
 def test_every_changeable_field_exists() -> None:
     assert {f"search.{field.name}" for field in dataclasses.fields(SearchSpec)} >= CHANGEABLE
     assert isinstance(parse_spec(table()), StudySpec)
+
+
+def test_the_default_search_goes_from_coarse_to_fine_with_promotion() -> None:
+    spec = parse_spec({"name": "toy", "data": {"dataset": "digits"}})
+    assert (spec.search.sampler, spec.search.pruner, spec.search.stages) == ("zoom", "promotion", ())
+
+
+def test_a_study_stored_under_other_defaults_keeps_its_sampler_and_pruner() -> None:
+    before = spec_table(parse_spec({"name": "toy", "data": {"dataset": "digits"}}))
+    before["search"] |= {"sampler": "tpe", "pruner": "successive_halving"}
+    stored = parse_spec(json.loads(json.dumps(before)))
+    assert (stored.search.sampler, stored.search.pruner) == ("tpe", "successive_halving")
+    now = parse_spec({"name": "toy", "data": {"dataset": "digits"}})
+    assert spec_differences(stored, now) == [
+        'search.sampler: "tpe" → "zoom"',
+        'search.pruner: "successive_halving" → "promotion"',
+    ]

@@ -1,25 +1,23 @@
 """The default search of optuna-caviar on the surrogate: one simulated worker, made of the product's own decisions.
 
-Trials live in Optuna's in-memory storage as the product keeps them: a paused one is WAITING with the attribute that
-promotion looks for, and every zoom is a child study that begins with copies of the parent's trials that fit.
+One study in Optuna's in-memory storage holds the trials as the product keeps them: drawn by the sampler ``zoom``, a
+paused one WAITING with the attribute that promotion looks for.
 """
 
 import dataclasses
 import itertools
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import optuna
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 
-from caviar.search.narrowing import ZoomRule
-from caviar.search.promotion import PromotionRule, Rungs, progress_of, rungs_of
-from caviar.search.samplers import SamplerFactory, make_sampler_factory
-from caviar.search.seeds import trial_seed
-from caviar.search.stages import default_promotion, default_stages, default_zoom
+from caviar.search.promotion import PromotionRule, Rungs, progress_of
+from caviar.search.samplers import make_sampler_factory, zoom_plan
+from caviar.search.stages import counts_in_stage, default_promotion
 from caviar.search.warm_sampler import warm_sampler_factory
 from caviar.search.warm_start import SourceStudy, WarmRule, learn_from
-from caviar.search.zoom import copies_that_fit, narrow_space, observations_of
+from caviar.search.zoom_sampler import left_outside
 from caviar.space import SearchSpace
 from caviar.spec import SearchSpec
 from caviar.storage.tickets import PAUSED
@@ -30,22 +28,25 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
+#: Trials that the epochs of a whole training pay for on average: promotion lets so many train on.
+TRIALS_A_TRAINING = 3
+#: The course's names of the surrogate's hyperparameters, by which a search by tiers knows them.
+_COURSE_NAMES = {"num_layers": "depth", "max_units": "units", "max_dropout": "dropout", "weight_decay": "l2"}
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Settings:
     """What a study file would say.
 
     Attributes:
-        sampler: What draws the trials of every stage.
-        n_stages: Into how many equal parts the budget goes; None for as many as the default gives the number of trials
-            that it can be expected to last for.
-        zoom: How a space is narrowed.
+        options: The sampler's; none is the default search.
+        course_names: Whether the hyperparameters are called as in the course; their order then is another one too, and
+            so are the numbers that are drawn.
         promotion: When trials are judged, and how many go on.
     """
 
-    sampler: str = "tpe"
-    n_stages: int | None = None
-    zoom: ZoomRule = dataclasses.field(default_factory=default_zoom)
+    options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    course_names: bool = False
     promotion: PromotionRule = dataclasses.field(default_factory=lambda: default_promotion(EPOCHS))
 
 
@@ -55,11 +56,11 @@ class Found:
 
     Attributes:
         best: The best reported validation accuracy, in percent.
-        studies: Its stages, the first one first.
+        study: The search itself.
     """
 
     best: float
-    studies: tuple[SourceStudy, ...]
+    study: SourceStudy
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -67,11 +68,11 @@ class Warmth:
     """What a search starts from.
 
     Attributes:
-        studies: The stages of another search.
-        rule: How much is taken over from them.
+        study: Another search.
+        rule: How much is taken over from it.
     """
 
-    studies: tuple[SourceStudy, ...]
+    study: SourceStudy
     rule: WarmRule = dataclasses.field(default_factory=WarmRule)
 
 
@@ -91,63 +92,45 @@ def search_ours(
         task: OpenML's id.
         seed: The study's seed.
         budget: Epochs in all.
-        warmth: What it starts from; the stages after the first start from the one before, as ever.
+        warmth: What it starts from.
     """
-    space, best, spent = SPACE, 0.0, 0
-    copies: list[optuna.trial.FrozenTrial] = []
-    studies: list[SourceStudy] = []
-    search = SearchSpec(sampler=settings.sampler)
-    n_trials = round(budget / settings.promotion.mean_epochs)
-    warm = None
-    if warmth is not None:
-        warm = learn_from("source", warmth.studies, SPACE, minimize=False, trials=n_trials, rule=warmth.rule)
-    n_stages = settings.n_stages or len(default_stages(n_trials))
-    for stage in range(n_stages):
-        own = trial_seed(seed, stage, "stage")
-        make_sampler = make_sampler_factory(search, space, seed=own)
-        if stage == 0:
-            make_sampler = warm_sampler_factory(make_sampler, warm, search, space, seed=own)
-        worker = _Worker(
-            surrogate, task, space=space, copies=copies, make_sampler=make_sampler, rule=settings.promotion
-        )
-        end = budget * (stage + 1) // n_stages
-        worker.run(end - spent, last=stage == n_stages - 1)
-        spent, best = end, max(best, worker.best)
-        trials = worker.study.get_trials(deepcopy=False)
-        studies.append(SourceStudy(name=f"stage {stage}", space=space, trials=trials))
-        space = narrow_space(space, observations_of(trials, minimize=False), root=SPACE, rule=settings.zoom).space
-        copies = copies_that_fit(space, trials)
-    return Found(best=best, studies=tuple(studies))
+    worker = _Worker(settings, surrogate, task, seed=seed, budget=budget, warmth=warmth)
+    worker.run()
+    trials = worker.study.get_trials(deepcopy=False)
+    return Found(best=worker.best, study=SourceStudy(name=task, space=SPACE, trials=trials))
 
 
 class _Worker:
     """Runs trials of one study, one after the other, as a worker with one lane does."""
 
     def __init__(
-        self,
-        surrogate: Surrogate,
-        task: str,
-        *,
-        space: SearchSpace,
-        copies: list[optuna.trial.FrozenTrial],
-        make_sampler: SamplerFactory,
-        rule: PromotionRule,
+        self, settings: Settings, surrogate: Surrogate, task: str, *, seed: int, budget: int, warmth: Warmth | None
     ) -> None:
         self.best = 0.0
         self.study = optuna.create_study(direction="maximize", storage=optuna.storages.InMemoryStorage())
-        self.study.add_trials(copies)
-        self._space = space
+        search = SearchSpec(
+            sampler="zoom", sampler_options=settings.options, trials=max(TRIALS_A_TRAINING * budget // EPOCHS, 1)
+        )
+        self._names = _COURSE_NAMES if settings.course_names else {}
+        self._space = _renamed(SPACE, self._names)
         self._surrogate, self._task = surrogate, task
-        self._make_sampler, self._rule = make_sampler, rule
-        self._rungs: Rungs = rungs_of(self.study.get_trials(deepcopy=False), rule)
+        warm = None
+        if warmth is not None:
+            warm = learn_from(
+                "source", [warmth.study], self._space, minimize=False, trials=search.trials, rule=warmth.rule
+            )
+        make_sampler = make_sampler_factory(search, self._space, seed=seed)
+        self._make_sampler = warm_sampler_factory(make_sampler, warm, search, self._space, seed=seed)
+        self._plan, self._stage = zoom_plan(search), 0
+        self._rule = settings.promotion
+        self._rungs = Rungs(self._rule)
         self._trials: dict[int, tuple[optuna.Trial, npt.NDArray[np.float64]]] = {}
-        self._left = 0
+        self._left = budget
 
-    def run(self, epochs: int, *, last: bool) -> None:
-        """Train for so many epochs; in the last study, spend the end on the best of what is there."""
-        self._left = epochs
+    def run(self) -> None:
+        """Train until the epochs are spent, the last ones on the best of what is there."""
         while self._left > 0:
-            number = self._rungs.next_promotion(closing=last and self._left <= EPOCHS)
+            number = self._rungs.next_promotion(closing=self._left <= EPOCHS)
             if number is None:
                 number = self._start()
             else:
@@ -161,21 +144,27 @@ class _Worker:
         number = storage.get_trial_number_from_id(trial_id)
         study.sampler = self._make_sampler(number)
         trial = optuna.Trial(study, trial_id)
-        self._keep(number, trial, self._space.suggest(trial))
+        drawn = self._space.suggest(trial)
+        back = {course: own for own, course in self._names.items()}
+        params = {back.get(name, name): value for name, value in drawn.items()}
+        self._trials[number] = (trial, self._surrogate.curves(self._task, [params])[0])
+        self._enter(self._plan.stages.stage_of(number))
         return number
+
+    def _enter(self, stage: int) -> None:
+        """Judge anew where a stage begins, as ``Promoter`` does."""
+        if stage != self._stage:
+            self._stage, self._rungs = stage, Rungs(self._rule)
+            trials = self.study.get_trials(deepcopy=False)
+            self._prune(sorted(left_outside(self._space, trials, self._plan, minimize=False, stage=stage)))
+            for trial in self.study.get_trials(deepcopy=False):
+                self._show(trial)
 
     def _wake(self, number: int) -> optuna.Trial:
         """Return a paused trial, running again."""
-        if number not in self._trials:  # a copy from the wider study
-            frozen = self.study.get_trials(deepcopy=False)[number]
-            trial = optuna.Trial(self.study, frozen._trial_id)
-            self._keep(number, trial, self._space.hyperparameters(frozen.params))
         trial, _ = self._trials[number]
         self.study._storage.set_trial_state_values(trial._trial_id, TrialState.RUNNING)
         return trial
-
-    def _keep(self, number: int, trial: optuna.Trial, params: Mapping[str, Any]) -> None:
-        self._trials[number] = (trial, self._surrogate.curves(self._task, [params])[0])
 
     def _train(self, number: int) -> None:
         """Train on until the rule pauses the trial, it is complete, or the epochs are spent."""
@@ -189,18 +178,30 @@ class _Worker:
                 break
             at_rung = epoch + 1 in self._rule.rungs
             if at_rung:
-                self._show(trial)
+                self._show(storage.get_trial(trial._trial_id))
             if self._left == 0 or (at_rung and not self._rungs.goes_on(number)):
                 storage.set_trial_system_attr(trial._trial_id, PAUSED, True)
                 storage.set_trial_state_values(trial._trial_id, TrialState.WAITING)
                 break
-        self._show(trial)
+        self._show(storage.get_trial(trial._trial_id))
 
-    def _prune(self, numbers: list[int]) -> None:
+    def _prune(self, numbers: Iterable[int]) -> None:
         for number in numbers:
             trial = self._wake(number)
             self.study.tell(trial, state=TrialState.PRUNED)
-            self._show(trial)
+            self._show(self.study._storage.get_trial(trial._trial_id))
 
-    def _show(self, trial: optuna.Trial) -> None:
-        self._rungs.show(progress_of(self.study._storage.get_trial(trial._trial_id), max_epochs=EPOCHS))
+    def _show(self, trial: FrozenTrial) -> None:
+        if counts_in_stage(trial, self._plan.stages, stage=self._stage):
+            self._rungs.show(progress_of(trial, max_epochs=EPOCHS))
+        else:
+            self._rungs.forget(trial.number)
+
+
+def _renamed(space: SearchSpace, names: Mapping[str, str]) -> SearchSpace:
+    return SearchSpace(
+        parameters=tuple(
+            dataclasses.replace(parameter, name=names.get(parameter.name, parameter.name))
+            for parameter in space.parameters
+        )
+    )

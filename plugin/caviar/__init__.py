@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from .data.dataset import Dataset as Dataset
     from .data.dataset import load_dataset as load_dataset
     from .search.objective import KerasObjective as KerasObjective
+    from .search.zoom_sampler import ZoomSampler as ZoomSampler
     from .space import SearchSpace as SearchSpace
     from .spec import StudySpec as StudySpec
     from .spec import read_spec as read_spec
@@ -20,11 +21,21 @@ _PUBLIC = {
     "KerasObjective": "search.objective",
     "SearchSpace": "space",
     "StudySpec": "spec",
+    "ZoomSampler": "search.zoom_sampler",
     "load_dataset": "data.dataset",
     "read_spec": "spec",
 }
 
-__all__ = ["Dataset", "KerasObjective", "SearchSpace", "StudySpec", "__version__", "load_dataset", "read_spec"]
+__all__ = [
+    "Dataset",
+    "KerasObjective",
+    "SearchSpace",
+    "StudySpec",
+    "ZoomSampler",
+    "__version__",
+    "load_dataset",
+    "read_spec",
+]
 
 
 def __getattr__(name: str) -> object:

@@ -13,7 +13,7 @@ from .errors import SpecError, nearest_name
 from .space import DEFAULT_SPACE_TABLE, SearchSpace, parse_space, space_table
 
 METRICS: tuple[str, ...] = ("val_accuracy", "val_loss", "accuracy", "loss")
-SAMPLERS: tuple[str, ...] = ("random", "grid", "qmc", "tpe", "cmaes", "gp")
+SAMPLERS: tuple[str, ...] = ("random", "grid", "qmc", "tpe", "zoom", "cmaes", "gp")
 PRUNERS: tuple[str, ...] = (
     *("none", "promotion", "median", "percentile", "successive_halving", "hyperband", "patient", "threshold"),
     "wilcoxon",
@@ -81,7 +81,8 @@ class SearchSpec:
     Attributes:
         trials: Budget: how many trials finish (COMPLETE or PRUNED); failed ones do not count.
         sampler: One of ``SAMPLERS``, or ``package.module:Class``.
-        sampler_options: The sampler's own arguments; for the grid, ``points`` per range.
+        sampler_options: The sampler's own arguments; for the grid, ``points`` per range; for ``zoom``, ``stages``,
+            ``keep`` and ``tiers``.
         pruner: One of ``PRUNERS``, or ``package.module:Class``.
         pruner_options: The pruner's own arguments.
         lease_s: Seconds without a heartbeat after which a trial is handed to another worker.
@@ -95,9 +96,9 @@ class SearchSpec:
     """
 
     trials: int = 50
-    sampler: str = "tpe"
+    sampler: str = "zoom"
     sampler_options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    pruner: str = "successive_halving"
+    pruner: str = "promotion"
     pruner_options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     lease_s: float = 30.0
     checkpoint_s: float = 30.0

@@ -1,9 +1,7 @@
 """`caviar compare`: equal budgets in epochs, spent by ordinary studies, refused before any work where it is wrong."""
 
-import dataclasses
 import json
 import math
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,18 +13,13 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from caviar.cli import main
 from caviar.commands import epoch_budget
 from caviar.commands.compare import archive_comparison, default_budget, plan_comparison, plan_lines
-from caviar.commands.epoch_budget import read_trials, scaled_stages, spend_on_stages, trials_to_run
-from caviar.commands.family import add_child
-from caviar.commands.opening import required_spec
+from caviar.commands.epoch_budget import Spending, n_epochs, read_trials, spend_on_study, trials_to_run
 from caviar.commands.run import Progress, RunResult
-from caviar.commands.zoom import ZOOM, ZoomFacts, ZoomOutcome
 from caviar.errors import SpecError
-from caviar.insight.lineage import PARENT
-from caviar.search.zoom import PARENT_TRIAL
 from caviar.spec import StudySpec, parse_spec
 from caviar.storage.database import new_owner, open_storage
 from caviar.storage.home import Home, locate_home
-from caviar.storage.studies import create_study, open_study
+from caviar.storage.studies import create_study
 
 TOY = """
 name = "toy"
@@ -90,21 +83,10 @@ def test_failed_trials_cost_their_epochs_and_unfinished_ones_their_full_price() 
     assert trials_to_run([], budget_epochs=100, epochs=10, prunes=False, most=6) == 6
 
 
-def test_the_stages_are_the_files_in_proportion_or_the_default_ones() -> None:
-    assert [stage.trials for stage in scaled_stages(make_spec(), 30)] == [10, 10, 10]
-    own = make_spec(trials=20, stages=[{"trials": 10, "keep": 0.3}, {"trials": 10}])
-    assert [(stage.trials, stage.keep) for stage in scaled_stages(own, 40)] == [(20, 0.2), (10, 0.3), (10, 0.2)]
-    assert [stage.trials for stage in scaled_stages(own, 2)] == [1, 1]
-    for n in range(1, 30):
-        shares = [stage.trials for stage in scaled_stages(own, n)]
-        assert sum(shares) == n
-        assert min(shares) >= 1
-
-
 def test_each_search_is_a_study_file_with_a_seed_of_its_repeat() -> None:
-    spec = make_spec(sampler="tpe", sampler_options={"n_startup_trials": 4}, timeout_s=5.0)
+    spec = make_spec(sampler="tpe", sampler_options={"n_startup_trials": 4}, timeout_s=5.0, stages=[{"trials": 5}])
     plan = plan_comparison(spec, ["random", "tpe", "zoom"], repeats=2)
-    assert plan.budget_epochs == default_budget(spec) == 100
+    assert plan.budget_epochs == default_budget(spec) == 112
     searches = {one.name: one for _, _, one in plan.searches}
     assert list(searches) == [
         *("toy-compare-random-0", "toy-compare-tpe-0", "toy-compare-zooming-0"),
@@ -113,7 +95,8 @@ def test_each_search_is_a_study_file_with_a_seed_of_its_repeat() -> None:
     assert [one.seed for one in searches.values()] == [7, 7, 7, 8, 8, 8]
     assert searches["toy-compare-tpe-0"].search.sampler_options == {"n_startup_trials": 4}
     assert searches["toy-compare-random-0"].search.sampler_options == {}
-    assert searches["toy-compare-zooming-0"].search.sampler == "tpe"
+    zooming = searches["toy-compare-zooming-0"].search
+    assert (zooming.sampler, zooming.sampler_options, zooming.stages) == ("zoom", {}, ())
     assert {one.search.timeout_s for one in searches.values()} == {None}
     assert default_budget(make_spec(trials=1)) == 10
 
@@ -165,84 +148,31 @@ def test_a_fresh_comparison_keeps_the_studies_of_before_under_other_names(prepar
     assert optuna.get_all_study_names(storage) == ["toy-compare-random-0.archived-1"]
 
 
-class Untrained:
-    """Stands in for what trains: a study's trials end at once, each after all its epochs.
+def test_a_budget_is_spent_in_rounds_and_nothing_is_repeated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    home = locate_home(tmp_path)
+    storage = open_storage(home.storage, owner=new_owner(), create=True)
+    budgets = []
 
-    Args:
-        home: Where the studies live.
-        zooms: Whether a zoom is ever worth it.
-    """
-
-    def __init__(self, home: Home, *, zooms: bool = True) -> None:
-        self.storage = open_storage(home.storage, owner=new_owner(), create=True)
-        self.n_runs = 0
-        self._zooms = zooms
-
-    def run_study(self, spec: StudySpec, home: Home, **_: Any) -> RunResult:
-        return self._fill(create_study(self.storage, spec, attributes={}), spec.search.trials, spec)
-
-    def zoom_stage(self, home: Home, study: str, *, keep: float, trials: int, **_: Any) -> ZoomOutcome:
-        if not self._zooms:
-            return ZoomOutcome(parent=study, child=None, created=False, reason="not worth it")
-        parent = open_study(self.storage, study)
-        name = f"{study}.finer"
-        spec = dataclasses.replace(required_spec(parent), name=name)
-        facts = ZoomFacts(keep=keep, trials=trials, n_copied=1, n_best=1, volume=0.5, reason="", notes={})
-        attributes = {PARENT: study, ZOOM: json.dumps(dataclasses.asdict(facts))}
-        child = create_study(self.storage, spec, attributes=attributes)
-        add_child(parent, name)
-        if not child.trials:
-            child.add_trial(create_trial(value=0.5, user_attrs={PARENT_TRIAL: 0}, intermediate_values={0: 0.5}))
-        run = self._fill(child, trials + 1, spec)
-        return ZoomOutcome(parent=study, child=name, created=True, reason="", run=run)
-
-    def _fill(self, study: optuna.Study, total: int, spec: StudySpec) -> RunResult:
-        self.n_runs += 1
-        n_new = total - len(study.trials)
-        study.add_trials(trials(*[spec.objective.epochs] * n_new))
-        progress = Progress(study=spec.name, budget=total, done=total, pruned=0, failed=0, best_value=0.5)
+    def run_study(spec: StudySpec, _home: Home, **_: Any) -> RunResult:
+        """Stand in for what trains: of every three trials two are pruned after two epochs."""
+        study = create_study(storage, spec, attributes={})
+        n_new = spec.search.trials - len(study.trials)
+        budgets.append(spec.search.trials)
+        for number in range(n_new):
+            study.add_trials(trials(2, state=TrialState.PRUNED) if number % 3 else trials(10))
+        progress = Progress(
+            study=spec.name, budget=spec.search.trials, done=spec.search.trials, pruned=0, failed=0, best_value=0.5
+        )
         return RunResult(finished_now=n_new, progress=progress)
 
-
-@pytest.fixture
-def untrained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[Untrained, Home]]:
-    def make(**how: bool) -> tuple[Untrained, Home]:
-        home = locate_home(tmp_path)
-        stand_in = Untrained(home, **how)
-        monkeypatch.setattr(epoch_budget, "run_study", stand_in.run_study)
-        monkeypatch.setattr(epoch_budget, "zoom_stage", stand_in.zoom_stage)
-        return stand_in, home
-
-    return make
-
-
-def spend(home: Home, budget_epochs: int) -> list[int]:
-    """Return how many trials each study of a search from coarse to fine has of its own, after its budget is spent."""
-    spending = spend_on_stages(
-        make_spec(), home, budget_epochs=budget_epochs, on_progress=lambda _: None, say=lambda _: None
-    )
-    assert not spending.interrupted
-    return [len(read_trials(home, [name])) for name in spending.studies]
-
-
-def test_a_search_from_coarse_to_fine_shares_its_epochs_and_repeats_nothing(
-    untrained: Callable[..., tuple[Untrained, Home]],
-) -> None:
-    stand_in, home = untrained()
-    assert spend(home, 249) == [8, 8, 8]
-    assert stand_in.n_runs == 3
-    assert spend(home, 249) == [8, 8, 8]
-    assert stand_in.n_runs == 3
-    assert spend(home, 300) == [8, 8, 14]
-
-
-def test_where_no_zoom_is_worth_it_the_study_has_the_whole_budget(
-    untrained: Callable[..., tuple[Untrained, Home]],
-) -> None:
-    stand_in, home = untrained(zooms=False)
-    assert spend(home, 240) == [24]
-    assert spend(home, 240) == [24]
-    assert stand_in.n_runs == 2
+    monkeypatch.setattr(epoch_budget, "run_study", run_study)
+    spec = make_spec(sampler="zoom", pruner="promotion")
+    for _ in range(2):
+        spending = spend_on_study(spec, home, budget_epochs=90, on_progress=lambda _: None)
+        assert spending == Spending(studies=("toy",), interrupted=False)
+    assert budgets[0] == 9
+    assert budgets == sorted(set(budgets))
+    assert 81 <= n_epochs(read_trials(home, ["toy"])) <= 100
 
 
 @pytest.mark.slow

@@ -122,3 +122,17 @@ def test_overfitting_asks_for_dropout() -> None:
 def test_a_study_without_trials_is_asked_to_finish_and_nothing_else() -> None:
     spec = make_spec()
     assert list(advise(spec, [])) == ["Let the search finish"]
+
+
+def test_what_was_copied_from_a_parent_is_no_part_of_the_budget_that_was_run() -> None:
+    spec = make_spec()
+    rows = rows_of(spec, make_study(spec))
+    best = max((row for row in rows if row.state == "complete"), key=lambda row: row.value or 0.0)
+    late = [dataclasses.replace(best, number=99, value=1.0), *(row for row in rows if row.number != best.number)]
+    assert "Run more trials" in advise(spec, late)
+    copied = [dataclasses.replace(row, inherited=row.number < 55) for row in late]
+    assert "Run more trials" not in advise(spec, copied)  # five of its own are too few to say
+    few = [dataclasses.replace(row, inherited=row.number < 40, value=row.value and row.value / 2) for row in rows]
+    few[0] = dataclasses.replace(few[0], value=1.0)
+    step = advise(spec, few)["Zoom in: search a narrower space around the best trials"]
+    assert "one of the parent's: none of the 20 that were run here" in step.evidence

@@ -365,7 +365,8 @@ def test_out_of_time_the_fleet_ends_and_what_has_not_begun_is_handed_back(
 
 
 @pytest.mark.parametrize(
-    ("sampler", "left", "expected"), [("random", 1000, 64), ("random", 40, 10), ("random", 1, 4), ("tpe", 1000, 6)]
+    ("sampler", "left", "expected"),
+    [("random", 1000, 64), ("random", 40, 10), ("random", 1, 4), ("tpe", 1000, 6), ("zoom", 1000, 6)],
 )
 def test_samplers_that_learn_have_few_trials_in_flight(sampler: str, left: int, expected: int) -> None:
     assert trials_in_hand(sampler, budget=100, left=left, workers=2) == expected

@@ -48,7 +48,7 @@ def holds(space: SearchSpace, params: Mapping[str, Any]) -> bool:
     return True
 
 
-def range_of(result: ZoomResult, name: str) -> FloatParameter | IntParameter:
+def range_of(result: ZoomResult[SearchSpace], name: str) -> FloatParameter | IntParameter:
     (parameter,) = (parameter for parameter in result.space.parameters if parameter.name == name)
     assert not isinstance(parameter, ChoiceParameter)
     return parameter

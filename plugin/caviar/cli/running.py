@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 @click.option("--workers", type=int, help="Processes that share the study.")
 @click.option("--timeout", "timeout_s", type=float, help="Seconds after which no new trial starts.")
 @click.option("--trainer", help="auto, fleet or solo.")
-@click.option("--sampler", help="random, grid, qmc, tpe, cmaes, gp, or package.module:Class.")
-@click.option("--pruner", help="none, median, successive_halving, hyperband, …, or package.module:Class.")
+@click.option("--sampler", help="zoom, random, grid, qmc, tpe, cmaes, gp, or package.module:Class.")
+@click.option("--pruner", help="promotion, none, median, hyperband, …, or package.module:Class.")
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Replace a value of the study file.")
 @click.option("--from", "source", metavar="STUDY", help="Start a new study from what another one has learned.")
 @click.option("--fresh", is_flag=True, help="Archive the study of this name and begin a new one.")
@@ -143,7 +143,7 @@ def compare(
             bar.say(line)
         if fresh and (archived := archive_comparison(plan, home)):
             bar.say(f"{len(archived)} studies of before are kept, as {archived[0]} and the like.")
-        written = compare_samplers(plan, home, on_progress=bar.show, say=bar.say)
+        written = compare_samplers(plan, home, on_progress=bar.show)
     session.print(comparison_summary(written), lambda: "\n".join(written_lines(written)))
     if written.interrupted:
         sys.exit(INTERRUPTED)

@@ -6,7 +6,7 @@ A comparison keeps no state of its own: its studies, named after the sampler and
 import dataclasses
 import datetime
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,16 +24,13 @@ from ..search.sequences import GridSequence
 from ..spec import SAMPLERS, StudySpec, parse_spec, spec_table
 from ..storage.database import creation_lock, database_exists, new_owner, open_storage
 from ..storage.home import Home, prepare_home
-from .epoch_budget import OnProgress, Spending, read_trials, spend_on_stages, spend_on_study
+from .epoch_budget import OnProgress, Spending, read_trials, spend_on_study
 from .family import archive_family
 from .opening import open_existing
 from .report import write_whole
 from .run import check_runnable
 
-#: A search from coarse to fine, beside the samplers of a study file; within a stage it draws by ``tpe``.
-ZOOM = "zoom"
-COMPARABLE = (*SAMPLERS, ZOOM)
-DEFAULT_SAMPLERS = ("grid", "random", "qmc", "tpe", ZOOM)
+DEFAULT_SAMPLERS = ("grid", "random", "qmc", "tpe", "zoom")
 DEFAULT_REPEATS = 5
 #: Share of the study file's own budget that each search has by default: a comparison is of many.
 DEFAULT_SHARE = 4
@@ -82,7 +79,6 @@ def compare_samplers(
     home: Home,
     *,
     on_progress: OnProgress = lambda _progress: None,
-    say: Callable[[str], None] = lambda _line: None,
 ) -> WrittenComparison:
     """Run every search of a comparison until its budget is spent, and write what they say.
 
@@ -93,7 +89,6 @@ def compare_samplers(
         plan: What is run.
         home: Where the studies live, and the report.
         on_progress: Called at the start of each study and after every trial.
-        say: Called with what is worth telling, line by line.
 
     Raises:
         CaviarError: If a study file, the data, the home or the storage is not fit to run.
@@ -102,7 +97,7 @@ def compare_samplers(
     html, data = home.reports / f"{name}-compare.html", home.reports / f"{name}-compare.json"
     searches = []
     for sampler, repeat, spec in plan.searches:
-        spending = _spend(plan, sampler, spec, home, on_progress=on_progress, say=say)
+        spending = _spend(plan, sampler, spec, home, on_progress=on_progress)
         if spending.interrupted:
             return WrittenComparison(comparison=None, html=html, json=data)
         searches.append(_read_search(sampler, repeat, spending, home, plan.spec))
@@ -120,7 +115,7 @@ def compare_samplers(
 
 
 def archive_comparison(plan: ComparisonPlan, home: Home) -> list[str]:
-    """Rename the studies of an earlier comparison, and their zooms, to make way for new ones.
+    """Rename the studies of an earlier comparison, and zooms of theirs, to make way for new ones.
 
     Returns:
         The names that they have now.
@@ -140,7 +135,7 @@ def plan_comparison(
 
     Args:
         spec: The study file. Its sampler's options go with that sampler alone, its time limit is left aside.
-        samplers: Two or more of ``COMPARABLE``, each once.
+        samplers: Two or more of ``SAMPLERS``, each once.
         budget_epochs: Of each search, at least one training; by default a quarter of what the study file may spend.
         repeats: Seeds, at least 1; 5 by default.
 
@@ -148,8 +143,8 @@ def plan_comparison(
         SpecError: Naming what is not allowed.
     """
     for name in samplers:
-        if name not in COMPARABLE:
-            raise SpecError(f"No sampler is called {name!r}. {nearest_name(name, COMPARABLE)}")
+        if name not in SAMPLERS:
+            raise SpecError(f"No sampler is called {name!r}. {nearest_name(name, SAMPLERS)}")
     if len(samplers) < 2 or len(set(samplers)) < len(samplers):
         raise SpecError(f"--samplers needs two or more different samplers, but got {','.join(samplers) or 'none'!r}.")
     n_repeats = DEFAULT_REPEATS if repeats is None else repeats
@@ -204,17 +199,7 @@ def comparison_summary(written: WrittenComparison) -> dict[str, Any]:
     return {**said, "interrupted": written.interrupted, "html": str(written.html), "json": str(written.json)}
 
 
-def _spend(
-    plan: ComparisonPlan,
-    sampler: str,
-    spec: StudySpec,
-    home: Home,
-    *,
-    on_progress: OnProgress,
-    say: Callable[[str], None],
-) -> Spending:
-    if sampler == ZOOM:
-        return spend_on_stages(spec, home, budget_epochs=plan.budget_epochs, on_progress=on_progress, say=say)
+def _spend(plan: ComparisonPlan, sampler: str, spec: StudySpec, home: Home, *, on_progress: OnProgress) -> Spending:
     most = plan.grid_size if sampler == "grid" else None
     return spend_on_study(spec, home, budget_epochs=plan.budget_epochs, most=most, on_progress=on_progress)
 
@@ -223,21 +208,20 @@ def _search_spec(
     spec: StudySpec, sampler: str, repeat: int, *, trials: int, grid: tuple[int | None, int | None]
 ) -> StudySpec:
     """Return the study file of one search, a seed further for each repeat."""
-    drawn_by = "tpe" if sampler == ZOOM else sampler
-    options = dict(spec.search.sampler_options) if drawn_by == spec.search.sampler else {}
+    options = dict(spec.search.sampler_options) if sampler == spec.search.sampler else {}
     points, size = grid
     if sampler == "grid":
         options, trials = {"points": points}, min(trials, size or trials)
     search = dataclasses.replace(
         spec.search,
         trials=trials,
-        sampler=drawn_by,
+        sampler=sampler,
         sampler_options=options,
         timeout_s=None,
-        stages=spec.search.stages if sampler == ZOOM else (),
+        stages=(),
     )
     seed = (spec.seed + repeat) % 2**32
-    word = "zooming" if sampler == ZOOM else sampler  # NAME-zoom-1 is what a zoom of NAME is called
+    word = "zooming" if sampler == "zoom" else sampler  # NAME-zoom-1 is what a zoom of NAME is called
     made = dataclasses.replace(spec, name=f"{spec.name}-compare-{word}-{repeat}", seed=seed, search=search)
     return parse_spec(spec_table(made))
 

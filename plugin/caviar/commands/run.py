@@ -17,6 +17,7 @@ from ..record.tracking import prepare_template, prepare_tracking
 from ..search.mirroring import trials_with_runs
 from ..search.pruners import make_pruner
 from ..search.samplers import make_sampler_factory
+from ..search.stages import keep_stages
 from ..spec import StudySpec
 from ..storage.database import creation_lock, database_exists, new_owner, open_storage
 from ..storage.home import Home, prepare_home
@@ -157,6 +158,7 @@ def run_created(
     deadline_s: float | None = None,
 ) -> RunResult:
     """Run what is left of a study that is there, as ``run_study`` says."""
+    keep_stages(study, spec.search)
     before = read_progress(storage, study, spec)
     on_progress(before)
     stop = threading.Event()

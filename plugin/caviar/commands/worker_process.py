@@ -25,6 +25,7 @@ from ..search.objective import KerasObjective, objective_of
 from ..search.pruners import make_pruner
 from ..search.quiet import import_tensorflow_quietly
 from ..search.samplers import make_sampler_factory
+from ..search.stages import stages_of_study
 from ..search.supervisor import WorkerExit, send_refusal
 from ..search.warm_sampler import warm_sampler_factory
 from ..search.warm_start import warm_start_of
@@ -109,7 +110,7 @@ def work(order: WorkOrder, *, owner: str, stop: threading.Event) -> bool:
     share_done = threading.Event()
     mirror = open_mirror(home, study, spec)
     seed = sampling_seed(study, spec)
-    make_sampler = make_sampler_factory(spec.search, spec.space, seed=seed)
+    make_sampler = make_sampler_factory(spec.search, spec.space, seed=seed, stages=stages_of_study(study, spec.search))
     setup = WorkerSetup(
         study=study,
         storage=storage,

@@ -228,10 +228,14 @@ def _without_influence(importance: Importance, best: Sequence[TrialRow], rows: S
 
 
 def _budget(spec: StudySpec, rows: Sequence[TrialRow], best: TrialRow) -> list[Advice]:
-    numbers = [row.number for row in rows if row.is_finished]
-    before = sum(number < best.number for number in numbers) / len(numbers)
+    numbers = [row.number for row in rows if row.is_finished and not row.inherited]  # copies cost nothing here
     if len(numbers) < 10:
         return []
+    before = sum(number < best.number for number in numbers) / len(numbers)
+    if best.inherited:
+        came = f"The best trial is one of the parent's: none of the {len(numbers)} that were run here is better."
+    else:
+        came = f"The best trial came after {before:.0%} of the budget, and the rest of it found none better."
     if before >= 0.8:
         return [
             Advice(
@@ -243,7 +247,7 @@ def _budget(spec: StudySpec, rows: Sequence[TrialRow], best: TrialRow) -> list[A
     return [
         Advice(
             title="Zoom in: search a narrower space around the best trials",
-            evidence=f"The best trial came after {before:.0%} of the budget, and the rest of it found none better.",
+            evidence=came,
             change=f"caviar zoom {spec.name}",
         )
     ]

@@ -20,6 +20,7 @@ from .cost import duration, measure_cost
 from .importance import Importance, measure_importance
 from .lineage import Member
 from .rows import TrialRow, best_rows, trial_rows
+from .stages import with_stages
 from .tiers import compare_with_tiers, tier_sentences
 from .warm_start import warm_start_sentences, warm_start_table
 
@@ -45,7 +46,7 @@ class Report:
         top: The best complete trials from the best on, like ``trials``.
         importance: ``parameters``, ``reason``, ``n_trials``, ``n_pruned``, ``best_fraction``, ``comparisons`` with the
             course's tiers, and ``sentences`` that say them.
-        zooms: The studies of a search from coarse to fine, or none.
+        zooms: The studies of a search from coarse to fine, and the stages within this one, or none.
         warm_start: What it took over from another study, as ``warm_start_table`` has it, with ``sentences`` and, of
             each configuration, ``value_here``, what it came to in this study; None for a cold start.
         cost: As ``cost.Cost``.
@@ -98,6 +99,7 @@ def build_report(
     """
     metric = spec.objective.metric
     trials = study.get_trials(deepcopy=False)
+    members = with_stages(tuple(lineage), study, spec)
     parameters = drawn_parameters(spec.space)
     rows = trial_rows(trials, parameters, metric=metric)
     best = best_rows(rows, metric=metric)
@@ -121,13 +123,13 @@ def build_report(
         trials=[_trial(row) for row in rows],
         top=[_trial(row) for row in best[:_N_TOP]],
         importance=_importance(importance, sampler=spec.search.sampler),
-        zooms=[_zoom(member) for member in lineage],
+        zooms=[_zoom(member) for member in members],
         warm_start=_warm_start(study, spec, rows),
         cost=dataclasses.asdict(cost),
         approach=approach,
         approach_reason=reason,
         advice=[dataclasses.asdict(step) for step in advice],
-        figures=_figures(study, rows, parameters, importance=importance, lineage=lineage, metric=metric),
+        figures=_figures(study, rows, parameters, importance=importance, lineage=members, metric=metric),
     )
 
 

@@ -9,7 +9,7 @@ from .importance import Importance, ParameterImportance
 
 #: An order of two hyperparameters is stated only where this share of the resamples has it.
 _SURE = 0.95
-_LEARNING_SAMPLERS = frozenset({"tpe", "cmaes", "gp"})
+_LEARNING_SAMPLERS = frozenset({"tpe", "zoom", "cmaes", "gp"})
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

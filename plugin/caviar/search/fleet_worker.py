@@ -23,6 +23,7 @@ from .packing import Packer
 from .patience import Patience
 from .promoter import Promoter
 from .pruners import promotion_rule
+from .samplers import plan_of_study
 from .timings import Timings
 from .trial_checkpoint import load_trial, save_trial
 from .trial_run import TrialRun
@@ -60,7 +61,10 @@ class FleetWorker:
         self._study = optuna.Study(setup.study.study_name, storage=self._buffer, pruner=setup.study.pruner)
         rule = promotion_rule(setup.spec.search, epochs=setup.objective.epochs)
         minimize = setup.objective.direction == "minimize"
-        self._promoter = Promoter(self._study, setup.storage, rule, minimize=minimize)
+        plan = plan_of_study(setup.study, setup.spec.search)
+        self._promoter = Promoter(
+            self._study, setup.storage, rule, minimize=minimize, space=setup.spec.space, plan=plan
+        )
         self.timings: Final = Timings()
         dataset = setup.objective.dataset
         data = DataShape(

@@ -6,10 +6,13 @@ from collections.abc import Mapping
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
+from ..space import SearchSpace
 from ..storage.leased_storage import LeasedStorage
 from ..storage.parking import claim_parked, prune_parked
 from ..storage.tickets import PAUSED, Ticket
-from .promotion import MAX_PARKED, PromotionRule, Rungs, TrialProgress, counts_at_rungs, progress_of
+from .promotion import MAX_PARKED, PromotionRule, Rungs, TrialProgress, is_paused, progress_of
+from .stages import Stages, counts_in_stage
+from .zoom_sampler import ZoomPlan, left_outside
 
 
 class Promoter:
@@ -24,12 +27,29 @@ class Promoter:
         rule: When trials are judged; one without rungs where the study's pruner is another, which leaves every trial
             alone.
         minimize: Whether small values are good.
+        space: What the study draws.
+        plan: Of a search from coarse to fine. A stage judges its own trials, and what was left unfinished before within
+            its ranges; what was left outside is given up.
     """
 
-    def __init__(self, study: optuna.Study, storage: LeasedStorage, rule: PromotionRule, *, minimize: bool) -> None:
+    def __init__(
+        self,
+        study: optuna.Study,
+        storage: LeasedStorage,
+        rule: PromotionRule,
+        *,
+        minimize: bool,
+        space: SearchSpace | None = None,
+        plan: ZoomPlan | None = None,
+    ) -> None:
         self._study = study
         self._storage = storage
         self._rule = rule
+        self._minimize = minimize
+        self._space = space
+        self._plan = plan
+        self._stage = 0
+        self._outside: set[int] = set()  # numbers of trials that were paused when the stage began
         self._rungs = Rungs(rule, minimize=minimize)
         self._seen: dict[int, FrozenTrial] = {}  # by number, as they were shown
 
@@ -86,20 +106,34 @@ class Promoter:
             return []
         self._look()
         closing = closing and not any(_is_at_work(trial) for trial in self._seen.values())
-        numbers = self._rungs.surplus(max_parked=0 if closing else MAX_PARKED)
+        outside = [number for number in sorted(self._outside) if is_paused(self._seen[number])]
+        numbers = [*outside, *self._rungs.surplus(max_parked=0 if closing else MAX_PARKED)]
         trial_ids = [self._seen[number]._trial_id for number in numbers]
         return prune_parked(self._storage, self._study._study_id, trial_ids)
 
     def _look(self) -> None:
         """Show the rungs what has changed; a trial is never changed in place, but replaced."""
-        for trial in self._study.get_trials(deepcopy=False):
+        trials = self._study.get_trials(deepcopy=False)
+        stages = Stages() if self._plan is None else self._plan.stages
+        stage = stages.stage_of(max((trial.number for trial in trials), default=0))
+        if stage != self._stage:
+            self._enter(stage, trials)
+        for trial in trials:
             if self._seen.get(trial.number) is trial:
                 continue
             self._seen[trial.number] = trial
-            if counts_at_rungs(trial):
+            if counts_in_stage(trial, stages, stage=stage) and trial.number not in self._outside:
                 self._rungs.show(self._progress(trial))
             else:
                 self._rungs.forget(trial.number)
+
+    def _enter(self, stage: int, trials: list[FrozenTrial]) -> None:
+        """Begin to judge anew."""
+        assert self._plan is not None
+        self._stage, self._seen = stage, {}
+        self._rungs = Rungs(self._rule, minimize=self._minimize)
+        if self._space is not None:
+            self._outside = left_outside(self._space, trials, self._plan, minimize=self._minimize, stage=stage)
 
     def _progress(self, trial: FrozenTrial) -> TrialProgress:
         return progress_of(trial, max_epochs=self._rule.max_epochs)

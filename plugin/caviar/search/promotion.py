@@ -246,15 +246,19 @@ def counts_at_rungs(trial: FrozenTrial) -> bool:
     return trial.state != TrialState.FAIL and PARENT_TRIAL not in trial.user_attrs
 
 
+def is_paused(trial: FrozenTrial) -> bool:
+    """Tell whether a stored trial waits for its promotion."""
+    return trial.state == TrialState.WAITING and PAUSED in trial.system_attrs
+
+
 def progress_of(trial: FrozenTrial, *, max_epochs: int) -> TrialProgress:
     """Return what a stored trial says of its progress; its steps are epochs from 0."""
     steps = trial.intermediate_values
     curve = [steps.get(step, math.nan) for step in range(max(steps, default=-1) + 1)]
-    paused = trial.state == TrialState.WAITING and PAUSED in trial.system_attrs
     return TrialProgress(
         number=trial.number,
         curve=curve,
-        state="ended" if trial.state.is_finished() else "paused" if paused else "running",
+        state="ended" if trial.state.is_finished() else "paused" if is_paused(trial) else "running",
         diverged=bool(trial.user_attrs.get(DIVERGED)),
         stopped_early=trial.state == TrialState.COMPLETE and len(curve) < max_epochs,
     )

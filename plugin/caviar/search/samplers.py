@@ -19,6 +19,9 @@ from ..space import SearchSpace
 from ..spec import SearchSpec
 from .seeds import trial_seed
 from .sequences import GridSequence, SequenceSampler, SobolSequence
+from .stages import Stages, default_zoom, stages_of_search, stages_of_study
+from .tpe import TPE_SETTINGS
+from .zoom_sampler import SpaceZoomSampler, ZoomPlan
 
 #: Makes the sampler of one trial from the number that its randomness derives from.
 SamplerFactory = Callable[[int], optuna.samplers.BaseSampler]
@@ -26,7 +29,9 @@ SamplerFactory = Callable[[int], optuna.samplers.BaseSampler]
 _GRID_POINTS = 5
 
 
-def make_sampler_factory(search: SearchSpec, space: SearchSpace, *, seed: int) -> SamplerFactory:
+def make_sampler_factory(
+    search: SearchSpec, space: SearchSpace, *, seed: int, stages: Stages | None = None
+) -> SamplerFactory:
     """Return what makes each trial's sampler.
 
     A sampler keeps nothing that the storage does not, so one is made for every trial, with a seed of its own: two
@@ -36,6 +41,7 @@ def make_sampler_factory(search: SearchSpec, space: SearchSpace, *, seed: int) -
         search: Its ``sampler``, ``sampler_options`` and ``trials``.
         space: What is drawn.
         seed: The study's seed.
+        stages: A begun study's, of the sampler ``zoom``; by default those of a new one.
 
     Raises:
         SpecError: If the sampler does not take an option, needs what is not installed, or cannot fill the budget.
@@ -45,6 +51,9 @@ def make_sampler_factory(search: SearchSpec, space: SearchSpace, *, seed: int) -
         return _grid_factory(search, space, options, seed=seed)
     if search.sampler == "qmc":
         return _qmc_factory(space, options, seed=seed)
+    if search.sampler == "zoom":
+        plan = zoom_plan(search, stages=stages)
+        return lambda number: SpaceZoomSampler(space, plan, seed=trial_seed(seed, number, "sampler"))
     sampler_class, fixed = _stock_sampler(search.sampler, space)
     parameters = inspect.signature(sampler_class).parameters
     check_options(f"sampler {search.sampler!r}", options, [name for name in parameters if name != "seed"])
@@ -63,6 +72,31 @@ def make_sampler_factory(search: SearchSpec, space: SearchSpace, *, seed: int) -
     return make
 
 
+def zoom_plan(search: SearchSpec, *, stages: Stages | None = None) -> ZoomPlan:
+    """Return how a study with the sampler ``zoom`` goes from coarse to fine.
+
+    Args:
+        search: Its ``sampler_options``: ``stages`` (their number), ``keep`` (0.2) and ``tiers`` (false).
+        stages: A begun study's; by default those of a new one.
+
+    Raises:
+        SpecError: If an option is unknown, of the wrong type, or outside its range.
+    """
+    options = search.sampler_options
+    check_options("sampler 'zoom'", options, ["stages", "keep", "tiers"])
+    keep, tiers = options.get("keep", default_zoom().keep), options.get("tiers", False)
+    if not isinstance(keep, int | float) or isinstance(keep, bool):
+        raise SpecError(f"search.sampler_options.keep must be a number, but got {keep!r}.")
+    if not isinstance(tiers, bool):
+        raise SpecError(f"search.sampler_options.tiers must be true or false, but got {tiers!r}.")
+    return ZoomPlan(stages=stages or stages_of_search(search), rule=default_zoom(keep=keep), tiers=tiers)
+
+
+def plan_of_study(study: optuna.Study, search: SearchSpec) -> ZoomPlan | None:
+    """Return how a begun study goes from coarse to fine; None with another sampler than ``zoom``."""
+    return zoom_plan(search, stages=stages_of_study(study, search)) if search.sampler == "zoom" else None
+
+
 def check_options(what: str, options: Mapping[str, Any], allowed: list[str]) -> None:
     """Refuse an option that a sampler or a pruner does not take.
 
@@ -78,13 +112,7 @@ def _stock_sampler(name: str, space: SearchSpace) -> tuple[Any, dict[str, Any]]:
     if name == "random":
         return optuna.samplers.RandomSampler, {}
     if name == "tpe":
-        return optuna.samplers.TPESampler, {
-            "n_startup_trials": 10,
-            "n_ei_candidates": 24,
-            "multivariate": True,
-            "group": True,
-            "constant_liar": True,
-        }
+        return optuna.samplers.TPESampler, dict(TPE_SETTINGS)
     if name == "cmaes":
         continuous = [
             distribution

@@ -1,42 +1,135 @@
-"""How a budget is shared by the stages of a search that goes from coarse to fine.
+"""How a search that goes from coarse to fine shares its budget: which trial belongs to which stage.
 
-Each stage after the first is a zoom into the one before. Optuna's multivariate TPE smooths with a width that is a share
-of the range and hardly falls with the number of trials, so narrower ranges let it come closer; but a zoom drawn around
-too few trials follows chance. Chosen with benchmarks/search.py: on its eight tasks one to four stages were about equal,
-and six were behind at the smallest budget. On all 34 tasks three stages against one gained at 100 full trainings (mean
-regret 2.4 against 2.9 points, 21 tasks won, p = 0.01; two seeds, 2026-11-22) and nothing measurable at 10 and 30.
+Each stage after the first searches around the best trials of those before. Optuna's multivariate TPE smooths with a
+width that is a share of the range and hardly falls with the number of trials, so narrower ranges let it come closer;
+but a range drawn around too few trials follows chance.
 """
 
+import bisect
+import dataclasses
+import json
+from typing import Final
+
+import optuna
+from optuna.trial import FrozenTrial
+
 from ..errors import SpecError
+from ..spec import SearchSpec
 from .narrowing import ZoomRule
-from .promotion import PromotionRule
+from .promotion import PromotionRule, counts_at_rungs
+from .zoom import PARENT_TRIAL
 
-MAX_STAGES = 3
-#: Trials without which a stage is not worth its zoom.
-MIN_STAGE_TRIALS = 8
+#: The user attribute that holds the numbers with which a study's stages begin, and the budget that they share, as JSON.
+STAGES: Final = "caviar:stages"
+MAX_STAGES: Final = 3
+#: Trials for each stage on average without which it is not worth its zoom.
+MIN_STAGE_TRIALS: Final = 8
 
 
-def default_stages(trials: int) -> tuple[int, ...]:
-    """Return how many trials each stage of a search has: equal shares, the first ones larger where they do not divide.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Stages:
+    """Which trial of a study belongs to which stage of its search.
 
-    Args:
-        trials: Budget of the whole search, at least 1. Trials that a stage takes over from the one before do not count.
-
-    Returns:
-        One to three numbers: as many as leave each stage ``MIN_STAGE_TRIALS``.
-
-    Raises:
-        SpecError: If there is no trial to share.
+    Attributes:
+        begins: The numbers with which the second stage begins, the third, and so on, ascending; none for one stage.
 
     Example:
-        >>> default_stages(120)
-        (40, 40, 40)
+        >>> Stages(begins=(40, 80)).stage_of(79)
+        1
+    """
+
+    begins: tuple[int, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.begins) + 1
+
+    def stage_of(self, number: int) -> int:
+        """Return the stage of a trial, from 0: the last one for whatever comes beyond the budget."""
+        return bisect.bisect_right(self.begins, number)
+
+
+def stages_of_search(search: SearchSpec, *, first: int = 0) -> Stages:
+    """Return the stages of a new study: of the sampler ``zoom`` shares of its budget, of any other one.
+
+    Args:
+        search: Its ``sampler``, the option ``stages`` and ``trials``.
+        first: Trials that the study begins with, before any of its own; they belong to the first stage.
+
+    Raises:
+        SpecError: If the option is no whole number of at least 1.
+    """
+    if search.sampler != "zoom":
+        return Stages()
+    n_stages = search.sampler_options.get("stages")
+    if n_stages is not None and (not isinstance(n_stages, int) or isinstance(n_stages, bool) or n_stages < 1):
+        raise SpecError(f"search.sampler_options.stages must be a whole number of at least 1, but got {n_stages!r}.")
+    return shared_stages(max(search.trials - first, 1), n_stages=n_stages, first=first)
+
+
+def shared_stages(trials: int, *, n_stages: int | None = None, first: int = 0) -> Stages:
+    """Return stages that share a budget: the first has twice as many trials as each of the others.
+
+    A first trial costs less than a later one, of which more train on; so the stages are about equally dear.
+
+    Args:
+        trials: Budget of the search, at least 1.
+        n_stages: How many, at most one a trial; by default one for ``MIN_STAGE_TRIALS`` each, three at most.
+        first: Number of the first trial.
+
+    Raises:
+        SpecError: If there is no trial to share, or no stage.
+
+    Example:
+        >>> shared_stages(100).begins
+        (50, 75)
     """
     if trials < 1:
         raise SpecError(f"A search needs at least one trial, but got {trials}.")
-    n_stages = min(max(trials // MIN_STAGE_TRIALS, 1), MAX_STAGES)
-    share, rest = divmod(trials, n_stages)
-    return tuple(share + (stage < rest) for stage in range(n_stages))
+    if n_stages is not None and n_stages < 1:
+        raise SpecError(f"A search needs at least one stage, but got {n_stages}.")
+    n = min(max(trials // MIN_STAGE_TRIALS, 1), MAX_STAGES) if n_stages is None else min(n_stages, trials)
+    return Stages(begins=tuple(first + (stage + 1) * trials // (n + 1) for stage in range(1, n)))
+
+
+def stages_of_study(study: optuna.Study, search: SearchSpec) -> Stages:
+    """Return the stages that ``keep_stages`` kept of a study, or those of a new one of its study file."""
+    stored = study.user_attrs.get(STAGES)
+    return stages_of_search(search) if stored is None else Stages(begins=tuple(json.loads(stored)["begins"]))
+
+
+def keep_stages(study: optuna.Study, search: SearchSpec) -> None:
+    """Keep a study's stages; with a larger budget than before, those of the trials that are not drawn yet anew.
+
+    To what was drawn no stage begins elsewhere than it did, so that a search goes on as it was interrupted.
+
+    Args:
+        study: One with another sampler than ``zoom`` has none to keep.
+        search: Its study file's, with the budget of now.
+    """
+    if search.sampler != "zoom":
+        return
+    stored = json.loads(study.user_attrs.get(STAGES, '{"begins": [], "trials": 0}'))
+    if search.trials <= stored["trials"]:
+        return
+    trials = study.get_trials(deepcopy=False)
+    n_copied = sum(PARENT_TRIAL in trial.user_attrs for trial in trials)
+    kept = [begin for begin in stored["begins"] if begin < len(trials)]
+    new = [begin for begin in stages_of_search(search, first=n_copied).begins if begin >= len(trials)]
+    study.set_user_attr(STAGES, json.dumps({"begins": [*kept, *new], "trials": search.trials}))
+
+
+def counts_in_stage(trial: FrozenTrial, stages: Stages, *, stage: int) -> bool:
+    """Tell whether a stored trial is compared with others at rungs while a stage is searched.
+
+    Trials that ended in a stage before do not: most there is worse, so everything new would go on. Those that were
+    left unfinished do, and so do paused ones, which may be promoted, but for those ``left_outside``.
+
+    Args:
+        trial: Of the study, in any state.
+        stages: The study's.
+        stage: The one that is searched, from 0.
+    """
+    return counts_at_rungs(trial) and not (trial.state.is_finished() and stages.stage_of(trial.number) < stage)
 
 
 def default_promotion(max_epochs: int) -> PromotionRule:
@@ -51,6 +144,6 @@ def default_promotion(max_epochs: int) -> PromotionRule:
     return PromotionRule(max_epochs=max_epochs, min_epochs=max(round(max_epochs / 13), 1), reduction=3)
 
 
-def default_zoom() -> ZoomRule:
+def default_zoom(*, keep: float = 0.2) -> ZoomRule:
     """Return how a stage narrows the space for the next: to the best fifth, but to twenty trials at most."""
-    return ZoomRule(keep=0.2, max_best=20)
+    return ZoomRule(keep=keep, max_best=20)

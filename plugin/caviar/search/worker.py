@@ -21,6 +21,7 @@ from .mirroring import mirror_trial
 from .patience import Patience
 from .promoter import Promoter
 from .pruners import promotion_rule
+from .samplers import plan_of_study
 from .trial_checkpoint import load_trial, save_trial
 from .trial_run import TrialRun
 from .worker_setup import FailuresInARow, WorkerSetup, best_value
@@ -54,7 +55,10 @@ class SoloWorker:
         spec = setup.spec
         rule = promotion_rule(spec.search, epochs=spec.objective.epochs)
         minimize = spec.objective.direction == "minimize"
-        self.promoter: Final = Promoter(setup.study, setup.storage, rule, minimize=minimize)
+        plan = plan_of_study(setup.study, spec.search)
+        self.promoter: Final = Promoter(
+            setup.study, setup.storage, rule, minimize=minimize, space=setup.spec.space, plan=plan
+        )
 
     def run(self) -> None:
         """Work until nothing is left to do.

@@ -11,7 +11,7 @@ Source:
 import dataclasses
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
@@ -19,7 +19,10 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from ..parameters import ChoiceParameter
 from ..space import SearchSpace
 from .narrowing import ZoomRule, narrow_choices, narrow_range
+from .plain_space import PlainSpace
 from .trial_run import DIVERGED
+
+SpaceT = TypeVar("SpaceT", SearchSpace, PlainSpace)
 
 #: User attribute of a copied trial: its number in the study that it comes from.
 PARENT_TRIAL = "parent_trial"
@@ -42,7 +45,7 @@ class Observation:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ZoomResult:
+class ZoomResult(Generic[SpaceT]):
     """A narrower space, or why there is none.
 
     Attributes:
@@ -54,7 +57,7 @@ class ZoomResult:
         volume: The new space's share of the given one, on the parameters' own scales; above 1 where it grew.
     """
 
-    space: SearchSpace
+    space: SpaceT
     worthwhile: bool
     reason: str
     notes: Mapping[str, str] = dataclasses.field(default_factory=dict)
@@ -63,12 +66,12 @@ class ZoomResult:
 
 
 def narrow_space(
-    space: SearchSpace,
+    space: SpaceT,
     observations: Sequence[Observation],
     *,
-    root: SearchSpace | None = None,
+    root: SpaceT | None = None,
     rule: ZoomRule | None = None,
-) -> ZoomResult:
+) -> ZoomResult[SpaceT]:
     """Return the space around the best trials.
 
     It holds every one of the best; it may reach beyond ``space`` where the best lie at its edge, but never beyond
@@ -144,6 +147,11 @@ def observations_of(trials: Iterable[FrozenTrial], *, minimize: bool) -> list[Ob
     return observations
 
 
+def fits(distributions: Mapping[str, BaseDistribution], trial: FrozenTrial) -> bool:
+    """Tell whether what a trial drew lies in a space's distributions; where it has none, any value does."""
+    return all(_contains(distributions[name], value) for name, value in trial.params.items() if name in distributions)
+
+
 def copies_that_fit(space: SearchSpace, trials: Iterable[FrozenTrial]) -> list[FrozenTrial]:
     """Return copies, for a study on a narrower space, of the trials that lie in it.
 
@@ -162,8 +170,7 @@ def copies_that_fit(space: SearchSpace, trials: Iterable[FrozenTrial]) -> list[F
     copies = []
     for trial in trials:
         params = {name: value for name, value in trial.params.items() if name in distributions}
-        fits = all(_contains(distributions[name], value) for name, value in params.items())
-        if params and fits and trial.state in (TrialState.COMPLETE, TrialState.PRUNED):
+        if params and fits(distributions, trial) and trial.state in (TrialState.COMPLETE, TrialState.PRUNED):
             copies.append(
                 create_trial(
                     state=trial.state,
@@ -180,7 +187,8 @@ def copies_that_fit(space: SearchSpace, trials: Iterable[FrozenTrial]) -> list[F
 def _contains(distribution: BaseDistribution, value: Any) -> bool:
     if isinstance(distribution, CategoricalDistribution):
         return value in distribution.choices
-    assert isinstance(distribution, FloatDistribution | IntDistribution)
+    if not isinstance(distribution, FloatDistribution | IntDistribution) or isinstance(value, str):
+        return False
     return bool(distribution.low <= value <= distribution.high)
 
 

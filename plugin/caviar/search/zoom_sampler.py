@@ -1,0 +1,270 @@
+"""Sampling from coarse to fine within one study: each stage draws around the best trials of those before.
+
+The narrower ranges are only where a trial is drawn: it is stored under the study's own distributions, so that every
+Optuna tool sees one plain study. What was drawn is drawn in a study in memory, which holds the trials that lie in the
+narrower ranges, by Optuna's TPE.
+
+Source:
+    The course's "Tuning process" (coarse to fine, importance tiers) and "Using an appropriate scale".
+"""
+
+import copy
+import dataclasses
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, final
+
+import numpy as np
+import optuna
+from optuna.distributions import BaseDistribution
+from optuna.search_space import intersection_search_space
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial, TrialState
+
+from ..errors import SpecError
+from ..parameters import Parameter
+from ..space import SearchSpace
+from .good_defaults import good_default
+from .narrowing import ZoomRule
+from .plain_space import parameter_of, plain_space
+from .promotion import is_paused
+from .seeds import trial_seed
+from .stages import Stages, default_zoom, shared_stages
+from .tpe import make_tpe
+from .zoom import SpaceT, fits, narrow_space, observations_of
+
+#: Tiers of the course; the fourth holds what it does not rank, which is searched with the third.
+_N_TIERS = 3
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ZoomPlan:
+    """How a search goes from coarse to fine.
+
+    Attributes:
+        stages: Which trial belongs to which.
+        rule: How a stage's space is narrowed for the next.
+        tiers: Whether the first stage searches tier 1 alone, the second tiers 1 and 2, and the third all, what is not
+            searched being held at good defaults; the last stage searches all in any case. A tier that the space lacks
+            is passed over.
+    """
+
+    stages: Stages
+    rule: ZoomRule = dataclasses.field(default_factory=default_zoom)
+    tiers: bool = False
+
+    def held(self, parameters: Iterable[Parameter], stage: int) -> list[Parameter]:
+        """Return which of a space's parameters are held at good defaults in a stage."""
+        levels = {parameter: min(parameter.tier, _N_TIERS) for parameter in parameters}
+        if not self.tiers or stage >= min(len(self.stages), _N_TIERS) - 1:
+            return []
+        searched = sorted(set(levels.values()))[: stage + 1]
+        return [parameter for parameter, level in levels.items() if level not in searched]
+
+
+@final
+class ZoomSampler(optuna.samplers.BaseSampler):
+    """Draws coarsely at first, then around the best trials so far, then around the best of those, by TPE.
+
+    For any Optuna study with one objective. What every trial draws is narrowed; a parameter that only some trials draw
+    is sampled by itself, by TPE from its whole range.
+
+    Args:
+        n_trials: Budget of the search, at least 1; half of it is the first of three stages', a quarter each of the
+            others'; what comes beyond it belongs to the last.
+        stages: How many; by default one for eight trials each, at most three.
+        keep: Share of the trials, in (0, 1), that counts as the best; of many at most twenty do.
+        tiers: Whether to begin with the parameter ``learning_rate`` alone, then to add ``momentum``, ``batch_size`` and
+            ``units``, and then all; the others are held at good defaults meanwhile.
+        seed: Every trial's randomness derives from it and the trial's number; by default another one each time.
+
+    Raises:
+        SpecError: If a number is outside its range.
+
+    Example:
+        >>> study = optuna.create_study(sampler=ZoomSampler(n_trials=60, seed=0))
+        >>> study.optimize(objective, n_trials=60)
+    """
+
+    def __init__(
+        self,
+        n_trials: int,
+        *,
+        stages: int | None = None,
+        keep: float = 0.2,
+        tiers: bool = False,
+        seed: int | None = None,
+    ) -> None:
+        self._plan = ZoomPlan(
+            stages=shared_stages(n_trials, n_stages=stages), rule=default_zoom(keep=keep), tiers=tiers
+        )
+        self._seed = _new_seed() if seed is None else seed
+
+    def reseed_rng(self) -> None:
+        """Draw from another seed from now on."""
+        self._seed = _new_seed()
+
+    def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        """Return what every trial so far has drawn from the same range or choices."""
+        del trial
+        if len(study.directions) != 1:
+            raise SpecError(f"ZoomSampler ranks trials by one objective, but this study has {len(study.directions)}.")
+        return intersection_search_space(study.get_trials(deepcopy=False))
+
+    def sample_relative(
+        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        """Return a point around the best trials of the stages before."""
+        if not search_space:
+            return {}
+        tpe = make_tpe(trial_seed(self._seed, trial.number, "sampler"))
+        return draw_params(study, trial, plain_space(search_space), plan=self._plan, tpe=tpe)
+
+    def sample_independent(
+        self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+    ) -> Any:
+        """Return a value of a parameter that not every trial draws."""
+        parameter = parameter_of(param_name, param_distribution)
+        if trial.number == 0 and self._plan.tiers and parameter is not None and parameter.tier > 1:
+            return good_default(parameter)  # what every trial draws is not known yet
+        tpe = make_tpe(trial_seed(self._seed, trial.number, f"independent {param_name}"))
+        return tpe.sample_independent(study, trial, param_name, param_distribution)
+
+
+@final
+class SpaceZoomSampler(optuna.samplers.BaseSampler):
+    """Draws one trial of a study file's search from coarse to fine; in the first stage as the sampler ``tpe`` does.
+
+    Args:
+        space: What is drawn.
+        plan: How it is searched.
+        seed: Of this trial.
+    """
+
+    def __init__(self, space: SearchSpace, plan: ZoomPlan, *, seed: int) -> None:
+        self._space = space
+        self._plan = plan
+        self._tpe = make_tpe(seed)
+
+    def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        """Return the whole space; what this trial does not draw has no value."""
+        del study, trial
+        return self._space.distributions()
+
+    def sample_relative(
+        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        """Return a point around the best trials of the stages before."""
+        del search_space
+        return draw_params(study, trial, self._space, plan=self._plan, tpe=self._tpe)
+
+    def sample_independent(
+        self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+    ) -> Any:
+        """Return a value of a parameter of which too little is known, or that one fixed from outside calls for."""
+        return self._tpe.sample_independent(study, trial, param_name, param_distribution)
+
+
+def draw_params(
+    study: optuna.Study, trial: FrozenTrial, space: SpaceT, *, plan: ZoomPlan, tpe: optuna.samplers.TPESampler
+) -> dict[str, Any]:
+    """Return the params of a trial, drawn from the space of its stage.
+
+    Args:
+        study: Whose trials so far say where the best lie.
+        trial: The one that is drawn; its number decides its stage.
+        space: The whole one.
+        plan: How it is searched.
+        tpe: Draws.
+    """
+    stage = plan.stages.stage_of(trial.number)
+    others = [other for other in study.get_trials(deepcopy=False) if other.number != trial.number]
+    minimize = study.direction == StudyDirection.MINIMIZE
+    narrowed = stage_spaces(space, others, plan, minimize=minimize, last=stage)[-1]
+    held = {
+        name: good_default(parameter)
+        for parameter in plan.held(narrowed.parameters, stage)
+        for name in narrowed.stored_names(parameter)
+    }
+    if narrowed is space and not held:
+        return tpe.sample_relative(study, trial, tpe.infer_relative_search_space(study, trial))
+    sampler = _holding(held, tpe) if held else tpe
+    storage = optuna.storages.InMemoryStorage()
+    inside = optuna.create_study(direction=study.direction, storage=storage, sampler=sampler)
+    for seen in _trials_inside(narrowed.distributions(), others):
+        storage.create_new_trial(inside._study_id, template_trial=seen)
+    drawn = inside.ask()
+    narrowed.suggest(drawn)  # the whole space, for what is drawn may depend on what is held
+    return drawn.params
+
+
+def stage_spaces(
+    space: SpaceT, trials: Sequence[FrozenTrial], plan: ZoomPlan, *, minimize: bool, last: int | None = None
+) -> list[SpaceT]:
+    """Return the spaces of the stages as the trials known now have them, the whole one first.
+
+    A stage's space lies around the best of the trials of all stages before that lie in the space of the one before.
+    Where those trials say nothing, or another zoom is not worth it, the stage keeps the space of the one before.
+
+    Args:
+        space: The whole one.
+        trials: Of one study, in any state.
+        plan: How it is searched.
+        minimize: Whether small values are good.
+        last: The last stage wanted, from 0; by default all of them.
+    """
+    spaces = [space]
+    for begin in plan.stages.begins[:last]:
+        distributions = spaces[-1].distributions()
+        before = [trial for trial in trials if trial.number < begin and fits(distributions, trial)]
+        observations = observations_of(before, minimize=minimize)
+        spaces.append(narrow_space(spaces[-1], observations, root=space, rule=plan.rule).space)
+    return spaces
+
+
+def left_outside(
+    space: SearchSpace, trials: Sequence[FrozenTrial], plan: ZoomPlan, *, minimize: bool, stage: int
+) -> set[int]:
+    """Return the numbers of the paused trials that lie outside the space of the stage that begins.
+
+    It has no use for them. Kept, they filled the rungs beside the new ones, nearly all of which then trained on.
+
+    Args:
+        space: The whole one.
+        trials: Of one study, in any state.
+        plan: How it is searched.
+        minimize: Whether small values are good.
+        stage: The one that begins, from 0.
+    """
+    distributions = stage_spaces(space, trials, plan, minimize=minimize, last=stage)[-1].distributions()
+    return {trial.number for trial in trials if is_paused(trial) and not fits(distributions, trial)}
+
+
+def _trials_inside(
+    distributions: Mapping[str, BaseDistribution], trials: Iterable[FrozenTrial]
+) -> Iterator[FrozenTrial]:
+    """Return, as if they had been drawn from a space, the trials that lie in it and of which TPE learns.
+
+    Paused trials are none of them: shown to TPE as pruned ones they drew it to themselves.
+    """
+    for trial in trials:
+        if trial.state in (TrialState.FAIL, TrialState.WAITING) or not fits(distributions, trial):
+            continue
+        params = {name: value for name, value in trial.params.items() if name in distributions}
+        if params:
+            last = trial.last_step
+            seen = copy.copy(trial)  # as bare as TPE needs it: it is copied deeply for every draw
+            seen.params, seen.distributions = params, {name: distributions[name] for name in params}
+            seen.intermediate_values = {} if last is None else {last: trial.intermediate_values[last]}
+            seen.user_attrs, seen.system_attrs = {}, {}
+            yield seen
+
+
+def _holding(held: Mapping[str, Any], tpe: optuna.samplers.TPESampler) -> optuna.samplers.BaseSampler:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # chosen: it does what is needed here
+        return optuna.samplers.PartialFixedSampler(dict(held), tpe)
+
+
+def _new_seed() -> int:
+    return int(np.random.SeedSequence().generate_state(1)[0])
