@@ -131,7 +131,7 @@ def _search(
 
 @functools.cache
 def learned_on(directory: Path, task: str, seed: int) -> SourceStudy:
-    """Return the stages of a search of a task that others start from."""
+    """Return a search of a task that others start from."""
     own = trial_seed(seed, int(task), "source")
     return search_ours(Settings(), get_surrogate(directory), task, seed=own, budget=EPOCHS * SOURCE_BUDGET).study
 

@@ -14,9 +14,9 @@ from ..errors import FatalError, SpecError
 from ..storage.buffered_storage import BufferedStorage
 from ..storage.leased_storage import LeaseLost
 from ..storage.tickets import Ticket, claim_tickets
-from .best_network import BestEpochKeeper
 from .cost_model import CostModel, DataShape
 from .fleet_crew import Crew, FleetTrial
+from .fleet_trials import draw_trial
 from .in_flight import trials_in_hand
 from .mirroring import mirror_trial, mirror_trials
 from .packing import Packer
@@ -25,8 +25,7 @@ from .promoter import Promoter
 from .pruners import promotion_rule
 from .samplers import plan_of_study
 from .timings import Timings
-from .trial_checkpoint import load_trial, save_trial
-from .trial_run import TrialRun
+from .trial_checkpoint import save_trial
 from .worker_setup import FailuresInARow, WorkerSetup, best_value, keep_leases
 
 if TYPE_CHECKING:
@@ -188,7 +187,7 @@ class FleetWorker:
                     continue  # its lease ran out between the claim and now
                 self._buffer.hold(ticket.trial_id)
                 try:
-                    trial = self._trial_of(ticket)
+                    trial = draw_trial(ticket, self._setup, self._buffer, to_beat=best_value(self._study))
                     if not ticket.promoted and self._promoter.to_park({ticket.number: trial.run.epochs}):
                         self._park([trial])  # its worker died before it had judged, or parked it
                     else:
@@ -197,25 +196,6 @@ class FleetWorker:
                     raise
                 except Exception as error:  # noqa: BLE001  whatever a sampler raises must not end the study
                     self._fail(ticket, error)
-
-    def _trial_of(self, ticket: Ticket) -> FleetTrial:
-        objective = self._setup.objective
-        # A study of its own for each: a study remembers the trials that it has read until one of them is told.
-        sampler = self._setup.make_sampler(ticket.origin)
-        study = optuna.Study(self._study.study_name, storage=self._buffer, sampler=sampler, pruner=self._study.pruner)
-        trial = optuna.Trial(study, ticket.trial_id)
-        lane = objective.make_lane(trial, origin=ticket.origin)
-        reported = self._buffer.get_trial(ticket.trial_id).intermediate_values if ticket.resumed else {}
-        run = TrialRun(
-            trial, metric=objective.metric, n_classes=objective.dataset.n_classes, reported=frozenset(reported)
-        )
-        keeper = BestEpochKeeper(best_value(self._study), maximize=objective.direction == "maximize")
-        drawn = FleetTrial(ticket=ticket, trial=trial, run=run, lane=lane, keeper=keeper, alone=ticket.deaths > 0)
-        saved = load_trial(self._setup.checkpoints, ticket)
-        if saved is not None:
-            run.restore(saved.notes)
-            drawn.state, keeper.state = saved.lane, saved.best
-        return drawn
 
     def _begin(self, trial: FleetTrial) -> None:
         self._buffer.release(trial.ticket.trial_id)
