@@ -6,6 +6,7 @@ from collections.abc import Mapping
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
+from ..errors import FatalError
 from ..space import SearchSpace
 from ..storage.leased_storage import LeasedStorage
 from ..storage.parking import claim_parked, prune_parked
@@ -113,7 +114,10 @@ class Promoter:
 
     def _look(self) -> None:
         """Show the rungs what has changed; a trial is never changed in place, but replaced."""
-        trials = self._study.get_trials(deepcopy=False)
+        try:
+            trials = self._study.get_trials(deepcopy=False)
+        except KeyError as error:  # Optuna's word for a study that is gone
+            raise FatalError("The study was deleted while it ran, so nothing is left to do.") from error
         stages = Stages() if self._plan is None else self._plan.stages
         stage = stages.stage_of(max((trial.number for trial in trials), default=0))
         if stage != self._stage:

@@ -3,6 +3,10 @@
 Each stage after the first searches around the best trials of those before. Optuna's multivariate TPE smooths with a
 width that is a share of the range and hardly falls with the number of trials, so narrower ranges let it come closer;
 but a range drawn around too few trials follows chance.
+
+On eight tasks of benchmarks/search.py, seeds 200 to 202, stages against none changed the accuracy found by -0.9 ± 0.7,
+-0.1 ± 0.8 and +0.7 ± 0.4 points at 10, 30 and 100 full trainings (mean and its standard error, 2026-11-25): a gain only
+where there are many trials.
 """
 
 import bisect
