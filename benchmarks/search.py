@@ -28,6 +28,7 @@ import optuna
 
 from caviar.search.seeds import trial_seed
 from lcbench.ours import Settings, run_ours
+from lcbench.picture import draw_picture
 from lcbench.stock import STOCK, run_stock
 from lcbench.surrogate import EPOCHS, Surrogate
 from lcbench.tables import print_tables
@@ -53,6 +54,7 @@ def main() -> None:
     parser.add_argument("--results", type=Path, default=Path("runs/search.jsonl"), help="(default: runs/search.jsonl)")
     parser.add_argument("--ways", default=",".join([*STOCK, *OURS]), help="which to run (default: all)")
     parser.add_argument("--table", action="store_true", help="run nothing, show what the results say")
+    parser.add_argument("--picture", type=Path, help="draw what the results say into this SVG file")
     arguments = parser.parse_args()
     arguments.results.parent.mkdir(parents=True, exist_ok=True)
     if not arguments.table:
@@ -60,7 +62,10 @@ def main() -> None:
         if not data:
             sys.exit("Set CAVIAR_BENCH_DATA to the directory that holds lcbench_surrogate/.")
         run_all(Path(data) / "lcbench_surrogate", arguments)
-    print_tables(read_results(arguments.results), budgets=BUDGETS, chosen_on=CHOSEN_ON)
+    rows = read_results(arguments.results)
+    print_tables(rows, budgets=BUDGETS, chosen_on=CHOSEN_ON)
+    if arguments.picture is not None:
+        draw_picture(rows, arguments.picture, budgets=BUDGETS)
 
 
 def run_all(directory: Path, arguments: argparse.Namespace) -> None:
