@@ -125,13 +125,13 @@ def our_runs(
     listed: Sequence[Configuration],
     pruning: bool = False,
 ) -> list[Outcome]:
-    """Run our side in an empty home; a fleet of one worker runs a second study of the same space there, too."""
+    """Run our side in an empty home, in which fleets then run a second study of the same space."""
     command = Command(
         trainer=trainer, workers=workers, home=fresh_home(bench.peers.scratch), timeout_s=bench.peers.timeout_s
     )
     study = Study(dataset=bench.name, trials=trials, seed=bench.seed, epochs=EPOCHS, pruning=pruning)
     first = run_caviar(command, study, configurations=listed, dataset=bench.dataset)
-    if trainer != "fleet" or workers > 1 or not isinstance(first, SideRun):
+    if trainer != "fleet" or not isinstance(first, SideRun):
         return [first]
     again = dataclasses.replace(study, seed=bench.seed + 1)
     side = f"{command.side}, second study"

@@ -28,6 +28,7 @@ _FLEETS: Final = (
     (24, 3, 128, 128),
 )
 _REPEATS: Final = 3
+_DEEPEST: Final = max(depth for _, depth, _, _ in _FLEETS)
 _CACHE: Final = Path("/sys/devices/system/cpu/cpu0/cache/index3/size")
 
 
@@ -100,7 +101,7 @@ def _measure(fleets: Sequence[Sequence[LaneShape]]) -> tuple[npt.NDArray[np.floa
         validation_labels=tf.constant(labels[_DATA.n_train :]),
         n_classes=_DATA.n_classes,
     )
-    programs = FleetPrograms(FleetData.from_splits(splits, normalization=None))
+    programs = FleetPrograms(FleetData.from_splits(splits, normalization=None), deepest=_DEEPEST)
     traces, epochs = [], []
     for fleet in fleets:
         lanes = [Lane(network=lane.network, training=lane.training, seed=0) for lane in fleet]
