@@ -36,6 +36,8 @@ def draw_picture(rows: Sequence[Mapping[str, Any]], path: Path, *, budgets: Sequ
             box.set_facecolor("#e4572e" if way == OURS else "#d9d9d9")
         panel.set_xscale("symlog", linthresh=0.5)
         panel.set_xlim(left=0)
+        panel.set_xticks(ticks := (0, 1, 3, 10, 30), map(str, ticks))
+        panel.minorticks_off()
         panel.set_title(f"{budget} full trainings")
         panel.set_xlabel("regret, points of accuracy")
         panel.set_yticks(range(1, len(ways) + 1), [NAMES[way] for way in ways])
