@@ -79,15 +79,16 @@ def test_a_study_deleted_while_it_runs_ends_the_run_with_a_line(tmp_path: Path, 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("trainer", "epochs"), [("solo", 80), ("fleet", 600)])
+@pytest.mark.parametrize(("trainer", "epochs"), [("solo", 240), ("fleet", 600)])
 def test_a_trial_failed_in_the_dashboard_is_replaced_and_a_locked_database_waited_for(
     tmp_path: Path, home: Path, watch: Watch, trainer: str, epochs: int
 ) -> None:
     file = write_study(tmp_path, trials=3, epochs=epochs, lease_s=1, trainer=trainer)
     with running("run", file, "--home", home, "--storage", f"{watch.url}?timeout=0.3") as process:
+        wait_until(lambda: watch.reported() >= 1)
+        dashboard = RDBStorage(watch.url)
         wait_until(lambda: watch.reported() >= 5)
-        trial_id = min(watch.holders())
-        RDBStorage(watch.url).set_trial_state_values(trial_id, TrialState.FAIL)
+        dashboard.set_trial_state_values(min(watch.holders()), TrialState.FAIL)
         if trainer == "solo":
             wait_until(lambda: watch.finished() >= 1)
         with contextlib.closing(sqlite3.connect(home / "optuna.db", timeout=60)) as connection:
