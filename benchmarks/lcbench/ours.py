@@ -14,7 +14,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from caviar.search.promotion import PromotionRule, Rungs, progress_of
 from caviar.search.samplers import make_sampler_factory, zoom_plan
-from caviar.search.stages import counts_in_stage, default_promotion
+from caviar.search.stages import TRIALS_A_TRAINING, counts_in_stage, default_promotion
 from caviar.search.warm_sampler import warm_sampler_factory
 from caviar.search.warm_start import SourceStudy, WarmRule, learn_from
 from caviar.search.zoom_sampler import left_outside
@@ -28,8 +28,6 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-#: Trials that the epochs of a whole training pay for on average: promotion lets so many train on.
-TRIALS_A_TRAINING = 3
 #: The course's names of the surrogate's hyperparameters, by which a search by tiers knows them.
 _COURSE_NAMES = {"num_layers": "depth", "max_units": "units", "max_dropout": "dropout", "weight_decay": "l2"}
 

@@ -63,24 +63,31 @@ def caviar(home: Path, *arguments: str | Path) -> Result:
 
 
 def test_without_a_pruner_the_trials_are_the_whole_trainings_of_the_budget() -> None:
-    assert trials_to_run([], budget_epochs=59, epochs=10, prunes=False) == 5
-    assert trials_to_run(trials(10, 10), budget_epochs=59, epochs=10, prunes=False) == 5
-    assert trials_to_run(trials(*[10] * 5), budget_epochs=59, epochs=10, prunes=False) == 5
-    assert trials_to_run(trials(*[10] * 9), budget_epochs=59, epochs=10, prunes=False) == 9
+    assert trials_to_run([], budget_epochs=59, epochs=10, pruner="none") == 5
+    assert trials_to_run(trials(10, 10), budget_epochs=59, epochs=10, pruner="none") == 5
+    assert trials_to_run(trials(*[10] * 5), budget_epochs=59, epochs=10, pruner="none") == 5
+    assert trials_to_run(trials(*[10] * 9), budget_epochs=59, epochs=10, pruner="none") == 9
 
 
 def test_what_pruning_saves_is_spent_on_more_trials_at_the_price_of_those_before() -> None:
     pruned = [*trials(10), *trials(2, 2, 2, state=TrialState.PRUNED)]
-    assert trials_to_run(pruned, budget_epochs=40, epochs=10, prunes=True) == 4 + 24 // 4
-    assert trials_to_run(pruned, budget_epochs=25, epochs=10, prunes=True) == 4
+    assert trials_to_run(pruned, budget_epochs=40, epochs=10, pruner="median") == 4 + 24 // 4
+    assert trials_to_run(pruned, budget_epochs=25, epochs=10, pruner="median") == 4
+
+
+def test_with_promotion_the_first_round_takes_its_usual_price() -> None:
+    assert trials_to_run([], budget_epochs=40, epochs=12, pruner="median") == 3
+    assert trials_to_run([], budget_epochs=40, epochs=12, pruner="promotion") == 10
+    assert trials_to_run([], budget_epochs=4, epochs=2, pruner="promotion") == 4
+    assert trials_to_run(trials(6, 6), budget_epochs=40, epochs=12, pruner="promotion") == 2 + 28 // 6
 
 
 def test_failed_trials_cost_their_epochs_and_unfinished_ones_their_full_price() -> None:
     failed = trials(5, state=TrialState.FAIL)
-    assert trials_to_run([*trials(10), *failed], budget_epochs=40, epochs=10, prunes=False) == 1 + 2
+    assert trials_to_run([*trials(10), *failed], budget_epochs=40, epochs=10, pruner="none") == 1 + 2
     waiting = trials(1, state=TrialState.WAITING)
-    assert trials_to_run([*trials(10), *waiting], budget_epochs=40, epochs=10, prunes=False) == 4
-    assert trials_to_run([], budget_epochs=100, epochs=10, prunes=False, most=6) == 6
+    assert trials_to_run([*trials(10), *waiting], budget_epochs=40, epochs=10, pruner="none") == 4
+    assert trials_to_run([], budget_epochs=100, epochs=10, pruner="none", most=6) == 6
 
 
 def test_each_search_is_a_study_file_with_a_seed_of_its_repeat() -> None:
@@ -166,7 +173,7 @@ def test_a_budget_is_spent_in_rounds_and_nothing_is_repeated(tmp_path: Path, mon
         return RunResult(finished_now=n_new, progress=progress)
 
     monkeypatch.setattr(epoch_budget, "run_study", run_study)
-    spec = make_spec(sampler="zoom", pruner="promotion")
+    spec = make_spec(sampler="tpe", pruner="median")
     for _ in range(2):
         spending = spend_on_study(spec, home, budget_epochs=90, on_progress=lambda _: None)
         assert spending == Spending(studies=("toy",), interrupted=False)

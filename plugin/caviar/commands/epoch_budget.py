@@ -2,8 +2,9 @@
 
 What was spent stands in the studies alone, so that the same call goes on after anything and repeats nothing. Where
 trials are pruned nobody knows beforehand how many fit: a study runs in rounds, each for the trials that what is left of
-the budget pays at the price of those before. The last round may spend a little more than there is; whoever reads the
-trials counts them up to the budget.
+the budget pays at the price of those before. With the pruner ``promotion`` the first round expects the usual price: its
+stages share the budget, and every round's end gives up what is parked. The last round may spend a little more than
+there is; whoever reads the trials counts them up to the budget.
 """
 
 import dataclasses
@@ -13,6 +14,7 @@ from typing import TypeAlias
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
+from ..search.stages import TRIALS_A_TRAINING
 from ..search.zoom import PARENT_TRIAL
 from ..spec import StudySpec
 from ..storage.database import database_exists, new_owner, open_storage
@@ -50,7 +52,12 @@ def n_epochs(trials: Iterable[FrozenTrial]) -> int:
 
 
 def trials_to_run(
-    trials: Sequence[FrozenTrial], *, budget_epochs: int, epochs: int, prunes: bool, most: int | None = None
+    trials: Sequence[FrozenTrial],
+    *,
+    budget_epochs: int,
+    epochs: int,
+    pruner: str,
+    most: int | None = None,
 ) -> int:
     """Return how many trials a study is to end in all so that it spends what is left of a budget.
 
@@ -58,7 +65,7 @@ def trials_to_run(
         trials: The study's own, in any state.
         budget_epochs: What the study may spend, these trials included.
         epochs: Of one whole training.
-        prunes: Whether trials may end earlier.
+        pruner: Its name; trials may end earlier with any but ``none``.
         most: Trials that the study can have, or None for any number.
 
     Returns:
@@ -68,7 +75,12 @@ def trials_to_run(
     done = [trial for trial in trials if trial.state in _DONE]
     busy = [trial for trial in trials if not trial.state.is_finished()]
     left = budget_epochs - epochs * len(busy) - n_epochs(trial for trial in trials if trial.state.is_finished())
-    price = max(n_epochs(done) / len(done), 1.0) if prunes and done else float(epochs)
+    price = float(epochs)
+    if pruner != "none" and done:
+        price = n_epochs(done) / len(done)
+    elif pruner == "promotion":
+        price = epochs / TRIALS_A_TRAINING
+    price = max(price, 1.0)
     total = len(done) + len(busy) + (int(left / price) if left >= epochs else 0)
     return total if most is None else min(total, max(most, len(done)))
 
@@ -95,7 +107,7 @@ def spend_on_study(
             trials,
             budget_epochs=budget_epochs,
             epochs=spec.objective.epochs,
-            prunes=spec.search.pruner != "none",
+            pruner=spec.search.pruner,
             most=most,
         )
         if total <= sum(trial.state in _DONE for trial in trials):

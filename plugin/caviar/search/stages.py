@@ -26,6 +26,8 @@ from .zoom import PARENT_TRIAL
 #: The user attribute that holds the numbers with which a study's stages begin, and the budget that they share, as JSON.
 STAGES: Final = "caviar:stages"
 MAX_STAGES: Final = 3
+#: Trials that the epochs of a whole training pay for on average: ``default_promotion`` lets so many train on.
+TRIALS_A_TRAINING: Final = 3
 #: Trials for each stage on average without which it is not worth its zoom.
 MIN_STAGE_TRIALS: Final = 8
 

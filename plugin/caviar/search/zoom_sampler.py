@@ -2,7 +2,8 @@
 
 The narrower ranges are only where a trial is drawn: it is stored under the study's own distributions, so that every
 Optuna tool sees one plain study. What was drawn is drawn in a study in memory, which holds the trials that lie in the
-narrower ranges, by Optuna's TPE.
+narrower ranges, by Optuna's TPE. The first stage draws as the sampler ``tpe`` does, of which paused trials are hidden:
+shown, early looks would draw the search to what learns fast before it knows what learns well.
 
 Source:
     The course's "Tuning process" (coarse to fine, importance tiers) and "Using an appropriate scale".
@@ -24,6 +25,7 @@ from optuna.trial import FrozenTrial, TrialState
 from ..errors import SpecError
 from ..parameters import Parameter
 from ..space import SearchSpace
+from .fidelity import comparable_trials
 from .good_defaults import good_default
 from .narrowing import ZoomRule
 from .plain_space import parameter_of, plain_space
@@ -186,13 +188,18 @@ def draw_params(
         for parameter in plan.held(narrowed.parameters, stage)
         for name in narrowed.stored_names(parameter)
     }
-    if narrowed is space and not held:
+    if stage == 0 and not held:
         return tpe.sample_relative(study, trial, tpe.infer_relative_search_space(study, trial))
+    within = list(_trials_inside(narrowed.distributions(), others))
+    if stage == 0:
+        shown = [other for other in within if other.state not in (TrialState.FAIL, TrialState.WAITING)]
+    else:
+        shown = comparable_trials(within, minimize=minimize)
     sampler = _holding(held, tpe) if held else tpe
     storage = optuna.storages.InMemoryStorage()
     inside = optuna.create_study(direction=study.direction, storage=storage, sampler=sampler)
-    for seen in _trials_inside(narrowed.distributions(), others):
-        storage.create_new_trial(inside._study_id, template_trial=seen)
+    for seen in shown:
+        storage.create_new_trial(inside._study_id, template_trial=_bare(seen))
     drawn = inside.ask()
     narrowed.suggest(drawn)  # the whole space, for what is drawn may depend on what is held
     return drawn.params
@@ -243,21 +250,21 @@ def left_outside(
 def _trials_inside(
     distributions: Mapping[str, BaseDistribution], trials: Iterable[FrozenTrial]
 ) -> Iterator[FrozenTrial]:
-    """Return, as if they had been drawn from a space, the trials that lie in it and of which TPE learns.
-
-    Paused trials are none of them: shown to TPE as pruned ones they drew it to themselves.
-    """
+    """Return, as if they had been drawn from a space, the trials that lie in it."""
     for trial in trials:
-        if trial.state in (TrialState.FAIL, TrialState.WAITING) or not fits(distributions, trial):
-            continue
         params = {name: value for name, value in trial.params.items() if name in distributions}
-        if params:
-            last = trial.last_step
-            seen = copy.copy(trial)  # as bare as TPE needs it: it is copied deeply for every draw
-            seen.params, seen.distributions = params, {name: distributions[name] for name in params}
-            seen.intermediate_values = {} if last is None else {last: trial.intermediate_values[last]}
-            seen.user_attrs, seen.system_attrs = {}, {}
-            yield seen
+        if params and fits(distributions, trial):
+            inside = copy.copy(trial)
+            inside.params, inside.distributions = params, {name: distributions[name] for name in params}
+            yield inside
+
+
+def _bare(trial: FrozenTrial) -> FrozenTrial:
+    """Return a copy with what TPE needs alone: it is copied deeply for every draw."""
+    bare, last = copy.copy(trial), trial.last_step
+    bare.intermediate_values = {} if last is None else {last: trial.intermediate_values[last]}
+    bare.user_attrs, bare.system_attrs = {}, {}
+    return bare
 
 
 def _holding(held: Mapping[str, Any], tpe: optuna.samplers.TPESampler) -> optuna.samplers.BaseSampler:
