@@ -52,14 +52,18 @@ def run(
       caviar run studies/digits.toml --trials 120
       caviar run fashion.toml --from digits
     """
-    from ..commands.run import dry_run_lines
-    from ..commands.stages import run_stages, staged_lines
+    from ..commands.warming import warm_up
     from ..spec import read_spec
 
     options: dict[str, Any] = {"trials": trials, "workers": workers, "timeout_s": timeout_s}
     options |= {"trainer": trainer, "sampler": sampler, "pruner": pruner}
     given = [f"search.{key}={json.dumps(value)}" for key, value in options.items() if value is not None]
     spec = read_spec(study_file, settings=[*settings, *given])
+    if not dry_run:
+        warm_up()  # what is imported from here on takes half a second
+    from ..commands.run import dry_run_lines
+    from ..commands.stages import run_stages, staged_lines
+
     home = session.home()
     if dry_run:
         click.echo("\n".join(dry_run_lines(spec, home, source=source, fresh=fresh)))

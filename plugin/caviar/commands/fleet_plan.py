@@ -16,7 +16,8 @@ from ..search.warm_start import WarmStart
 from ..space import make_configs
 from ..spec import StudySpec
 from .data_process import DataLook
-from .work import threads_for, warm_up
+from .warming import warm_up
+from .work import threads_for
 
 
 def fleet_plan_lines(spec: StudySpec, warm: WarmStart | None) -> list[str]:

@@ -5,6 +5,7 @@ import dataclasses
 import threading
 import time
 from collections.abc import Callable, Iterator
+from importlib import import_module
 
 import optuna
 from optuna.trial import TrialState
@@ -29,7 +30,8 @@ from .family import archive_family, charts_link
 from .fleet_plan import fleet_plan_lines
 from .opening import new_study_attributes, open_mirror
 from .warm_start import check_source, plan_warm_start, warm_start_attributes
-from .work import stop_on_signals, supervise, threads_for, warm_up
+from .warming import warm_up
+from .work import stop_on_signals, supervise, threads_for
 from .worker_process import WorkOrder
 
 
@@ -142,6 +144,7 @@ def open_for_run(spec: StudySpec, home: Home) -> tuple[LeasedStorage, DatasetFac
     """
     warm_up()
     prepare_template(home.tracking_uri)  # first: the look waits until the fork server has loaded TensorFlow
+    import_module("alembic.command")  # Optuna does so when it makes a database
     look = DataLook(spec.data, seed=spec.seed)
     facts = look.facts()
     prepare_tracking(home.tracking_uri)

@@ -1,8 +1,6 @@
 """Working on a study: the processes that share it, and what is put right before and after."""
 
 import contextlib
-import multiprocessing
-import multiprocessing.forkserver
 import os
 import signal
 import threading
@@ -19,6 +17,7 @@ from ..storage.leased_storage import LeasedStorage
 from ..storage.overview import count_epochs
 from ..storage.studies import open_study
 from .opening import open_checkpoints, open_mirror, required_spec
+from .warming import warm_up
 from .worker_process import WorkOrder, start_worker
 
 
@@ -73,13 +72,6 @@ def work_on_existing(home: Home, study: str) -> None:
 def threads_for(n_workers: int) -> int:
     """Return how many threads each of so many workers on this machine gets, at least 1."""
     return max(1, len(os.sched_getaffinity(0)) // n_workers)
-
-
-def warm_up() -> None:
-    """Start the fork server, which loads TensorFlow while this process looks at everything else."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["caviar.search.preloaded", "caviar.commands.worker_process"])
-    multiprocessing.forkserver.ensure_running()
 
 
 @contextlib.contextmanager

@@ -119,7 +119,8 @@ class Crew:
 
         Args:
             closing: Whether no trials are left to take. Then the longest fleet starts first, so that the last to end is
-                a short one; before, the shortest: results come early, and dear trials are judged against many.
+                a short one; before, the one with the trial that has waited longest. Were it the shortest, small batches
+                came last; these learn most in an epoch, so that pruners would let too many of them go on.
         """
         with self._timings.phase("sampling_s"):
             if not self.running:
@@ -226,7 +227,7 @@ class Crew:
         priced = [
             (self._packer.cost.epoch_s([shapes[place] for place in fleet], self._packer.data), fleet) for fleet in plan
         ]
-        priced.sort(key=lambda fleet: fleet[0], reverse=closing)
+        priced.sort(key=lambda fleet: -fleet[0] if closing else min(fleet[1]))
         self.regroups = sum(seconds for seconds, _ in priced) <= REGROUP_S and self._packer.fits(shapes)
         fleets = [[chosen[place] for place in fleet] for _, fleet in priced]
         self._planned = fleets if self.regroups else fleets[:1]  # a refill may take from all that wait

@@ -35,7 +35,7 @@ _logger = logging.getLogger(__name__)
 
 #: Seconds between two writes to the database, and so what a killed worker repeats of its trials' reports.
 SYNC_S: Final = 1.0
-#: Seconds to the second look at a study whose last trials others run; each look after that comes twice as late.
+#: Seconds to the second look at a study whose last trials others run; each look after that comes a quarter later.
 _FIRST_POLL_S: Final = 0.05
 
 
@@ -77,7 +77,7 @@ class FleetWorker:
         self._ended: list[FleetTrial] = []
         self._parked: list[FrozenTrial] = []  # as they were when they left their lanes
         self._has_begun = False
-        self._n_polls = 0  # looks at the study since there was anything to do
+        self._poll_s = _FIRST_POLL_S  # to the next look at a study in which there is nothing to do
         self._synced_at_s = self._checkpointed_at_s = time.monotonic()
 
     def run(self) -> None:
@@ -127,10 +127,10 @@ class FleetWorker:
         if claimed == "wait":
             self._give_up(closing=True)
             with self.timings.phase("waiting_s"):
-                self._setup.stop.wait(min(_FIRST_POLL_S * 2**self._n_polls, self._setup.poll_s))
-            self._n_polls += 1
+                self._setup.stop.wait(self._poll_s)
+            self._poll_s = min(1.25 * self._poll_s, self._setup.poll_s)
         else:
-            self._n_polls = 0
+            self._poll_s = _FIRST_POLL_S
             self._draw(claimed)
         return True
 
