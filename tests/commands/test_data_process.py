@@ -5,7 +5,7 @@ import os
 import pytest
 
 from caviar.commands.data_process import DataLook
-from caviar.commands.work import warm_up
+from caviar.commands.warming import warm_up
 from caviar.errors import DataError
 from caviar.spec import DataSpec
 

@@ -13,7 +13,8 @@ import pytest
 from optuna.trial import TrialState
 
 from caviar.commands.opening import new_study_attributes
-from caviar.commands.work import supervise, warm_up
+from caviar.commands.warming import warm_up
+from caviar.commands.work import supervise
 from caviar.commands.worker_process import WorkOrder, start_worker, work
 from caviar.data.dataset import DatasetFacts, load_dataset
 from caviar.search.supervisor import WorkerExit
