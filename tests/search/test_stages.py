@@ -130,7 +130,6 @@ def test_the_first_rung_stands_after_a_thirteenth_of_the_epochs(epochs: int, run
 
 def test_stages_zoom_around_few_trials() -> None:
     assert default_zoom().max_best == 20
-    assert default_zoom().min_best == 4
 
 
 def test_what_was_paused_outside_the_ranges_of_a_new_stage_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,7 +23,6 @@ class ZoomRule:
         keep: Share of the trials, in (0, 1), that counts as the best, and that the narrower space holds.
         max_best: Trials that count as the best at most, at least 2, or None for all that ``keep`` says: of hundreds of
             trials the best fifth spans nearly every range.
-        min_best: Trials that count as the best at least, at least 2, unless they would be more than half of all.
         doubt: In [0, 1]: how probable, for a parameter without influence, a scatter of the best as uneven as the one
             seen may be before the parameter is left wide. 0 narrows nothing, 1 everything.
         edge: Where the best trial lies within this share of an end, of the range searched or of what the best trials
@@ -38,7 +37,6 @@ class ZoomRule:
 
     keep: float = 0.2
     max_best: int | None = None
-    min_best: int = 2
     doubt: float = 0.2
     edge: float = 0.1
     widen: float = 0.25
@@ -54,8 +52,6 @@ class ZoomRule:
                 raise SpecError(f"{name} must lie in [0, 1], but got {getattr(self, name)}.")
         if self.max_best is not None and self.max_best < 2:
             raise SpecError(f"max_best must be at least 2, but got {self.max_best}.")
-        if self.min_best < 2:
-            raise SpecError(f"min_best must be at least 2, but got {self.min_best}.")
         if self.min_trials < 2:
             raise SpecError(f"min_trials must be at least 2, but got {self.min_trials}.")
 

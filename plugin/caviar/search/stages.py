@@ -151,8 +151,5 @@ def default_promotion(max_epochs: int) -> PromotionRule:
 
 
 def default_zoom(*, keep: float = 0.2) -> ZoomRule:
-    """Return how a stage narrows the space for the next: to the best fifth, but to between four and twenty trials.
-
-    Around three trials of fifteen a range follows chance: of five parameters without influence one narrows.
-    """
-    return ZoomRule(keep=keep, min_best=4, max_best=20)
+    """Return how a stage narrows the space for the next: to the best fifth, but to twenty trials at most."""
+    return ZoomRule(keep=keep, max_best=20)

@@ -98,8 +98,7 @@ def narrow_space(
         (observation for observation in observations if math.isfinite(observation.cost)),
         key=lambda observation: (observation.cost, sorted(map(repr, observation.params.items()))),
     )
-    n_best = min(math.ceil(rule.keep * len(ranked)), rule.max_best or len(ranked))
-    n_best = max(n_best, min(rule.min_best, len(ranked) // 2), 2)
+    n_best = max(2, min(math.ceil(rule.keep * len(ranked)), rule.max_best or len(ranked)))
     narrowed = {parameter.name: parameter for parameter in space.parameters}
     notes, volume, changed = {}, 1.0, False
     wide = {parameter.name: parameter for parameter in root.parameters}
