@@ -35,7 +35,7 @@ def fleet_plan_lines(spec: StudySpec, warm: WarmStart | None) -> list[str]:
     """
     warm_up()
     facts = DataLook(spec.data, seed=spec.seed).facts()
-    prices = known_prices(prices_path(threads=threads_for(spec.search.workers)))
+    prices = known_prices(prices_path(threads=threads_for(spec, n_workers=spec.search.workers)))
     memory_bytes = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // (2 * spec.search.workers)
     packer = Packer(cost=prices, data=_shape(facts), memory_bytes=memory_bytes)
     search = spec.search

@@ -170,7 +170,7 @@ def run_created(
         home=home,
         study=study.study_name,
         spec=spec,
-        threads=threads_for(n_workers),
+        threads=threads_for(spec, n_workers=n_workers),
         deadline_s=deadline_of(spec) if deadline_s is None else deadline_s,
     )
     with stop_on_signals(stop):

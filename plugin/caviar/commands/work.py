@@ -1,16 +1,21 @@
 """Working on a study: the processes that share it, and what is put right before and after."""
 
 import contextlib
+import math
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from types import FrameType
+from typing import Any, Final
 
 import optuna
 
+from ..parameters import ChoiceParameter
 from ..search.mirroring import sync_trials
 from ..search.supervisor import Supervisor
+from ..space import SearchSpace
+from ..spec import StudySpec
 from ..storage.database import new_owner, open_storage
 from ..storage.home import Home
 from ..storage.leased_storage import LeasedStorage
@@ -19,6 +24,9 @@ from ..storage.studies import open_study
 from .opening import open_checkpoints, open_mirror, required_spec
 from .warming import warm_up
 from .worker_process import WorkOrder, start_worker
+
+#: Units of a layer from which on its products gain from a second thread.
+_WIDE_UNITS: Final = 192
 
 
 def supervise(
@@ -62,16 +70,34 @@ def work_on_existing(home: Home, study: str) -> None:
     storage = open_storage(home.storage, owner=new_owner())
     opened = open_study(storage, study)
     stop = threading.Event()
-    order = WorkOrder(home=home, study=study, spec=required_spec(opened), threads=threads_for(1))
+    spec = required_spec(opened)
+    order = WorkOrder(home=home, study=study, spec=spec, threads=threads_for(spec, n_workers=1))
     with stop_on_signals(stop):
         supervise(order, storage, n_workers=1, stop=stop, on_poll=lambda: None)
     if stop.is_set():
         raise KeyboardInterrupt
 
 
-def threads_for(n_workers: int) -> int:
-    """Return how many threads each of so many workers on this machine gets, at least 1."""
-    return max(1, len(os.sched_getaffinity(0)) // n_workers)
+def threads_for(spec: StudySpec, *, n_workers: int) -> int:
+    """Return how many threads each of so many workers on this machine gets for one operation, at least 1.
+
+    Solo trainings share the cores. Fleets take one thread each, but for wide networks: handing a small product to a
+    second thread takes longer than computing it. On 2 cores, one worker with two threads took 1.5 times as long as with
+    one for the default space (16 to 256 units, digits and Fashion-MNIST), and 0.76 times for layers of 256 units.
+    """
+    share = max(1, len(os.sched_getaffinity(0)) // n_workers)
+    in_fleets = spec.search.trainer != "solo" and spec.objective.network is None
+    return 1 if in_fleets and _typical_units(spec.space) < _WIDE_UNITS else share
+
+
+def _typical_units(space: SearchSpace) -> float:
+    """Return the geometric middle of the widths that a space draws, or has fixed."""
+    fixed = space.fixed.get("units", 1)
+    widths: Sequence[Any] = fixed if isinstance(fixed, tuple) else (fixed,)
+    for parameter in space.parameters:
+        if parameter.name == "units":
+            widths = parameter.choices if isinstance(parameter, ChoiceParameter) else (parameter.low, parameter.high)
+    return math.sqrt(min(widths) * max(widths))
 
 
 @contextlib.contextmanager
