@@ -23,8 +23,7 @@ from caviar.insight.report import render_html
 from caviar.search.sequences import value_at
 from caviar.search.warm_start import WARM_START, warm_start_of
 from caviar.spec import DataSpec, StudySpec, parse_spec
-from caviar.storage.database import new_owner, open_storage
-from caviar.storage.home import Home, locate_home
+from caviar.storage.home import Home
 from caviar.storage.leased_storage import LeasedStorage
 from caviar.storage.studies import FINGERPRINT, create_study, open_study
 
@@ -58,16 +57,6 @@ momentum = {{ low = 0.5, high = 0.99, scale = "log-complement" }}
 depth = 1
 units = 8
 """
-
-
-@pytest.fixture
-def home(prepared_home: Path) -> Home:
-    return locate_home(prepared_home)
-
-
-@pytest.fixture
-def storage(home: Home) -> LeasedStorage:
-    return open_storage(home.storage, owner=new_owner(), create=True)
 
 
 def write(tmp_path: Path, *, trials: int = 12, sampler: str = "tpe", trainer: str = "auto") -> Path:

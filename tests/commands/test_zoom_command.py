@@ -28,8 +28,7 @@ from caviar.search.narrowing import ZoomRule
 from caviar.search.sequences import value_at
 from caviar.search.zoom import narrow_space, observations_of
 from caviar.spec import StudySpec, parse_spec
-from caviar.storage.database import new_owner, open_storage
-from caviar.storage.home import Home, locate_home
+from caviar.storage.home import Home
 from caviar.storage.leased_storage import LeasedStorage
 from caviar.storage.studies import FINGERPRINT, create_study, open_study, stored_spec
 from caviar.storage.tickets import PAUSED
@@ -121,16 +120,6 @@ def fill(
 @pytest.fixture(scope="module")
 def fingerprint() -> str:
     return load_dataset("tests.toy_data:blobs").fingerprint
-
-
-@pytest.fixture
-def home(prepared_home: Path) -> Home:
-    return locate_home(prepared_home)
-
-
-@pytest.fixture
-def storage(home: Home) -> LeasedStorage:
-    return open_storage(home.storage, owner=new_owner(), create=True)
 
 
 def make(storage: LeasedStorage, fingerprint: str, **changes: Any) -> tuple[optuna.Study, StudySpec]:

@@ -23,7 +23,9 @@ def show_search(storage: LeasedStorage, study: optuna.Study) -> None:
         StorageError: If a study of it was not made from a study file, or is deleted meanwhile.
     """
     members = read_search(storage, study)
+    if not members:
+        return
+    metric = required_spec(study).objective.metric
     for member in members:
         shown = [dataclasses.replace(one, is_current=one is member) for one in members]
-        metric = required_spec(study).objective.metric
         show_search_in_dashboard(open_study(storage, member.name), shown, metric=metric)

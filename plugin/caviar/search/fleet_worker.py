@@ -363,6 +363,8 @@ class FleetWorker:
         spec = self._setup.spec
         with self.timings.phase("bookkeeping_s"):
             for trial in [*self._crew.running, *self._crew.set_aside]:
+                if trial.run.epochs == trial.saved_epochs > 0:
+                    continue  # set aside since the last time
                 self._save(trial)
                 if self._setup.mirror is not None:
                     mirror_trial(
