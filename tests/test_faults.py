@@ -79,7 +79,7 @@ def test_a_study_deleted_while_it_runs_ends_the_run_with_a_line(tmp_path: Path, 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("trainer", "epochs"), [("solo", 240), ("fleet", 600)])
+@pytest.mark.parametrize(("trainer", "epochs"), [("solo", 240), ("fleet", 3000)])
 def test_a_trial_failed_in_the_dashboard_is_replaced_and_a_locked_database_waited_for(
     tmp_path: Path, home: Path, watch: Watch, trainer: str, epochs: int
 ) -> None:
@@ -124,7 +124,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("trainer", "epochs"), [("solo", 60), ("fleet", 500)])
+@pytest.mark.parametrize(("trainer", "epochs"), [("solo", 60), ("fleet", 3000)])
 def test_a_full_disk_ends_the_run_with_a_line_and_the_next_run_goes_on(
     tmp_path: Path, small_disk: Path, trainer: str, epochs: int
 ) -> None:
