@@ -68,7 +68,7 @@ def test_a_killed_trial_goes_on_from_its_checkpoint_on_the_same_curve(
 
 @pytest.mark.slow
 def test_a_study_deleted_while_it_runs_ends_the_run_with_a_line(tmp_path: Path, home: Path, watch: Watch) -> None:
-    file = write_study(tmp_path, trials=2, epochs=5000)
+    file = write_study(tmp_path, trials=2, epochs=10000)
     with running("run", file, "--home", home) as process:
         wait_until(lambda: watch.reported() >= 5)
         optuna.delete_study(study_name="toy", storage=watch.url)
@@ -151,7 +151,7 @@ def test_a_full_disk_ends_the_run_with_a_line_and_the_next_run_goes_on(
 
 @pytest.mark.slow
 def test_workers_of_a_killed_run_hand_back_and_end(tmp_path: Path, home: Path, watch: Watch) -> None:
-    file = write_study(tmp_path, trials=2, workers=2, epochs=2000)
+    file = write_study(tmp_path, trials=2, workers=2, epochs=10000)
     with running("run", file, "--home", home) as process:
         wait_until(lambda: len(watch.holders()) == 2)
         workers = list(watch.holders().values())
