@@ -129,6 +129,11 @@ class StudySpec:
     search: SearchSpec = SearchSpec()
     space: SearchSpace = dataclasses.field(default_factory=lambda: parse_space(DEFAULT_SPACE_TABLE))
 
+    @property
+    def trains_in_fleets(self) -> bool:
+        """Whether its trials train in fleets: unless that was refused, all networks but those of a function do."""
+        return self.search.trainer != "solo" and self.objective.network is None
+
 
 def direction_of(metric: str) -> Literal["maximize", "minimize"]:
     """Return the way a metric is optimised.

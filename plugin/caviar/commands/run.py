@@ -214,7 +214,6 @@ def dry_run_lines(spec: StudySpec, home: Home, *, source: str | None, fresh: boo
     warm = plan_warm_start(spec, home, source, fresh=fresh)
     warm_table = warm_start_table(warm, spec.space)
     search, objective = spec.search, spec.objective
-    in_fleets = search.trainer != "solo" and objective.network is None
     return [
         f"study {spec.name}, seed {spec.seed}, data {spec.data.dataset}",
         f"{search.trials} trials of at most {objective.epochs} epochs, to {objective.direction} {objective.metric}",
@@ -225,7 +224,7 @@ def dry_run_lines(spec: StudySpec, home: Home, *, source: str | None, fresh: boo
         *(f"{name} = {value}" for name, value in spec.space.fixed.items()),
         f"storage {home.storage}",
         f"tracking {home.tracking_uri}",
-        *(fleet_plan_lines(spec, warm) if in_fleets else ()),
+        *(fleet_plan_lines(spec, warm) if spec.trains_in_fleets else ()),
     ]
 
 

@@ -86,8 +86,7 @@ def threads_for(spec: StudySpec, *, n_workers: int) -> int:
     one for the default space (16 to 256 units, digits and Fashion-MNIST), and 0.76 times for layers of 256 units.
     """
     share = max(1, len(os.sched_getaffinity(0)) // n_workers)
-    in_fleets = spec.search.trainer != "solo" and spec.objective.network is None
-    return 1 if in_fleets and _typical_units(spec.space) < _WIDE_UNITS else share
+    return 1 if spec.trains_in_fleets and _typical_units(spec.space) < _WIDE_UNITS else share
 
 
 def _typical_units(space: SearchSpace) -> float:

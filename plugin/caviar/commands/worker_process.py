@@ -98,8 +98,7 @@ def work(order: WorkOrder, *, owner: str, stop: threading.Event) -> bool:
     study = open_study(storage, order.study)
     study.pruner = make_pruner(spec.search, epochs=spec.objective.epochs)
     objective = make_objective(spec, study)
-    in_fleets = objective.trains_in_fleets and spec.search.trainer != "solo"
-    most = order.max_trials or (RECYCLE_FLEET_TRIALS if in_fleets else RECYCLE_TRIALS)
+    most = order.max_trials or (RECYCLE_FLEET_TRIALS if spec.trains_in_fleets else RECYCLE_TRIALS)
     ended = 0
 
     def count(_trial: optuna.trial.FrozenTrial) -> None:
@@ -126,7 +125,7 @@ def work(order: WorkOrder, *, owner: str, stop: threading.Event) -> bool:
         deadline_s=order.deadline_s,
         on_trial=count,
     )
-    if in_fleets:
+    if spec.trains_in_fleets:
         _run_fleets(setup, home, owner=owner, threads=order.threads)
     else:
         SoloWorker(setup).run()

@@ -38,10 +38,9 @@ def comparable_trials(trials: Sequence[FrozenTrial], *, minimize: bool) -> list[
     epochs = _epochs_compared(trials)
     shown_trials = []
     for trial in trials:
-        value = _best_by(epochs, trial, minimize=minimize)
         if trial.state == TrialState.FAIL or (trial.state == TrialState.WAITING and trial.last_step is None):
             continue
-        shown = copy.copy(trial)
+        shown, value = copy.copy(trial), _best_by(epochs, trial, minimize=minimize)
         if value is not None:
             shown.state, shown.values, shown.intermediate_values = TrialState.COMPLETE, [value], {}
         elif trial.state != TrialState.RUNNING:

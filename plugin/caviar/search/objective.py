@@ -97,11 +97,6 @@ class KerasObjective:
         self._programs: FleetPrograms | None = None
 
     @property
-    def trains_in_fleets(self) -> bool:
-        """Whether a fleet can train its networks: the configurable ones, not a function's."""
-        return self._network is None
-
-    @property
     def dataset(self) -> Dataset:
         """The data set, loaded when first asked for; the default cut of a name, by this objective's seed."""
         if self._dataset is None:
