@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -15,6 +16,7 @@ import pytest
 
 _CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 _START_S = 60.0
+_SHOW_S = 60.0
 
 #: Marks of a test that needs the browser.
 BROWSER = [
@@ -72,8 +74,26 @@ def serving_mlflow(address: str, *, tracking_uri: str, cwd: Path) -> Iterator[No
         yield
 
 
-def open_page(address: str, profile: Path) -> str:
-    """Return the page as it stands once its scripts are done: virtual time waits for what they fetch."""
+def open_page(address: str, profile: Path, *texts: str) -> str:
+    """Return the page as it stands once it shows the texts.
+
+    Chromium's virtual time waits for what the scripts fetch, but a busy server's last answers can come after it: such
+    a page is opened again.
+
+    Raises:
+        pytest.fail.Exception: Texts are still missing after a minute.
+    """
+    deadline = time.monotonic() + _SHOW_S
+    while True:
+        page = _dump(address, profile)
+        missing = [text for text in texts if text not in page]
+        if not missing:
+            return page
+        if time.monotonic() > deadline:
+            pytest.fail(f"{address} does not show {missing}")
+
+
+def _dump(address: str, profile: Path) -> str:
     assert _CHROMIUM is not None
     result = subprocess.run(
         [
@@ -98,7 +118,3 @@ def open_page(address: str, profile: Path) -> str:
         check=True,
     )
     return result.stdout
-
-
-def missing(page: str, *texts: str) -> list[str]:
-    return [text for text in texts if text not in page]

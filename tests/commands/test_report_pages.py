@@ -5,7 +5,7 @@ from pathlib import Path
 
 import optuna
 import pytest
-from tests.browser import BROWSER, free_port, missing, open_page, serving, serving_mlflow
+from tests.browser import BROWSER, free_port, open_page, serving, serving_mlflow
 from tests.insight.synthetic import DATA, make_spec, make_study
 
 from caviar.commands.report import WrittenReport, report_study
@@ -60,8 +60,7 @@ def test_mlflow_shows_the_page_in_the_best_run_and_lets_its_scripts_draw(
     server = f"http://127.0.0.1:{free_port()}"
     with serving_mlflow(server, tracking_uri=home.tracking_uri, cwd=tmp_path):
         address = f"{server}/#/experiments/{experiment.experiment_id}/runs/{run.info.run_id}/artifacts/report/toy.html"
-        page = open_page(address, tmp_path / "profile")
-    assert missing(page, "report/toy.html", "toy.json") == []
+        page = open_page(address, tmp_path / "profile", "report/toy.html", "toy.json", "<iframe")
     (frame,) = re.findall(r"<iframe[^>]*>", page)
     assert ('src="blob:' in frame, 'sandbox="allow-scripts"' in frame) == (True, True), frame
 
@@ -70,14 +69,14 @@ def test_optuna_dashboard_shows_the_note_the_artifact_and_the_pictures_of_the_se
     home: Home, written: WrittenReport, tmp_path: Path
 ) -> None:
     port = free_port()
+    pictures = ("The whole search, from coarse to fine", "What each study searched", "toy-zoom-1")
     command = ["optuna-dashboard", "--host", "127.0.0.1", "--port", str(port), "--artifact-dir", str(home.artifacts)]
     with serving([*command, home.storage], ready="Booting worker", environment={}, cwd=tmp_path):
         address = f"http://127.0.0.1:{port}/dashboard/studies"
-        study, zoom = (open_page(f"{address}/{number}", tmp_path / "profile") for number in (1, 2))
-        note, zoom_note = (open_page(f"{address}/{number}/note", tmp_path / "profile") for number in (1, 2))
-    pictures = ("The whole search, from coarse to fine", "What each study searched", "toy-zoom-1")
-    assert missing(study, *pictures, "Importance against the course", written.html.name) == []
-    assert missing(zoom, *pictures) == []
-    assert missing(note, "Report of", "What to try next", "One search, from coarse to fine") == []
-    assert missing(zoom_note, "One search, from coarse to fine", 'href="/dashboard/studies/1"') == []
+        profile = tmp_path / "profile"
+        open_page(f"{address}/1", profile, *pictures, "Importance against the course", written.html.name)
+        open_page(f"{address}/2", profile, *pictures)
+        search = "One search, from coarse to fine"
+        note = open_page(f"{address}/1/note", profile, "Report of", "What to try next", search)
+        open_page(f"{address}/2/note", profile, search, 'href="/dashboard/studies/1"')
     assert "caviar report:" not in note

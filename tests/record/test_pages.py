@@ -7,7 +7,7 @@ from optuna.artifacts import FileSystemArtifactStore, upload_artifact
 from optuna.trial import TrialState
 
 from caviar.record import MlflowMirror
-from tests.browser import BROWSER, free_port, missing, open_page, serving, serving_mlflow
+from tests.browser import BROWSER, free_port, open_page, serving, serving_mlflow
 
 from .conftest import MakeTrial
 
@@ -28,15 +28,14 @@ def test_mlflow_shows_names_states_and_log_axes(tracking_uri: str, make_trial: M
     assert charts is not None
     assert comparison is not None
     with serving_mlflow(server, tracking_uri=tracking_uri, cwd=tmp_path):
-        page = open_page(charts, tmp_path / "profile")
         names = ("toy #0", "toy #1", "toy #2", "Complete trials, by value", "All trials, by epoch", "val_accuracy")
-        assert missing(page, *names, "learning_rate_log10", "batch_norm") == []
+        page = open_page(charts, tmp_path / "profile", *names, "learning_rate_log10", "batch_norm")
         assert page.index("toy #2") < page.index("toy #0") < page.index("toy #1")  # by value; a pruned one has none
         assert "Error loading shared view state" not in page
-        table = open_page(charts.replace("compareRunsMode=CHART&", ""), tmp_path / "profile")
-        assert missing(table, "caviar.state", "COMPLETE", "PRUNED", "best_value", "momentum", "learning_rate") == []
-        page = open_page(comparison, tmp_path / "profile")
-        assert missing(page, "Comparing 3 Runs", "Parallel Coordinates Plot", "toy #1", "one_minus_momentum") == []
+        columns = ("caviar.state", "COMPLETE", "PRUNED", "best_value", "momentum", "learning_rate")
+        open_page(charts.replace("compareRunsMode=CHART&", ""), tmp_path / "profile", *columns)
+        compared = ("Comparing 3 Runs", "Parallel Coordinates Plot", "toy #1", "one_minus_momentum")
+        open_page(comparison, tmp_path / "profile", *compared)
 
 
 def test_optuna_dashboard_shows_the_study_and_its_artifacts(tmp_path: Path) -> None:
@@ -55,7 +54,7 @@ def test_optuna_dashboard_shows_the_study_and_its_artifacts(tmp_path: Path) -> N
     command = ["optuna-dashboard", "--host", "127.0.0.1", "--port", str(port), "--artifact-dir", str(tmp_path), url]
     with serving(command, ready="Booting worker", environment={}, cwd=tmp_path):
         address = f"http://127.0.0.1:{port}/dashboard/studies/1"
-        page = open_page(address, tmp_path / "profile")
-        assert missing(page, "toy (id=1)", "History", "Hyperparameter Importance", "learning_rate", "depth") == []
-        page = open_page(f"{address}/trials?numbers=0", tmp_path / "profile")
-        assert missing(page, "Trial 0", "Complete", "learning_rate", "Artifacts", "network.txt") == []
+        drawn = ("toy (id=1)", "History", "Hyperparameter Importance", "learning_rate", "depth")
+        open_page(address, tmp_path / "profile", *drawn)
+        trial = ("Trial 0", "Complete", "learning_rate", "Artifacts", "network.txt")
+        open_page(f"{address}/trials?numbers=0", tmp_path / "profile", *trial)
