@@ -139,7 +139,8 @@ class Crew:
         """
         assert self._trainer is not None
         shapes = [trial.shape for trial in self.running]
-        n_traces, started = self._programs.n_traces, time.perf_counter()
+        programs, started = self._programs, time.perf_counter()
+        n_programs, n_traces = programs.n_programs, programs.n_traces
         try:
             metrics = self._trainer.run_epoch()
         except SpecError:
@@ -151,9 +152,9 @@ class Crew:
             self._disband()
             return None
         elapsed_s = time.perf_counter() - started
-        is_new = self._programs.n_traces > n_traces
+        is_new = programs.n_programs > n_programs
         self._timings.add("compile_s" if is_new else "training_s", elapsed_s)
-        self._timings.traces += self._programs.n_traces - n_traces
+        self._timings.traces += programs.n_traces - n_traces
         data = self._packer.data
         work = FleetWork.of(shapes, data, cache_bytes=self._packer.cost.cache_bytes)
         self._timings.padded_flop += work.training_flop

@@ -15,6 +15,7 @@ from ..errors import SpecError
 from ..imports import import_object
 from ..space import DEFAULT_SPACE_TABLE, SearchSpace, make_configs, parse_space
 from ..spec import StudySpec, direction_of
+from ..storage.home import user_cache
 from .mirroring import mirror_trial
 from .seeds import trial_seed
 from .trial_run import TrialRun
@@ -201,12 +202,13 @@ class KerasObjective:
     @property
     def programs(self) -> "FleetPrograms":
         """The programs of this process' fleets."""
-        from ..training import FleetData, FleetPrograms
+        from ..training import FleetData, FleetPrograms, KeptPrograms
 
         if self._programs is None:
             tensors, normalization = self._loaded()
             data = FleetData.from_splits(tensors, normalization=normalization)
-            self._programs = FleetPrograms(data, deepest=self.space.deepest)
+            kept = KeptPrograms(user_cache())
+            self._programs = FleetPrograms(data, deepest=self.space.deepest, kept=kept)
         return self._programs
 
     def _loaded(self) -> tuple["TensorSplits", tuple[Any, Any]]:

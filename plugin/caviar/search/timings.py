@@ -19,7 +19,7 @@ class Timings:
     """Seconds of one worker by what it did, and the arithmetic of its training.
 
     Attributes:
-        compile_s: First epochs of programs that were new, tracing included.
+        compile_s: First epochs of programs that were new to the process, tracing or loading included.
         training_s: All other epochs.
         bookkeeping_s: Claiming trials, reports, pruning, storing and MLflow.
         sampling_s: Drawing hyperparameters, and planning fleets.

@@ -1,6 +1,6 @@
 """The compiled epoch, the update rules, and the trainers that run them."""
 
-from .fleet import FleetData, FleetPrograms, FleetTrainer, Lane
+from .fleet import FleetData, FleetPrograms, FleetTrainer, KeptPrograms, Lane
 from .solo import SoloTrainer
 from .tensors import TensorSplits
 from .trainer import Hyperparameter, LaneState, Metrics, Trainer
@@ -10,6 +10,7 @@ __all__ = [
     "FleetPrograms",
     "FleetTrainer",
     "Hyperparameter",
+    "KeptPrograms",
     "Lane",
     "LaneState",
     "Metrics",

@@ -1,6 +1,7 @@
-"""The data that a fleet's programs capture: flat features, normalised once and not in every step."""
+"""The data that a fleet's programs read: flat features, normalised once and not in every step."""
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -80,6 +81,32 @@ class FleetData:
             feature_shape=splits.feature_shape,
             n_classes=splits.n_classes,
             normalization=normalization,
+            mean=mean,
+            scale=scale,
+        )
+
+    @property
+    def tensors(self) -> list[Any]:
+        """What a program takes of it."""
+        tensors = [self.train_features, self.train_labels, self.validation_features, self.validation_labels]
+        return tensors if self.scale is None else [*tensors, self.mean, self.scale]
+
+    @property
+    def signature(self) -> list[Any]:
+        """Shapes and types of `tensors`, however many examples there are."""
+        parts = self.tensors
+        shapes = [[None, *part.shape[1:]] if index < 4 else part.shape for index, part in enumerate(parts)]
+        return [tf.TensorSpec(shape, part.dtype) for shape, part in zip(shapes, parts, strict=True)]
+
+    def with_tensors(self, tensors: Sequence[Any]) -> "FleetData":
+        """Return the same with other tensors in the place of its own, such as a program's symbolic ones."""
+        mean, scale = tensors[4:] or (None, None)
+        return dataclasses.replace(
+            self,
+            train_features=tensors[0],
+            train_labels=tensors[1],
+            validation_features=tensors[2],
+            validation_labels=tensors[3],
             mean=mean,
             scale=scale,
         )

@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from ..update_rules import SLOTS
 from .data import FleetData, normalized
+from .kept import KeptPrograms, Program
 from .plan import Constants, EpochPlan, ProgramKey, plan_signature
 from .step import State, judge, predict, run_step
 
@@ -26,50 +27,65 @@ class FleetPrograms:
     So depths are rounded up: to 4, 8 and so on, but not beyond the deepest network that will come.
 
     Args:
-        data: The examples that all of them capture.
+        data: The examples that they train on.
         deepest: Hidden layers of the deepest network that will come; None where that is not known, and each depth gets
             a program of its own.
+        kept: Where traced programs are kept for other processes; None to keep none.
     """
 
-    def __init__(self, data: FleetData, *, deepest: int | None = None) -> None:
+    def __init__(self, data: FleetData, *, deepest: int | None = None, kept: KeptPrograms | None = None) -> None:
         self.data = data
+        self.n_traces = 0
         self._deepest = deepest
-        self._programs: dict[ProgramKey, Any] = {}
+        self._kept = kept
+        self._programs: dict[ProgramKey, Program] = {}
 
     def depth_for(self, depth: int) -> int:
         """Return the depth of the program that trains fleets of this depth."""
         return depth if self._deepest is None else max(depth, min(self._deepest, -(-depth // _STEP) * _STEP))
 
     @property
-    def n_traces(self) -> int:
-        """How many programs have been traced."""
+    def n_programs(self) -> int:
+        """How many programs there are; `n_traces` of them have been traced, the others were kept."""
         return len(self._programs)
 
-    def get(self, key: ProgramKey) -> Any:
-        """Return a program: a function of an `EpochPlan` and the arrays of `stacks.stack`.
+    def run(self, key: ProgramKey, plan: EpochPlan, arrays: Sequence[Any]) -> list[Any]:
+        """Train fleets for an epoch and validate.
 
-        It gives (metrics, *arrays): metrics (4, L) are the accuracy, loss, val_accuracy and val_loss of each lane.
+        Args:
+            key: The program's.
+            plan: The epoch's.
+            arrays: Those of `stacks.stack`.
+
+        Returns:
+            [metrics, *arrays]: metrics (4, L) are the accuracy, loss, val_accuracy and val_loss of each lane.
         """
-        if key not in self._programs:
-            signature = [plan_signature(key), *_state_signature(key, self.data)]
-            # Without autograph, which the body does not need, it traces faster.
-            function = tf.function(_Epoch(key, self.data), input_signature=signature, autograph=False)
-            self._programs[key] = _without_checks(function.get_concrete_function())
-        return self._programs[key]
+        program = self._programs.get(key)
+        if program is None:
+            program = self._programs[key] = self._find(key)
+        return program(*self.data.tensors, *plan, *arrays)
+
+    def _find(self, key: ProgramKey) -> Program:
+        name = f"{key} {self.data.signature}"
+        program = None if self._kept is None else self._kept.load(name)
+        if program is None:
+            traced = _trace(key, self.data)
+            self.n_traces += 1
+            program = Program.of(traced)
+            if self._kept is not None:
+                self._kept.save(name, traced)
+        return program
 
 
-def _without_checks(program: Any) -> Any:
-    """Return a traced program that takes its arguments as they are.
+def _trace(key: ProgramKey, data: FleetData) -> Any:
+    """Return the concrete function of a program; it captures nothing, and holds for data of any number of examples."""
 
-    A concrete function compares each of its forty arguments with its signature, in Python, at every call: 1 ms, a
-    quarter of a small fleet's epoch. There is no public way around that.
-    """
-    captured = program.captured_inputs
+    def epoch(tensors: list[Any], plan: EpochPlan, *arrays: Any) -> tuple[Any, ...]:
+        return _Epoch(key, data.with_tensors(tensors))(plan, *arrays)
 
-    def call(plan: EpochPlan, *arrays: Any) -> Any:
-        return program._call_flat([*plan, *arrays], captured)
-
-    return call
+    signature = [data.signature, plan_signature(key), *_state_signature(key, data)]
+    # Without autograph, which the body does not need, it traces faster.
+    return tf.function(epoch, input_signature=signature, autograph=False).get_concrete_function()
 
 
 def _state_signature(key: ProgramKey, data: FleetData) -> list[Any]:
@@ -118,7 +134,7 @@ class _Epoch:
     def _validate(self, plan: EpochPlan, constants: Constants, state: State) -> tuple[Any, Any]:
         """Return each lane's accuracy and mean loss on the validation split, in batches of a bounded size."""
         data, size = self._data, plan.validation_rows
-        n_examples, n_lanes = data.n_validation, constants.counts[0]
+        n_examples, n_lanes = tf.shape(data.validation_labels)[0], constants.counts[0]
 
         def batch(index: Any, n_correct: Any, loss_sum: Any) -> tuple[Any, Any, Any]:
             # The last batch moves back to be of the same size; the examples it repeats then weigh nothing.
@@ -138,4 +154,5 @@ class _Epoch:
         _, n_correct, loss_sum = tf.while_loop(
             lambda index, *_: index * size < n_examples, batch, [tf.constant(0), zeros, zeros], parallel_iterations=1
         )
-        return n_correct / n_examples, loss_sum / n_examples
+        n_rows = tf.cast(n_examples, self._key.dtype)
+        return n_correct / n_rows, loss_sum / n_rows

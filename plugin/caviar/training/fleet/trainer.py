@@ -89,9 +89,8 @@ class FleetTrainer(Trainer):
         if self._lasting is None:
             self._lasting = lasting_parts(ordered, layout, key, data)
         plan = make_plan(ordered, key, data, lasting=self._lasting)
-        program = self._programs.get(key)
         with without_graph_rewriting():
-            metrics, *self._stacked = program(plan, *self._stacked)
+            metrics, *self._stacked = self._programs.run(key, plan, self._stacked)
         results: list[Metrics] = [{} for _ in self._lanes]
         for index, values in zip(self._order, metrics.numpy().T.tolist(), strict=True):
             results[index] = dict(zip(_METRICS, values, strict=True))
