@@ -27,7 +27,7 @@ def main() -> None:
 
 def storm(directory: Path, arguments: argparse.Namespace) -> None:
     trials, workers = arguments.trials, arguments.workers
-    file = write_study(directory, trials=trials, workers=workers, lease_s=arguments.lease_s)
+    file = write_study(directory, trials=trials, workers=workers, lease_s=arguments.lease_s, sampler="tpe")
     watch, started = Watch(directory / "runs"), time.monotonic()
     with running("run", file, "--home", directory / "runs") as process:
         every = max(1, trials // (arguments.kills + 1))

@@ -22,7 +22,9 @@ def assert_sound(watch: Watch, *, budget: int) -> None:
 
 @pytest.mark.slow
 def test_a_storm_of_kills_leaves_exactly_the_budget(tmp_path: Path, prepared_home: Path) -> None:
-    file, home = write_study(tmp_path, trials=40, workers=4, epochs=3, lease_s=2), prepared_home
+    home = prepared_home
+    # A sampler that learns has few trials in hand, so that there is progress between two kills.
+    file = write_study(tmp_path, trials=40, workers=4, epochs=3, lease_s=2, sampler="tpe")
     watch = Watch(home)
     with running("run", file, "--home", home) as process:
         killed = kill_holders(watch, process, every=4)

@@ -14,25 +14,25 @@ from tests.databases import expire
 
 from caviar import KerasObjective
 from caviar.errors import FatalError
-from caviar.search import fleet_crew, packing
+from caviar.search import fleet_crew, fleet_worker, in_flight, packing
 from caviar.search.best_network import NetworkFolder
 from caviar.search.cost_model import TYPICAL
 from caviar.search.fleet_worker import FleetWorker
-from caviar.search.in_flight import trials_in_hand
+from caviar.search.in_flight import count_open, trials_to_give, trials_to_take
 from caviar.search.packing import Packer
 from caviar.search.promoter import Promoter
 from caviar.search.samplers import make_sampler_factory
 from caviar.search.trial_run import CURVES
 from caviar.search.worker import SoloWorker
 from caviar.search.worker_setup import WorkerSetup
-from caviar.spec import StudySpec, parse_spec
+from caviar.spec import SearchSpec, StudySpec, parse_spec
 from caviar.storage.checkpoints import CheckpointStore
 from caviar.storage.database import new_owner, open_storage
 from caviar.storage.leased_storage import LeasedStorage
 from caviar.storage.overview import count_trials
 from caviar.storage.schema import optuna_tables
 from caviar.storage.studies import create_study, open_study
-from caviar.storage.tickets import PAUSED, Ticket
+from caviar.storage.tickets import PAUSED, Ticket, claim_tickets
 
 SPACE = {
     "learning_rate": {"low": 1e-3, "high": 0.3, "scale": "log"},
@@ -357,24 +357,104 @@ def test_out_of_time_the_fleet_ends_and_what_has_not_begun_is_handed_back(
 ) -> None:
     share_done = threading.Event()
     made.options = {"share_done": share_done}
-    monkeypatch.setattr(fleet_crew.Crew, "_next_fleet", lambda self, closing: self.waiting[:2])
+    monkeypatch.setattr(fleet_crew.Crew, "_next_fleet", lambda self: self.waiting[:2])
     at_epoch(monkeypatch, lambda epoch, _: share_done.set() if epoch == 1 else None)
     made.work()
     assert states(made)["COMPLETE"] >= 2
     assert states(made)["WAITING"] >= 1
 
 
+@pytest.mark.parametrize(("trials", "expected"), [(100, 6), (1000, 32), (10, 2)])
+@pytest.mark.parametrize("sampler", ["tpe", "zoom", "package.module:Class"])
+def test_samplers_that_learn_have_few_trials_in_flight(sampler: str, trials: int, expected: int) -> None:
+    search = SearchSpec(sampler=sampler, trials=trials, workers=2)
+    assert trials_to_take(search, in_hand=0, set_aside=0, left=trials, running=0) == expected
+    assert trials_to_take(search, in_hand=expected, set_aside=expected, left=trials, running=expected) == 0
+
+
 @pytest.mark.parametrize(
-    ("sampler", "left", "expected"),
-    [("random", 1000, 64), ("random", 40, 10), ("random", 1, 4), ("tpe", 1000, 6), ("zoom", 1000, 6)],
+    ("in_hand", "set_aside", "left", "running", "expected"),
+    [
+        (0, 0, 256, 0, 128),  # the first worker takes its share
+        (0, 0, 128, 128, 128),  # and the second as much
+        (0, 0, 3000, 0, 256),  # no more than pays
+        (0, 0, 0, 40, 4),  # with empty hands it always asks: a trial may be handed back, or promoted
+        (30, 10, 0, 60, 0),  # nothing is left to take
+        (3, 0, 0, 60, 1),
+        (10, 8, 0, 60, 2),  # most of what it has waits for others
+        (60, 0, 70, 60, 5),
+    ],
 )
-def test_samplers_that_learn_have_few_trials_in_flight(sampler: str, left: int, expected: int) -> None:
-    assert trials_in_hand(sampler, budget=100, left=left, workers=2) == expected
+def test_others_take_their_share_of_what_has_not_ended(
+    in_hand: int, set_aside: int, left: int, running: int, expected: int
+) -> None:
+    search = SearchSpec(sampler="random", trials=256, workers=2)
+    taken = trials_to_take(search, in_hand=in_hand, set_aside=set_aside, left=left, running=running)
+    assert taken == expected
 
 
-@pytest.mark.parametrize(("left", "set_aside", "expected"), [(40, 0, 20), (40, 30, 50), (1000, 100, 128)])
-def test_cheap_trials_are_many_in_hand(left: int, set_aside: int, expected: int) -> None:
-    assert trials_in_hand("random", budget=100, left=left, workers=2, set_aside=set_aside, cheap=True) == expected
+@pytest.mark.parametrize(
+    ("workers", "in_hand", "left", "running", "expected"),
+    [
+        (2, 40, 0, 40, 20),  # the other is idle
+        (2, 40, 0, 52, 14),  # and nearly so
+        (2, 40, 0, 60, 0),
+        (2, 40, 20, 40, 0),  # trials are left to take
+        (4, 40, 0, 50, 28),
+        (1, 40, 0, 40, 0),
+        (2, 0, 0, 5, 0),
+    ],
+)
+def test_a_worker_gives_what_is_beyond_its_share_to_those_that_run_out(
+    workers: int, in_hand: int, left: int, running: int, expected: int
+) -> None:
+    search = SearchSpec(sampler="random", workers=workers)
+    assert trials_to_give(search, in_hand=in_hand, left=left, running=running) == expected
+
+
+def test_trials_that_nobody_has_are_counted_with_those_handed_back_but_not_with_parked_or_failed_ones() -> None:
+    def trial(state: TrialState, **attributes: object) -> FrozenTrial:
+        value = 0.5 if state == TrialState.COMPLETE else None
+        return optuna.trial.create_trial(state=state, value=value, system_attrs=attributes)
+
+    trials = [
+        trial(TrialState.COMPLETE),
+        trial(TrialState.PRUNED),
+        trial(TrialState.FAIL),
+        trial(TrialState.RUNNING),
+        trial(TrialState.WAITING),
+        trial(TrialState.WAITING, **{PAUSED: True}),
+    ]
+    assert count_open(trials, budget=8) == (1 + 3, 1)
+    assert count_open(trials, budget=2) == (1, 1)
+    assert count_open([], budget=3) == (3, 0)
+
+
+def test_a_worker_without_trials_gets_fleets_that_another_has_not_begun(
+    made: Made, storage: LeasedStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made.spec = dataclasses.replace(made.spec, search=dataclasses.replace(made.spec.search, workers=2))
+    monkeypatch.setattr(fleet_worker, "SYNC_S", 0.0)
+    monkeypatch.setattr(fleet_worker, "trials_to_take", lambda _, *, in_hand, **__: 0 if in_hand else 6)
+    monkeypatch.setattr(fleet_crew.Crew, "_next_fleet", lambda self: self.waiting[:1])
+    elsewhere = open_storage(str(storage.url), owner=new_owner())
+    taken: list[int] = []
+
+    def take(epoch: int, _trainer: Any) -> None:
+        if epoch == 1:  # the other worker looks for trials after the first one's first epoch
+            tickets = claim_tickets(elsewhere, made.study._study_id, n=9, budget=6, lease_s=30.0, retries=2)
+            assert not isinstance(tickets, str)
+            other = open_study(elsewhere, "toy")
+            for ticket in tickets:
+                assert ticket.trial_id not in {trial._trial_id for trial in made.ended}
+                other.tell(ticket.number, 0.5)
+                taken.append(ticket.number)
+
+    at_epoch(monkeypatch, take)
+    made.work()
+    assert len(taken) == 3
+    assert states(made) == {"COMPLETE": 6}
+    assert sorted([*taken, *(trial.number for trial in made.ended)]) == list(range(6))
 
 
 class Killed(BaseException):
@@ -393,8 +473,9 @@ class Mirror:
 
 
 @pytest.fixture
-def promoting(made: Made, tmp_path: Path) -> Made:
-    """A study of ten trials that are judged after one epoch and after two, of four."""
+def promoting(made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Made:
+    """A study of ten trials that are judged after one epoch and after two, of four; few of them are in hand at once."""
+    monkeypatch.setattr(in_flight, "_MOST_IN_HAND", 4)
     options = {"reduction": 2, "min_epochs": 1}
     search = dataclasses.replace(made.spec.search, trials=10, pruner="promotion", pruner_options=options)
     made.spec = dataclasses.replace(made.spec, search=search)

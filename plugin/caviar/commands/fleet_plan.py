@@ -8,7 +8,7 @@ import optuna
 from ..data.dataset import DatasetFacts
 from ..search.calibration import known_prices, prices_path
 from ..search.cost_model import DataShape, LaneShape
-from ..search.in_flight import trials_in_hand
+from ..search.in_flight import trials_to_take
 from ..search.packing import Packer, describe_plan
 from ..search.samplers import make_sampler_factory
 from ..search.warm_sampler import warm_sampler_factory
@@ -39,8 +39,7 @@ def fleet_plan_lines(spec: StudySpec, warm: WarmStart | None) -> list[str]:
     memory_bytes = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // (2 * spec.search.workers)
     packer = Packer(cost=prices, data=_shape(facts), memory_bytes=memory_bytes)
     search = spec.search
-    n = trials_in_hand(search.sampler, budget=search.trials, left=search.trials, workers=search.workers)
-    n = min(n, search.trials)
+    n = min(trials_to_take(search, in_hand=0, set_aside=0, left=search.trials, running=0), search.trials)
     lanes = _first_lanes(spec, warm, n)
     plan = packer.plan(lanes)
     return [f"fleets of a worker's first {n} trials:", *describe_plan(plan, lanes, packer)]

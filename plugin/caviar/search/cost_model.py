@@ -18,6 +18,9 @@ _LAYER_OPERATIONS: Final[dict[BatchNorm, int]] = {"none": 18, "before_activation
 # Passes over a layer's values, and over the weights.
 _VALUE_PASSES: Final[dict[BatchNorm, int]] = {"none": 6, "before_activation": 16, "after_activation": 18}
 _WEIGHT_PASSES: Final[dict[Optimizer, int]] = {"sgd": 3, "adam": 9, "rmsprop": 9}
+# Floats that a lane keeps for every weight (values, slots, gradients) and for every activation of a batch.
+_WEIGHT_COPIES: Final = 6
+_VALUE_COPIES: Final = 6
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -77,18 +80,85 @@ Program = tuple[tuple[str, str, str], int, bool, bool, bool]
 
 def program_of(lanes: Sequence[LaneShape], data: DataShape) -> Program:
     """Return which program trains these lanes."""
-    return (
-        lanes[0].family,
-        max(lane.network.depth for lane in lanes),
-        len({lane.batch_size(data) for lane in lanes}) > 1,
-        any(lane.network.dropout > 0 for lane in lanes),
-        any(lane.network.l2 > 0 for lane in lanes),
-    )
+    return LaneRow.of(lanes, data).programs()[-1]
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class LaneRow:
+    """Lanes of one family in a row, as columns: what their fleets cost is computed for many at once.
+
+    A fleet is here some of the first lanes of the row; what is said of all fleets has an element for each: of the first
+    lane alone, of the first two, and so on.
+
+    Attributes:
+        data: The data set's shape.
+        network: The first lane's, for what the family has in common.
+        optimizer: Of the family.
+        depths: Hidden layers, int (n,), as what follows.
+        widths: Units of the widest layer.
+        sizes: Rows of a batch.
+        epochs: Of the whole training.
+        dropout: Whether the lane drops units, bool.
+        l2: Whether its kernels are penalised, bool.
+    """
+
+    data: DataShape
+    network: NetworkConfig
+    optimizer: Optimizer
+    depths: npt.NDArray[np.int64]
+    widths: npt.NDArray[np.int64]
+    sizes: npt.NDArray[np.int64]
+    epochs: npt.NDArray[np.int64]
+    dropout: npt.NDArray[np.bool_]
+    l2: npt.NDArray[np.bool_]
+
+    @classmethod
+    def of(cls, lanes: Sequence[LaneShape], data: DataShape) -> "LaneRow":
+        """Return lanes, at least one, of one family, as columns."""
+        return cls(
+            data=data,
+            network=lanes[0].network,
+            optimizer=lanes[0].training.optimizer,
+            depths=np.array([lane.network.depth for lane in lanes]),
+            widths=np.array([lane.width for lane in lanes]),
+            sizes=np.array([lane.batch_size(data) for lane in lanes]),
+            epochs=np.array([lane.training.epochs for lane in lanes]),
+            dropout=np.array([lane.network.dropout > 0 for lane in lanes]),
+            l2=np.array([lane.network.l2 > 0 for lane in lanes]),
+        )
+
+    def part(self, start: int, end: int) -> "LaneRow":
+        """Return the lanes from start to before end."""
+        names = ("depths", "widths", "sizes", "epochs", "dropout", "l2")
+        return dataclasses.replace(self, **{name: getattr(self, name)[start:end] for name in names})
+
+    def programs(self) -> list[Program]:
+        """Return each fleet's program."""
+        family = self.network.activation, self.network.batch_norm, self.optimizer
+        columns = (
+            np.maximum.accumulate(self.depths),
+            np.logical_or.accumulate(self.sizes != self.sizes[0]),
+            np.logical_or.accumulate(self.dropout),
+            np.logical_or.accumulate(self.l2),
+        )
+        return [(family, *row) for row in zip(*(column.tolist() for column in columns), strict=True)]
+
+    def n_bytes(self) -> npt.NDArray[np.int64]:
+        """Return about how much memory each fleet takes, besides the data, in float32."""
+        data, depth, width = self.data, np.maximum.accumulate(self.depths), np.maximum.accumulate(self.widths)
+        weights = data.n_features * width + (depth - 1) * width * width + width * data.n_classes
+        values = np.maximum.accumulate(self.sizes) * (data.n_features + depth * width)
+        n_bytes: npt.NDArray[np.int64] = _WEIGHT_COPIES * weights + _VALUE_COPIES * values
+        return 4 * np.arange(1, len(depth) + 1) * n_bytes
+
+
+#: A number, or one for each of several fleets.
+Amount = float | npt.NDArray[np.float64]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class FleetWork:
-    """One epoch of a fleet, counted. Padding is part of it.
+    """One epoch of a fleet, counted, or of several. Padding is part of it.
 
     Attributes:
         operations: Operations started.
@@ -101,47 +171,51 @@ class FleetWork:
         training_flop: Arithmetic of the training steps' products.
     """
 
-    operations: float
-    products: float
-    flop: float
-    values: float
-    weights: float
-    spilled: float
-    lanes: int
-    training_flop: float
+    operations: Amount
+    products: Amount
+    flop: Amount
+    values: Amount
+    weights: Amount
+    spilled: Amount
+    lanes: Amount
+    training_flop: Amount
 
     @classmethod
     def of(cls, lanes: Sequence[LaneShape], data: DataShape, *, cache_bytes: int) -> "FleetWork":
         """Count the work of an epoch of these lanes, at least one, of one family."""
-        network, optimizer = lanes[0].network, lanes[0].training.optimizer
-        depth = max(lane.network.depth for lane in lanes)
-        width = max(lane.width for lane in lanes)
-        sizes = [lane.batch_size(data) for lane in lanes]
-        rows, steps = max(sizes), max(data.n_train // size for size in sizes)
-        counts = [sum(lane.network.depth > layer for lane in lanes) for layer in range(depth)]
-        terms = sum(count * (width if layer else data.n_features) * width for layer, count in enumerate(counts))
-        terms += len(lanes) * width * data.n_classes
-        values = sum(counts) * width * _VALUE_PASSES[network.batch_norm]
-        values += len(lanes) * (data.n_features + 8 * data.n_classes)
+        work = cls.of_row(LaneRow.of(lanes, data), cache_bytes=cache_bytes)
+        return cls(**{field.name: float(getattr(work, field.name)[-1]) for field in dataclasses.fields(cls)})
+
+    @classmethod
+    def of_row(cls, row: LaneRow, *, cache_bytes: int) -> "FleetWork":
+        """Count the work of an epoch of each of a row's fleets."""
+        data, batch_norm = row.data, row.network.batch_norm
+        n_lanes = np.arange(1.0, len(row.depths) + 1)
+        depth, width = np.maximum.accumulate(row.depths), np.maximum.accumulate(row.widths).astype(np.float64)
+        rows, steps = np.maximum.accumulate(row.sizes), np.maximum.accumulate(data.n_train // row.sizes)
+        layers = np.cumsum(row.depths)
+        terms = n_lanes * data.n_features * width + (layers - n_lanes) * width * width
+        terms += n_lanes * width * data.n_classes
+        values = layers * width * _VALUE_PASSES[batch_norm]
+        values += n_lanes * (data.n_features + 8 * data.n_classes)
         training_flop = 6.0 * terms * rows * steps
         # Features, each layer's outputs and what its gradient needs of them, in 4 bytes.
-        working_bytes = 4.0 * rows * (len(lanes) * data.n_features + 3 * sum(counts) * width)
-        spilled = values * rows * steps * max(0.0, 1.0 - cache_bytes / working_bytes)
+        working_bytes = 4.0 * rows * (n_lanes * data.n_features + 3 * layers * width)
         return cls(
-            operations=steps * (_STEP_OPERATIONS + depth * _LAYER_OPERATIONS[network.batch_norm]),
-            products=steps * 3.0 * (sum(counts) + len(lanes)),
+            operations=steps * (_STEP_OPERATIONS + depth * float(_LAYER_OPERATIONS[batch_norm])),
+            products=steps * 3.0 * (layers + n_lanes),
             flop=training_flop + 2.0 * terms * data.n_validation,
-            values=float(values) * (rows * steps + 0.3 * data.n_validation),
-            weights=float(terms) * steps * _WEIGHT_PASSES[optimizer],
-            spilled=spilled,
-            lanes=len(lanes),
+            values=values * (rows * steps + 0.3 * data.n_validation),
+            weights=terms * steps * _WEIGHT_PASSES[row.optimizer],
+            spilled=values * rows * steps * np.maximum(0.0, 1.0 - cache_bytes / working_bytes),
+            lanes=n_lanes,
             training_flop=training_flop,
         )
 
     def counted(self) -> npt.NDArray[np.float64]:
-        """Return the amounts that `CostModel.prices` are for, and 1 for the epoch itself."""
-        amounts = (self.operations, self.products, self.flop, self.values, self.weights, self.spilled, self.lanes, 1.0)
-        return np.array(amounts, np.float64)
+        """Return the amounts that `CostModel.prices` are for, and 1 for the epoch itself: (8,), or (fleets, 8)."""
+        amounts = (self.operations, self.products, self.flop, self.values, self.weights, self.spilled, self.lanes)
+        return np.stack([*amounts, np.ones_like(self.lanes)], axis=-1)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -160,8 +234,12 @@ class CostModel:
 
     def epoch_s(self, lanes: Sequence[LaneShape], data: DataShape) -> float:
         """Return the seconds of an epoch of a fleet of these lanes, at least one, of one family."""
-        work = FleetWork.of(lanes, data, cache_bytes=self.cache_bytes)
-        return float(np.dot(self.prices, work.counted()))
+        return float(self.epochs_s(LaneRow.of(lanes, data))[-1])
+
+    def epochs_s(self, row: LaneRow) -> npt.NDArray[np.float64]:
+        """Return the seconds of an epoch of each of a row's fleets."""
+        seconds: npt.NDArray[np.float64] = FleetWork.of_row(row, cache_bytes=self.cache_bytes).counted() @ self.prices
+        return seconds
 
     def save(self, path: Path) -> None:
         """Keep it in a file."""

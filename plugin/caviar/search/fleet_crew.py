@@ -104,6 +104,16 @@ class Crew:
         """The trials that have begun and wait for a place."""
         return [trial for trial in self.waiting if trial.begun]
 
+    def last_unbegun(self, n: int) -> list[FleetTrial]:
+        """Return at most n of the trials that have not begun: those of whole fleets where they are planned."""
+        chosen: list[FleetTrial] = []
+        planned = {trial for fleet in self._planned for trial in fleet}
+        others = [[trial] for trial in self.waiting if trial not in planned]
+        for fleet in [*reversed(others), *reversed(self._planned)]:
+            if len(chosen) + len(fleet) <= n and not any(trial.begun for trial in fleet):
+                chosen += fleet
+        return chosen
+
     @property
     def is_free(self) -> bool:
         """Whether the next fleet is yet to be planned."""
@@ -114,17 +124,11 @@ class Crew:
         if self.regroups and self.waiting and 3 * len(self.running) <= 2 * self._n_planned:
             self._break_up()
 
-    def fill(self, *, closing: bool) -> None:
-        """Start a fleet where none runs, or let waiting trials take the places of those that left.
-
-        Args:
-            closing: Whether no trials are left to take. Then the longest fleet starts first, so that the last to end is
-                a short one; before, the one with the trial that has waited longest. Were it the shortest, small batches
-                came last; these learn most in an epoch, so that pruners would let too many of them go on.
-        """
+    def fill(self) -> None:
+        """Start a fleet where none runs, or let waiting trials take the places of those that left."""
         with self._timings.phase("sampling_s"):
             if not self.running:
-                self._start(closing=closing)
+                self._start()
             elif self.waiting and not self.regroups and not self.running[0].alone:
                 self._refill()
 
@@ -157,7 +161,7 @@ class Crew:
         self._timings.traces += programs.n_traces - n_traces
         data = self._packer.data
         work = FleetWork.of(shapes, data, cache_bytes=self._packer.cost.cache_bytes)
-        self._timings.padded_flop += work.training_flop
+        self._timings.padded_flop += float(work.training_flop)
         self._timings.flop += sum(shape.flop(data) for shape in shapes)
         self._traced.add(program_of(shapes, data))
         for trial in self.running:
@@ -202,35 +206,36 @@ class Crew:
         planned = ([trial for trial in fleet if trial not in trials] for fleet in self._planned)
         self._planned = [fleet for fleet in planned if fleet]
 
-    def _start(self, *, closing: bool) -> None:
+    def _start(self) -> None:
         """Start the next of the fleets that the waiting trials make."""
         if not self.waiting:
             return
-        chosen = self._next_fleet(closing=closing)
+        chosen = self._next_fleet()
         self._n_planned = len(chosen)
         self._timings.fleets += 1
         self._board(chosen)
 
-    def _next_fleet(self, *, closing: bool) -> list[FleetTrial]:
+    def _next_fleet(self) -> list[FleetTrial]:
         suspects = [trial for trial in self.waiting if trial.alone]
         if suspects:
             return suspects[:1]
         if not self._planned:
-            self._plan(closing=closing)
+            self._plan()
         return self._planned[0]
 
-    def _plan(self, *, closing: bool) -> None:
-        """Plan fleets of the waiting trials that have trained least."""
+    def _plan(self) -> None:
+        """Plan fleets of the waiting trials that have trained least, in the order of those that have waited longest.
+
+        Shortest first, small batches came last; these learn most in an epoch, so that pruners would let too many go on.
+        """
         least = min(trial.run.epochs for trial in self.waiting)
         chosen = [trial for trial in self.waiting if trial.run.epochs <= 2 * least]
         shapes = [trial.shape for trial in chosen]
-        plan = self._packer.plan(shapes, traced=self._traced)
-        priced = [
-            (self._packer.cost.epoch_s([shapes[place] for place in fleet], self._packer.data), fleet) for fleet in plan
-        ]
-        priced.sort(key=lambda fleet: -fleet[0] if closing else min(fleet[1]))
-        self.regroups = sum(seconds for seconds, _ in priced) <= REGROUP_S and self._packer.fits(shapes)
-        fleets = [[chosen[place] for place in fleet] for _, fleet in priced]
+        plan = sorted(self._packer.plan(shapes, traced=self._traced), key=min)
+        data, cost = self._packer.data, self._packer.cost
+        seconds = sum(cost.epoch_s([shapes[place] for place in fleet], data) for fleet in plan)
+        self.regroups = seconds <= REGROUP_S and self._packer.fits(shapes)
+        fleets = [[chosen[place] for place in fleet] for fleet in plan]
         self._planned = fleets if self.regroups else fleets[:1]  # a refill may take from all that wait
         self._make_known([trial for fleet in self._planned for trial in fleet])
 

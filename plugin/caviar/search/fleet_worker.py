@@ -17,7 +17,7 @@ from ..storage.tickets import Ticket, claim_tickets
 from .cost_model import CostModel, DataShape
 from .fleet_crew import Crew, FleetTrial
 from .fleet_trials import draw_trial
-from .in_flight import trials_in_hand
+from .in_flight import count_open, trials_to_give, trials_to_take
 from .mirroring import mirror_trial, mirror_trials
 from .packing import Packer
 from .patience import Patience
@@ -105,16 +105,17 @@ class FleetWorker:
                     return
                 continue
             self._crew.regroup()
-            if self._crew.is_free and self._n_wanted() > len(self._crew.in_hand):
+            if self._crew.is_free and self._n_wanted() > 0:
                 self._sync()
                 self._take_more()
-            self._crew.fill(closing=self._n_left() == 0)
+            self._crew.fill()
             if self._has_begun:  # a trial that kills its worker must be known by then
                 self._sync()
             self._run_epoch()
             if time.monotonic() - self._synced_at_s >= SYNC_S:
                 self._sync()
                 self._take_more()
+                self._share()
             if time.monotonic() - self._checkpointed_at_s >= self._setup.spec.search.checkpoint_s:
                 self._checkpoint()
         self._leave()
@@ -137,27 +138,25 @@ class FleetWorker:
     def _take_more(self) -> None:
         """Claim trials where some of those in hand have ended."""
         while not self._setup.should_end():
-            n = self._n_wanted() - len(self._crew.in_hand)
+            n = self._n_wanted()
             claimed = self._patience.attempt(functools.partial(self._claim, n), what="take trials") if n > 0 else None
             if claimed is None or isinstance(claimed, str):
                 return
             self._draw(claimed)
 
-    def _n_left(self) -> int:
-        """Return how many trials of the budget nobody has taken yet."""
-        taken = sum(trial.state != TrialState.FAIL for trial in self._study.get_trials(deepcopy=False))
-        return max(0, self._setup.spec.search.trials - taken)
-
     def _n_wanted(self) -> int:
-        search = self._setup.spec.search
-        return trials_in_hand(
-            search.sampler,
-            budget=search.trials,
-            left=self._n_left(),
-            workers=search.workers,
-            set_aside=len(self._crew.set_aside),
-            cheap=self._crew.regroups,
-        )
+        """Return how many trials to take now."""
+        search, crew = self._setup.spec.search, self._crew
+        left, running = count_open(self._study.get_trials(deepcopy=False), budget=search.trials)
+        in_hand, set_aside = len(crew.in_hand), len(crew.set_aside)
+        return trials_to_take(search, in_hand=in_hand, set_aside=set_aside, left=left, running=running)
+
+    def _share(self) -> None:
+        """Give fleets that have not begun back, where the other workers run out of trials."""
+        search, in_hand = self._setup.spec.search, len(self._crew.in_hand)
+        left, running = count_open(self._study.get_trials(deepcopy=False), budget=search.trials)
+        n = trials_to_give(search, in_hand=in_hand, left=left, running=running)
+        self._hand_back(self._crew.last_unbegun(n))
 
     def _claim(self, n: int) -> "list[Ticket] | Literal['wait', 'done']":
         """Claim trials: promoted ones where there are any, else those that wait or are new."""
@@ -350,12 +349,15 @@ class FleetWorker:
             spec = self._setup.spec
             mirror_trials(self._setup.mirror, trials, space=spec.space, metric=spec.objective.metric)
 
-    def _save(self, trial: FleetTrial) -> None:
-        """Keep what a trial that has begun has reached, where its last checkpoint does not."""
-        if self._setup.checkpoints is not None and trial.run.epochs > trial.saved_epochs:
+    def _save(self, trial: FleetTrial) -> bool:
+        """Keep what a trial that has begun has reached; False where that was kept already."""
+        if trial.run.epochs <= trial.saved_epochs:
+            return False
+        if self._setup.checkpoints is not None:
             lane = self._crew.lane_state(trial)
             save_trial(self._setup.checkpoints, trial.ticket, trial.run, lane=lane, best=trial.keeper.state)
-            trial.saved_epochs = trial.run.epochs
+        trial.saved_epochs = trial.run.epochs
+        return True
 
     def _checkpoint(self) -> None:
         """Keep what the trials that have begun have reached, and show it in MLflow."""
@@ -363,10 +365,7 @@ class FleetWorker:
         spec = self._setup.spec
         with self.timings.phase("bookkeeping_s"):
             for trial in [*self._crew.running, *self._crew.set_aside]:
-                if trial.run.epochs == trial.saved_epochs > 0:
-                    continue  # set aside since the last time
-                self._save(trial)
-                if self._setup.mirror is not None:
+                if self._save(trial) and self._setup.mirror is not None:
                     mirror_trial(
                         self._setup.mirror,
                         self._buffer.get_trial(trial.ticket.trial_id),

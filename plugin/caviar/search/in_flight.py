@@ -1,33 +1,59 @@
 """How many trials a worker has in hand at once."""
 
+from collections.abc import Iterable
 from typing import Final
 
+from optuna.trial import FrozenTrial, TrialState
+
+from ..spec import SearchSpec
 from .packing import MAX_LANES
+from .promotion import is_paused
 
 #: Samplers that learn from the trials before: many at once would draw as if they were blind.
 _BLIND_SAMPLERS: Final = frozenset({"random", "grid", "qmc"})
 _MOST_OF_A_LEARNER: Final = 32
-_MOST_IN_HAND: Final = 2 * MAX_LANES
+#: Of a sampler that does not learn, beside those that were set aside: less is not worth a transaction.
+_FEWEST: Final = 4
+#: Of a sampler that does not: planning fleets of more takes longer than it saves.
+_MOST_IN_HAND: Final = 4 * MAX_LANES
 
 
-def trials_in_hand(
-    sampler: str, *, budget: int, left: int, workers: int, set_aside: int = 0, cheap: bool = False
-) -> int:
-    """Return how many trials a worker takes at once.
+def count_open(trials: Iterable[FrozenTrial], *, budget: int) -> tuple[int, int]:
+    """Return how many trials of the budget nobody has, new ones and those handed back, and how many the workers have.
 
-    A sampler that learns has at most an eighth of the budget in flight, over all workers; one that does not, half of
-    what is left for each, or all of it where trials are cheap, beside those that were set aside: full fleets at first,
-    and at the end no worker that waits for long.
+    Parked trials are neither.
+    """
+    counted = waiting = running = 0
+    for trial in trials:
+        counted += trial.state != TrialState.FAIL
+        waiting += trial.state == TrialState.WAITING and not is_paused(trial)
+        running += trial.state == TrialState.RUNNING
+    return waiting + max(0, budget - counted), running
+
+
+def trials_to_take(search: SearchSpec, *, in_hand: int, set_aside: int, left: int, running: int) -> int:
+    """Return how many trials a worker should take now.
+
+    A sampler that learns has at most an eighth of the budget in flight, over all workers. Of one that does not, a
+    worker takes its share of all that has not ended: the more are planned together, the less is padding.
 
     Args:
-        sampler: Its name in the study file.
-        budget: Trials of the study.
-        left: Trials that nobody has taken yet.
-        workers: Workers of the study.
-        set_aside: Trials that the worker has begun, and that wait for others to train with.
-        cheap: Whether all that a worker has in hand trains for an epoch in a second or two.
+        search: The study's.
+        in_hand: Trials that the worker has.
+        set_aside: Those of them that have begun, and wait for others to train with.
+        left: Trials of the budget that nobody has.
+        running: Trials that the workers have, this one included.
     """
-    if sampler in _BLIND_SAMPLERS:
-        share = left // (workers if cheap else 2 * workers)
-        return min(set_aside + max(4, min(MAX_LANES, share)), _MOST_IN_HAND)
-    return max(2, min(_MOST_OF_A_LEARNER, budget // (8 * workers)))
+    if search.sampler not in _BLIND_SAMPLERS:
+        return max(0, max(2, min(_MOST_OF_A_LEARNER, search.trials // (8 * search.workers))) - in_hand)
+    share = min(_MOST_IN_HAND, (left + running) // search.workers)
+    return max(0, min(share - in_hand, left), _FEWEST + set_aside - in_hand)
+
+
+def trials_to_give(search: SearchSpec, *, in_hand: int, left: int, running: int) -> int:
+    """Return how many of its trials a worker should let the others have: those beyond its share; arguments as above.
+
+    It gives none while the others have, on average, a third of what it has: each time costs a transaction.
+    """
+    others = left + running - in_hand
+    return 0 if 3 * others >= in_hand * (search.workers - 1) else in_hand - (in_hand + others) // search.workers

@@ -1,18 +1,15 @@
 """Which trials train in one fleet: decided by what it costs. Pure functions."""
 
 import dataclasses
-import functools
 from collections.abc import Callable, Collection, Sequence
 from typing import Final
 
-from .cost_model import CostModel, DataShape, LaneShape, Program, program_of
+import numpy as np
+
+from .cost_model import CostModel, DataShape, LaneRow, LaneShape, Program
 
 #: Lanes of one fleet. More gain nothing: from 32 on, a step is all arithmetic.
 MAX_LANES: Final = 64
-
-# Floats that a lane keeps for every weight (values, slots, gradients) and for every activation of a batch.
-_WEIGHT_COPIES: Final = 6
-_VALUE_COPIES: Final = 6
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -48,9 +45,9 @@ class Packer:
         plan: list[list[int]] = []
         for places in families.values():
             ordered = sorted(places, key=lambda place: self._order(lanes[place]))
-            row = [lanes[place] for place in ordered]
+            row = LaneRow.of([lanes[place] for place in ordered], self.data)
             cuts = self._cut(row, traced=traced)
-            used = {program_of(row[start:end], self.data) for start, end in cuts}
+            used = {row.part(start, end).programs()[-1] for start, end in cuts}
             if not used <= set(traced):  # what the first plan traces is free for the others: plan again with it
                 cuts = self._cut(row, traced={*traced, *used})
             plan += [ordered[start:end] for start, end in cuts]
@@ -87,17 +84,19 @@ class Packer:
     def _order(self, lane: LaneShape) -> tuple[int, int, int]:
         return lane.batch_size(self.data), lane.width, lane.network.depth
 
-    def _cut(self, row: Sequence[LaneShape], *, traced: Collection[Program]) -> list[tuple[int, int]]:
+    def _cut(self, row: LaneRow, *, traced: Collection[Program]) -> list[tuple[int, int]]:
         """Cut a row into fleets at the least cost: the shortest path over its gaps."""
+        n = len(row.depths)
+        costs = [self._costs(row.part(start, start + MAX_LANES), traced=traced) for start in range(n)]
+        return cheapest_cuts(n, lambda start, end: costs[start][end - start - 1], longest=MAX_LANES)
 
-        def cost(start: int, end: int) -> float:
-            fleet = row[start:end]
-            if len(fleet) > 1 and not self.fits(fleet):
-                return float("inf")
-            seconds = self.cost.epoch_s(fleet, self.data) * max(lane.training.epochs for lane in fleet)
-            return seconds + (0.0 if program_of(fleet, self.data) in traced else self.cost.trace_s)
-
-        return cheapest_cuts(len(row), cost, longest=MAX_LANES)
+    def _costs(self, row: LaneRow, *, traced: Collection[Program]) -> list[float]:
+        """Return the seconds that the whole training of each of a row's fleets takes; one alone always fits."""
+        seconds = self.cost.epochs_s(row) * np.maximum.accumulate(row.epochs)
+        seconds += [0.0 if program in traced else self.cost.trace_s for program in row.programs()]
+        seconds[1:][row.n_bytes()[1:] > self.memory_bytes] = np.inf
+        costs: list[float] = seconds.tolist()
+        return costs
 
     def fits(self, fleet: Sequence[LaneShape]) -> bool:
         """Tell whether a fleet of these lanes stays within the memory that one may take."""
@@ -112,14 +111,9 @@ def cheapest_cuts(n: int, cost: Callable[[int, int], float], *, longest: int) ->
         cost: Of a piece.
         longest: Length of the longest piece.
     """
-
-    @functools.cache
-    def priced(start: int, end: int) -> float:
-        return cost(start, end)
-
     best: list[tuple[float, int]] = [(0.0, 0)]
     for end in range(1, n + 1):
-        best.append(min((best[start][0] + priced(start, end), start) for start in range(max(0, end - longest), end)))
+        best.append(min((best[start][0] + cost(start, end), start) for start in range(max(0, end - longest), end)))
     cuts, end = [], n
     while end:
         start = best[end][1]
@@ -130,11 +124,7 @@ def cheapest_cuts(n: int, cost: Callable[[int, int], float], *, longest: int) ->
 
 def fleet_bytes(lanes: Sequence[LaneShape], data: DataShape) -> int:
     """Return about how much memory a fleet takes, besides the data, in float32."""
-    depth, width = max(lane.network.depth for lane in lanes), max(lane.width for lane in lanes)
-    rows = max(lane.batch_size(data) for lane in lanes)
-    weights = data.n_features * width + (depth - 1) * width * width + width * data.n_classes
-    values = rows * (data.n_features + depth * width)
-    return 4 * len(lanes) * (_WEIGHT_COPIES * weights + _VALUE_COPIES * values)
+    return int(LaneRow.of(lanes, data).n_bytes()[-1])
 
 
 def describe_plan(plan: Sequence[Sequence[int]], lanes: Sequence[LaneShape], packer: Packer) -> list[str]:
