@@ -394,22 +394,28 @@ def test_others_take_their_share_of_what_has_not_ended(
 
 
 @pytest.mark.parametrize(
-    ("workers", "in_hand", "left", "running", "expected"),
+    ("workers", "in_hand", "unbegun", "left", "running", "idle", "expected"),
     [
-        (2, 40, 0, 40, 20),  # the other is idle
-        (2, 40, 0, 52, 14),  # and nearly so
-        (2, 40, 0, 60, 0),
-        (2, 40, 20, 40, 0),  # trials are left to take
-        (4, 40, 0, 50, 28),
-        (1, 40, 0, 40, 0),
-        (2, 0, 0, 5, 0),
+        (2, 40, 30, 0, 40, 0, 20),  # the other is idle
+        (2, 40, 30, 0, 52, 0, 14),  # and nearly so
+        (2, 40, 5, 0, 52, 0, 5),
+        (2, 40, 30, 0, 60, 0, 0),
+        (2, 40, 30, 20, 40, 0, 0),  # trials are left to take
+        (4, 40, 30, 0, 50, 0, 28),
+        (1, 40, 30, 0, 40, 0, 0),
+        (1, 40, 30, 0, 40, 1, 15),  # a worker has joined
+        (1, 40, 30, 15, 40, 1, 0),  # and was given some
+        (2, 40, 1, 0, 80, 2, 1),
+        (2, 40, 0, 0, 80, 2, 0),
+        (2, 0, 0, 0, 5, 1, 0),
     ],
 )
-def test_a_worker_gives_what_is_beyond_its_share_to_those_that_run_out(
-    workers: int, in_hand: int, left: int, running: int, expected: int
+def test_a_worker_gives_of_what_has_not_begun_to_those_that_run_out(
+    workers: int, in_hand: int, unbegun: int, left: int, running: int, idle: int, expected: int
 ) -> None:
     search = SearchSpec(sampler="random", workers=workers)
-    assert trials_to_give(search, in_hand=in_hand, left=left, running=running) == expected
+    given = trials_to_give(search, in_hand=in_hand, unbegun=unbegun, left=left, running=running, idle=idle)
+    assert given == expected
 
 
 def test_trials_that_nobody_has_are_counted_with_those_handed_back_but_not_with_parked_or_failed_ones() -> None:
@@ -430,10 +436,12 @@ def test_trials_that_nobody_has_are_counted_with_those_handed_back_but_not_with_
     assert count_open([], budget=3) == (3, 0)
 
 
+@pytest.mark.parametrize("workers", [1, 2])
 def test_a_worker_without_trials_gets_fleets_that_another_has_not_begun(
-    made: Made, storage: LeasedStorage, monkeypatch: pytest.MonkeyPatch
+    made: Made, storage: LeasedStorage, monkeypatch: pytest.MonkeyPatch, workers: int
 ) -> None:
-    made.spec = dataclasses.replace(made.spec, search=dataclasses.replace(made.spec.search, workers=2))
+    """Whether the study file counts it or it has joined."""
+    made.spec = dataclasses.replace(made.spec, search=dataclasses.replace(made.spec.search, workers=workers))
     monkeypatch.setattr(fleet_worker, "SYNC_S", 0.0)
     monkeypatch.setattr(fleet_worker, "trials_to_take", lambda _, *, in_hand, **__: 0 if in_hand else 6)
     monkeypatch.setattr(fleet_crew.Crew, "_next_fleet", lambda self: self.waiting[:1])
@@ -441,18 +449,20 @@ def test_a_worker_without_trials_gets_fleets_that_another_has_not_begun(
     taken: list[int] = []
 
     def take(epoch: int, _trainer: Any) -> None:
-        if epoch == 1:  # the other worker looks for trials after the first one's first epoch
-            tickets = claim_tickets(elsewhere, made.study._study_id, n=9, budget=6, lease_s=30.0, retries=2)
-            assert not isinstance(tickets, str)
-            other = open_study(elsewhere, "toy")
-            for ticket in tickets:
-                assert ticket.trial_id not in {trial._trial_id for trial in made.ended}
-                other.tell(ticket.number, 0.5)
-                taken.append(ticket.number)
+        if epoch > 2:
+            return
+        tickets = claim_tickets(elsewhere, made.study._study_id, n=9, budget=6, lease_s=30.0, retries=2)
+        if isinstance(tickets, str):
+            assert tickets == "wait"
+            return
+        other = open_study(elsewhere, "toy")
+        for ticket in tickets:
+            other.tell(ticket.number, 0.5)
+            taken.append(ticket.number)
 
     at_epoch(monkeypatch, take)
     made.work()
-    assert len(taken) == 3
+    assert taken[:3] == [3, 4, 5]  # those that would have begun last
     assert states(made) == {"COMPLETE": 6}
     assert sorted([*taken, *(trial.number for trial in made.ended)]) == list(range(6))
 

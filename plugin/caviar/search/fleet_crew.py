@@ -105,14 +105,10 @@ class Crew:
         return [trial for trial in self.waiting if trial.begun]
 
     def last_unbegun(self, n: int) -> list[FleetTrial]:
-        """Return at most n of the trials that have not begun: those of whole fleets where they are planned."""
-        chosen: list[FleetTrial] = []
-        planned = {trial for fleet in self._planned for trial in fleet}
-        others = [[trial] for trial in self.waiting if trial not in planned]
-        for fleet in [*reversed(others), *reversed(self._planned)]:
-            if len(chosen) + len(fleet) <= n and not any(trial.begun for trial in fleet):
-                chosen += fleet
-        return chosen
+        """Return so many, or all, of the trials that have not begun, those that would begin last first."""
+        planned = [trial for fleet in self._planned for trial in fleet]
+        order = [*planned, *(trial for trial in self.waiting if trial not in set(planned))]
+        return [trial for trial in reversed(order) if not trial.begun][:n]
 
     @property
     def is_free(self) -> bool:

@@ -155,7 +155,10 @@ class FleetWorker:
         """Give fleets that have not begun back, where the other workers run out of trials."""
         search, in_hand = self._setup.spec.search, len(self._crew.in_hand)
         left, running = count_open(self._study.get_trials(deepcopy=False), budget=search.trials)
-        n = trials_to_give(search, in_hand=in_hand, left=left, running=running)
+        unbegun = len([trial for trial in self._crew.waiting if not trial.begun])
+        n = trials_to_give(
+            search, in_hand=in_hand, unbegun=unbegun, left=left, running=running, idle=self._buffer.n_idle
+        )
         self._hand_back(self._crew.last_unbegun(n))
 
     def _claim(self, n: int) -> "list[Ticket] | Literal['wait', 'done']":

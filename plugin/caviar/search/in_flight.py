@@ -50,10 +50,21 @@ def trials_to_take(search: SearchSpec, *, in_hand: int, set_aside: int, left: in
     return max(0, min(share - in_hand, left), _FEWEST + set_aside - in_hand)
 
 
-def trials_to_give(search: SearchSpec, *, in_hand: int, left: int, running: int) -> int:
-    """Return how many of its trials a worker should let the others have: those beyond its share; arguments as above.
+def trials_to_give(search: SearchSpec, *, in_hand: int, unbegun: int, left: int, running: int, idle: int) -> int:
+    """Return how many of its trials a worker should let the others have.
 
-    It gives none while the others have, on average, a third of what it has: each time costs a transaction.
+    Those beyond its share, where the others have, on average, less than a third of what it has; and at least so many
+    that each worker that has nothing gets an equal part, be there more workers than the study file says.
+
+    Args:
+        search: The study's.
+        in_hand: Trials that the worker has.
+        unbegun: Those of them that have not begun.
+        left: Trials of the budget that nobody has.
+        running: Trials that the workers have, this one included.
+        idle: Workers that have none, and found none to take.
     """
     others = left + running - in_hand
-    return 0 if 3 * others >= in_hand * (search.workers - 1) else in_hand - (in_hand + others) // search.workers
+    beyond = in_hand - (in_hand + others) // search.workers if 3 * others < in_hand * (search.workers - 1) else 0
+    asked_for = -(-unbegun * idle // (idle + 1)) if left == 0 else 0
+    return min(unbegun, max(beyond, asked_for))

@@ -17,6 +17,7 @@ from optuna.trial import FrozenTrial, TrialState
 from . import schema
 from .frozen_trials import local_time
 from .handing_back import fail_trial, put_back
+from .idle import count_idle
 from .leased_storage import OWNER, LeaseCheck, LeasedStorage, LeaseLost, renew_leases
 from .pending_writes import PendingWrites, TrialEnd, write_pending
 from .study_memory import StudyMemory
@@ -67,6 +68,11 @@ class BufferedStorage(BaseStorage):
     def own_trials(self) -> frozenset[int]:
         """Optuna's ids of the trials that this worker runs; those that ended count until that is flushed."""
         return frozenset(self._pending)
+
+    @property
+    def n_idle(self) -> int:
+        """How many workers of the study had found nothing to do, shortly before it was last read."""
+        return count_idle(self._memory.system_attrs, now=_utc_now() + self._clock_offset)
 
     def refresh(self) -> None:
         """Read what other workers have changed since the last time; finished trials are never read again.

@@ -14,6 +14,7 @@ from optuna.trial import TrialState
 from ..errors import FatalError
 from . import schema
 from .handing_back import DEATHS, RETRY_HISTORY, put_back_expired, read_attributes
+from .idle import note_idle
 from .leased_storage import LeasedStorage, take_leases
 from .overview import count_states
 
@@ -96,6 +97,7 @@ def claim_tickets(
         n_new = min(n - len(waiting), max(0, room))
         created = _create_running(connection, study_id, n=n_new, first_number=sum(counts.values()))
         tickets = [*waiting, *created]
+        note_idle(connection, study_id, storage.owner, idle=not tickets)
         if not tickets:
             unfinished = counts.get(TrialState.RUNNING, 0) + counts.get(TrialState.WAITING, 0)  # these are all parked
             return "wait" if unfinished else "done"
