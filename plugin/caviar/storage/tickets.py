@@ -97,7 +97,7 @@ def claim_tickets(
         n_new = min(n - len(waiting), max(0, room))
         created = _create_running(connection, study_id, n=n_new, first_number=sum(counts.values()))
         tickets = [*waiting, *created]
-        note_idle(connection, study_id, storage.owner, idle=not tickets)
+        note_idle(connection, study_id, storage.owner, idle=not tickets and not keeping)
         if not tickets:
             unfinished = counts.get(TrialState.RUNNING, 0) + counts.get(TrialState.WAITING, 0)  # these are all parked
             return "wait" if unfinished else "done"
