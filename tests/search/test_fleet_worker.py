@@ -28,6 +28,7 @@ from caviar.search.worker_setup import WorkerSetup
 from caviar.spec import SearchSpec, StudySpec, parse_spec
 from caviar.storage.checkpoints import CheckpointStore
 from caviar.storage.database import new_owner, open_storage
+from caviar.storage.handing_back import DEATHS
 from caviar.storage.leased_storage import LeasedStorage
 from caviar.storage.overview import count_trials
 from caviar.storage.schema import optuna_tables
@@ -580,6 +581,32 @@ def test_few_trials_are_parked_and_the_least_hopeful_are_told_pruned(
     promoting.work()
     assert max(parked) == 1
     assert_whole(promoting)
+
+
+def test_a_death_is_blamed_on_what_trained_and_not_on_all_that_was_planned(
+    made: Made, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fleet_crew, "ANNOUNCED_S", 0.0)
+    monkeypatch.setattr(packing, "MAX_LANES", 2)
+    begun: list[int] = []
+
+    def die(epoch: int, trainer: Any) -> None:
+        if epoch == 0:
+            begun.append(trainer.n_lanes)
+            raise Killed
+
+    with monkeypatch.context() as patch:
+        at_epoch(patch, die)
+        with pytest.raises(Killed):
+            made.work()
+    for trial in stored(made):
+        expire(made.storage, trial._trial_id)
+    made.storage = open_storage(str(made.storage.url), owner=new_owner())
+    made.study = open_study(made.storage, "toy")
+    made.study.pruner = optuna.pruners.NopPruner()
+    made.work()
+    assert states(made) == {"COMPLETE": 6}
+    assert sum(DEATHS in trial.system_attrs for trial in stored(made)) == begun[0] <= 2
 
 
 @pytest.mark.slow

@@ -25,6 +25,9 @@ _logger = logging.getLogger(__name__)
 #: Dearer trials train on at once: early results are worth more than full fleets.
 REGROUP_S: Final = 2.0
 
+#: How long the fleets train, in all, that are made known together.
+ANNOUNCED_S: Final = 2.0
+
 
 @dataclasses.dataclass(kw_only=True, eq=False)
 class FleetTrial:
@@ -37,7 +40,7 @@ class FleetTrial:
         lane: What it trains.
         keeper: Keeps its best epoch.
         state: What its lane goes on from: a checkpoint, or where another fleet left it.
-        known: Whether its hyperparameters are to be in the database before the next epoch.
+        known: Whether its hyperparameters are to be in the database before the next epoch: it begins now, or soon.
         begun: Whether it has had a place.
         saved_epochs: Epochs that its last checkpoint by this worker holds.
         alone: Whether it trains by itself: its worker has died, or its fleet failed, and it may be to blame.
@@ -71,7 +74,7 @@ class Crew:
         programs: Of the process.
         packer: Decides which trials train together.
         timings: Counts the time of epochs and of planning.
-        begin: Called with each trial that is about to get its first place, those of all planned fleets at once.
+        begin: Called with each trial that is about to get its first place, and with those that will soon.
 
     Attributes:
         waiting: The trials that wait for a place.
@@ -209,6 +212,7 @@ class Crew:
         chosen = self._next_fleet()
         self._n_planned = len(chosen)
         self._timings.fleets += 1
+        self._announce(chosen)
         self._board(chosen)
 
     def _next_fleet(self) -> list[FleetTrial]:
@@ -233,7 +237,21 @@ class Crew:
         self.regroups = seconds <= REGROUP_S and self._packer.fits(shapes)
         fleets = [[chosen[place] for place in fleet] for fleet in plan]
         self._planned = fleets if self.regroups else fleets[:1]  # a refill may take from all that wait
-        self._make_known([trial for fleet in self._planned for trial in fleet])
+
+    def _announce(self, fleet: Sequence[FleetTrial]) -> None:
+        """Make a fleet that is about to start known, and those that follow soon with it: one transaction for all.
+
+        Not all that are planned: what is known is blamed for the worker's death, and trains alone after it.
+        """
+        if all(trial.known for trial in fleet):
+            return
+        data, seconds = self._packer.data, 0.0
+        for soon in [fleet, *self._planned]:
+            self._make_known(soon)
+            left = max(trial.lane.training.epochs - trial.run.epochs for trial in soon)
+            seconds += self._packer.cost.epoch_s([trial.shape for trial in soon], data) * left
+            if seconds > ANNOUNCED_S:
+                return
 
     def _make_known(self, trials: Iterable[FleetTrial]) -> None:
         for trial in trials:
