@@ -92,8 +92,7 @@ class LaneRow:
 
     Attributes:
         data: The data set's shape.
-        network: The first lane's, for what the family has in common.
-        optimizer: Of the family.
+        first: The first lane, for what the family has in common.
         depths: Hidden layers, int (n,), as what follows.
         widths: Units of the widest layer.
         sizes: Rows of a batch.
@@ -103,8 +102,7 @@ class LaneRow:
     """
 
     data: DataShape
-    network: NetworkConfig
-    optimizer: Optimizer
+    first: LaneShape
     depths: npt.NDArray[np.int64]
     widths: npt.NDArray[np.int64]
     sizes: npt.NDArray[np.int64]
@@ -117,8 +115,7 @@ class LaneRow:
         """Return lanes, at least one, of one family, as columns."""
         return cls(
             data=data,
-            network=lanes[0].network,
-            optimizer=lanes[0].training.optimizer,
+            first=lanes[0],
             depths=np.array([lane.network.depth for lane in lanes]),
             widths=np.array([lane.width for lane in lanes]),
             sizes=np.array([lane.batch_size(data) for lane in lanes]),
@@ -134,14 +131,13 @@ class LaneRow:
 
     def programs(self) -> list[Program]:
         """Return each fleet's program."""
-        family = self.network.activation, self.network.batch_norm, self.optimizer
         columns = (
             np.maximum.accumulate(self.depths),
             np.logical_or.accumulate(self.sizes != self.sizes[0]),
             np.logical_or.accumulate(self.dropout),
             np.logical_or.accumulate(self.l2),
         )
-        return [(family, *row) for row in zip(*(column.tolist() for column in columns), strict=True)]
+        return [(self.first.family, *row) for row in zip(*(column.tolist() for column in columns), strict=True)]
 
     def n_bytes(self) -> npt.NDArray[np.int64]:
         """Return about how much memory each fleet takes, besides the data, in float32."""
@@ -189,7 +185,7 @@ class FleetWork:
     @classmethod
     def of_row(cls, row: LaneRow, *, cache_bytes: int) -> "FleetWork":
         """Count the work of an epoch of each of a row's fleets."""
-        data, batch_norm = row.data, row.network.batch_norm
+        data, batch_norm = row.data, row.first.network.batch_norm
         n_lanes = np.arange(1.0, len(row.depths) + 1)
         depth, width = np.maximum.accumulate(row.depths), np.maximum.accumulate(row.widths).astype(np.float64)
         rows, steps = np.maximum.accumulate(row.sizes), np.maximum.accumulate(data.n_train // row.sizes)
@@ -206,7 +202,7 @@ class FleetWork:
             products=steps * 3.0 * (layers + n_lanes),
             flop=training_flop + 2.0 * terms * data.n_validation,
             values=values * (rows * steps + 0.3 * data.n_validation),
-            weights=terms * steps * _WEIGHT_PASSES[row.optimizer],
+            weights=terms * steps * _WEIGHT_PASSES[row.first.training.optimizer],
             spilled=values * rows * steps * np.maximum(0.0, 1.0 - cache_bytes / working_bytes),
             lanes=n_lanes,
             training_flop=training_flop,

@@ -107,11 +107,11 @@ class Crew:
         """The trials that have begun and wait for a place."""
         return [trial for trial in self.waiting if trial.begun]
 
-    def last_unbegun(self, n: int) -> list[FleetTrial]:
-        """Return so many, or all, of the trials that have not begun, those that would begin last first."""
+    @property
+    def unbegun(self) -> list[FleetTrial]:
+        """The trials that have not begun: those of planned fleets, in their order, then the others."""
         planned = [trial for fleet in self._planned for trial in fleet]
-        order = [*planned, *(trial for trial in self.waiting if trial not in set(planned))]
-        return [trial for trial in reversed(order) if not trial.begun][:n]
+        return [trial for trial in dict.fromkeys([*planned, *self.waiting]) if not trial.begun]
 
     @property
     def is_free(self) -> bool:

@@ -98,7 +98,7 @@ class FleetWorker:
     def _run(self) -> None:
         while not self._setup.stop.is_set():
             if self._setup.should_end():
-                self._hand_back([trial for trial in self._crew.waiting if not trial.begun])
+                self._hand_back(self._crew.unbegun)
             if not self._crew.in_hand:
                 self._sync()
                 if self._setup.should_end() or not self._take_trials():
@@ -155,11 +155,11 @@ class FleetWorker:
         """Give fleets that have not begun back, where the other workers run out of trials."""
         search, in_hand = self._setup.spec.search, len(self._crew.in_hand)
         left, running = count_open(self._study.get_trials(deepcopy=False), budget=search.trials)
-        unbegun = len([trial for trial in self._crew.waiting if not trial.begun])
+        unbegun = self._crew.unbegun
         n = trials_to_give(
-            search, in_hand=in_hand, unbegun=unbegun, left=left, running=running, idle=self._buffer.n_idle
+            search, in_hand=in_hand, unbegun=len(unbegun), left=left, running=running, idle=self._buffer.n_idle
         )
-        self._hand_back(self._crew.last_unbegun(n))
+        self._hand_back(unbegun[len(unbegun) - n :])
 
     def _claim(self, n: int) -> "list[Ticket] | Literal['wait', 'done']":
         """Claim trials: promoted ones where there are any, else those that wait or are new."""

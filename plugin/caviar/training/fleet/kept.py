@@ -126,7 +126,7 @@ def _called(function: Any) -> Iterator[Any]:
 
 
 def _token(key: str) -> str:
-    return hashlib.sha256(f"{_fingerprint()} {key}".encode()).hexdigest()[:24]
+    return hashlib.sha256(key.encode()).hexdigest()[:24]
 
 
 @functools.cache
