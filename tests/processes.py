@@ -241,7 +241,9 @@ class Watch:
 
 
 def kill_holders(watch: Watch, process: Caviar, *, every: int, at_most: int | None = None) -> list[int]:
-    """Kill a worker that holds a trial after every so many finished trials, until the run ends.
+    """Kill a worker that holds a begun trial after every so many finished trials, until the run ends.
+
+    A death between a claim and a first epoch would be blamed on no trial.
 
     Returns:
         The killed processes.
@@ -250,7 +252,8 @@ def kill_holders(watch: Watch, process: Caviar, *, every: int, at_most: int | No
     while not process.ended():
         due = watch.finished() // every
         if len(killed) < due and (at_most is None or len(killed) < at_most):
-            victims = [pid for pid in watch.holders().values() if pid not in killed]
+            begun = {trial._trial_id for trial in watch.trials() if trial.params}
+            victims = [pid for trial_id, pid in watch.holders().items() if trial_id in begun and pid not in killed]
             if victims:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(victims[0], signal.SIGKILL)
