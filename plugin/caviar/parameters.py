@@ -8,11 +8,14 @@ import dataclasses
 import math
 from collections.abc import Mapping
 from decimal import Decimal
-from typing import Any, Literal, TypeAlias
-
-from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from .errors import SpaceError
+
+if (
+    TYPE_CHECKING
+):  # a study file is read before the fork server starts, and importing Optuna takes a seventh of a second
+    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
 Scale = Literal["uniform", "log", "log-complement"]
 Choice: TypeAlias = str | int | float | bool
@@ -72,8 +75,10 @@ class FloatParameter:
         return TIERS.get(self.name, 4)
 
     @property
-    def distribution(self) -> FloatDistribution:
+    def distribution(self) -> "FloatDistribution":
         """What Optuna samples from."""
+        from optuna.distributions import FloatDistribution
+
         if self.scale == "log-complement":
             return FloatDistribution(complement(self.high), complement(self.low), log=True)
         return FloatDistribution(self.low, self.high, log=self.scale == "log")
@@ -117,8 +122,10 @@ class IntParameter:
         return TIERS.get("units" if self.name.startswith("units_") else self.name, 4)
 
     @property
-    def distribution(self) -> IntDistribution:
+    def distribution(self) -> "IntDistribution":
         """What Optuna samples from."""
+        from optuna.distributions import IntDistribution
+
         return IntDistribution(self.low, self.high, log=self.scale == "log")
 
     def value(self, stored: Any) -> int:
@@ -159,8 +166,10 @@ class ChoiceParameter:
         return TIERS.get(self.name, 4)
 
     @property
-    def distribution(self) -> CategoricalDistribution:
+    def distribution(self) -> "CategoricalDistribution":
         """What Optuna samples from."""
+        from optuna.distributions import CategoricalDistribution
+
         return CategoricalDistribution(self.choices)
 
     def value(self, stored: Any) -> Any:

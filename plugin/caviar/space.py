@@ -2,19 +2,15 @@
 
 import dataclasses
 from collections.abc import Iterable, Mapping
-from typing import Any
-
-import optuna
-from optuna.distributions import (
-    BaseDistribution,
-    CategoricalDistribution,
-    FloatDistribution,
-    IntDistribution,
-)
+from typing import TYPE_CHECKING, Any
 
 from .config import CHOICES, NetworkConfig, TrainingConfig
 from .errors import SpaceError, nearest_name
 from .parameters import ChoiceParameter, FloatParameter, IntParameter, Parameter
+
+if TYPE_CHECKING:  # as in parameters.py
+    import optuna
+    from optuna.distributions import BaseDistribution
 
 _NETWORK_FIELDS = tuple(field.name for field in dataclasses.fields(NetworkConfig))
 _TRAINING_FIELDS = tuple(field.name for field in dataclasses.fields(TrainingConfig) if field.name != "epochs")
@@ -83,7 +79,7 @@ class SearchSpace:
         """Hidden layers of the deepest network that may be drawn."""
         return int(max(self._possible("depth")))
 
-    def suggest(self, trial: optuna.trial.BaseTrial) -> dict[str, Any]:
+    def suggest(self, trial: "optuna.trial.BaseTrial") -> dict[str, Any]:
         """Draw one value for every parameter that matters in this trial.
 
         Args:
@@ -108,7 +104,7 @@ class SearchSpace:
             }
         )
 
-    def distributions(self) -> dict[str, BaseDistribution]:
+    def distributions(self) -> "dict[str, BaseDistribution]":
         """Return Optuna's distribution of every parameter that any trial may draw, in drawing order."""
         return {parameter.parameter: parameter.distribution for parameter in self._expanded()}
 
@@ -294,7 +290,9 @@ def _defaults() -> dict[str, Any]:
     return {**dataclasses.asdict(NetworkConfig()), **dataclasses.asdict(TrainingConfig())}
 
 
-def _suggest(trial: optuna.trial.BaseTrial, name: str, distribution: BaseDistribution) -> Any:
+def _suggest(trial: "optuna.trial.BaseTrial", name: str, distribution: "BaseDistribution") -> Any:
+    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
     if isinstance(distribution, FloatDistribution):
         return trial.suggest_float(name, distribution.low, distribution.high, log=distribution.log)
     if isinstance(distribution, IntDistribution):

@@ -1,5 +1,4 @@
 import dataclasses
-import multiprocessing
 import os
 import shutil
 import signal
@@ -68,7 +67,7 @@ def test_a_worker_recycles_its_process_and_loses_nothing(tmp_path: Path, trackin
     order, storage, study = begin(tmp_path / "runs", spec, tracking_template)
     warm_up()
     order = dataclasses.replace(order, max_trials=2)
-    supervise(order, storage, n_workers=1, stop=threading.Event(), on_poll=lambda: None)
+    supervise(order, storage, study, n_workers=1, stop=threading.Event())
     owners = [trial.system_attrs[OWNER] for trial in study.trials]
     assert [owner == owners[0] for owner in owners] == [True] * 2 + [False] * 4
     assert len(set(owners)) == 3
@@ -96,8 +95,7 @@ def endless(tmp_path: Path, tracking_template: Path) -> Iterator[tuple[BaseProce
     spec = tiny_spec(epochs=2, dataset="endless_blobs")
     order, storage, study = begin(tmp_path / "runs", spec, tracking_template)
     warm_up()
-    _, writer = multiprocessing.Pipe(duplex=False)
-    process = start_worker(dataclasses.replace(order, grace_s=1.0), writer)
+    process, _ = start_worker(dataclasses.replace(order, grace_s=1.0))
     deadline = threading.Event()
     while not any(trial.params for trial in study.trials):
         assert process.is_alive()

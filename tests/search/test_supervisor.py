@@ -40,12 +40,14 @@ class Staff:
         self._kinds = list(kinds)
         self.started: list[BaseProcess] = []
 
-    def start(self, connection: Connection) -> BaseProcess:
+    def start(self) -> tuple[BaseProcess, Connection]:
         kind = self._kinds.pop(0) if len(self._kinds) > 1 else self._kinds[0]
-        process = multiprocessing.get_context("forkserver").Process(target=be, args=(kind, connection))
+        reader, writer = multiprocessing.Pipe(duplex=False)
+        process = multiprocessing.get_context("forkserver").Process(target=be, args=(kind, writer))
         process.start()
+        writer.close()
         self.started.append(process)
-        return process
+        return process, reader
 
 
 def supervise(
@@ -122,10 +124,10 @@ def test_what_cannot_be_counted_or_shown_does_not_end_the_work() -> None:
 def test_a_worker_that_cannot_be_started_leaves_none_behind() -> None:
     staff = Staff("works on")
 
-    def start(connection: Connection) -> BaseProcess:
+    def start() -> tuple[BaseProcess, Connection]:
         if len(staff.started) == 1:
             raise OSError("Cannot allocate memory")
-        return staff.start(connection)
+        return staff.start()
 
     supervisor = Supervisor(
         n_workers=2, start=start, count_epochs=lambda: 0, stop=threading.Event(), on_poll=lambda: None

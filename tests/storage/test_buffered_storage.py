@@ -8,6 +8,7 @@ import pytest
 import sqlalchemy
 from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
 from optuna.samplers import BaseSampler, CmaEsSampler, RandomSampler, TPESampler
+from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 from tests.databases import expire
 
@@ -29,7 +30,7 @@ def claim(storage: LeasedStorage, study: optuna.Study, n: int) -> list[Ticket]:
 
 def stored(storage: LeasedStorage, study: optuna.Study) -> list[FrozenTrial]:
     """Return the trials as Optuna's own code reads them from the database, but for who owns them."""
-    trials = storage.get_all_trials(study._study_id)
+    trials = RDBStorage._get_trials(storage, study._study_id, None, set(), -1)
     for trial in trials:
         trial.system_attrs.pop(OWNER, None)
     return trials

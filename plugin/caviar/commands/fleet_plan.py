@@ -15,7 +15,7 @@ from ..search.warm_sampler import warm_sampler_factory
 from ..search.warm_start import WarmStart
 from ..space import make_configs
 from ..spec import StudySpec
-from .data_process import DataLook
+from .ready_workers import ready_workers
 from .warming import warm_up
 from .work import threads_for
 
@@ -34,8 +34,10 @@ def fleet_plan_lines(spec: StudySpec, warm: WarmStart | None) -> list[str]:
         DataError: If the data cannot be loaded.
     """
     warm_up()
-    facts = DataLook(spec.data, seed=spec.seed).facts()
-    prices = known_prices(prices_path(threads=threads_for(spec, n_workers=spec.search.workers)))
+    threads = threads_for(spec, n_workers=spec.search.workers)
+    with ready_workers(spec, threads=threads, n_workers=1) as workers:
+        facts = workers.facts()
+    prices = known_prices(prices_path(threads=threads))
     memory_bytes = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // (2 * spec.search.workers)
     packer = Packer(cost=prices, data=_shape(facts), memory_bytes=memory_bytes)
     search = spec.search

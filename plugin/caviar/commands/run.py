@@ -5,7 +5,6 @@ import dataclasses
 import threading
 import time
 from collections.abc import Callable, Iterator
-from importlib import import_module
 
 import optuna
 from optuna.trial import TrialState
@@ -20,15 +19,15 @@ from ..search.pruners import make_pruner
 from ..search.samplers import make_sampler_factory
 from ..search.stages import keep_stages
 from ..spec import StudySpec
-from ..storage.database import creation_lock, database_exists, new_owner, open_storage
+from ..storage.database import creation_lock, database_exists, new_owner, open_storage, prepare_storage_template
 from ..storage.home import Home, prepare_home
 from ..storage.leased_storage import LeasedStorage
 from ..storage.overview import best_complete_value, count_trials
 from ..storage.studies import check_resumable, create_study, open_study
-from .data_process import DataLook
 from .family import archive_family, charts_link
 from .fleet_plan import fleet_plan_lines
 from .opening import new_study_attributes, open_mirror
+from .ready_workers import ReadyWorkers, ready_workers
 from .warm_start import check_source, plan_warm_start, warm_start_attributes
 from .warming import warm_up
 from .work import stop_on_signals, supervise, threads_for
@@ -113,14 +112,14 @@ def run_study(
         if finished is not None:
             on_progress(finished)
             return RunResult(finished_now=0, progress=finished)
-        storage, facts = open_for_run(spec, home)
-    with creation_lock(storage):
-        archived = archive_family(storage, home, spec.name) if fresh else None
-        attributes = {**new_study_attributes(facts), **warm_start_attributes(warm, spec)}
-        study = create_study(storage, spec, attributes=attributes)
-        if warm is not None:  # another run may have begun the study meanwhile
-            check_source(study, warm.source)
-    result = run_created(spec, home, storage, study, on_progress, deadline_s=deadline_s)
+        with open_for_run(spec, home) as opening:
+            with creation_lock(opening.storage):
+                archived = archive_family(opening.storage, home, spec.name) if fresh else None
+                attributes = {**new_study_attributes(opening.facts), **warm_start_attributes(warm, spec)}
+                study = create_study(opening.storage, spec, attributes=attributes)
+                if warm is not None:  # another run may have begun the study meanwhile
+                    check_source(study, warm.source)
+            result = run_created(spec, home, opening, study, on_progress, deadline_s=deadline_s)
     return dataclasses.replace(result, archived=archived)
 
 
@@ -136,31 +135,51 @@ def check_runnable(spec: StudySpec) -> None:
         import_object(spec.objective.network, what="objective.network")
 
 
-def open_for_run(spec: StudySpec, home: Home) -> tuple[LeasedStorage, DatasetFacts]:
-    """Open all that a run needs, what is missing created, and return the storage and what is known of the data.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Opening:
+    """What a run needs besides its study.
+
+    Attributes:
+        storage: Where the study lives.
+        facts: What is known of the data.
+        workers: Processes that wait for their order.
+    """
+
+    storage: LeasedStorage
+    facts: DatasetFacts
+    workers: ReadyWorkers
+
+
+@contextlib.contextmanager
+def open_for_run(spec: StudySpec, home: Home) -> Iterator[Opening]:
+    """Open all that a run needs, what is missing created, with its workers getting ready meanwhile.
 
     Raises:
         CaviarError: If the data cannot be loaded, or a database is not fit.
     """
     warm_up()
-    prepare_template(home.tracking_uri)  # first: the look waits until the fork server has loaded TensorFlow
-    import_module("alembic.command")  # Optuna does so when it makes a database
-    look = DataLook(spec.data, seed=spec.seed)
-    facts = look.facts()
-    prepare_tracking(home.tracking_uri)
-    return open_storage(home.storage, owner=new_owner(), create=True), facts
+    # The workers wait until the fork server has loaded TensorFlow. Until then there is time for what databases need.
+    prepare_template(home.tracking_uri)
+    prepare_storage_template(home.storage)
+    n_workers = spec.search.workers
+    with ready_workers(spec, threads=threads_for(spec, n_workers=n_workers), n_workers=n_workers) as workers:
+        facts = workers.facts()
+        prepare_tracking(home.tracking_uri)
+        storage = open_storage(home.storage, owner=new_owner(), create=True)
+        yield Opening(storage=storage, facts=facts, workers=workers)
 
 
 def run_created(
     spec: StudySpec,
     home: Home,
-    storage: LeasedStorage,
+    opening: Opening,
     study: optuna.Study,
     on_progress: Callable[[Progress], None],
     *,
     deadline_s: float | None = None,
 ) -> RunResult:
     """Run what is left of a study that is there, as ``run_study`` says."""
+    storage = opening.storage
     keep_stages(study, spec.search)
     before = read_progress(storage, study, spec)
     on_progress(before)
@@ -177,9 +196,11 @@ def run_created(
         supervise(
             order,
             storage,
+            study,
             n_workers=n_workers,
             stop=stop,
             on_poll=lambda: on_progress(read_progress(storage, study, spec)),
+            ready=opening.workers,
         )
     after = read_progress(storage, study, spec)
     mirror = open_mirror(home, study, spec)

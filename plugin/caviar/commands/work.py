@@ -22,6 +22,7 @@ from ..storage.leased_storage import LeasedStorage
 from ..storage.overview import count_epochs
 from ..storage.studies import open_study
 from .opening import open_checkpoints, open_mirror, required_spec
+from .ready_workers import ReadyWorkers
 from .warming import warm_up
 from .worker_process import WorkOrder, start_worker
 
@@ -30,17 +31,32 @@ _WIDE_UNITS: Final = 192
 
 
 def supervise(
-    order: WorkOrder, storage: LeasedStorage, *, n_workers: int, stop: threading.Event, on_poll: Callable[[], None]
+    order: WorkOrder,
+    storage: LeasedStorage,
+    study: optuna.Study,
+    *,
+    n_workers: int,
+    stop: threading.Event,
+    on_poll: Callable[[], None] = lambda: None,
+    ready: ReadyWorkers | None = None,
 ) -> None:
     """Run a study with worker processes until its budget is spent.
+
+    Args:
+        order: What each of them is told.
+        storage: Where the study is.
+        study: Opened on it.
+        n_workers: How many work at once.
+        stop: Set from outside to end the work.
+        on_poll: Called a few times a second.
+        ready: Processes that work first, before new ones are started.
 
     Raises:
         CaviarError: If a worker cannot go on, or workers keep dying.
     """
-    study = open_study(storage, order.study)
     Supervisor(
         n_workers=n_workers,
-        start=lambda connection: start_worker(order, connection),
+        start=lambda: (ready and ready.take(order)) or start_worker(order),
         count_epochs=lambda: count_epochs(storage, study._study_id),
         stop=stop,
         on_poll=on_poll,
@@ -73,7 +89,7 @@ def work_on_existing(home: Home, study: str) -> None:
     spec = required_spec(opened)
     order = WorkOrder(home=home, study=study, spec=spec, threads=threads_for(spec, n_workers=1))
     with stop_on_signals(stop):
-        supervise(order, storage, n_workers=1, stop=stop, on_poll=lambda: None)
+        supervise(order, storage, opened, n_workers=1, stop=stop)
     if stop.is_set():
         raise KeyboardInterrupt
 

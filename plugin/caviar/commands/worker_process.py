@@ -17,7 +17,7 @@ from multiprocessing.process import BaseProcess
 
 import optuna
 
-from ..data.dataset import load_dataset
+from ..data.dataset import Dataset, load_dataset
 from ..errors import CaviarError, SpecError
 from ..search.best_network import NetworkFolder
 from ..search.calibration import load_or_calibrate, prices_path
@@ -75,13 +75,14 @@ class WorkOrder:
     grace_s: float = GRACE_S
 
 
-def work(order: WorkOrder, *, owner: str, stop: threading.Event) -> bool:
+def work(order: WorkOrder, *, owner: str, stop: threading.Event, dataset: Dataset | None = None) -> bool:
     """Run trials of a study in this process until nothing is left to do.
 
     Args:
         order: What is to be done.
         owner: What names this worker.
         stop: Set from outside to end the work after the epoch at hand.
+        dataset: The study's data, or None to load it.
 
     Returns:
         Whether the process should be replaced by a fresh one, because it has run its share of trials.
@@ -90,14 +91,11 @@ def work(order: WorkOrder, *, owner: str, stop: threading.Event) -> bool:
         CaviarError: If the study cannot go on.
     """
     spec, home = order.spec, order.home
-    import_tensorflow_quietly()
-    from ..training.devices import prepare_devices
-
     prepare_devices(threads=order.threads)
     storage = open_storage(home.storage, owner=owner)
     study = open_study(storage, order.study)
     study.pruner = make_pruner(spec.search, epochs=spec.objective.epochs)
-    objective = make_objective(spec, study)
+    objective = make_objective(spec, study, dataset)
     most = order.max_trials or (RECYCLE_FLEET_TRIALS if spec.trains_in_fleets else RECYCLE_TRIALS)
     ended = 0
 
@@ -144,14 +142,23 @@ def _run_fleets(setup: WorkerSetup, home: Home, *, owner: str, threads: int) -> 
         worker.timings.save(home.timings / f"{setup.study.study_name}.{host_and_process}.json")
 
 
-def make_objective(spec: StudySpec, study: optuna.Study) -> KerasObjective:
-    """Load a study's data and return its objective.
+def prepare_devices(*, threads: int) -> None:
+    """Import TensorFlow and bound its threads; must come before its first operation, and so before data is loaded."""
+    import_tensorflow_quietly()
+    from ..training import devices
+
+    devices.prepare_devices(threads=threads)
+
+
+def make_objective(spec: StudySpec, study: optuna.Study, dataset: Dataset | None = None) -> KerasObjective:
+    """Return a study's objective; its data is loaded where it is not given.
 
     Raises:
         SpecError: If the data is not what the study was begun with.
         DataError: If it cannot be loaded.
     """
-    dataset = load_dataset(spec.data.dataset, validation_fraction=spec.data.validation_fraction, seed=spec.seed)
+    if dataset is None:
+        dataset = load_dataset(spec.data.dataset, validation_fraction=spec.data.validation_fraction, seed=spec.seed)
     known = study.user_attrs.get(FINGERPRINT)
     if known is not None and known != dataset.fingerprint:
         raise SpecError(
@@ -161,19 +168,42 @@ def make_objective(spec: StudySpec, study: optuna.Study) -> KerasObjective:
     return objective_of(spec, dataset)
 
 
-def start_worker(order: WorkOrder, connection: Connection) -> BaseProcess:
-    """Start a worker's process from the fork server."""
+def start_worker(order: WorkOrder) -> tuple[BaseProcess, Connection]:
+    """Start a worker's process, and return it with the connection on which it says why it refuses."""
+    return start_process(_be_new_worker, order, name=f"caviar-{order.study}")
+
+
+def start_process(target: Callable[..., None], *arguments: object, name: str) -> tuple[BaseProcess, Connection]:
+    """Start a process from the fork server, and return it with a connection to it.
+
+    Args:
+        target: Called there with the arguments, its end of the connection, and the modules' search path.
+        arguments: Plain enough to cross to it.
+        name: The process'.
+    """
+    ours, its = multiprocessing.Pipe()
     process = multiprocessing.get_context("forkserver").Process(
-        target=_be_worker, args=(order, connection, list(sys.path)), name=f"caviar-{order.study}"
+        target=target, args=(*arguments, its, list(sys.path)), name=name
     )
     process.start()
-    return process
+    its.close()
+    return process, ours
 
 
-def _be_worker(order: WorkOrder, connection: Connection, path: list[str]) -> None:
-    """Work, and say by the exit code how it ended."""
+def _be_new_worker(order: WorkOrder, connection: Connection, path: list[str]) -> None:
     sys.path[:] = path
     gc.freeze()  # what was loaded before stays; to look for garbage in it takes a quarter of a second each time
+    be_worker(order, connection)
+
+
+def be_worker(order: WorkOrder, connection: Connection, dataset: Dataset | None = None) -> None:
+    """Work in a process of its own, and say by the exit code how it ended.
+
+    Args:
+        order: What is to be done.
+        connection: Told why, where the worker refuses.
+        dataset: The study's data, or None to load it.
+    """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
     owner, stop, asked = new_owner(), threading.Event(), threading.Event()
@@ -185,7 +215,7 @@ def _be_worker(order: WorkOrder, connection: Connection, path: list[str]) -> Non
 
     try:
         with _leaving_on_signals(stop, asked, grace_s=order.grace_s, leave=leave):
-            replace = work(order, owner=owner, stop=stop)
+            replace = work(order, owner=owner, stop=stop, dataset=dataset)
     except CaviarError as error:
         send_refusal(connection, error)
         sys.exit(WorkerExit.REFUSED)

@@ -218,12 +218,12 @@ def run_zoom(
         on_progress(progress)
         return RunResult(finished_now=0, progress=progress)
     check_runnable(spec)
-    storage, facts = open_for_run(spec, home)
-    with creation_lock(storage):
-        child = create_study(storage, spec, attributes=new_study_attributes(facts))
-        if known is not None:
-            child.set_user_attr(ZOOM, json.dumps(dataclasses.asdict(known)))
-    return run_created(spec, home, storage, child, on_progress, deadline_s=deadline_s)
+    with open_for_run(spec, home) as opening:
+        with creation_lock(opening.storage):
+            child = create_study(opening.storage, spec, attributes=new_study_attributes(opening.facts))
+            if known is not None:
+                child.set_user_attr(ZOOM, json.dumps(dataclasses.asdict(known)))
+        return run_created(spec, home, opening, child, on_progress, deadline_s=deadline_s)
 
 
 def zoom_facts(study: optuna.Study) -> ZoomFacts | None:
@@ -259,22 +259,22 @@ def _make_and_run(
     deadline_s: float | None = None,
 ) -> ZoomOutcome:
     check_runnable(planned.spec)
-    storage, facts = open_for_run(planned.spec, home)
-    known = parent.user_attrs.get(FINGERPRINT)
-    if known not in (None, facts.fingerprint):
-        raise SpecError(
-            f"The data set {facts.name!r} has changed since the study {parent.study_name!r} was begun, so its trials "
-            "say nothing of the data that is there now. Bring the data of before back, or begin a new study."
-        )
-    with creation_lock(storage):
-        parent = open_study(storage, parent.study_name)
-        child = _same_zoom(storage, parent, planned.spec) or _create(storage, parent, planned, facts)
-    name = child.study_name
-    say(f"{name}: {planned.facts.reason}")
-    for parameter, note in planned.facts.notes.items():
-        say(f"  {parameter} {note}")
-    spec = required_spec(child)
-    run = run_created(spec, home, storage, child, on_progress, deadline_s=deadline_s)
+    with open_for_run(planned.spec, home) as opening:
+        storage, facts = opening.storage, opening.facts
+        known = parent.user_attrs.get(FINGERPRINT)
+        if known not in (None, facts.fingerprint):
+            raise SpecError(
+                f"The data set {facts.name!r} has changed since the study {parent.study_name!r} was begun, so its "
+                "trials say nothing of the data that is there now. Bring the data of before back, or begin a new study."
+            )
+        with creation_lock(storage):
+            parent = open_study(storage, parent.study_name)
+            child = _same_zoom(storage, parent, planned.spec) or _create(storage, parent, planned, facts)
+        name = child.study_name
+        say(f"{name}: {planned.facts.reason}")
+        for parameter, note in planned.facts.notes.items():
+            say(f"  {parameter} {note}")
+        run = run_created(required_spec(child), home, opening, child, on_progress, deadline_s=deadline_s)
     return ZoomOutcome(parent=parent.study_name, child=name, created=True, reason=planned.facts.reason, run=run)
 
 

@@ -5,7 +5,6 @@ import importlib.metadata
 import logging
 import os
 import re
-import shutil
 import sqlite3
 import sys
 import threading
@@ -15,7 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import StorageError
-from ..storage.home import file_lock, sqlite_path, user_cache
+from ..storage.home import file_lock, sqlite_path
+from ..storage.templates import create_from_template, keep_template
 
 if TYPE_CHECKING:
     import sqlalchemy
@@ -74,7 +74,7 @@ def prepare_tracking(tracking_uri: str) -> None:
             if path.exists() and path.stat().st_size > 0:
                 _check_database(path)
             else:
-                _create_database(path)
+                create_from_template(path, _template_name(), _migrate)
     except (OSError, sqlite3.Error) as error:
         raise StorageError(
             f"MLflow's database {path} cannot be used: {error}. "
@@ -183,62 +183,32 @@ def prepare_template(tracking_uri: str) -> None:
     """
     path = sqlite_path(tracking_uri)
     if path is not None and "uri=true" not in tracking_uri and not path.exists():
-        _template()
+        keep_template(_template_name(), _migrate)
 
 
-def _template() -> Path | None:
-    """Return an empty database of the installed MLflow, kept in the user's cache; None where that cannot be written."""
-    template = user_cache() / f"mlflow-{importlib.metadata.version('mlflow')}.db"
-    try:
-        template.parent.mkdir(parents=True, exist_ok=True)
-        with file_lock(template.with_name(template.name + ".lock")):
-            if not template.exists():
-                _migrate(template)
-    except OSError as error:
-        _logger.debug("MLflow's empty database could not be kept in %s: %s", template, error)
-        return None
-    return template
-
-
-def _create_database(path: Path) -> None:
-    """Put an empty database there; the caller holds the lock."""
-    template = _template()
-    if template is None:
-        _migrate(path)
-        return
-    beside = path.with_name(f".{path.name}.{os.getpid()}.new")
-    try:
-        shutil.copyfile(template, beside)  # nobody has either of them open
-        _move_into_place(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)
+def _template_name() -> str:
+    return f"mlflow-{importlib.metadata.version('mlflow')}.db"
 
 
 def _migrate(path: Path) -> None:
-    """Build the schema beside the path and move it there; the caller holds the lock."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}.new")
+    """Make an empty database of the installed MLflow in a file that is not there.
+
+    Raises:
+        StorageError: If MLflow cannot make it.
+    """
     import_mlflow()
     try:
-        beside.touch()
+        path.touch()
         with quiet_mlflow():
-            client = _open_client(f"sqlite:///{beside.absolute()}")
+            client = _open_client(f"sqlite:///{path.absolute()}")
             client.search_experiments(max_results=1)
         engine = _sqlite_engine(client)
         if engine is not None:
             engine.dispose()
-        with contextlib.closing(sqlite3.connect(beside)) as connection:
+        with contextlib.closing(sqlite3.connect(path)) as connection:
             connection.execute("PRAGMA journal_mode = WAL")
-        _move_into_place(beside, path)
     except tracking_errors() as error:
         raise StorageError(f"MLflow could not create its database {path}: {masked_uri(str(error))}") from error
-    finally:
-        beside.unlink(missing_ok=True)
-
-
-def _move_into_place(beside: Path, path: Path) -> None:
-    with beside.open("rb+") as file:
-        os.fsync(file.fileno())
-    beside.replace(path)
 
 
 def _sqlite_engine(client: "MlflowClient") -> "sqlalchemy.Engine | None":

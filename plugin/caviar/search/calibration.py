@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..config import NetworkConfig, TrainingConfig
-from ..storage.home import user_cache
+from ..storage.home import file_lock, user_cache
 from .cost_model import TYPICAL, CostModel, DataShape, FleetWork, LaneShape
 
 _logger = logging.getLogger(__name__)
@@ -63,15 +63,20 @@ def prices_path(*, threads: int) -> Path:
 
 
 def load_or_calibrate(path: Path) -> CostModel:
-    """Return the prices that a file keeps, measured now where it has none."""
+    """Return the prices that a file keeps, measured now where it has none, by one process at a time."""
     model = CostModel.load(path)
-    if model is None:
-        model = calibrate()
-        try:
-            model.save(path)
-        except OSError as error:
-            _logger.debug("The prices could not be kept in %s, and will be measured again: %s", path, error)
-    return model
+    if model is not None:
+        return model
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with file_lock(path.with_name(path.name + ".lock")):
+            model = CostModel.load(path)
+            if model is None:
+                model = calibrate()
+                model.save(path)
+    except OSError as error:
+        _logger.debug("The prices could not be kept in %s, and will be measured again: %s", path, error)
+    return model or calibrate()
 
 
 def known_prices(path: Path) -> CostModel:

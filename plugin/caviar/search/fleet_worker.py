@@ -35,7 +35,7 @@ _logger = logging.getLogger(__name__)
 
 #: Seconds between two writes to the database, and so what a killed worker repeats of its trials' reports.
 SYNC_S: Final = 1.0
-#: Seconds to the second look at a study whose last trials others run; each look after that comes a quarter later.
+#: Seconds to the second look at a study whose last trials others run; each look after that comes a tenth later.
 _FIRST_POLL_S: Final = 0.05
 
 
@@ -129,7 +129,7 @@ class FleetWorker:
             self._give_up(closing=True)
             with self.timings.phase("waiting_s"):
                 self._setup.stop.wait(self._poll_s)
-            self._poll_s = min(1.25 * self._poll_s, self._setup.poll_s)
+            self._poll_s = min(1.1 * self._poll_s, self._setup.poll_s)
         else:
             self._poll_s = _FIRST_POLL_S
             self._draw(claimed)

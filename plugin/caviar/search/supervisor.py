@@ -44,8 +44,8 @@ class WorkerRefusedError(CaviarError):
         self.exit_code = exit_code
 
 
-#: Starts one worker process that sends JSON up the connection when it refuses.
-StartWorker = Callable[[Connection], BaseProcess]
+#: Starts one worker process, and returns it with the connection up which it sends JSON when it refuses.
+StartWorker = Callable[[], tuple[BaseProcess, Connection]]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -77,7 +77,7 @@ class Supervisor:
         deaths, epochs_at_death = 0, self._epochs(0)
         asked = False
         try:
-            workers.extend(self._start() for _ in range(self.n_workers))
+            workers.extend(self.start() for _ in range(self.n_workers))
             while workers:
                 multiprocessing.connection.wait([process.sentinel for process, _ in workers], timeout=_POLL_S)
                 self._look()
@@ -94,7 +94,7 @@ class Supervisor:
                     elif worker[0].exitcode == WorkerExit.DONE:
                         continue
                     if not self.stop.is_set():
-                        workers.append(self._start())
+                        workers.append(self.start())
         except KeyboardInterrupt:  # the second Ctrl-C: the workers' too, where they are not in the terminal's group
             _signal_all(workers, signal.SIGTERM)
             _signal_all(workers, signal.SIGINT)
@@ -115,12 +115,6 @@ class Supervisor:
             return self.count_epochs()
         except StorageInternalError:
             return known
-
-    def _start(self) -> tuple[BaseProcess, Connection]:
-        reader, writer = multiprocessing.Pipe(duplex=False)
-        process = self.start(writer)
-        writer.close()
-        return process, reader
 
     def _has_died(self, process: BaseProcess, connection: Connection) -> bool:
         if process.exitcode == WorkerExit.REFUSED:

@@ -3,8 +3,8 @@
 import contextlib
 import dataclasses
 import json
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Collection, Container, Iterator, Mapping, Sequence
+from typing import Any, Final
 
 import sqlalchemy
 from optuna.distributions import (
@@ -15,12 +15,14 @@ from optuna.distributions import (
 )
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.storages import RDBStorage
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 
 from ..errors import TrialFailed
 from . import schema
+from .frozen_trials import TrialReader
 
 OWNER = "caviar:owner"
+_MOST_NAMED: Final = 10_000  # SQLite takes 32,766 values in a statement
 
 
 class LeaseLost(TrialFailed):
@@ -137,6 +139,41 @@ class LeasedStorage(RDBStorage):
     def set_trial_intermediate_value(self, trial_id: int, step: int, intermediate_value: float) -> None:
         """Store one step's value, as ``report`` does."""
         self.report(trial_id, {step: intermediate_value})
+
+    def _get_trials(
+        self,
+        study_id: int,
+        states: Container[TrialState] | None,
+        included_trial_ids: set[int],
+        trial_id_greater_than: int,
+    ) -> list[FrozenTrial]:
+        """Read a study's trials, a statement a table: Optuna's way makes an object of every row, in six times the time.
+
+        Private to Optuna, whose cache asks for trials by no other way.
+
+        Args:
+            study_id: Optuna's.
+            states: Those of the trials that are wanted, or None for all.
+            included_trial_ids: Trials that are wanted though their id is not greater.
+            trial_id_greater_than: The rest have a greater id.
+
+        Raises:
+            KeyError: If there is no such study.
+            StorageInternalError: If the database cannot be read.
+        """
+        tables = schema.optuna_tables()
+        trials = tables.trials
+        newest = trial_id_greater_than
+        if len(included_trial_ids) > _MOST_NAMED:
+            newest = min(newest, *included_trial_ids) - 1  # more is no harm
+            included_trial_ids = set()
+        wanted = (trials.c.trial_id > newest) | trials.c.trial_id.in_(sorted(included_trial_ids))
+        with schema.transaction(self.engine) as connection:
+            known = sqlalchemy.select(tables.studies.c.study_id).where(tables.studies.c.study_id == study_id)
+            if connection.execute(known).first() is None:
+                raise KeyError(f"There is no study with the id {study_id}.")
+            found = TrialReader().read(connection, (trials.c.study_id == study_id) & wanted)
+        return [trial for trial in found if states is None or trial.state in states]
 
     def _set_trial_param(
         self,

@@ -4,13 +4,16 @@ import contextlib
 import datetime
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import sqlalchemy
 import sqlalchemy.exc
 from optuna.exceptions import StorageInternalError
 from optuna.trial import TrialState
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.dialects import sqlite
+
+if TYPE_CHECKING:
+    from sqlalchemy.dialects import postgresql
 
 
 class Tables(NamedTuple):
@@ -106,10 +109,18 @@ def upsert_many(
     """
     if not rows:
         return
-    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
-    statement = dialect.insert(table)
+    statement = _insert(connection, table)
     changed = {name: statement.excluded[name] for name in rows[0] if name not in key}
     connection.execute(statement.on_conflict_do_update(index_elements=list(key), set_=changed), list(rows))
+
+
+def _insert(connection: sqlalchemy.Connection, table: sqlalchemy.Table) -> "sqlite.Insert | postgresql.Insert":
+    """Return a statement that can say what happens to a row that is there."""
+    if connection.dialect.name == "postgresql":
+        from sqlalchemy.dialects import postgresql  # its drivers' modules are of no use to most
+
+        return postgresql.insert(table)
+    return sqlite.insert(table)
 
 
 @contextlib.contextmanager
