@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DataError
+from .kept_arrays import Arrays, KeptArrays, key_of
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -33,14 +34,16 @@ class PreparedDataset:
 
     Args:
         directory: The directory with ``dataset_info.json``.
+        kept: Where decoded splits are kept, or None to read them from their files each time.
 
     Raises:
         DataError: If TFDS cannot read its description.
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, *, kept: KeptArrays | None = None) -> None:
         import tensorflow_datasets as tfds
 
+        self._directory, self._kept = directory, kept
         self._where = f"Data set in {str(directory)!r}"
         try:
             self._builder = tfds.builder_from_directory(directory)
@@ -83,7 +86,8 @@ class PreparedDataset:
 
     def read_train_labels(self) -> Any:
         """Read the labels to train on, and leave the features on the disk. Raises: DataError."""
-        return self._read(self._train_split, labels_only=True)[1]
+        label = self.columns().label
+        return np.asarray(self._examples(self._train_split, (), label)[label])
 
     def read_test(self) -> tuple[Any, Any]:
         """Read features and labels of the split to test on. Raises: DataError."""
@@ -126,18 +130,43 @@ class PreparedDataset:
             class_names=self._class_names(features[label], label),
         )
 
-    def _read(self, split: str, *, labels_only: bool = False) -> tuple[NDArray[Any] | None, NDArray[Any]]:
-        """Read a whole split into memory, in the order of its records."""
+    def _read(self, split: str) -> Arrays:
+        """Return a whole split, in the order of its records: as it is kept, or from its files, and keep it."""
         import tensorflow_datasets as tfds
 
         columns = self.columns()
-        inputs = () if labels_only else columns.inputs
+        if self._kept is None:
+            return self._decode(split, columns)
+        names = ["/".join(keys) for keys, _ in columns.inputs]
+        key = key_of(self._directory, tfds.__version__, split, columns.label, *names)
+        arrays = self._kept.load(key)
+        if arrays is None:
+            arrays = self._decode(split, columns)
+            self._kept.save(key, arrays)
+        return arrays
+
+    def _decode(self, split: str, columns: Columns) -> Arrays:
+        """Read a whole split from its files."""
+        examples = self._examples(split, columns.inputs, columns.label)
+        labels = np.asarray(examples[columns.label])
+        features = [_dense(_get_nested(examples, keys), feature) for keys, feature in columns.inputs]
+        if len(features) == 1 and len(columns.feature_shape) > 1:
+            return Arrays(features=features[0], labels=labels)
+        flat = [array.reshape(len(array), -1) for array in features]
+        with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is refused as such
+            joined = flat[0] if len(flat) == 1 else np.concatenate(flat, axis=1, dtype=np.float32)
+        return Arrays(features=joined, labels=labels)
+
+    def _examples(self, split: str, inputs: tuple[tuple[tuple[str, ...], Any], ...], label: str) -> Mapping[str, Any]:
+        """Read the features that are wanted and the labels of a split."""
+        import tensorflow_datasets as tfds
+
         wanted: dict[str, Any] = {}
-        for keys in ((columns.label,), *(keys for keys, _ in inputs)):
+        for keys in ((label,), *(keys for keys, _ in inputs)):
             _set_nested(wanted, keys)
         n_features = sum(1 for key, feature in self._builder.info.features.items() for _ in _leaves((key,), feature))
         try:
-            examples = tfds.as_numpy(
+            examples: Mapping[str, Any] = tfds.as_numpy(
                 self._builder.as_dataset(
                     split=split,
                     batch_size=-1,  # the fastest way: Fashion-MNIST's 60,000 images take 2.4 s, 2.7 s in batches
@@ -150,15 +179,7 @@ class PreparedDataset:
         except Exception as error:  # tf.errors and whatever a feature's decoder raises
             message = str(error).strip().splitlines()[0] if str(error).strip() else ""
             raise DataError(f"{self._where}, {split} split, cannot be read: {message}") from error
-        labels = np.asarray(examples[columns.label])
-        if labels_only:
-            return None, labels
-        arrays = [_dense(_get_nested(examples, keys), feature) for keys, feature in inputs]
-        if len(arrays) == 1 and len(columns.feature_shape) > 1:
-            return arrays[0], labels
-        flat = [array.reshape(len(array), -1) for array in arrays]
-        with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is refused as such
-            return (flat[0] if len(flat) == 1 else np.concatenate(flat, axis=1, dtype=np.float32)), labels
+        return examples
 
     def _supervised_keys(self, features: Any) -> tuple[list[str], str]:
         import tensorflow_datasets as tfds

@@ -3,7 +3,9 @@
 from pathlib import Path
 from typing import Any, Protocol
 
+from ..user_cache import user_cache
 from .functions import FunctionSource
+from .kept_arrays import KeptArrays
 from .names import FunctionName, parse_name
 from .prepare import prepare_dataset
 from .prepared import PreparedDataset
@@ -39,4 +41,4 @@ def open_source(name: str, *, data_dir: Path | None = None) -> Source:
     parsed = parse_name(name)
     if isinstance(parsed, FunctionName):
         return FunctionSource(parsed)
-    return PreparedDataset(prepare_dataset(name, data_dir=data_dir))
+    return PreparedDataset(prepare_dataset(name, data_dir=data_dir), kept=KeptArrays(user_cache() / "arrays"))

@@ -11,7 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ..config import NetworkConfig, TrainingConfig
-from ..storage.home import file_lock, user_cache
+from ..storage.home import file_lock
+from ..user_cache import user_cache
 from .cost_model import TYPICAL, CostModel, DataShape, FleetWork, LaneShape
 
 _logger = logging.getLogger(__name__)

@@ -15,7 +15,7 @@ from ..errors import SpecError
 from ..imports import import_object
 from ..space import DEFAULT_SPACE_TABLE, SearchSpace, make_configs, parse_space
 from ..spec import StudySpec, direction_of
-from ..storage.home import user_cache
+from ..user_cache import user_cache
 from .mirroring import mirror_trial
 from .seeds import trial_seed
 from .trial_run import TrialRun

@@ -56,14 +56,6 @@ class Home:
         return self.path / "artifacts"
 
 
-def user_cache() -> Path:
-    """Return where what holds for all of a user's homes, and can be made anew, is kept.
-
-    It is ``optuna-caviar`` in ``XDG_CACHE_HOME``, or else in ``~/.cache``.
-    """
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "optuna-caviar"
-
-
 def locate_home(path: Path, *, storage: str | None = None, tracking_uri: str | None = None) -> Home:
     """Return a home's paths and addresses, without touching the disk.
 

@@ -6,7 +6,8 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from .home import file_lock, user_cache
+from ..user_cache import user_cache
+from .home import file_lock
 
 _logger = logging.getLogger(__name__)
 
