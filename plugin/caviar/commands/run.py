@@ -5,6 +5,7 @@ import dataclasses
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import optuna
 from optuna.trial import TrialState
@@ -158,15 +159,21 @@ def open_for_run(spec: StudySpec, home: Home) -> Iterator[Opening]:
         CaviarError: If the data cannot be loaded, or a database is not fit.
     """
     warm_up()
-    # The workers wait until the fork server has loaded TensorFlow. Until then there is time for what databases need.
-    prepare_template(home.tracking_uri)
-    prepare_storage_template(home.storage)
     n_workers = spec.search.workers
-    with ready_workers(spec, threads=threads_for(spec, n_workers=n_workers), n_workers=n_workers) as workers:
-        facts = workers.facts()
-        prepare_tracking(home.tracking_uri)
-        storage = open_storage(home.storage, owner=new_owner(), create=True)
-        yield Opening(storage=storage, facts=facts, workers=workers)
+    with ThreadPoolExecutor(1) as pool:
+        prepared = pool.submit(_prepare_databases, home)  # the fork server has yet to load TensorFlow
+        with ready_workers(spec, threads=threads_for(spec, n_workers=n_workers), n_workers=n_workers) as workers:
+            facts = workers.facts()
+            prepared.result()
+            prepare_tracking(home.tracking_uri)
+            storage = open_storage(home.storage, owner=new_owner(), create=True)
+            yield Opening(storage=storage, facts=facts, workers=workers)
+
+
+def _prepare_databases(home: Home) -> None:
+    """Make what a new home's databases are copied from; nothing is written to the home."""
+    prepare_storage_template(home.storage)
+    prepare_template(home.tracking_uri)
 
 
 def run_created(

@@ -64,17 +64,22 @@ def prices_path(*, threads: int) -> Path:
 
 
 def load_or_calibrate(path: Path) -> CostModel:
-    """Return the prices that a file keeps, measured now where it has none, by one process at a time."""
+    """Return the prices that a file keeps, measured now where it has none.
+
+    One process measures at a time. What asks meanwhile gets the typical prices, and need not wait for a second.
+    """
     model = CostModel.load(path)
     if model is not None:
         return model
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with file_lock(path.with_name(path.name + ".lock")):
+        with file_lock(path.with_name(path.name + ".lock"), wait=False):
             model = CostModel.load(path)
             if model is None:
                 model = calibrate()
                 model.save(path)
+    except BlockingIOError:
+        return TYPICAL
     except OSError as error:
         _logger.debug("The prices could not be kept in %s, and will be measured again: %s", path, error)
     return model or calibrate()
