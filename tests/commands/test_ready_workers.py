@@ -66,3 +66,19 @@ def test_one_that_died_before_its_order_is_seen_by_its_exit_code(tmp_path: Path)
         process.join(20)
         assert workers.take(order) is not None
     assert process.exitcode == -9
+
+
+def one_thread() -> tuple[tuple[object, object], ...]:
+    """Give data in a process whose TensorFlow is bound to one thread, and none in another."""
+    import tensorflow as tf
+    from tests.toy_data import blobs
+
+    tf.constant(1.0)
+    assert tf.config.threading.get_intra_op_parallelism_threads() == 1
+    return blobs()
+
+
+def test_threads_are_bound_before_the_data_is_loaded() -> None:
+    warm_up()
+    with ready_workers(spec_of("tests.commands.test_ready_workers:one_thread"), threads=1, n_workers=1) as workers:
+        assert workers.facts().n_classes == 3

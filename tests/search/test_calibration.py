@@ -5,6 +5,7 @@ import pytest
 
 from caviar.search import calibration
 from caviar.search.cost_model import TYPICAL, CostModel
+from caviar.storage.home import file_lock
 
 
 @pytest.mark.slow
@@ -34,3 +35,13 @@ def test_prices_differ_by_threads_and_stand_in_the_user_s_cache(
     assert one != two
     assert one.parent == tmp_path / "optuna-caviar"
     assert CostModel.load(one) is None
+
+
+def test_who_asks_while_another_process_measures_gets_typical_prices(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(calibration, "calibrate", lambda: pytest.fail("measured too"))
+    path = tmp_path / "prices.json"
+    with file_lock(path.with_name(path.name + ".lock")):  # flock excludes by open files, so within a process too
+        assert calibration.load_or_calibrate(path) == TYPICAL
+    assert not path.exists()

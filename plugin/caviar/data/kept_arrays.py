@@ -47,7 +47,7 @@ class KeptArrays:
         """Return the split kept under a key, or None."""
         path = self._path(key)
         try:
-            with np.load(path, allow_pickle=False) as parts:
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as parts:
                 arrays = Arrays(features=parts["features"], labels=parts["labels"])
             os.utime(path)
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
