@@ -157,6 +157,7 @@ def test_long_curves_are_cut_to_what_the_server_takes(tracking_uri: str, make_tr
 
 def test_missing_trials_are_filled_and_then_none_is_missing(tracking_uri: str, make_trial: MakeTrial) -> None:
     never_started = make_trial(5, state=TrialState.WAITING)
+    never_started.datetime_start = datetime.datetime(2026, 1, 1)  # noqa: DTZ001  Optuna gives local time. Its worker left before the first epoch
     trials = [make_trial(number) for number in range(4)] + [make_trial(4, state=TrialState.RUNNING), never_started]
     mirror = make_mirror(tracking_uri)
     record(mirror, trials[1])
@@ -167,6 +168,17 @@ def test_missing_trials_are_filled_and_then_none_is_missing(tracking_uri: str, m
         record(mirror, trials[number])
     assert mirror.missing_trials(trials) == []
     assert len(read_runs(tracking_uri)) == 5
+
+
+def test_a_trial_that_was_handed_back_is_not_missing_though_its_run_says_that_it_runs(
+    tracking_uri: str, make_trial: MakeTrial
+) -> None:
+    mirror = make_mirror(tracking_uri)
+    record(mirror, make_trial(0, state=TrialState.RUNNING))
+    waiting = make_trial(0, state=TrialState.WAITING)
+    waiting.intermediate_values = {0: 0.5}
+    assert mirror.missing_trials([waiting]) == []
+    assert mirror.missing_trials([make_trial(0)]) == [0]
 
 
 def test_two_runs_of_one_trial_become_one(tracking_uri: str, make_trial: MakeTrial) -> None:

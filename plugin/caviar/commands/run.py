@@ -309,11 +309,11 @@ def _finished_study(spec: StudySpec, home: Home) -> Progress | None:
 
 @contextlib.contextmanager
 def _undo_empty_home(home: Home) -> Iterator[None]:
-    """Leave no new home behind where the input turns out to be wrong."""
+    """Leave no new home behind where the input turns out to be wrong, or a Ctrl-C comes before anything is made."""
     existed = home.path.exists()
     try:
         yield
-    except CaviarError:
+    except (CaviarError, KeyboardInterrupt):
         if not existed:
             with contextlib.suppress(OSError):
                 home.path.rmdir()

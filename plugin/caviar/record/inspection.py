@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from optuna.trial import FrozenTrial
+from optuna.trial import FrozenTrial, TrialState
 
 from ..errors import StorageError
 from ..storage.home import sqlite_path
@@ -63,11 +63,19 @@ def read_run_statuses(tracking_uri: str, *, study_name: str, study_uid: str) -> 
 def missing_numbers(trials: Iterable[FrozenTrial], statuses: Mapping[int, Sequence[str]]) -> list[int]:
     """Return the numbers of the trials that have not one run in their state, ascending.
 
+    A trial that waits may have run before, and its run may still say so.
+
     Args:
         trials: Those that should have one.
         statuses: For a trial's number its runs' states, in MLflow's words.
     """
-    return sorted(trial.number for trial in trials if list(statuses.get(trial.number, ())) != [RUN_STATUS[trial.state]])
+
+    def is_shown(trial: FrozenTrial) -> bool:
+        found = list(statuses.get(trial.number, ()))
+        right = [TrialState.WAITING, TrialState.RUNNING] if trial.state == TrialState.WAITING else [trial.state]
+        return found in [[RUN_STATUS[state]] for state in right]
+
+    return sorted(trial.number for trial in trials if not is_shown(trial))
 
 
 def mlflow_revisions() -> tuple[str, frozenset[str]] | None:

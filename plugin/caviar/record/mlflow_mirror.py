@@ -156,17 +156,14 @@ class MlflowMirror:
     def missing_trials(self, study_trials: Iterable[FrozenTrial]) -> list[int]:
         """Return the numbers of the trials that MLflow lacks or shows in another state, ascending.
 
-        A run takes its final status last, so one that has it is whole. A WAITING trial that never started is not
-        missing. When the store is down, nothing can be said: the list holds every trial that should be there.
+        A run takes its final status last, so one that has it is whole. A WAITING trial that has reported nothing is not
+        missing, be it new or handed back before its first epoch. When the store is down, nothing can be said: the list
+        holds every trial that should be there.
 
         Args:
             study_trials: The study's trials, such as ``study.get_trials(deepcopy=False)``.
         """
-        expected = [
-            trial
-            for trial in study_trials
-            if trial.state != TrialState.WAITING or trial.datetime_start is not None or trial.intermediate_values
-        ]
+        expected = [trial for trial in study_trials if trial.state != TrialState.WAITING or trial.intermediate_values]
         return missing_numbers(expected, self._attempt("read the runs", self._read_statuses) or {})
 
     def attach_report(self, number: int, files: Sequence[Path]) -> bool:

@@ -1,15 +1,17 @@
 """What the fork server loads once, so that each worker process starts in a second and not in six.
 
 Importing this runs no TensorFlow operation: a process forked afterwards starts TensorFlow's threads itself. A Ctrl-C
-reaches every process of the terminal; a worker is deaf to it until it has handlers of its own, and the supervisor's
-SIGTERM ends it until then.
+reaches every process of the terminal: it ends the fork server while it loads, without a word. A worker is deaf to it
+until it has handlers of its own, and the supervisor's SIGTERM ends it until then.
 """
 
 import gc
+import os
 import signal
 
 from .quiet import import_tensorflow_quietly
 
+signal.signal(signal.SIGINT, lambda _number, _frame: os._exit(130))
 import_tensorflow_quietly()
 gc.freeze()  # the imports that follow need not look for garbage among all that stays: 0.4 s
 
