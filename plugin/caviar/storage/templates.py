@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+from ..errors import StorageError
 from ..user_cache import user_cache
 from .home import file_lock
 
@@ -28,7 +29,7 @@ def keep_template(name: str, make: MakeDatabase) -> Path | None:
         with file_lock(path.with_name(path.name + ".lock")):
             if not path.exists():
                 _appear(path, make)
-    except OSError as error:
+    except (OSError, StorageError) as error:  # a full disk: there may be room in the home
         _logger.debug("An empty database could not be kept in %s: %s", path, error)
         return None
     return path
