@@ -70,6 +70,7 @@ class Command:
         home: An existing or new home; what earlier runs left below it is used again.
         timeout_s: Seconds after which it is stopped.
         target: Validation accuracy at which it is stopped, or None.
+        cache: What is kept between studies beside the home, traced programs say; None for one of the home's own.
     """
 
     trainer: str
@@ -77,6 +78,7 @@ class Command:
     home: Path
     timeout_s: float
     target: float | None = None
+    cache: Path | None = None
 
     @property
     def side(self) -> str:
@@ -106,8 +108,7 @@ def run_caviar(
     watched = run_watched(
         [sys.executable, "-m", "caviar", "run", file, *map(str, options)],
         log=directory / "log",
-        # What is kept between studies beside the home, compiled programs say, is kept apart for each home.
-        environment={"XDG_CACHE_HOME": str(command.home.parent / f"{command.home.name}-cache")},
+        environment={"XDG_CACHE_HOME": str(command.cache or command.home.parent / f"{command.home.name}-cache")},
         timeout_s=command.timeout_s,
         until=lambda: target is not None and best_reported(database) >= target,
     )

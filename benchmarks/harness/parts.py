@@ -164,15 +164,21 @@ def target_sides(bench: Bench, *, target: float, trainers: Sequence[str]) -> lis
     """Return the sides that search by themselves until a trial reaches the target."""
 
     def ours(trainer: str, workers: int) -> Side:
-        command = Command(
+        study = Study(dataset=bench.name, trials=10_000, seed=bench.seed, epochs=EPOCHS, pruning=True)
+        scratch = bench.peers.scratch
+        new = Command(
             trainer=trainer,
             workers=workers,
-            home=fresh_home(bench.peers.scratch),
+            home=fresh_home(scratch),
             timeout_s=bench.peers.timeout_s,
             target=target,
+            cache=fresh_home(scratch),
         )
-        study = Study(dataset=bench.name, trials=10_000, seed=bench.seed, epochs=EPOCHS, pruning=True)
-        return lambda: [run_caviar(command, study, configurations=(), dataset=bench.dataset)]
+        known = dataclasses.replace(new, home=fresh_home(scratch))  # the same study where one has run before
+        return lambda: [
+            run_caviar(command, study, configurations=(), dataset=bench.dataset, side=side)
+            for command, side in ((new, new.side), (known, f"{new.side}, second study"))
+        ]
 
     def hyperband() -> list[Outcome]:
         job = bench.job(target=target)
