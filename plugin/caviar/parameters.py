@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from .errors import SpaceError
 
-if (
-    TYPE_CHECKING
-):  # a study file is read before the fork server starts, and importing Optuna takes a seventh of a second
+# A study file is read before the fork server starts, and importing Optuna takes a seventh of a second.
+if TYPE_CHECKING:
     from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
 Scale = Literal["uniform", "log", "log-complement"]

@@ -25,6 +25,13 @@ def spec_of(dataset: str) -> StudySpec:
     return parse_spec({"name": "toy", "data": {"dataset": dataset}})
 
 
+@pytest.fixture
+def order(tmp_path: Path) -> WorkOrder:
+    """To work on a study that is not there, as every worker will say that gets it."""
+    spec = spec_of("tests.toy_data:blobs")
+    return WorkOrder(home=locate_home(tmp_path / "missing"), study="toy", spec=spec, threads=1)
+
+
 def test_facts_are_those_of_the_data() -> None:
     warm_up()
     with ready_workers(spec_of("tests.toy_data:blobs"), threads=1, n_workers=1) as workers:
@@ -39,11 +46,9 @@ def test_facts_are_those_of_the_data() -> None:
             workers.facts()
 
 
-def test_each_is_given_one_order_and_those_without_are_ended(tmp_path: Path) -> None:
+def test_each_is_given_one_order_and_those_without_are_ended(order: WorkOrder) -> None:
     warm_up()
-    spec = spec_of("tests.toy_data:blobs")
-    order = WorkOrder(home=locate_home(tmp_path / "missing"), study="toy", spec=spec, threads=1)
-    with ready_workers(spec, threads=1, n_workers=3) as workers:
+    with ready_workers(order.spec, threads=1, n_workers=3) as workers:
         workers.facts()
         taken = [workers.take(order), workers.take(order)]
     assert workers.take(order) is None
@@ -55,11 +60,9 @@ def test_each_is_given_one_order_and_those_without_are_ended(tmp_path: Path) -> 
         assert process.exitcode == WorkerExit.REFUSED
 
 
-def test_one_that_died_before_its_order_is_seen_by_its_exit_code(tmp_path: Path) -> None:
+def test_one_that_died_before_its_order_is_seen_by_its_exit_code(order: WorkOrder) -> None:
     warm_up()
-    spec = spec_of("tests.toy_data:blobs")
-    order = WorkOrder(home=locate_home(tmp_path / "missing"), study="toy", spec=spec, threads=1)
-    with ready_workers(spec, threads=1, n_workers=1) as workers:
+    with ready_workers(order.spec, threads=1, n_workers=1) as workers:
         workers.facts()
         process, _ = workers._ready[0]
         process.kill()

@@ -157,7 +157,7 @@ def test_long_curves_are_cut_to_what_the_server_takes(tracking_uri: str, make_tr
 
 def test_missing_trials_are_filled_and_then_none_is_missing(tracking_uri: str, make_trial: MakeTrial) -> None:
     never_started = make_trial(5, state=TrialState.WAITING)
-    never_started.datetime_start = datetime.datetime(2026, 1, 1)  # noqa: DTZ001  Optuna gives local time. Its worker left before the first epoch
+    never_started.datetime_start = make_trial().datetime_start  # its worker left before the first epoch
     trials = [make_trial(number) for number in range(4)] + [make_trial(4, state=TrialState.RUNNING), never_started]
     mirror = make_mirror(tracking_uri)
     record(mirror, trials[1])

@@ -9,7 +9,7 @@ from typing import Any
 
 import optuna
 
-from ..data.dataset import load_dataset
+from ..data.dataset import load_study_dataset
 from ..imports import import_object
 from ..insight.approach import panda_or_caviar
 from ..search.objective import objective_of
@@ -58,7 +58,7 @@ def check_spec(spec: StudySpec) -> CheckResult:
     if spec.objective.network is not None:
         import_object(spec.objective.network, what="objective.network")
     import_tensorflow_quietly()
-    dataset = load_dataset(spec.data.dataset, validation_fraction=spec.data.validation_fraction, seed=spec.seed)
+    dataset = load_study_dataset(spec)
     objective = objective_of(spec, dataset)
     middle = {name: value_at(distribution, 0.5) for name, distribution in spec.space.distributions().items()}
     hyperparameters = spec.space.suggest(optuna.trial.FixedTrial(middle))

@@ -5,15 +5,13 @@ They come from the fork server, which has TensorFlow, so that the process that s
 
 import contextlib
 import dataclasses
-import gc
 import json
-import sys
 from collections.abc import Iterator
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from typing import Any, Final
 
-from ..data.dataset import Dataset, DatasetFacts, load_dataset
+from ..data.dataset import Dataset, DatasetFacts, load_study_dataset
 from ..errors import CaviarError, DataError, SpecError
 from ..search.calibration import load_or_calibrate, prices_path
 from ..search.supervisor import WorkerRefusedError
@@ -98,9 +96,7 @@ def ready_workers(spec: StudySpec, *, threads: int, n_workers: int) -> Iterator[
         workers.dismiss()
 
 
-def _get_ready(spec: StudySpec, threads: int, is_first: bool, connection: Connection, path: list[str]) -> None:
-    sys.path[:] = path
-    gc.freeze()  # as every worker does
+def _get_ready(spec: StudySpec, threads: int, is_first: bool, connection: Connection) -> None:
     prepare_devices(threads=threads)
     dataset = _look(spec, connection) if is_first else None
     import_database_code()
@@ -109,7 +105,7 @@ def _get_ready(spec: StudySpec, threads: int, is_first: bool, connection: Connec
     try:
         if not is_first:
             connection.recv_bytes()
-            dataset = _load(spec)
+            dataset = load_study_dataset(spec)
         order: WorkOrder = connection.recv()
     except (EOFError, CaviarError):  # the supervisor knows
         return
@@ -120,13 +116,9 @@ def _look(spec: StudySpec, connection: Connection) -> Dataset | None:
     """Load the data, and tell what is known of it or what is wrong with it."""
     dataset = None
     try:
-        dataset = _load(spec)
+        dataset = load_study_dataset(spec)
         answer: dict[str, Any] = dataclasses.asdict(DatasetFacts.of(dataset))
     except CaviarError as error:
         answer = {"error": type(error).__name__, "message": str(error), "exit_code": error.exit_code}
     connection.send_bytes(json.dumps(answer).encode())
     return dataset
-
-
-def _load(spec: StudySpec) -> Dataset:
-    return load_dataset(spec.data.dataset, validation_fraction=spec.data.validation_fraction, seed=spec.seed)

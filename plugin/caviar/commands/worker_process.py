@@ -11,13 +11,13 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 
 import optuna
 
-from ..data.dataset import Dataset, load_dataset
+from ..data.dataset import Dataset, load_study_dataset
 from ..errors import CaviarError, SpecError
 from ..search.best_network import NetworkFolder
 from ..search.calibration import load_or_calibrate, prices_path
@@ -158,7 +158,7 @@ def make_objective(spec: StudySpec, study: optuna.Study, dataset: Dataset | None
         DataError: If it cannot be loaded.
     """
     if dataset is None:
-        dataset = load_dataset(spec.data.dataset, validation_fraction=spec.data.validation_fraction, seed=spec.seed)
+        dataset = load_study_dataset(spec)
     known = study.user_attrs.get(FINGERPRINT)
     if known is not None and known != dataset.fingerprint:
         raise SpecError(
@@ -170,30 +170,30 @@ def make_objective(spec: StudySpec, study: optuna.Study, dataset: Dataset | None
 
 def start_worker(order: WorkOrder) -> tuple[BaseProcess, Connection]:
     """Start a worker's process, and return it with the connection on which it says why it refuses."""
-    return start_process(_be_new_worker, order, name=f"caviar-{order.study}")
+    return start_process(be_worker, order, name=f"caviar-{order.study}")
 
 
 def start_process(target: Callable[..., None], *arguments: object, name: str) -> tuple[BaseProcess, Connection]:
     """Start a process from the fork server, and return it with a connection to it.
 
     Args:
-        target: Called there with the arguments, its end of the connection, and the modules' search path.
+        target: Called there with the arguments and its end of the connection.
         arguments: Plain enough to cross to it.
         name: The process'.
     """
     ours, its = multiprocessing.Pipe()
     process = multiprocessing.get_context("forkserver").Process(
-        target=target, args=(*arguments, its, list(sys.path)), name=name
+        target=_enter, args=(target, (*arguments, its), list(sys.path)), name=name
     )
     process.start()
     its.close()
     return process, ours
 
 
-def _be_new_worker(order: WorkOrder, connection: Connection, path: list[str]) -> None:
+def _enter(target: Callable[..., None], arguments: Sequence[object], path: list[str]) -> None:
     sys.path[:] = path
     gc.freeze()  # what was loaded before stays; to look for garbage in it takes a quarter of a second each time
-    be_worker(order, connection)
+    target(*arguments)
 
 
 def be_worker(order: WorkOrder, connection: Connection, dataset: Dataset | None = None) -> None:

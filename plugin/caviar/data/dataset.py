@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import SpecError
+from ..spec import StudySpec
 from .arrays import (
     Features,
     Labels,
@@ -151,6 +152,11 @@ def load_dataset(
         validation=validation,
         fingerprint=_fingerprint(split, class_names),
     )
+
+
+def load_study_dataset(spec: StudySpec) -> Dataset:
+    """Load the data that a study file names, cut as it says. Raises: as :func:`load_dataset`."""
+    return load_dataset(spec.data.dataset, validation_fraction=spec.data.validation_fraction, seed=spec.seed)
 
 
 def load_test_split(name: str, *, data_dir: Path | None = None) -> Split:

@@ -1,5 +1,6 @@
 """Empty databases: made once for a user, which takes from a third of a second to three, and copied from then on."""
 
+import functools
 import logging
 import os
 import shutil
@@ -13,7 +14,7 @@ from .home import file_lock
 _logger = logging.getLogger(__name__)
 
 #: Makes an SQLite database in a file that is not there, with its log emptied into it.
-MakeDatabase = Callable[[Path], None]
+MakeDatabase = Callable[[Path], object]
 
 
 def keep_template(name: str, make: MakeDatabase) -> Path | None:
@@ -47,13 +48,7 @@ def create_from_template(path: Path, name: str, make: MakeDatabase) -> None:
         OSError: If it cannot be written.
     """
     template = keep_template(name, make)
-    _appear(path, make if template is None else lambda beside: _copy(template, beside))
-
-
-def _copy(template: Path, beside: Path) -> None:
-    shutil.copyfile(template, beside)  # nobody has either of them open
-    with beside.open("rb+") as file:
-        os.fsync(file.fileno())
+    _appear(path, make if template is None else functools.partial(shutil.copyfile, template))
 
 
 def _appear(path: Path, make: MakeDatabase) -> None:
@@ -61,6 +56,8 @@ def _appear(path: Path, make: MakeDatabase) -> None:
     beside = path.with_name(f".{path.name}.{os.getpid()}.new")
     try:
         make(beside)
+        with beside.open("rb+") as file:  # nobody has it open, nor what it was copied from
+            os.fsync(file.fileno())
         beside.replace(path)
     finally:
         for leftover in path.parent.glob(f"{beside.name}*"):
