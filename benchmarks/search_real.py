@@ -33,8 +33,8 @@ from optuna.trial import FrozenTrial, TrialState
 
 from caviar.commands.epoch_budget import read_trials, spend_on_study
 from caviar.data.prepare import prepare_dataset
+from caviar.engines.quiet import import_tensorflow_quietly
 from caviar.insight.comparison import PaidTrial, best_so_far, paired_test, within_budget
-from caviar.search.quiet import import_tensorflow_quietly
 from caviar.spec import SearchSpec, StudySpec, parse_spec, spec_table
 from caviar.storage.home import Home, locate_home
 

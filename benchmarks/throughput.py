@@ -23,7 +23,7 @@ import click
 import optuna
 
 from caviar.data.prepare import prepare_dataset
-from caviar.search.quiet import import_tensorflow_quietly
+from caviar.engines.quiet import import_tensorflow_quietly
 from harness.machine import describe_machine, numpy_flop_per_s
 from harness.parts import (
     HYPERBAND,

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING
 import optuna
 from optuna.trial import TrialState
 
+from caviar.attributes import DEATHS
 from caviar.errors import StorageError
 from caviar.storage.database import new_owner, open_storage
-from caviar.storage.handing_back import DEATHS
 from caviar.storage.leased_storage import LeasedStorage
 from caviar.storage.overview import count_epochs, count_trials, read_leases
 from caviar.storage.studies import open_study

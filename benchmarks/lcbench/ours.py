@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
+from caviar.attributes import PAUSED
 from caviar.search.promotion import PromotionRule, Rungs, progress_of
 from caviar.search.samplers import make_sampler_factory, zoom_plan
 from caviar.search.stages import TRIALS_A_TRAINING, counts_in_stage, default_promotion
@@ -20,7 +21,6 @@ from caviar.search.warm_start import SourceStudy, WarmRule, learn_from
 from caviar.search.zoom_sampler import left_outside
 from caviar.space import SearchSpace
 from caviar.spec import SearchSpec
-from caviar.storage.tickets import PAUSED
 
 from .surrogate import EPOCHS, SPACE, Surrogate
 

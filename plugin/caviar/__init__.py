@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from .data.dataset import Dataset as Dataset
     from .data.dataset import load_dataset as load_dataset
-    from .search.objective import KerasObjective as KerasObjective
     from .search.zoom_sampler import ZoomSampler as ZoomSampler
     from .space import SearchSpace as SearchSpace
     from .spec import StudySpec as StudySpec
     from .spec import read_spec as read_spec
+    from .worker.objective import KerasObjective as KerasObjective
 
 __version__ = "0.1.0"
 
 _PUBLIC = {
     "Dataset": "data.dataset",
-    "KerasObjective": "search.objective",
+    "KerasObjective": "worker.objective",
     "SearchSpace": "space",
     "StudySpec": "spec",
     "ZoomSampler": "search.zoom_sampler",

@@ -7,8 +7,8 @@ import optuna
 import pytest
 from click.testing import CliRunner, Result
 
+from caviar.attributes import STAGES
 from caviar.cli import main
-from caviar.search.stages import STAGES
 from caviar.storage.home import locate_home
 
 TOY = """

@@ -8,10 +8,10 @@ import pytest
 from optuna.artifacts import get_all_artifact_meta
 from tests.insight.synthetic import DATA, make_spec, make_study
 
+from caviar.attributes import CHILDREN, PARENT
 from caviar.commands.report import report_lines, report_study, report_summary
 from caviar.commands.search_view import show_search
 from caviar.errors import StorageError
-from caviar.insight.lineage import CHILDREN, PARENT
 from caviar.record.mlflow_mirror import MlflowMirror
 from caviar.storage.database import new_owner, open_storage
 from caviar.storage.home import Home, locate_home

@@ -8,8 +8,8 @@ import pytest
 from tests.browser import BROWSER, free_port, open_page, serving, serving_mlflow
 from tests.insight.synthetic import DATA, make_spec, make_study
 
+from caviar.attributes import CHILDREN, PARENT
 from caviar.commands.report import WrittenReport, report_study
-from caviar.insight.lineage import CHILDREN, PARENT
 from caviar.record.mlflow_mirror import MlflowMirror
 from caviar.storage.database import new_owner, open_storage
 from caviar.storage.home import Home, locate_home

@@ -13,19 +13,20 @@ from click.testing import CliRunner, Result
 from optuna.trial import TrialState, create_trial
 from tests.processes import Watch, kill_holders, running, wait_until
 
+from caviar.attributes import FINGERPRINT, WARM_START
 from caviar.cli import main
-from caviar.commands.opening import sampling_seed
 from caviar.commands.report import report_study
 from caviar.commands.status import study_status
 from caviar.commands.trials import list_trials
 from caviar.data.dataset import load_dataset
 from caviar.insight.report import render_html
 from caviar.search.sequences import value_at
-from caviar.search.warm_start import WARM_START, warm_start_of
+from caviar.search.warm_start import warm_start_of
 from caviar.spec import DataSpec, StudySpec, parse_spec
 from caviar.storage.home import Home
 from caviar.storage.leased_storage import LeasedStorage
-from caviar.storage.studies import FINGERPRINT, create_study, open_study
+from caviar.storage.studies import create_study, open_study
+from caviar.worker.opening import sampling_seed
 
 SPACE: dict[str, Any] = {
     "learning_rate": {"low": 1e-5, "high": 0.5, "scale": "log"},

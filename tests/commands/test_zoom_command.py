@@ -16,22 +16,21 @@ from click.testing import CliRunner, Result
 from optuna.trial import TrialState, create_trial
 from tests.processes import Watch, running, wait_until
 
+from caviar.attributes import CHILDREN, FINGERPRINT, PARENT, PAUSED, SAMPLING_SEED
 from caviar.cli import main
 from caviar.commands.family import archive_family, open_ancestors, open_descendants
-from caviar.commands.opening import SAMPLING_SEED
 from caviar.commands.status import status_lines, study_status
 from caviar.commands.trials import list_trials
 from caviar.commands.zoom import zoom_facts, zoom_study
 from caviar.data.dataset import load_dataset
-from caviar.insight.lineage import CHILDREN, PARENT, parent_name
+from caviar.insight.lineage import parent_name
 from caviar.search.narrowing import ZoomRule
 from caviar.search.sequences import value_at
 from caviar.search.zoom import narrow_space, observations_of
 from caviar.spec import StudySpec, parse_spec
 from caviar.storage.home import Home
 from caviar.storage.leased_storage import LeasedStorage
-from caviar.storage.studies import FINGERPRINT, create_study, open_study, stored_spec
-from caviar.storage.tickets import PAUSED
+from caviar.storage.studies import create_study, open_study, stored_spec
 
 SPEC: dict[str, Any] = {
     "name": "toy",

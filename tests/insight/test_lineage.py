@@ -4,8 +4,8 @@ from typing import Any
 import optuna
 import pytest
 
-from caviar.insight.lineage import CHILDREN, PARENT, read_lineage
-from caviar.search.zoom import PARENT_TRIAL
+from caviar.attributes import CHILDREN, PARENT, PARENT_TRIAL
+from caviar.insight.lineage import read_lineage
 from caviar.spec import spec_table
 
 from .synthetic import make_spec

@@ -8,8 +8,8 @@ import pytest
 from optuna.distributions import FloatDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
+from caviar.attributes import DIVERGED
 from caviar.search.fidelity import MIN_COMPARED, comparable_trials
-from caviar.search.trial_run import DIVERGED
 
 
 def make_trial(number: int, curve: list[float], state: TrialState, **attrs: Any) -> FrozenTrial:

@@ -8,10 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from optuna.trial import TrialState, create_trial
 
+from caviar.attributes import PARENT_TRIAL, PAUSED
 from caviar.errors import SpecError
 from caviar.search.promotion import PromotionRule, Rungs, TrialProgress, progress_of, rungs_of
-from caviar.search.zoom import PARENT_TRIAL
-from caviar.storage.tickets import PAUSED
 
 RULE = PromotionRule(max_epochs=10, min_epochs=1, reduction=3)
 

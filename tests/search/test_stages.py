@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from optuna.trial import TrialState, create_trial
 
+from caviar.attributes import PARENT_TRIAL, PAUSED
 from caviar.errors import SpecError
-from caviar.search.promoter import Promoter
 from caviar.search.promotion import PromotionRule
 from caviar.search.stages import (
     MAX_STAGES,
@@ -20,11 +20,10 @@ from caviar.search.stages import (
     stages_of_search,
     stages_of_study,
 )
-from caviar.search.zoom import PARENT_TRIAL
 from caviar.search.zoom_sampler import ZoomPlan, left_outside
 from caviar.space import parse_space
 from caviar.spec import SearchSpec
-from caviar.storage.tickets import PAUSED
+from caviar.worker.promoter import Promoter
 
 
 def sizes(stages: Stages, trials: int) -> list[int]:
@@ -147,5 +146,5 @@ def test_what_was_paused_outside_the_ranges_of_a_new_stage_is_given_up(monkeypat
     assert left_outside(space, study.trials, plan, minimize=False, stage=1) == {32}
     study.add_trials([trial(TrialState.PRUNED, [0.0])])
     promoter = Promoter(study, cast("Any", None), PromotionRule(max_epochs=9), minimize=False, space=space, plan=plan)
-    monkeypatch.setattr("caviar.search.promoter.prune_parked", lambda _storage, _study_id, trial_ids: list(trial_ids))
+    monkeypatch.setattr("caviar.worker.promoter.prune_parked", lambda _storage, _study_id, trial_ids: list(trial_ids))
     assert promoter.give_up() == [study.trials[32]._trial_id]

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
+from caviar.attributes import DIVERGED, PARENT_TRIAL
 from caviar.errors import SpecError
 from caviar.search.sequences import value_at
-from caviar.search.trial_run import DIVERGED
 from caviar.search.warm_start import (
     SourceStudy,
     WarmRule,
@@ -18,7 +18,6 @@ from caviar.search.warm_start import (
     parse_warm_start,
     warm_start_json,
 )
-from caviar.search.zoom import PARENT_TRIAL
 from caviar.space import SearchSpace, parse_space
 
 TABLE: dict[str, Any] = {

@@ -10,6 +10,7 @@ from optuna.distributions import FloatDistribution, IntDistribution
 from optuna.trial import TrialState
 
 from caviar import ZoomSampler
+from caviar.attributes import PAUSED
 from caviar.errors import SpecError
 from caviar.parameters import ChoiceParameter, FloatParameter, IntParameter
 from caviar.search.good_defaults import good_default
@@ -17,7 +18,6 @@ from caviar.search.samplers import make_sampler_factory, zoom_plan
 from caviar.search.zoom_sampler import stage_spaces
 from caviar.space import DEFAULT_SPACE_TABLE, SearchSpace, parse_space
 from caviar.spec import SearchSpec
-from caviar.storage.tickets import PAUSED
 
 SPACE = parse_space(DEFAULT_SPACE_TABLE)
 CONDITIONAL = parse_space(

@@ -12,11 +12,11 @@ from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 from tests.databases import expire
 
+from caviar.attributes import DEATHS, FAIL_REASON, OWNER
 from caviar.errors import FatalError
 from caviar.storage.buffered_storage import BufferedStorage
 from caviar.storage.database import new_owner, open_storage
-from caviar.storage.handing_back import DEATHS, FAIL_REASON
-from caviar.storage.leased_storage import OWNER, LeasedStorage, LeaseLost
+from caviar.storage.leased_storage import LeasedStorage, LeaseLost
 from caviar.storage.pending_writes import write_pending
 from caviar.storage.studies import open_study
 from caviar.storage.tickets import Ticket, claim_tickets

@@ -5,6 +5,7 @@ import datetime
 import optuna
 import pytest
 
+from caviar.attributes import IDLE
 from caviar.storage import idle, schema
 from caviar.storage.buffered_storage import BufferedStorage
 from caviar.storage.database import new_owner, open_storage
@@ -41,13 +42,13 @@ def test_who_was_idle_long_ago_is_forgotten(
     with schema.transaction(storage.engine) as connection:
         idle.note_idle(connection, study._study_id, "gone", idle=True)
     attributes = storage.get_study_system_attrs(study._study_id)
-    now = datetime.datetime.fromisoformat(attributes[idle.IDLE]["gone"])
+    now = datetime.datetime.fromisoformat(attributes[IDLE]["gone"])
     assert idle.count_idle(attributes, now=now + datetime.timedelta(seconds=2)) == 1
     assert idle.count_idle(attributes, now=now + datetime.timedelta(seconds=4)) == 0
     monkeypatch.setattr(schema, "database_now", lambda _connection: now + datetime.timedelta(seconds=4))
     with schema.transaction(storage.engine) as connection:
         idle.note_idle(connection, study._study_id, "here", idle=True)
-    assert list(storage.get_study_system_attrs(study._study_id)[idle.IDLE]) == ["here"]
+    assert list(storage.get_study_system_attrs(study._study_id)[IDLE]) == ["here"]
 
 
 def test_a_worker_that_looks_often_writes_once_a_second(storage: LeasedStorage, study: optuna.Study) -> None:
@@ -55,5 +56,5 @@ def test_a_worker_that_looks_often_writes_once_a_second(storage: LeasedStorage, 
     for _ in range(2):
         with schema.transaction(storage.engine) as connection:
             idle.note_idle(connection, study._study_id, "here", idle=True)
-        notes.append(storage.get_study_system_attrs(study._study_id)[idle.IDLE]["here"])
+        notes.append(storage.get_study_system_attrs(study._study_id)[IDLE]["here"])
     assert notes[0] == notes[1]

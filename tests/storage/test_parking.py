@@ -6,12 +6,13 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
+from caviar.attributes import PAUSED
 from caviar.storage.buffered_storage import BufferedStorage
 from caviar.storage.database import new_owner, open_storage
 from caviar.storage.leased_storage import LeasedStorage, take_lease
 from caviar.storage.overview import count_trials, read_leases
 from caviar.storage.parking import claim_parked, park, prune_parked
-from caviar.storage.tickets import PAUSED, Ticket, claim_tickets
+from caviar.storage.tickets import Ticket, claim_tickets
 
 
 def claim(storage: LeasedStorage, study: optuna.Study, n: int) -> list[Ticket] | str:

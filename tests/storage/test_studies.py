@@ -3,11 +3,12 @@ import dataclasses
 import optuna
 import pytest
 
+from caviar.attributes import FINGERPRINT
 from caviar.errors import SpecError, StorageError
 from caviar.spec import StudySpec
 from caviar.storage import studies
 from caviar.storage.leased_storage import LeasedStorage
-from caviar.storage.studies import FINGERPRINT, archive_study, create_study, create_whole_study, open_study, stored_spec
+from caviar.storage.studies import archive_study, create_study, create_whole_study, open_study, stored_spec
 
 
 def test_a_study_keeps_its_file_and_is_reopened_with_a_larger_budget(storage: LeasedStorage, spec: StudySpec) -> None:

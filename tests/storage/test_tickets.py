@@ -13,22 +13,16 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import TrialState
 from tests.databases import expire
 
+from caviar.attributes import DEATHS, FAIL_REASON, PAUSED
 from caviar.errors import FatalError
 from caviar.storage import schema
 from caviar.storage.database import new_owner, open_storage
-from caviar.storage.handing_back import (
-    DEATHS,
-    FAIL_REASON,
-    expired_trials,
-    fail_trial,
-    hand_back,
-    hand_back_many,
-)
+from caviar.storage.handing_back import expired_trials, fail_trial, hand_back, hand_back_many
 from caviar.storage.leased_storage import LeasedStorage, LeaseLost, take_lease
 from caviar.storage.overview import count_trials, read_leases
 from caviar.storage.schema import optuna_tables
 from caviar.storage.studies import open_study
-from caviar.storage.tickets import PAUSED, Ticket, claim_ticket, claim_tickets
+from caviar.storage.tickets import Ticket, claim_ticket, claim_tickets
 
 
 def claim(storage: LeasedStorage, study: optuna.Study, *, budget: int = 4, retries: int = 2) -> Ticket | str:

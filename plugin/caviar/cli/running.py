@@ -52,7 +52,7 @@ def run(
       caviar run studies/digits.toml --trials 120
       caviar run fashion.toml --from digits
     """
-    from ..commands.warming import warm_up
+    from ..engines.warming import warm_up
     from ..spec import read_spec
 
     options: dict[str, Any] = {"trials": trials, "workers": workers, "timeout_s": timeout_s}
@@ -163,8 +163,8 @@ def worker(study: str, *, session: Session) -> None:
     Example:
       caviar worker digits --storage postgresql+psycopg://user@host/studies
     """
-    from ..commands.opening import study_name
     from ..commands.work import work_on_existing
+    from ..storage.opening import study_name
 
     home = session.home()
     name = study_name(study)

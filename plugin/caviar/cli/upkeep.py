@@ -61,7 +61,7 @@ def doctor(study: str | None, *, fix: bool, session: Session) -> None:
       caviar doctor
       caviar doctor digits --fix
     """
-    from ..commands.doctor import doctor_lines, doctor_report, examine, is_healthy
+    from ..health.doctor import doctor_lines, doctor_report, examine, is_healthy
 
     home = session.addressed_home()  # unsound addresses are findings
     findings = examine(home, study, fix=fix)

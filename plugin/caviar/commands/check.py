@@ -10,14 +10,14 @@ from typing import Any
 import optuna
 
 from ..data.dataset import load_study_dataset
+from ..engines.quiet import import_tensorflow_quietly
 from ..imports import import_object
 from ..insight.approach import panda_or_caviar
-from ..search.objective import objective_of
 from ..search.pruners import make_pruner
-from ..search.quiet import import_tensorflow_quietly
 from ..search.samplers import make_sampler_factory
 from ..search.sequences import value_at
 from ..spec import StudySpec
+from ..worker.objective import objective_of
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

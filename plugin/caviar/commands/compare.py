@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from ..attributes import DATA
 from ..errors import SpecError, nearest_name
 from ..insight.axes import drawn_parameters
 from ..insight.comparison import PaidTrial, Search
@@ -24,9 +25,9 @@ from ..search.sequences import GridSequence
 from ..spec import SAMPLERS, StudySpec, parse_spec, spec_table
 from ..storage.database import creation_lock, database_exists, new_owner, open_storage
 from ..storage.home import Home, prepare_home
+from ..storage.opening import open_existing
 from .epoch_budget import OnProgress, Spending, read_trials, spend_on_study
 from .family import archive_family
-from .opening import open_existing
 from .report import write_whole
 from .run import check_runnable
 
@@ -265,7 +266,7 @@ def _read_search(sampler: str, repeat: int, spending: Spending, home: Home, spec
 
 def _data_in_words(home: Home, search: Search, spec: StudySpec) -> str:
     _, study = open_existing(home, search.studies[0])
-    return str(study.user_attrs.get("data", spec.data.dataset))
+    return str(study.user_attrs.get(DATA, spec.data.dataset))
 
 
 def _samplers_of(plan: ComparisonPlan) -> list[str]:

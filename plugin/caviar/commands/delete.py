@@ -6,10 +6,11 @@ import optuna
 
 from ..storage.home import Home
 from ..storage.leased_storage import LeasedStorage
+from ..storage.opening import open_existing
 from ..storage.overview import count_trials
 from ..storage.studies import stored_spec
+from ..worker.opening import open_checkpoints, open_mirror
 from .family import open_descendants, open_parent, remove_child
-from .opening import open_checkpoints, open_existing, open_mirror
 
 
 def describe_deletion(home: Home, study: str) -> str:

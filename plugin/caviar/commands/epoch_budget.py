@@ -14,8 +14,8 @@ from typing import TypeAlias
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
+from ..attributes import PARENT_TRIAL
 from ..search.stages import TRIALS_A_TRAINING
-from ..search.zoom import PARENT_TRIAL
 from ..spec import StudySpec
 from ..storage.database import database_exists, new_owner, open_storage
 from ..storage.home import Home

@@ -6,12 +6,13 @@ from collections.abc import Sequence
 
 import optuna
 
+from ..attributes import CHILDREN, PARENT
 from ..errors import UnknownStudyError
-from ..insight.lineage import CHILDREN, PARENT, child_names, parent_name
+from ..insight.lineage import child_names, parent_name
 from ..storage.home import Home
 from ..storage.leased_storage import LeasedStorage
 from ..storage.studies import archive_study, open_study, stored_spec
-from .opening import open_mirror
+from ..worker.opening import open_mirror
 
 
 def open_relative(storage: LeasedStorage, name: str) -> optuna.Study | None:

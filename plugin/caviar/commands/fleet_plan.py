@@ -6,17 +6,17 @@ import os
 import optuna
 
 from ..data.dataset import DatasetFacts
-from ..search.calibration import known_prices, prices_path
-from ..search.cost_model import DataShape, LaneShape
-from ..search.in_flight import trials_to_take
-from ..search.packing import Packer, describe_plan
+from ..engines.ready_workers import ready_workers
+from ..engines.warming import warm_up
+from ..packing.calibration import known_prices, prices_path
+from ..packing.cost_model import DataShape, LaneShape
+from ..packing.packing import Packer, describe_plan
 from ..search.samplers import make_sampler_factory
 from ..search.warm_sampler import warm_sampler_factory
 from ..search.warm_start import WarmStart
 from ..space import make_configs
 from ..spec import StudySpec
-from .ready_workers import ready_workers
-from .warming import warm_up
+from ..worker.in_flight import trials_to_take
 from .work import threads_for
 
 

@@ -13,7 +13,8 @@ from ..errors import StorageError
 from ..insight.report import Report, build_report, render_html, report_json
 from ..insight.showing import show_in_dashboard
 from ..storage.home import Home, prepare_home
-from .opening import open_existing, open_mirror, required_spec
+from ..storage.opening import open_existing, required_spec
+from ..worker.opening import open_mirror
 from .search_view import read_search, show_search
 
 

@@ -11,11 +11,13 @@ import optuna
 from optuna.trial import TrialState
 
 from ..data.dataset import DatasetFacts
+from ..engines.ready_workers import ReadyWorkers, ready_workers
+from ..engines.warming import warm_up
+from ..engines.worker_process import WorkOrder
 from ..errors import CaviarError, UnknownStudyError
 from ..imports import import_object
 from ..insight.warm_start import warm_start_sentences, warm_start_table
 from ..record.tracking import prepare_template, prepare_tracking
-from ..search.mirroring import trials_with_runs
 from ..search.pruners import make_pruner
 from ..search.samplers import make_sampler_factory
 from ..search.stages import keep_stages
@@ -25,14 +27,13 @@ from ..storage.home import Home, prepare_home
 from ..storage.leased_storage import LeasedStorage
 from ..storage.overview import best_complete_value, count_trials
 from ..storage.studies import check_resumable, create_study, open_study
+from ..worker.mirroring import trials_with_runs
+from ..worker.opening import open_mirror
 from .family import archive_family, charts_link
 from .fleet_plan import fleet_plan_lines
-from .opening import new_study_attributes, open_mirror
-from .ready_workers import ReadyWorkers, ready_workers
+from .new_study import new_study_attributes
 from .warm_start import check_source, plan_warm_start, warm_start_attributes
-from .warming import warm_up
 from .work import stop_on_signals, supervise, threads_for
-from .worker_process import WorkOrder
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

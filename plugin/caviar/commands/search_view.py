@@ -7,8 +7,8 @@ import optuna
 from ..insight.lineage import Member, read_lineage
 from ..insight.showing import show_search_in_dashboard
 from ..storage.leased_storage import LeasedStorage
+from ..storage.opening import required_spec
 from ..storage.studies import open_study
-from .opening import required_spec
 
 
 def read_search(storage: LeasedStorage, study: optuna.Study) -> tuple[Member, ...]:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from ..spec import StudySpec
 from ..storage.home import Home
-from .opening import open_existing
+from ..storage.opening import open_existing
 from .run import Progress, RunResult, deadline_of, result_lines, run_study
 from .search_view import show_search
 from .zoom import ZoomOutcome, zoom_stage

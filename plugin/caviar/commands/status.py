@@ -7,17 +7,16 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
+from ..attributes import OWNER, PARENT_TRIAL, PAUSED
 from ..insight.lineage import parent_name
 from ..insight.warm_start import warm_start_sentences, warm_start_table
-from ..search.mirroring import trials_with_runs
 from ..search.warm_start import warm_start_of
-from ..search.zoom import PARENT_TRIAL
 from ..storage.home import Home
-from ..storage.leased_storage import OWNER, LeasedStorage
+from ..storage.leased_storage import LeasedStorage
+from ..storage.opening import open_existing, required_spec
 from ..storage.overview import Lease, read_leases
-from ..storage.tickets import PAUSED
+from ..worker.mirroring import trials_with_runs
 from .family import open_family, open_parent
-from .opening import open_existing, required_spec
 
 _RATE_TRIALS = 20
 

@@ -1,8 +1,9 @@
 """Filling in what MLflow lacks of a study."""
 
-from ..search.mirroring import sync_trials
 from ..storage.home import Home
-from .opening import open_existing, open_mirror, required_spec
+from ..storage.opening import open_existing, required_spec
+from ..worker.mirroring import sync_trials
+from ..worker.opening import open_mirror
 
 
 def sync_study(home: Home, study: str) -> tuple[int, int]:

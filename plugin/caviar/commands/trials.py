@@ -7,12 +7,10 @@ from typing import Any
 
 from optuna.trial import FrozenTrial
 
-from ..search.trial_run import BEST_EPOCH, BEST_VALUE, TRAIN_SECONDS
+from ..attributes import BEST_EPOCH, BEST_VALUE, FAIL_REASON, PARENT_TRIAL, RETRY_HISTORY, TRAIN_SECONDS
 from ..search.warm_start import warm_start_of
-from ..search.zoom import PARENT_TRIAL
-from ..storage.handing_back import FAIL_REASON, RETRY_HISTORY
 from ..storage.home import Home
-from .opening import open_existing, required_spec
+from ..storage.opening import open_existing, required_spec
 
 _FIXED = ("number", "state", "value", "best_value", "best_epoch", "epochs", "seconds")
 

@@ -4,16 +4,17 @@ import dataclasses
 
 import optuna
 
+from ..attributes import SAMPLING_SEED, SPEC, WARM_START
 from ..errors import SpecError, UnknownStudyError
 from ..search.seeds import trial_seed
 from ..search.warm_sampler import n_results_to_learn
-from ..search.warm_start import WARM_START, SourceStudy, WarmStart, learn_from, warm_start_json, warm_start_of
+from ..search.warm_start import SourceStudy, WarmStart, learn_from, warm_start_json, warm_start_of
 from ..spec import StudySpec
 from ..storage.database import database_exists, new_owner, open_storage
 from ..storage.home import Home
-from ..storage.studies import SPEC, open_study, stored_spec
+from ..storage.opening import open_existing, required_spec, study_name
+from ..storage.studies import open_study, stored_spec
 from .family import open_family
-from .opening import SAMPLING_SEED, open_existing, required_spec, study_name
 
 
 def plan_warm_start(spec: StudySpec, home: Home, source: str | None, *, fresh: bool) -> WarmStart | None:

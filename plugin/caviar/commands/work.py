@@ -11,20 +11,21 @@ from typing import Any, Final
 
 import optuna
 
+from ..engines.ready_workers import ReadyWorkers
+from ..engines.supervisor import Supervisor
+from ..engines.warming import warm_up
+from ..engines.worker_process import WorkOrder, start_worker
 from ..parameters import ChoiceParameter
-from ..search.mirroring import sync_trials
-from ..search.supervisor import Supervisor
 from ..space import SearchSpace
 from ..spec import StudySpec
 from ..storage.database import new_owner, open_storage
 from ..storage.home import Home
 from ..storage.leased_storage import LeasedStorage
+from ..storage.opening import required_spec
 from ..storage.overview import count_epochs
 from ..storage.studies import open_study
-from .opening import open_checkpoints, open_mirror, required_spec
-from .ready_workers import ReadyWorkers
-from .warming import warm_up
-from .worker_process import WorkOrder, start_worker
+from ..worker.mirroring import sync_trials
+from ..worker.opening import open_checkpoints, open_mirror
 
 #: Units of a layer from which on its products gain from a second thread.
 _WIDE_UNITS: Final = 192

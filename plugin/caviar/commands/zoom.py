@@ -9,9 +9,9 @@ from collections.abc import Callable, Collection, Mapping
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
+from ..attributes import FINGERPRINT, PARENT, SAMPLING_SEED, ZOOM
 from ..data.dataset import DatasetFacts
 from ..errors import SpecError
-from ..insight.lineage import PARENT
 from ..search.narrowing import ZoomRule
 from ..search.seeds import trial_seed
 from ..search.zoom import copies_that_fit, narrow_space, observations_of
@@ -19,15 +19,13 @@ from ..spec import StudySpec, parse_spec, spec_table
 from ..storage.database import creation_lock
 from ..storage.home import Home
 from ..storage.leased_storage import LeasedStorage
+from ..storage.opening import open_existing, required_spec
 from ..storage.overview import count_trials
-from ..storage.studies import FINGERPRINT, create_study, create_whole_study, open_study
+from ..storage.studies import create_study, create_whole_study, open_study
 from .family import add_child, open_ancestors, open_children
-from .opening import SAMPLING_SEED, new_study_attributes, open_existing, required_spec
+from .new_study import new_study_attributes
 from .run import Progress, RunResult, check_runnable, open_for_run, read_progress, result_lines, run_created
 from .search_view import show_search
-
-#: A zoom's user attribute that holds ``ZoomFacts`` as JSON.
-ZOOM = "caviar:zoom"
 
 DEFAULT_KEEP = ZoomRule.keep
 _LONGEST_NAME = 100

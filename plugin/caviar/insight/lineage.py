@@ -7,15 +7,12 @@ from typing import Any
 
 import optuna
 
+from ..attributes import CHILDREN, PARENT
 from ..parameters import Parameter
 from ..spec import StudySpec
 from ..storage.studies import stored_spec
 from .axes import drawn_parameters
 from .rows import TrialRow, best_rows, trial_rows
-
-#: A study's user attributes: the name of the study it was narrowed from, and the names of those narrowed from it.
-PARENT = "caviar:parent"
-CHILDREN = "caviar:children"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

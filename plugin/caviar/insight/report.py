@@ -9,6 +9,7 @@ from typing import Any
 
 import optuna
 
+from ..attributes import DATA
 from ..config import NetworkConfig, TrainingConfig
 from ..parameters import ChoiceParameter, Parameter
 from ..search.warm_start import warm_start_of
@@ -105,7 +106,7 @@ def build_report(
     best = best_rows(rows, metric=metric)
     importance = measure_importance(trials, parameters, metric=metric, seed=spec.seed, n_resamples=n_resamples)
     cost = measure_cost(rows, epochs=spec.objective.epochs)
-    data = str(study.user_attrs.get("data", spec.data.dataset))
+    data = str(study.user_attrs.get(DATA, spec.data.dataset))
     approach, reason = _approach(cost.full_trial_s, spec, cores=cores)
     advice = next_steps(spec, rows, parameters, importance, data=data)
     counts = Counter(row.state for row in rows)

@@ -9,11 +9,9 @@ from typing import Any, Literal
 
 from optuna.trial import FrozenTrial, TrialState
 
+from ..attributes import BEST_EPOCH, BEST_VALUE, CURVES, DIVERGED, FAIL_REASON, PARENT_TRIAL, TRAIN_SECONDS
 from ..parameters import Parameter
-from ..search.trial_run import BEST_EPOCH, BEST_VALUE, CURVES, DIVERGED, TRAIN_SECONDS
-from ..search.zoom import PARENT_TRIAL
 from ..spec import direction_of
-from ..storage.handing_back import FAIL_REASON
 
 State = Literal["complete", "pruned", "failed", "running", "waiting"]
 

@@ -9,11 +9,11 @@ from urllib.parse import urlsplit
 from optuna.trial import FrozenTrial, TrialState
 
 from ..errors import StorageError
+from ..record.run_content import RUN_STATUS, STUDY_UID_TAG, TRIAL_NUMBER_TAG
+from ..record.runs import list_runs
+from ..record.tracking import DATABASES, connect, import_mlflow, masked_uri, quiet_mlflow, tracking_errors
 from ..storage.home import sqlite_path
 from ..storage.inspection import connect_read_only
-from .run_content import RUN_STATUS, STUDY_UID_TAG, TRIAL_NUMBER_TAG
-from .runs import list_runs
-from .tracking import DATABASES, connect, import_mlflow, masked_uri, quiet_mlflow, tracking_errors
 
 _STATUSES = """
     SELECT number.value AS number, runs.status AS status

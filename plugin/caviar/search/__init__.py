@@ -1,1 +1,1 @@
-"""The search: the objective, its samplers and pruners, and the worker that runs trials of a study."""
+"""The search's decisions: samplers, pruners, promotion, zooms and warm starts. Nothing here trains."""

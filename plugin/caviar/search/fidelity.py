@@ -16,7 +16,7 @@ from typing import Final
 
 from optuna.trial import FrozenTrial, TrialState
 
-from .trial_run import DIVERGED
+from ..attributes import DIVERGED
 
 #: How many trials must have reached the epochs after which all are compared.
 MIN_COMPARED: Final = 20

@@ -15,10 +15,8 @@ from typing import Literal
 
 from optuna.trial import FrozenTrial, TrialState
 
+from ..attributes import DIVERGED, PARENT_TRIAL, PAUSED
 from ..errors import SpecError
-from ..storage.tickets import PAUSED
-from .trial_run import DIVERGED
-from .zoom import PARENT_TRIAL
 
 #: Paused trials that keep their checkpoint; a checkpoint holds a whole network.
 MAX_PARKED = 32

@@ -17,14 +17,12 @@ from typing import Final
 import optuna
 from optuna.trial import FrozenTrial
 
+from ..attributes import PARENT_TRIAL, STAGES
 from ..errors import SpecError
 from ..spec import SearchSpec
 from .narrowing import ZoomRule
 from .promotion import PromotionRule, counts_at_rungs
-from .zoom import PARENT_TRIAL
 
-#: The user attribute that holds the numbers with which a study's stages begin, and the budget that they share, as JSON.
-STAGES: Final = "caviar:stages"
 MAX_STAGES: Final = 3
 #: Trials that the epochs of a whole training pay for on average: ``default_promotion`` lets so many train on.
 TRIALS_A_TRAINING: Final = 3

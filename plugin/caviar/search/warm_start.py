@@ -15,15 +15,13 @@ import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import FrozenTrial
 
+from ..attributes import PARENT_TRIAL, WARM_START
 from ..errors import SpecError
 from ..parameters import ChoiceParameter, FloatParameter, Parameter, complement
 from ..space import SearchSpace, parse_space, space_table
 from .sequences import position_of
 from .stages import default_zoom
-from .zoom import PARENT_TRIAL, narrow_space, observations_of
-
-#: A study's user attribute that holds its ``WarmStart`` as JSON.
-WARM_START = "caviar:warm_start"
+from .zoom import narrow_space, observations_of
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -16,16 +16,13 @@ from typing import Any, Generic, TypeVar
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
+from ..attributes import DIVERGED, PARENT_TRIAL
 from ..parameters import ChoiceParameter
 from ..space import SearchSpace
 from .narrowing import ZoomRule, narrow_choices, narrow_range
 from .plain_space import PlainSpace
-from .trial_run import DIVERGED
 
 SpaceT = TypeVar("SpaceT", SearchSpace, PlainSpace)
-
-#: User attribute of a copied trial: its number in the study that it comes from.
-PARENT_TRIAL = "parent_trial"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

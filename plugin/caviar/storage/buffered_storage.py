@@ -14,14 +14,15 @@ from optuna.study import StudyDirection
 from optuna.study._frozen import FrozenStudy  # Optuna's storage interface returns it, but it has no public name
 from optuna.trial import FrozenTrial, TrialState
 
+from ..attributes import OWNER, PAUSED
 from . import schema
 from .frozen_trials import local_time
 from .handing_back import fail_trial, put_back
 from .idle import count_idle
-from .leased_storage import OWNER, LeaseCheck, LeasedStorage, LeaseLost, renew_leases
+from .leased_storage import LeaseCheck, LeasedStorage, LeaseLost, renew_leases
 from .pending_writes import PendingWrites, TrialEnd, write_pending
 from .study_memory import StudyMemory
-from .tickets import PAUSED, check_study_exists
+from .tickets import check_study_exists
 
 
 class BufferedStorage(BaseStorage):

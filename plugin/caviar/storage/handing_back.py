@@ -8,17 +8,10 @@ from typing import Any
 import sqlalchemy
 from optuna.trial import FrozenTrial, TrialState
 
+from ..attributes import DEATHS, FAIL_REASON, FAILED_TRIAL, RETRY_HISTORY
 from . import schema
 from .leased_storage import LeaseCheck, LeasedStorage, LeaseLost, release_leases, renew_leases, set_attribute
 from .overview import count_states
-
-#: How often the trial's worker died.
-DEATHS = "caviar:deaths"
-#: Why a trial is FAIL, in words.
-FAIL_REASON = "fail_reason"
-#: Optuna's names for the trials that a retry stands for, oldest first.
-RETRY_HISTORY = "retry_history"
-FAILED_TRIAL = "failed_trial"
 
 
 def hand_back(storage: LeasedStorage, trial_id: int) -> bool:

@@ -7,10 +7,8 @@ from typing import Any, Final
 
 import sqlalchemy
 
+from ..attributes import IDLE
 from . import schema
-
-#: The study's system attribute: worker → when it last found no trial to take, ISO 8601, by the database's clock.
-IDLE: Final = "caviar:idle"
 
 _RENEWED: Final = datetime.timedelta(seconds=1)
 _STALE: Final = datetime.timedelta(seconds=3)  # an idle worker looks twice a second

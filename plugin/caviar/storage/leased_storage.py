@@ -17,11 +17,11 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 
+from ..attributes import OWNER
 from ..errors import TrialFailed
 from . import schema
 from .frozen_trials import TrialReader
 
-OWNER = "caviar:owner"
 _MOST_NAMED: Final = 10_000  # SQLite takes 32,766 values in a statement
 
 

@@ -7,8 +7,9 @@ import json
 import sqlalchemy
 from optuna.trial import TrialState
 
+from ..attributes import OWNER
 from . import schema
-from .leased_storage import OWNER, LeasedStorage
+from .leased_storage import LeasedStorage
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

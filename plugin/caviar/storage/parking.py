@@ -9,10 +9,11 @@ from collections.abc import Collection, Sequence
 import sqlalchemy
 from optuna.trial import TrialState
 
+from ..attributes import PAUSED
 from . import schema
 from .handing_back import put_back
 from .leased_storage import LeaseCheck, LeasedStorage, renew_leases, set_attribute, take_leases
-from .tickets import PAUSED, Ticket, check_study_exists, is_parked, start_trials
+from .tickets import Ticket, check_study_exists, is_parked, start_trials
 
 
 def park(storage: LeasedStorage, trial_id: int) -> LeaseCheck:

@@ -9,14 +9,10 @@ from optuna.exceptions import ExperimentalWarning
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial
 
+from ..attributes import DIGEST, FINGERPRINT, SPEC
 from ..errors import SpecError, UnknownStudyError, nearest_name
 from ..spec import CHANGEABLE, StudySpec, parse_spec, spec_differences, spec_digest, spec_table
 from .leased_storage import LeasedStorage
-
-#: The study's user attribute that holds its study file, every default written out, as JSON.
-SPEC = "caviar:spec"
-DIGEST = "caviar:spec_sha256"
-FINGERPRINT = "data_fingerprint"
 
 
 def create_study(storage: LeasedStorage, spec: StudySpec, *, attributes: Mapping[str, str]) -> optuna.Study:

@@ -11,15 +11,13 @@ from typing import Literal
 import sqlalchemy
 from optuna.trial import TrialState
 
+from ..attributes import DEATHS, PAUSED, RETRY_HISTORY
 from ..errors import FatalError
 from . import schema
-from .handing_back import DEATHS, RETRY_HISTORY, put_back_expired, read_attributes
+from .handing_back import put_back_expired, read_attributes
 from .idle import note_idle
 from .leased_storage import LeasedStorage, take_leases
 from .overview import count_states
-
-#: Marks a waiting trial that only promotion may start.
-PAUSED = "caviar:paused"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,69 @@
+"""The keys of every attribute that caviar writes on studies and trials, and who writes and reads each.
+
+The values are Optuna attributes, so they live as long as the study does: never rename a key, and never reuse one.
+Keys without a prefix are shown to people in optuna-dashboard; keys that begin with ``caviar:`` are bookkeeping.
+"""
+
+from typing import Final
+
+# Study, user attributes -------------------------------------------------------------------------------------------
+
+#: The study file's contents as JSON. Written when the study is created; read by every command that opens it.
+SPEC: Final = "caviar:spec"
+#: SHA-256 of the study file, budget and workers aside. Written with SPEC; a run compares it before it resumes.
+DIGEST: Final = "caviar:spec_sha256"
+#: The study's identity: another study that later takes its name has another one. Written when the study is created;
+#: names its checkpoints, and marks its runs in MLflow.
+STUDY_UID: Final = "caviar:uid"
+#: The data set's fingerprint. Written when the study is created; workers compare it with the data they load.
+FINGERPRINT: Final = "data_fingerprint"
+#: One line about the data set, for people. Written when the study is created; the report shows it.
+DATA: Final = "data"
+#: The versions of Python and the libraries that the study was begun with, as JSON. `doctor` compares them.
+ENVIRONMENT: Final = "environment"
+#: The seed of what a zoom or a warm-started study draws. With its parent's seed, whose data split it shares, its
+#: trials would land in the same places of every range again. Written when such a study is created; samplers read it.
+SAMPLING_SEED: Final = "caviar:sampling_seed"
+#: Where the stages of the sampler `zoom` begin, as JSON. Written when a run starts; samplers and the report read it.
+STAGES: Final = "caviar:stages"
+#: What a study took over from the one named by `run --from`, as JSON. Samplers, status and the report read it.
+WARM_START: Final = "caviar:warm_start"
+#: The name of the study that a zoom was narrowed from, and a study's zooms. Written by `zoom`; the report follows them.
+PARENT: Final = "caviar:parent"
+CHILDREN: Final = "caviar:children"
+#: How a zoom was narrowed, as JSON. Written by `zoom`, which reads it to continue an unfinished one.
+ZOOM: Final = "caviar:zoom"
+
+# Study, system attributes -----------------------------------------------------------------------------------------
+
+#: When which worker found no trial to run. Written and read by workers, which share what they have not begun.
+IDLE: Final = "caviar:idle"
+
+# Trial, user attributes -------------------------------------------------------------------------------------------
+
+#: Every metric by epoch. Written at a trial's end or when it is parked; MLflow and the report show them.
+CURVES: Final = "curves"
+#: The best epoch's metric and that epoch's number, from 0. Written with CURVES.
+BEST_VALUE: Final = "best_value"
+BEST_EPOCH: Final = "best_epoch"
+#: Whether the loss became NaN or infinite. Written with CURVES; samplers, pruners and the report read it.
+DIVERGED: Final = "diverged"
+#: Seconds of training. Written with CURVES; zooms and the report read it.
+TRAIN_SECONDS: Final = "train_seconds"
+#: Why a trial failed, in one line. Written when it fails; `trials` and the report show it.
+FAIL_REASON: Final = "fail_reason"
+#: The number that a zoom's copied trial has in its parent. Written by `zoom`; budgets and MLflow leave copies out.
+PARENT_TRIAL: Final = "parent_trial"
+
+# Trial, system attributes -----------------------------------------------------------------------------------------
+
+#: The worker that holds a trial's lease, `host:pid:token`. Written by a claim; every later write checks it.
+OWNER: Final = "caviar:owner"
+#: Marks a WAITING trial that only a promotion may claim. Written when it is parked; removed by its promotion.
+PAUSED: Final = "caviar:paused"
+#: How many workers died with the trial. Written when it is handed on; a trial that killed one trains alone.
+DEATHS: Final = "caviar:deaths"
+#: The numbers of the trials that a retry repeats, first to last: Optuna's own key. Seeds derive from the first.
+RETRY_HISTORY: Final = "retry_history"
+#: The first of them: Optuna's own key. Written with RETRY_HISTORY; its tools read it.
+FAILED_TRIAL: Final = "failed_trial"

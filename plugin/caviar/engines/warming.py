@@ -1,0 +1,14 @@
+"""Starting the fork server early: this module alone is loaded before it."""
+
+import multiprocessing
+import multiprocessing.forkserver
+
+
+def warm_up() -> None:
+    """Start the fork server, which loads TensorFlow while this process looks at everything else.
+
+    It ends with this process, once it has loaded what it is loading.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["caviar.engines.preloaded", "caviar.engines.worker_process"])
+    multiprocessing.forkserver.ensure_running()

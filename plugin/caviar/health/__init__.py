@@ -1,0 +1,1 @@
+"""What `caviar doctor` looks at, and how it mends what it finds."""

@@ -1,0 +1,70 @@
+"""How many trials a worker has in hand at once."""
+
+from collections.abc import Iterable
+from typing import Final
+
+from optuna.trial import FrozenTrial, TrialState
+
+from ..packing.packing import MAX_LANES
+from ..search.promotion import is_paused
+from ..spec import SearchSpec
+
+#: Samplers that learn from the trials before: many at once would draw as if they were blind.
+_BLIND_SAMPLERS: Final = frozenset({"random", "grid", "qmc"})
+_MOST_OF_A_LEARNER: Final = 32
+#: Of a sampler that does not learn, beside those that were set aside: less is not worth a transaction.
+_FEWEST: Final = 4
+#: Of a sampler that does not: planning fleets of more takes longer than it saves.
+_MOST_IN_HAND: Final = 4 * MAX_LANES
+
+
+def count_open(trials: Iterable[FrozenTrial], *, budget: int) -> tuple[int, int]:
+    """Return how many trials of the budget nobody has, new ones and those handed back, and how many the workers have.
+
+    Parked trials are neither.
+    """
+    counted = waiting = running = 0
+    for trial in trials:
+        counted += trial.state != TrialState.FAIL
+        waiting += trial.state == TrialState.WAITING and not is_paused(trial)
+        running += trial.state == TrialState.RUNNING
+    return waiting + max(0, budget - counted), running
+
+
+def trials_to_take(search: SearchSpec, *, in_hand: int, set_aside: int, left: int, running: int) -> int:
+    """Return how many trials a worker should take now.
+
+    A sampler that learns has at most an eighth of the budget in flight, over all workers. Of one that does not, a
+    worker takes its share of all that has not ended: the more are planned together, the less is padding.
+
+    Args:
+        search: The study's.
+        in_hand: Trials that the worker has.
+        set_aside: Those of them that have begun, and wait for others to train with.
+        left: Trials of the budget that nobody has.
+        running: Trials that the workers have, this one included.
+    """
+    if search.sampler not in _BLIND_SAMPLERS:
+        return max(0, max(2, min(_MOST_OF_A_LEARNER, search.trials // (8 * search.workers))) - in_hand)
+    share = min(_MOST_IN_HAND, (left + running) // search.workers)
+    return max(0, min(share - in_hand, left), _FEWEST + set_aside - in_hand)
+
+
+def trials_to_give(search: SearchSpec, *, in_hand: int, unbegun: int, left: int, running: int, idle: int) -> int:
+    """Return how many of its trials a worker should let the others have.
+
+    Those beyond its share, where the others have, on average, less than a third of what it has; and at least so many
+    that each worker that has nothing gets an equal part, be there more workers than the study file says.
+
+    Args:
+        search: The study's.
+        in_hand: Trials that the worker has.
+        unbegun: Those of them that have not begun.
+        left: Trials of the budget that nobody has.
+        running: Trials that the workers have, this one included.
+        idle: Workers that have none, and found none to take.
+    """
+    others = left + running - in_hand
+    beyond = in_hand - (in_hand + others) // search.workers if 3 * others < in_hand * (search.workers - 1) else 0
+    asked_for = -(-unbegun * idle // (idle + 1)) if left == 0 else 0
+    return min(unbegun, max(beyond, asked_for))

@@ -1,0 +1,263 @@
+"""The objective: one trial of any Optuna study becomes one Keras network, trained epoch by epoch."""
+
+import contextlib
+import copy
+import datetime
+import time
+from collections.abc import Callable, Collection, Mapping
+from typing import TYPE_CHECKING, Any, Protocol
+
+import optuna
+from optuna.trial import TrialState
+
+from ..data.dataset import Dataset, load_dataset
+from ..errors import SpecError
+from ..imports import import_object
+from ..search.seeds import trial_seed
+from ..space import DEFAULT_SPACE_TABLE, SearchSpace, make_configs, parse_space
+from ..spec import StudySpec, direction_of
+from ..user_cache import user_cache
+from .mirroring import mirror_trial
+from .trial_run import TrialRun
+
+if TYPE_CHECKING:
+    import keras
+
+    from ..record.mlflow_mirror import MlflowMirror
+    from ..training import FleetPrograms, Lane, SoloTrainer, TensorSplits, Trainer
+
+#: Builds a network of the user's own from the trial's hyperparameters and the data set.
+NetworkFunction = Callable[[Mapping[str, Any], Dataset], "keras.Model"]
+
+
+class EpochHooks(Protocol):
+    """What a worker does around a trial's epochs; what it raises ends the trial's run."""
+
+    def begin(self, run: TrialRun, trainer: "Trainer") -> None:
+        """Called before the first epoch; may put a checkpoint's state into both."""
+
+    def after_epoch(self, run: TrialRun, trainer: "Trainer") -> None:
+        """Called after every epoch that does not end the trial."""
+
+    def complete(self, run: TrialRun, trainer: "Trainer") -> None:
+        """Called after the last epoch of a trial that was not ended early."""
+
+
+class KerasObjective:
+    """An objective for ``study.optimize``: draws hyperparameters, trains a Keras network, reports every epoch.
+
+    It works with any stock storage, sampler and pruner. Nothing is written but to the study, unless ``tracking_uri``
+    is given.
+
+    Args:
+        dataset: A TFDS name, a directory of one, ``package.module:function`` that returns arrays, or a loaded
+            ``Dataset``.
+        epochs: Passes over the training split of a trial that is not pruned, at least 1.
+        metric: What is optimised and reported: val_accuracy, val_loss, accuracy or loss.
+        space: What is searched, as a ``SearchSpace`` or a study file's ``[space]`` table; None for the default six.
+        network: Builds the network from (hyperparameters, dataset), in place of the configurable dense one. It ends in
+            logits or in a softmax.
+        seed: From which, with the trial's number, weights, batches and dropout are derived.
+        tracking_uri: Where MLflow logs every trial; None logs nothing.
+
+    Raises:
+        SpecError: If the metric, the space or the number of epochs is not allowed.
+
+    Example:
+        >>> study = optuna.create_study(direction="maximize")
+        >>> study.optimize(KerasObjective("digits"), n_trials=50)
+    """
+
+    def __init__(
+        self,
+        dataset: str | Dataset,
+        *,
+        epochs: int = 20,
+        metric: str = "val_accuracy",
+        space: SearchSpace | Mapping[str, Any] | None = None,
+        network: NetworkFunction | None = None,
+        seed: int = 0,
+        tracking_uri: str | None = None,
+    ) -> None:
+        if not isinstance(epochs, int) or isinstance(epochs, bool) or epochs < 1:
+            raise SpecError(f"epochs must be a whole number of at least 1, but got {epochs!r}.")
+        self.direction = direction_of(metric)
+        self.metric = metric
+        self.epochs = epochs
+        self.seed = seed
+        if not isinstance(space, SearchSpace):
+            space = parse_space(DEFAULT_SPACE_TABLE if space is None else space, own_names=network is not None)
+        self.space = space
+        self._network = network
+        self._tracking_uri = tracking_uri
+        self._mirror: MlflowMirror | None = None
+        self._source = dataset
+        self._dataset = dataset if isinstance(dataset, Dataset) else None
+        self._tensors: TensorSplits | None = None
+        self._normalization: tuple[Any, Any] | None = None
+        self._programs: FleetPrograms | None = None
+
+    @property
+    def dataset(self) -> Dataset:
+        """The data set, loaded when first asked for; the default cut of a name, by this objective's seed."""
+        if self._dataset is None:
+            assert isinstance(self._source, str)
+            self._dataset = load_dataset(self._source, seed=self.seed)
+        return self._dataset
+
+    def __call__(self, trial: optuna.Trial) -> float:
+        """Run one trial of a stock study.
+
+        Returns:
+            The best epoch's metric.
+
+        Raises:
+            SpecError: If the study's direction contradicts the metric.
+            optuna.TrialPruned: If the pruner ended it, or it diverged.
+        """
+        self._check_directions(trial.study)
+        try:
+            value = self.run(trial)
+        except optuna.TrialPruned:
+            self._mirror_trial(trial, state=TrialState.PRUNED)
+            raise
+        except Exception:
+            self._mirror_trial(trial, state=TrialState.FAIL)
+            raise
+        self._mirror_trial(trial, state=TrialState.COMPLETE, value=value)
+        return value
+
+    def run(
+        self,
+        trial: optuna.Trial,
+        *,
+        origin: int | None = None,
+        reported: Collection[int] = frozenset(),
+        hooks: "EpochHooks | None" = None,
+    ) -> float:
+        """Run one trial, whoever tells its end.
+
+        Args:
+            trial: Optuna's trial.
+            origin: The number that its seeds derive from, where it is not the trial's own.
+            reported: Steps that an earlier run of it has reported.
+            hooks: Called before the first epoch, after every one that does not end the trial, and at its end.
+
+        Returns:
+            The best epoch's metric.
+
+        Raises:
+            optuna.TrialPruned: If the pruner ended it, or it diverged.
+        """
+        hyperparameters = self.space.suggest(trial)
+        seed = trial_seed(self.seed, trial.number if origin is None else origin, "training")
+        run = TrialRun(trial, metric=self.metric, n_classes=self.dataset.n_classes, reported=reported)
+        goes_on, started = True, time.monotonic()
+        with contextlib.closing(self.make_trainer(hyperparameters, seed=seed)) as trainer:
+            if hooks is not None:
+                hooks.begin(run, trainer)
+            while goes_on and run.epochs < self.epochs:
+                metrics = trainer.run_epoch()[0]
+                run.train_seconds += time.monotonic() - started
+                goes_on = run.record(metrics)
+                if hooks is not None and goes_on:
+                    hooks.after_epoch(run, trainer)
+                started = time.monotonic()
+            if hooks is not None and goes_on:
+                hooks.complete(run, trainer)
+        for key, value in run.attributes().items():
+            trial.set_user_attr(key, value)
+        if not goes_on:
+            raise optuna.TrialPruned("Training diverged." if run.diverged else None)
+        assert run.best_value is not None
+        return run.best_value
+
+    def make_trainer(self, hyperparameters: Mapping[str, Any], *, seed: int) -> "SoloTrainer":
+        """Build the network of these hyperparameters and a trainer for it, to be closed after use."""
+        from ..networks import build_network
+        from ..training import SoloTrainer
+
+        tensors, normalization = self._loaded()
+        network, training = make_configs(hyperparameters, epochs=self.epochs)
+        if self._network is not None:
+            model = self._network(hyperparameters, self.dataset)
+        else:
+            model = build_network(
+                network,
+                feature_shape=self.dataset.feature_shape,
+                n_classes=self.dataset.n_classes,
+                normalization=normalization,
+                seed=seed,
+            )
+        return SoloTrainer(model, tensors, training, seed=seed)
+
+    def make_lane(self, trial: optuna.Trial, *, origin: int | None = None) -> "Lane":
+        """Draw a trial's hyperparameters and return the lane that trains them in a fleet, as `run` would alone."""
+        from ..training import Lane
+
+        network, training = make_configs(self.space.suggest(trial), epochs=self.epochs)
+        seed = trial_seed(self.seed, trial.number if origin is None else origin, "training")
+        return Lane(network=network, training=training, seed=seed)
+
+    @property
+    def programs(self) -> "FleetPrograms":
+        """The programs of this process' fleets."""
+        from ..training import FleetData, FleetPrograms, KeptPrograms
+
+        if self._programs is None:
+            tensors, normalization = self._loaded()
+            data = FleetData.from_splits(tensors, normalization=normalization)
+            kept = KeptPrograms(user_cache())
+            self._programs = FleetPrograms(data, deepest=self.space.deepest, kept=kept)
+        return self._programs
+
+    def _loaded(self) -> tuple["TensorSplits", tuple[Any, Any]]:
+        """Return the splits on the device and their normalisation, made when first asked for."""
+        from ..networks import fit_normalization
+        from ..training import TensorSplits
+
+        if self._tensors is None or self._normalization is None:
+            self._tensors = TensorSplits.from_dataset(self.dataset)
+            self._normalization = fit_normalization(self.dataset.train.features)
+        return self._tensors, self._normalization
+
+    def _check_directions(self, study: optuna.Study) -> None:
+        directions = [direction.name.lower() for direction in study.directions]
+        if directions != [self.direction]:
+            raise SpecError(
+                f"{self.metric} is one value to {self.direction}, but the study's directions are {directions}. "
+                f'Create it with optuna.create_study(direction="{self.direction}").'
+            )
+
+    def _mirror_trial(self, trial: optuna.Trial, *, state: TrialState, value: float | None = None) -> None:
+        """Record a stock study's trial in MLflow; Optuna tells its end only after the objective has returned."""
+        if self._tracking_uri is None:
+            return
+        from ..record.mlflow_mirror import MlflowMirror
+
+        if self._mirror is None:
+            self._mirror = MlflowMirror(self._tracking_uri, study_name=trial.study.study_name)
+        trials = trial.study.get_trials(deepcopy=False)
+        ended = copy.deepcopy(next(frozen for frozen in reversed(trials) if frozen.number == trial.number))
+        last = ended.intermediate_values.get(ended.last_step) if ended.last_step is not None else None
+        ended.state = state
+        ended.value = value if state == TrialState.COMPLETE else last if state == TrialState.PRUNED else None
+        ended.datetime_complete = datetime.datetime.now()  # noqa: DTZ005  (Optuna's times are naive local ones)
+        mirror_trial(self._mirror, ended, space=self.space, metric=self.metric)
+
+
+def objective_of(spec: StudySpec, dataset: Dataset) -> KerasObjective:
+    """Return the objective that a study file describes, on its data set.
+
+    Raises:
+        SpecError: If its network function cannot be imported.
+    """
+    network = spec.objective.network
+    return KerasObjective(
+        dataset,
+        epochs=spec.objective.epochs,
+        metric=spec.objective.metric,
+        space=spec.space,
+        network=None if network is None else import_object(network, what="objective.network"),
+        seed=spec.seed,
+    )

@@ -1,0 +1,39 @@
+"""Opening what stands around a study that is worked on: its mirror in MLflow, its checkpoints, its seed."""
+
+import optuna
+
+from ..attributes import FINGERPRINT, PARENT, SAMPLING_SEED, STUDY_UID
+from ..record.mlflow_mirror import MlflowMirror
+from ..search.warm_start import warm_start_of
+from ..spec import StudySpec
+from ..storage.checkpoints import CheckpointStore
+from ..storage.home import Home
+
+
+def sampling_seed(study: optuna.Study, spec: StudySpec) -> int:
+    """Return the seed of what a study draws: its file's, or one of its own where it comes from another study."""
+    return int(study.user_attrs.get(SAMPLING_SEED, spec.seed))
+
+
+def open_mirror(home: Home, study: optuna.Study, spec: StudySpec) -> MlflowMirror:
+    """Return the study's mirror in MLflow; nothing is opened before its first use."""
+    warm = warm_start_of(study)
+    local = home.tracking_uri.startswith("sqlite:")
+    return MlflowMirror(
+        home.tracking_uri,
+        study_name=study.study_name,
+        study_uid=study.user_attrs.get(STUDY_UID, ""),
+        artifact_location=(home.mlflow_artifacts.absolute().as_uri() if local else None),
+        experiment_tags={
+            "caviar.dataset": spec.data.dataset,
+            "caviar.metric": spec.objective.metric,
+            "caviar.data_fingerprint": study.user_attrs.get(FINGERPRINT, ""),
+            "caviar.parent": study.user_attrs.get(PARENT) or "",
+            "caviar.warm_start": "" if warm is None else warm.source,
+        },
+    )
+
+
+def open_checkpoints(home: Home, study: optuna.Study) -> CheckpointStore:
+    """Return the study's checkpoints."""
+    return CheckpointStore(home.checkpoints / study.user_attrs.get(STUDY_UID, study.study_name))

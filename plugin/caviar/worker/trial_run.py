@@ -1,0 +1,113 @@
+"""One trial on its way: its curves, its best epoch, what is reported, and when it ends."""
+
+import math
+from collections.abc import Collection, Mapping
+from typing import Any
+
+import optuna
+
+from ..attributes import BEST_EPOCH, BEST_VALUE, CURVES, DIVERGED, TRAIN_SECONDS
+from ..spec import direction_of
+
+
+def worst_case(metric: str, *, n_classes: int) -> float:
+    """Return the finite value that a diverged trial reports: 0 for an accuracy, 10·ln C nats for a loss.
+
+    NaN would make the trial FAIL and teach the sampler nothing. Ten times the loss of guessing among C classes is
+    worse than what any network that learns reaches.
+    """
+    return 10.0 * math.log(n_classes) if direction_of(metric) == "minimize" else 0.0
+
+
+class TrialRun:
+    """Reports one trial's epochs to Optuna and keeps its curves.
+
+    Args:
+        trial: Optuna's trial, running.
+        metric: What the study optimises.
+        n_classes: Of the data set, for the worst case.
+        reported: Steps that an earlier run of the trial has reported: they are not reported again, and only the last of
+            them is judged again, since that run may have died before it was judged.
+    """
+
+    def __init__(
+        self, trial: optuna.Trial, *, metric: str, n_classes: int, reported: Collection[int] = frozenset()
+    ) -> None:
+        self.trial = trial
+        self.curves: dict[str, list[float]] = {}
+        self.diverged = False
+        self.train_seconds = 0.0
+        self._metric = metric
+        self._n_classes = n_classes
+        self._reported = frozenset(reported)
+
+    @property
+    def epochs(self) -> int:
+        """How many epochs have been recorded."""
+        return len(self.curves.get(self._metric, []))
+
+    @property
+    def best_epoch(self) -> int | None:
+        """The first epoch with the best metric, or None before the first epoch."""
+        curve = self.curves.get(self._metric)
+        if not curve:
+            return None
+        return curve.index(min(curve) if direction_of(self._metric) == "minimize" else max(curve))
+
+    @property
+    def best_value(self) -> float | None:
+        """The best epoch's metric, or None before the first epoch."""
+        return None if self.best_epoch is None else self.curves[self._metric][self.best_epoch]
+
+    def record(self, metrics: Mapping[str, float]) -> bool:
+        """Take in one epoch, report it, and ask the pruner.
+
+        Args:
+            metrics: Metric → value; losses in nats, accuracies in [0, 1]; not finite where training diverged.
+
+        Returns:
+            Whether the trial goes on; False when it diverged or the pruner ends it.
+
+        Raises:
+            SpecError: If the metric to optimise is not among them.
+        """
+        epoch = self.epochs
+        self.diverged = not all(math.isfinite(value) for value in metrics.values())
+        for name, value in metrics.items():
+            finite = value if math.isfinite(value) else worst_case(name, n_classes=self._n_classes)
+            self.curves.setdefault(name, []).append(finite)
+        if self.diverged:
+            self.curves[self._metric][epoch] = worst_case(self._metric, n_classes=self._n_classes)
+        value = self.curves[self._metric][epoch]
+        if epoch not in self._reported:
+            self.trial.report(value, step=epoch)
+        elif epoch < max(self._reported):
+            return not self.diverged
+        return not (self.diverged or self.trial.should_prune())
+
+    def attributes(self) -> dict[str, Any]:
+        """Return what is kept of the trial besides its reports, as user attributes."""
+        attributes: dict[str, Any] = {
+            CURVES: self.curves,
+            BEST_VALUE: self.best_value,
+            BEST_EPOCH: self.best_epoch,
+            TRAIN_SECONDS: round(self.train_seconds, 3),
+        }
+        return attributes | ({DIVERGED: True} if self.diverged else {})
+
+    def notes(self) -> dict[str, Any]:
+        """Return what a checkpoint keeps of the run, beside the network's state."""
+        return {CURVES: self.curves, TRAIN_SECONDS: self.train_seconds}
+
+    def restore(self, notes: Mapping[str, Any]) -> None:
+        """Go on from a checkpoint's notes, and report what its worker died before reporting."""
+        self.curves = {name: list(curve) for name, curve in notes[CURVES].items()}
+        self.train_seconds = float(notes[TRAIN_SECONDS])
+        for epoch, value in enumerate(self.curves.get(self._metric, [])):
+            if epoch not in self._reported:
+                self.trial.report(value, step=epoch)
+        self._reported = self._reported | frozenset(range(self.epochs))
+
+    def begin_again(self) -> None:
+        """Forget what was restored: the epochs are trained anew, and reported no second time."""
+        self.curves, self.train_seconds = {}, 0.0

@@ -1,0 +1,137 @@
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+
+import pytest
+from optuna.exceptions import StorageInternalError
+
+from caviar.engines.supervisor import Supervisor, WorkerExit, WorkerRefusedError, send_refusal
+from caviar.errors import FatalError
+
+pytestmark = pytest.mark.slow  # each process takes a second to start
+
+
+def be(what: str, connection: Connection) -> None:
+    """Be a worker of one kind."""
+    if what == "dies":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if what == "refuses":
+        send_refusal(connection, FatalError("a reason"))
+        sys.exit(WorkerExit.REFUSED)
+    if what == "refuses in silence":
+        sys.exit(WorkerExit.REFUSED)
+    if what == "works on":
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(WorkerExit.STOPPED))
+        connection.send_bytes(b"ready")
+        time.sleep(60)
+    sys.exit({"recycles": WorkerExit.RECYCLE, "leaves": WorkerExit.STOPPED}.get(what, WorkerExit.DONE))
+
+
+class Staff:
+    """Starts workers of the kinds given, the last kind again and again."""
+
+    def __init__(self, *kinds: str) -> None:
+        self._kinds = list(kinds)
+        self.started: list[BaseProcess] = []
+
+    def start(self) -> tuple[BaseProcess, Connection]:
+        kind = self._kinds.pop(0) if len(self._kinds) > 1 else self._kinds[0]
+        reader, writer = multiprocessing.Pipe(duplex=False)
+        process = multiprocessing.get_context("forkserver").Process(target=be, args=(kind, writer))
+        process.start()
+        writer.close()
+        self.started.append(process)
+        return process, reader
+
+
+def supervise(
+    staff: Staff,
+    *,
+    n_workers: int = 1,
+    count_epochs: Callable[[], int] = lambda: 0,
+    stop: threading.Event | None = None,
+    on_poll: Callable[[], None] = lambda: None,
+) -> None:
+    Supervisor(
+        n_workers=n_workers,
+        start=staff.start,
+        count_epochs=count_epochs,
+        stop=stop or threading.Event(),
+        on_poll=on_poll,
+    ).run()
+
+
+def test_a_worker_that_died_recycled_or_was_told_to_leave_is_replaced(caplog: pytest.LogCaptureFixture) -> None:
+    staff = Staff("dies", "recycles", "leaves", "is done")
+    supervise(staff)
+    assert len(staff.started) == 4
+    assert "killed by SIGKILL; another takes its place" in caplog.text
+    assert "asked to leave by a signal" in caplog.text
+
+
+def test_three_deaths_in_a_row_end_the_run() -> None:
+    staff = Staff("dies")
+    with pytest.raises(FatalError, match=r"3 workers died in a row, the last killed by SIGKILL.*caviar check"):
+        supervise(staff)
+    assert len(staff.started) == 3
+
+
+def test_an_epoch_between_two_deaths_starts_the_count_anew() -> None:
+    epochs = iter((0, 5, 5, 6, 6, 6, 6))
+    staff = Staff("dies")
+    with pytest.raises(FatalError):
+        supervise(staff, count_epochs=lambda: next(epochs))
+    assert len(staff.started) == 5  # the first with its epochs, one without, then one with them and two without
+
+
+def test_a_refusal_is_passed_on_and_ends_the_others() -> None:
+    staff = Staff("works on", "refuses")
+    with pytest.raises(WorkerRefusedError, match="a reason") as refusal:
+        supervise(staff, n_workers=2)
+    assert refusal.value.exit_code == 1
+    assert not any(process.is_alive() for process in staff.started)
+
+
+def test_a_refusal_without_a_reason_is_still_one() -> None:
+    with pytest.raises(WorkerRefusedError, match="could not say why"):
+        supervise(Staff("refuses in silence"))
+
+
+def test_asked_to_stop_it_ends_its_workers_and_replaces_none() -> None:
+    stop, staff = threading.Event(), Staff("works on")
+    threading.Timer(3.0, stop.set).start()
+    supervise(staff, n_workers=2, stop=stop)
+    assert [process.exitcode for process in staff.started] in (
+        [WorkerExit.STOPPED, WorkerExit.STOPPED],
+        *([-signal.SIGTERM, other] for other in (WorkerExit.STOPPED, -signal.SIGTERM)),
+        [WorkerExit.STOPPED, -signal.SIGTERM],
+    )
+
+
+def test_what_cannot_be_counted_or_shown_does_not_end_the_work() -> None:
+    def locked() -> int:
+        raise StorageInternalError("database is locked")
+
+    supervise(Staff("dies", "is done"), count_epochs=locked, on_poll=lambda: [].__getitem__(locked()))
+
+
+def test_a_worker_that_cannot_be_started_leaves_none_behind() -> None:
+    staff = Staff("works on")
+
+    def start() -> tuple[BaseProcess, Connection]:
+        if len(staff.started) == 1:
+            raise OSError("Cannot allocate memory")
+        return staff.start()
+
+    supervisor = Supervisor(
+        n_workers=2, start=start, count_epochs=lambda: 0, stop=threading.Event(), on_poll=lambda: None
+    )
+    with pytest.raises(OSError, match="Cannot allocate memory"):
+        supervisor.run()
+    assert not staff.started[0].is_alive()

@@ -1,0 +1,135 @@
+"""Which trials share a fleet: pure decisions from a cost model."""
+
+import dataclasses
+import itertools
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from caviar.config import CHOICES, NetworkConfig, TrainingConfig
+from caviar.packing.cost_model import TYPICAL, CostModel, DataShape, FleetWork, LaneShape, program_of
+from caviar.packing.packing import MAX_LANES, Packer, cheapest_cuts, describe_plan, fleet_bytes
+
+DIGITS = DataShape(n_train=1149, n_validation=288, n_features=64, n_classes=10)
+PACKER = Packer(cost=TYPICAL, data=DIGITS, memory_bytes=1 << 32)
+
+
+def lane(units: int = 32, depth: int = 2, batch_size: int = 64, **network: object) -> LaneShape:
+    return LaneShape(
+        network=NetworkConfig(depth=depth, units=units, **network),  # type: ignore[arg-type]  # passed on as given
+        training=TrainingConfig(epochs=20, batch_size=batch_size),
+    )
+
+
+LANES = st.builds(
+    lane,
+    units=st.integers(16, 256),
+    depth=st.integers(1, 4),
+    batch_size=st.sampled_from([32, 64, 128]),
+    batch_norm=st.sampled_from(CHOICES["batch_norm"]),
+)
+
+
+@settings(max_examples=25, deadline=None)
+@given(lanes=st.lists(LANES, min_size=1, max_size=24))
+def test_plan_places_every_lane_once_and_keeps_families_apart(lanes: list[LaneShape]) -> None:
+    plan = PACKER.plan(lanes)
+    assert sorted(itertools.chain.from_iterable(plan)) == list(range(len(lanes)))
+    for fleet in plan:
+        assert len({lanes[place].family for place in fleet}) == 1
+
+
+@settings(max_examples=25, deadline=None)
+@given(lanes=st.lists(LANES, min_size=1, max_size=24))
+def test_plan_costs_no_more_than_each_alone_or_all_of_a_family_together(lanes: list[LaneShape]) -> None:
+    traced = {program_of([one], DIGITS) for one in lanes}
+
+    def cost(plan: list[list[int]]) -> float:
+        return sum(TYPICAL.epoch_s([lanes[place] for place in fleet], DIGITS) for fleet in plan)
+
+    families: dict[tuple[str, str, str], list[int]] = {}
+    for place, one in enumerate(lanes):
+        families.setdefault(one.family, []).append(place)
+    planned = cost(PACKER.plan(lanes, traced=traced))
+    assert planned <= cost([[place] for place in range(len(lanes))]) * (1 + 1e-9)
+    together = list(families.values())
+    if all(program_of([lanes[place] for place in fleet], DIGITS) in traced for fleet in together):
+        assert planned <= cost(together) * (1 + 1e-9)
+
+
+def test_alike_lanes_train_together_and_wide_ones_are_not_padded_for() -> None:
+    lanes = [lane(units=16)] * 6 + [lane(units=256)] * 3
+    assert sorted(map(sorted, PACKER.plan(lanes))) == [[0, 1, 2, 3, 4, 5], [6, 7, 8]]
+
+
+def test_a_new_program_is_worth_its_trace_only_for_long_training() -> None:
+    shallow, deep = [lane(depth=1, units=16)] * 2, [lane(depth=2, units=16)] * 2
+    dear = Packer(cost=dataclasses.replace(TYPICAL, trace_s=100.0), data=DIGITS, memory_bytes=1 << 32)
+    known = {program_of(deep, DIGITS)}
+    assert len(dear.plan([*shallow, *deep], traced=known)) == 1
+
+
+def test_fleets_stay_within_memory_and_the_largest_number_of_lanes() -> None:
+    lanes = [lane(units=200)] * 10
+    tight = dataclasses.replace(PACKER, memory_bytes=fleet_bytes(lanes[:3], DIGITS))
+    assert max(len(fleet) for fleet in tight.plan(lanes)) <= 3
+    assert [len(fleet) for fleet in dataclasses.replace(PACKER, memory_bytes=1).plan(lanes)] == [1] * 10
+    assert max(len(fleet) for fleet in PACKER.plan([lane(units=16)] * 100)) <= MAX_LANES
+
+
+def test_refill_takes_the_nearest_that_pay_up_to_the_planned_size() -> None:
+    running = [lane(units=32)] * 3
+    waiting = [lane(units=256, depth=4), lane(units=30), lane(units=33), lane(units=40, batch_norm="before_activation")]
+    assert PACKER.refill(running, waiting, n_lanes=4) == [2]
+    assert PACKER.refill(running, waiting, n_lanes=8) == [2, 1]
+    assert PACKER.refill(running, [], n_lanes=8) == []
+
+
+@given(costs=st.lists(st.floats(0, 10), min_size=15, max_size=15))
+def test_cuts_are_the_cheapest_of_all(costs: list[float]) -> None:
+    pieces = list(itertools.combinations(range(6), 2))
+    price = dict(zip(pieces, costs, strict=True))
+    found = cheapest_cuts(5, lambda start, end: price[start, end], longest=5)
+    ways = [
+        list(itertools.pairwise((0, *inner, 5)))
+        for size in range(5)
+        for inner in itertools.combinations(range(1, 5), size)
+    ]
+    assert found in ways
+    assert sum(price[piece] for piece in found) == pytest.approx(min(sum(price[p] for p in way) for way in ways))
+
+
+@given(lanes=st.lists(LANES, min_size=1, max_size=6), other=LANES)
+def test_one_more_lane_is_never_less_work(lanes: list[LaneShape], other: LaneShape) -> None:
+    fleet = [dataclasses.replace(one, network=dataclasses.replace(one.network, batch_norm="none")) for one in lanes]
+    joined = dataclasses.replace(other, network=dataclasses.replace(other.network, batch_norm="none"))
+    less = FleetWork.of(fleet, DIGITS, cache_bytes=1 << 25).counted()
+    more = FleetWork.of([*fleet, joined], DIGITS, cache_bytes=1 << 25).counted()
+    assert (more >= less * (1 - 1e-9)).all()
+
+
+def test_padded_arithmetic_of_one_lane_is_its_own() -> None:
+    for one in (lane(units=50, depth=3), lane(depth=1, batch_size=32)):
+        assert FleetWork.of([one], DIGITS, cache_bytes=1 << 25).training_flop == pytest.approx(one.flop(DIGITS))
+
+
+def test_plan_is_told_in_words() -> None:
+    lanes = [lane(units=16), lane(units=20, depth=3)]
+    lines = describe_plan([[0, 1]], lanes, PACKER)
+    assert lines[0].startswith(
+        "fleet 1: 2 lanes of relu, batch_norm none, sgd; batch 64, depth 2–3, units 16–20; about "
+    )
+
+
+def test_prices_are_kept_and_a_broken_file_is_measured_anew(tmp_path: Path) -> None:
+    path = tmp_path / "prices.json"
+    assert CostModel.load(path) is None
+    TYPICAL.save(path)
+    assert CostModel.load(path) == TYPICAL
+    path.write_text(json.dumps({"prices": [1.0], "trace_s": 1, "cache_bytes": 1}), encoding="utf-8")
+    assert CostModel.load(path) is None
+    path.write_text("{", encoding="utf-8")
+    assert CostModel.load(path) is None
