@@ -38,7 +38,7 @@ def test_facts_are_those_of_the_data() -> None:
         facts = workers.facts()
     assert (facts.n_classes, facts.feature_shape) == (3, (4,))
     assert facts.n_train + facts.n_validation == 240
-    for dataset, reason in (("tests.commands.test_ready_workers:dying", "exit code 3"), ("digitz", "digitz")):
+    for dataset, reason in (("tests.engines.test_ready_workers:dying", "exit code 3"), ("digitz", "digitz")):
         with (
             ready_workers(spec_of(dataset), threads=1, n_workers=1) as workers,
             pytest.raises(DataError, match=reason),
@@ -83,5 +83,5 @@ def one_thread() -> tuple[tuple[object, object], ...]:
 
 def test_threads_are_bound_before_the_data_is_loaded() -> None:
     warm_up()
-    with ready_workers(spec_of("tests.commands.test_ready_workers:one_thread"), threads=1, n_workers=1) as workers:
+    with ready_workers(spec_of("tests.engines.test_ready_workers:one_thread"), threads=1, n_workers=1) as workers:
         assert workers.facts().n_classes == 3
