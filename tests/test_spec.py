@@ -9,7 +9,6 @@ from caviar.errors import SpecError
 from caviar.spec import (
     CHANGEABLE,
     SearchSpec,
-    StageSpec,
     StudySpec,
     parse_spec,
     read_spec,
@@ -118,30 +117,9 @@ def test_budget_time_and_trainer_may_change_and_nothing_else() -> None:
     assert spec_digest(old) != spec_digest(other)
 
 
-def test_stages_are_read_back_may_change_and_are_no_part_of_what_a_study_searches() -> None:
-    plain = parse_spec(table())
-    staged = parse_spec(table(search={"stages": [{"trials": 8}, {"trials": 4, "keep": 0.5}]}))
-    assert staged.search.stages == (StageSpec(trials=8, keep=0.2), StageSpec(trials=4, keep=0.5))
-    assert parse_spec(spec_table(staged)) == staged
-    assert spec_differences(plain, staged) == []
-    assert spec_digest(plain) == spec_digest(staged)
-
-
-@pytest.mark.parametrize(
-    ("stages", "message"),
-    [
-        ([{"trials": 8}, {"trails": 4}], r"'search.stages\[2\].trails'. Did you mean 'trials'\?"),
-        ([{"keep": 0.2}], r"needs 'search.stages\[1\].trials'"),
-        ([{"trials": 0}], r"search.stages\[1\].trials must be at least 1, but got 0"),
-        ([{"trials": 8, "keep": 1.0}], r"search.stages\[1\].keep must be above 0 and below 1, but got 1.0"),
-        ([{"trials": 8, "keep": "a"}], r"search.stages\[1\].keep must be a number, but got 'a'"),
-        ([8], r"search.stages\[1\] must be a table"),
-        ({"trials": 8}, r"search.stages must be a list"),
-    ],
-)
-def test_bad_stages_are_refused(stages: Any, message: str) -> None:
-    with pytest.raises(SpecError, match=message):
-        parse_spec(table(search={"stages": stages}))
+def test_stages_in_a_study_file_are_refused_with_the_ways_on() -> None:
+    with pytest.raises(SpecError, match=r"\[\[search.stages\]\] is no longer run.*`caviar zoom STUDY`"):
+        parse_spec(table(search={"stages": [{"trials": 8}]}))
 
 
 def test_every_changeable_field_exists() -> None:
@@ -151,7 +129,7 @@ def test_every_changeable_field_exists() -> None:
 
 def test_the_default_search_goes_from_coarse_to_fine_with_promotion() -> None:
     spec = parse_spec({"name": "toy", "data": {"dataset": "digits"}})
-    assert (spec.search.sampler, spec.search.pruner, spec.search.stages) == ("zoom", "promotion", ())
+    assert (spec.search.sampler, spec.search.pruner) == ("zoom", "promotion")
 
 
 def test_a_study_stored_under_other_defaults_keeps_its_sampler_and_pruner() -> None:

@@ -19,11 +19,8 @@ PRUNERS: tuple[str, ...] = (
     "wilcoxon",
 )
 TRAINERS: tuple[str, ...] = ("auto", "fleet", "solo")
-#: What a resumed study may change: how much is run and by whom, not what is searched. Its zooms are studies of their
-#: own, each with what it searches.
-CHANGEABLE: frozenset[str] = frozenset(
-    {"search.trials", "search.timeout_s", "search.workers", "search.trainer", "search.stages"}
-)
+#: What a resumed study may change: how much is run and by whom, not what is searched.
+CHANGEABLE: frozenset[str] = frozenset({"search.trials", "search.timeout_s", "search.workers", "search.trainer"})
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
@@ -62,19 +59,6 @@ class ObjectiveSpec:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class StageSpec:
-    """An entry of the study file's ``[[search.stages]]``: a zoom into what was searched before it.
-
-    Attributes:
-        trials: New trials of this stage, at least 1, beside those that it takes over from the one before.
-        keep: Share of the trials before, in (0, 1), that counts as the best, around which its space is drawn.
-    """
-
-    trials: int
-    keep: float = 0.2
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
 class SearchSpec:
     """The study file's ``[search]``.
 
@@ -92,7 +76,6 @@ class SearchSpec:
         workers: Processes that share the study.
         trainer: ``fleet`` trains many networks in one program, ``solo`` one at a time; ``auto`` takes the fleet
             wherever it can train the networks, which is for all that the space describes.
-        stages: Zooms, each into the one before, that follow the study's own trials.
     """
 
     trials: int = 50
@@ -106,7 +89,6 @@ class SearchSpec:
     timeout_s: float | None = None
     workers: int = 1
     trainer: str = "auto"
-    stages: tuple[StageSpec, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -215,10 +197,7 @@ def spec_table(spec: StudySpec) -> dict[str, Any]:
         "seed": spec.seed,
         "data": _without_none(dataclasses.asdict(spec.data)),
         "objective": _without_none(dataclasses.asdict(spec.objective)),
-        "search": {
-            **_without_none(dataclasses.asdict(spec.search)),
-            "stages": [dataclasses.asdict(stage) for stage in spec.search.stages],
-        },
+        "search": _without_none(dataclasses.asdict(spec.search)),
         "space": space_table(spec.space),
     }
 
@@ -264,6 +243,11 @@ def _parse_objective(table: Mapping[str, Any]) -> ObjectiveSpec:
 
 
 def _parse_search(table: Mapping[str, Any]) -> SearchSpec:
+    if "stages" in table:
+        raise SpecError(
+            "[[search.stages]] is no longer run. The sampler 'zoom' goes from coarse to fine within one study; "
+            "`caviar zoom STUDY` searches on in a narrower one. Remove it from the study file."
+        )
     _check_keys("search.", table, tuple(field.name for field in dataclasses.fields(SearchSpec)))
     default = SearchSpec()
     for key, names in (("sampler", SAMPLERS), ("pruner", PRUNERS), ("trainer", TRAINERS)):
@@ -286,22 +270,7 @@ def _parse_search(table: Mapping[str, Any]) -> SearchSpec:
         timeout_s=None if timeout_s is None else _at_least(timeout_s, 1, "search.timeout_s"),
         workers=_at_least(_take(table, "workers", int, "search.", default=default.workers), 1, "search.workers"),
         trainer=table.get("trainer", default.trainer),
-        stages=tuple(
-            _parse_stage(entry, f"search.stages[{number}]")
-            for number, entry in enumerate(_take(table, "stages", list, "search.", default=[]), 1)
-        ),
     )
-
-
-def _parse_stage(table: Any, where: str) -> StageSpec:
-    if not isinstance(table, Mapping):
-        raise SpecError(f"{where} must be a table, as in `[[search.stages]]`, but got {table!r}.")
-    _check_keys(f"{where}.", table, ("keep", "trials"))
-    trials = _at_least(_required(table, "trials", int, f"{where}."), 1, f"{where}.trials")
-    keep = _take(table, "keep", float, f"{where}.", default=StageSpec.keep)
-    if not 0 < keep < 1:
-        raise SpecError(f"{where}.keep must be above 0 and below 1, but got {keep}.")
-    return StageSpec(trials=trials, keep=keep)
 
 
 def is_import_path(text: str) -> bool:

@@ -1,14 +1,22 @@
 import dataclasses
+import json
 
 import optuna
 import pytest
 
-from caviar.attributes import FINGERPRINT
+from caviar.attributes import FINGERPRINT, SPEC
 from caviar.errors import SpecError, StorageError
 from caviar.spec import StudySpec
 from caviar.storage import studies
 from caviar.storage.leased_storage import LeasedStorage
-from caviar.storage.studies import archive_study, create_study, create_whole_study, open_study, stored_spec
+from caviar.storage.studies import (
+    archive_study,
+    create_study,
+    create_whole_study,
+    n_former_stages,
+    open_study,
+    stored_spec,
+)
 
 
 def test_a_study_keeps_its_file_and_is_reopened_with_a_larger_budget(storage: LeasedStorage, spec: StudySpec) -> None:
@@ -18,6 +26,16 @@ def test_a_study_keeps_its_file_and_is_reopened_with_a_larger_budget(storage: Le
     again = create_study(storage, larger, attributes={FINGERPRINT: "abc"})
     assert again._study_id == study._study_id
     assert stored_spec(again) == larger
+
+
+def test_a_study_begun_with_stages_is_still_read_and_extended(storage: LeasedStorage, spec: StudySpec) -> None:
+    study = create_study(storage, spec, attributes={})
+    assert n_former_stages(study) == 0
+    table = json.loads(study.user_attrs[SPEC])
+    table["search"]["stages"] = [{"trials": 8, "keep": 0.2}, {"trials": 4, "keep": 0.5}]
+    study.set_user_attr(SPEC, json.dumps(table))
+    assert (stored_spec(study), n_former_stages(study)) == (spec, 2)
+    assert create_study(storage, spec, attributes={}).study_name == study.study_name
 
 
 def test_a_changed_file_or_changed_data_is_refused_with_the_ways_on(storage: LeasedStorage, spec: StudySpec) -> None:

@@ -44,7 +44,7 @@ def run(
     dry_run: bool,
     session: Session,
 ) -> None:
-    """Run a study and its stages, or go on with them, until their budget is spent.
+    """Run a study, or go on with it, until its budget is spent.
 
     \b
     Example:
@@ -61,16 +61,15 @@ def run(
     spec = read_spec(study_file, settings=[*settings, *given])
     if not dry_run:
         warm_up()  # what is imported from here on takes half a second
-    from ..commands.run import dry_run_lines
-    from ..commands.stages import run_stages, staged_lines
+    from ..commands.run import dry_run_lines, result_lines, run_study
 
     home = session.home()
     if dry_run:
         click.echo("\n".join(dry_run_lines(spec, home, source=source, fresh=fresh)))
         return
     with ProgressBar() as bar:
-        result = run_stages(spec, home, source=source, fresh=fresh, on_progress=bar.show, say=bar.say)
-    for line in staged_lines(result):
+        result = run_study(spec, home, source=source, fresh=fresh, on_progress=bar.show)
+    for line in result_lines(result, spec.name):
         click.echo(line, err=True)
     _print_status(session, home, spec.name)
     if result.interrupted:

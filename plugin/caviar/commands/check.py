@@ -73,7 +73,7 @@ def check_spec(spec: StudySpec) -> CheckResult:
         model.summary(print_fn=lambda line, **_: lines.append(line), line_length=90)
         n_parameters = sum(int(weight.shape.num_elements()) for weight in model.trainable_weights)
     trial_s = (first - started) + (spec.objective.epochs - 1) * (second - first)
-    n_trials = spec.search.trials + sum(stage.trials for stage in spec.search.stages)
+    n_trials = spec.search.trials
     approach, reason = panda_or_caviar(trial_s, n_trials, cores=os.cpu_count() or 1)
     return CheckResult(
         hyperparameters=hyperparameters,

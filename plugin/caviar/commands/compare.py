@@ -170,9 +170,8 @@ def plan_comparison(
 
 
 def default_budget(spec: StudySpec) -> int:
-    """Return a quarter of the epochs that a study file's trials and stages may spend, but at least one training."""
-    trials = spec.search.trials + sum(stage.trials for stage in spec.search.stages)
-    return max(trials * spec.objective.epochs // DEFAULT_SHARE, spec.objective.epochs)
+    """Return a quarter of the epochs that a study file's trials may spend, but at least one training."""
+    return max(spec.search.trials * spec.objective.epochs // DEFAULT_SHARE, spec.objective.epochs)
 
 
 def plan_lines(plan: ComparisonPlan) -> list[str]:
@@ -219,7 +218,6 @@ def _search_spec(
         sampler=sampler,
         sampler_options=options,
         timeout_s=None,
-        stages=(),
     )
     seed = (spec.seed + repeat) % 2**32
     word = "zooming" if sampler == "zoom" else sampler  # NAME-zoom-1 is what a zoom of NAME is called

@@ -91,7 +91,7 @@ def spend_on_study(
     """Run a study until less than one training of a budget of epochs is left, or a signal ends it.
 
     Args:
-        spec: The study file; its own budget and stages are left aside.
+        spec: The study file; its own budget is left aside.
         home: Where it lives.
         budget_epochs: At least one training.
         most: Trials that the study can have, a grid's points, or None for any number.
@@ -112,7 +112,7 @@ def spend_on_study(
         )
         if total <= sum(trial.state in _DONE for trial in trials):
             break
-        search = dataclasses.replace(spec.search, trials=total, stages=())
+        search = dataclasses.replace(spec.search, trials=total)
         result = run_study(dataclasses.replace(spec, search=search), home, on_progress=on_progress)
         interrupted = result.interrupted
         if result.finished_now == 0:

@@ -87,11 +87,8 @@ def run_study(
     source: str | None = None,
     fresh: bool = False,
     on_progress: Callable[[Progress], None] = lambda _progress: None,
-    deadline_s: float | None = None,
 ) -> RunResult:
     """Run a study until its budget is spent, its time is up, or Ctrl-C or SIGTERM ends it.
-
-    Its stages are left alone: ``stages.run_stages`` runs them too.
 
     Everything that the user may have got wrong is looked at before anything is created or trained.
 
@@ -101,7 +98,6 @@ def run_study(
         source: The name or the file of a study that a new one starts from, or None.
         fresh: Whether a study of this name is archived and a new one begun.
         on_progress: Called at the start and after every trial.
-        deadline_s: Unix time after which no new trial starts; by default as the study file says.
 
     Raises:
         CaviarError: If the study file, the data, the home or the storage is not fit to run.
@@ -121,7 +117,7 @@ def run_study(
                 study = create_study(opening.storage, spec, attributes=attributes)
                 if warm is not None:  # another run may have begun the study meanwhile
                     check_source(study, warm.source)
-            result = run_created(spec, home, opening, study, on_progress, deadline_s=deadline_s)
+            result = run_created(spec, home, opening, study, on_progress)
     return dataclasses.replace(result, archived=archived)
 
 
@@ -183,8 +179,6 @@ def run_created(
     opening: Opening,
     study: optuna.Study,
     on_progress: Callable[[Progress], None],
-    *,
-    deadline_s: float | None = None,
 ) -> RunResult:
     """Run what is left of a study that is there, as ``run_study`` says."""
     storage = opening.storage
@@ -198,7 +192,7 @@ def run_created(
         study=study.study_name,
         spec=spec,
         threads=threads_for(spec, n_workers=n_workers),
-        deadline_s=deadline_of(spec) if deadline_s is None else deadline_s,
+        deadline_s=None if spec.search.timeout_s is None else time.time() + spec.search.timeout_s,
     )
     with stop_on_signals(stop):
         supervise(
@@ -222,11 +216,6 @@ def run_created(
     )
 
 
-def deadline_of(spec: StudySpec) -> float | None:
-    """Return the Unix time after which a run that begins now starts no new trial, or None."""
-    return None if spec.search.timeout_s is None else time.time() + spec.search.timeout_s
-
-
 def dry_run_lines(spec: StudySpec, home: Home, *, source: str | None, fresh: bool) -> list[str]:
     """Check a study file and return what would run, a fact a line; nothing is written to the home.
 
@@ -246,7 +235,6 @@ def dry_run_lines(spec: StudySpec, home: Home, *, source: str | None, fresh: boo
     return [
         f"study {spec.name}, seed {spec.seed}, data {spec.data.dataset}",
         f"{search.trials} trials of at most {objective.epochs} epochs, to {objective.direction} {objective.metric}",
-        *(f"then {stage.trials} around the best {stage.keep:g} of those before" for stage in search.stages),
         *(() if warm_table is None else warm_start_sentences(warm_table)),
         f"sampler {search.sampler}, pruner {search.pruner}, trainer {search.trainer}",
         *(f"{parameter.name}: {parameter}" for parameter in spec.space.parameters),

@@ -15,6 +15,7 @@ from ..storage.home import Home
 from ..storage.leased_storage import LeasedStorage
 from ..storage.opening import open_existing, required_spec
 from ..storage.overview import Lease, read_leases
+from ..storage.studies import n_former_stages
 from ..worker.mirroring import trials_with_runs
 from .family import open_family, open_parent
 
@@ -37,7 +38,7 @@ def study_status(home: Home, study: str) -> dict[str, Any]:
         first, each with ``study``, ``parent`` or None, ``budget``, ``done``, ``copied`` and ``best`` as above, empty
         for a study without zooms; ``family_best``, the best of theirs with its ``study``, or None;
         ``warm_start``, what it took over from another study as ``warm_start_table`` has it, or None;
-        ``storage``; ``tracking_uri``.
+        ``storage``; ``tracking_uri``; ``former_stages``, how many ``[[search.stages]]`` its file had, if it had any.
 
     Raises:
         StorageError: If there is no such study.
@@ -65,6 +66,7 @@ def study_status(home: Home, study: str) -> dict[str, Any]:
         "warm_start": warm_start_table(warm_start_of(opened), spec.space),
         "storage": home.storage,
         "tracking_uri": home.tracking_uri,
+        **({"former_stages": n_former_stages(opened)} if n_former_stages(opened) else {}),
     }
 
 
@@ -175,6 +177,11 @@ def status_lines(status: Mapping[str, Any]) -> list[str]:
     ]
     if status["family"]:
         lines += [_member_line(member, status["family"], status["metric"]) for member in status["family"]]
+    if "former_stages" in status:
+        lines.append(
+            f"Its study file had {status['former_stages']} [[search.stages]], which are no longer run. "
+            f"`caviar zoom {status['study']}` searches on."
+        )
     if status["warm_start"] is not None:
         lines += warm_start_sentences(status["warm_start"])
     best = status["family_best"] or status["best"]

@@ -154,56 +154,12 @@ def _zoom(
     return ZoomOutcome(parent=name, child=same.study_name, created=False, reason=reason, run=run)
 
 
-def zoom_stage(
-    home: Home,
-    study: str,
-    *,
-    keep: float,
-    trials: int,
-    on_progress: Callable[[Progress], None],
-    say: Callable[[str], None],
-    deadline_s: float | None,
-) -> ZoomOutcome:
-    """Run a stage of a study file: the first zoom of a study with this ``keep``, made where there is none.
-
-    Args:
-        home: As ``zoom_study`` has it.
-        study: The name of the stage before.
-        keep: The stage's.
-        trials: The stage's.
-        on_progress: As ``zoom_study`` has it.
-        say: As ``zoom_study`` has it.
-        deadline_s: Unix time after which no new trial starts, or None.
-
-    Returns:
-        The outcome; without a child where the trials do not allow a zoom, or it is not worth it.
-
-    Raises:
-        CaviarError: If the data, the home or the storage is not fit to run.
-    """
-    storage, parent = open_existing(home, study)
-    for child in open_children(storage, parent):
-        known = zoom_facts(child)
-        if known is not None and known.keep == keep:
-            name = child.study_name
-            run = run_zoom(home, name, trials=trials, on_progress=on_progress, deadline_s=deadline_s)
-            return ZoomOutcome(parent=study, child=name, created=False, reason=known.reason, run=run)
-    try:
-        planned = _plan(storage, parent, keep=keep, trials=trials)
-    except SpecError as error:
-        planned = str(error)
-    if isinstance(planned, str):
-        return ZoomOutcome(parent=study, child=None, created=False, reason=planned)
-    return _make_and_run(home, parent, planned, on_progress=on_progress, say=say, deadline_s=deadline_s)
-
-
 def run_zoom(
     home: Home,
     name: str,
     *,
     trials: int | None,
     on_progress: Callable[[Progress], None],
-    deadline_s: float | None = None,
 ) -> RunResult:
     """Go on with a zoom that is there, to so many new trials in all, or as many as it was given before."""
     storage, child = open_existing(home, name)
@@ -221,7 +177,7 @@ def run_zoom(
             child = create_study(opening.storage, spec, attributes=new_study_attributes(opening.facts))
             if known is not None:
                 child.set_user_attr(ZOOM, json.dumps(dataclasses.asdict(known)))
-        return run_created(spec, home, opening, child, on_progress, deadline_s=deadline_s)
+        return run_created(spec, home, opening, child, on_progress)
 
 
 def zoom_facts(study: optuna.Study) -> ZoomFacts | None:
@@ -254,7 +210,6 @@ def _make_and_run(
     *,
     on_progress: Callable[[Progress], None],
     say: Callable[[str], None],
-    deadline_s: float | None = None,
 ) -> ZoomOutcome:
     check_runnable(planned.spec)
     with open_for_run(planned.spec, home) as opening:
@@ -272,7 +227,7 @@ def _make_and_run(
         say(f"{name}: {planned.facts.reason}")
         for parameter, note in planned.facts.notes.items():
             say(f"  {parameter} {note}")
-        run = run_created(required_spec(child), home, opening, child, on_progress, deadline_s=deadline_s)
+        run = run_created(required_spec(child), home, opening, child, on_progress)
     return ZoomOutcome(parent=parent.study_name, child=name, created=True, reason=planned.facts.reason, run=run)
 
 
@@ -300,7 +255,7 @@ def _plan(storage: LeasedStorage, parent: optuna.Study, *, keep: float, trials: 
         spec,
         name=_next_name(parent.study_name, optuna.get_all_study_names(storage)),
         space=result.space,
-        search=dataclasses.replace(spec.search, trials=len(copies) + n_new, stages=()),
+        search=dataclasses.replace(spec.search, trials=len(copies) + n_new),
     )
     facts = ZoomFacts(
         keep=keep,

@@ -14,6 +14,7 @@ from ..config import NetworkConfig, TrainingConfig
 from ..parameters import ChoiceParameter, Parameter
 from ..search.warm_start import warm_start_of
 from ..spec import StudySpec
+from ..storage.studies import n_former_stages
 from .advice import next_steps
 from .approach import panda_or_caviar
 from .axes import drawn_parameters, shown
@@ -116,7 +117,7 @@ def build_report(
         data=data,
         metric=metric,
         direction=spec.objective.direction,
-        settings=_settings(spec),
+        settings=_settings(study, spec),
         searched=[_searched(parameter, best) for parameter in parameters],
         fixed=_fixed(spec),
         counts={state: counts[state] for state in ("complete", "pruned", "failed", "running", "waiting")},
@@ -178,7 +179,7 @@ def _approach(trial_s: float | None, spec: StudySpec, *, cores: int) -> tuple[st
     return panda_or_caviar(trial_s, spec.search.trials, cores=cores)
 
 
-def _settings(spec: StudySpec) -> dict[str, Any]:
+def _settings(study: optuna.Study, spec: StudySpec) -> dict[str, Any]:
     settings = {
         "data.dataset": spec.data.dataset,
         "data.validation_fraction": spec.data.validation_fraction,
@@ -190,6 +191,7 @@ def _settings(spec: StudySpec) -> dict[str, Any]:
         "search.pruner": spec.search.pruner,
         "search.pruner_options": dict(spec.search.pruner_options) or None,
         "search.workers": spec.search.workers,
+        "search.stages": f"{n_former_stages(study)}, no longer run" if n_former_stages(study) else None,
         "seed": spec.seed,
     }
     return {key: value for key, value in settings.items() if value is not None}

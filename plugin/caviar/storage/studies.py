@@ -101,7 +101,16 @@ def open_study(storage: LeasedStorage, name: str) -> optuna.Study:
 def stored_spec(study: optuna.Study) -> StudySpec | None:
     """Return the study file that a study was run from, or None for one that something else made."""
     text = study.user_attrs.get(SPEC)
-    return None if text is None else parse_spec(json.loads(text))
+    if text is None:
+        return None
+    table = json.loads(text)
+    table.get("search", {}).pop("stages", None)  # see n_former_stages
+    return parse_spec(table)
+
+
+def n_former_stages(study: optuna.Study) -> int:
+    """Return how many ``[[search.stages]]`` a study's file had, which earlier versions ran as zooms after it."""
+    return len(json.loads(study.user_attrs.get(SPEC, "{}")).get("search", {}).get("stages", ()))
 
 
 def check_resumable(study: optuna.Study, spec: StudySpec, *, fingerprint: str | None) -> None:
