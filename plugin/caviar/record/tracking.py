@@ -13,9 +13,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from filelock import FileLock
+
 from ..errors import StorageError
-from ..storage.home import file_lock, sqlite_path
+from ..storage.home import sqlite_path
 from ..storage.templates import create_from_template, keep_template
+from ..user_cache import sources_digest
 
 if TYPE_CHECKING:
     import sqlalchemy
@@ -70,7 +73,7 @@ def prepare_tracking(tracking_uri: str) -> None:
         return
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with file_lock(path.with_name(path.name + ".lock")):
+        with FileLock(f"{path}.lock"):
             if path.exists() and path.stat().st_size > 0:
                 _check_database(path)
             else:
@@ -187,7 +190,8 @@ def prepare_template(tracking_uri: str) -> None:
 
 
 def _template_name() -> str:
-    return f"mlflow-{importlib.metadata.version('mlflow')}.db"
+    versions = "-".join(importlib.metadata.version(name) for name in ("mlflow", "sqlalchemy"))
+    return f"mlflow-{versions}-{sources_digest('record')}.db"
 
 
 def _migrate(path: Path) -> None:

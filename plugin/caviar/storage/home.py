@@ -1,11 +1,8 @@
 """The home directory: one place below which everything that a run writes stands."""
 
-import contextlib
 import dataclasses
-import fcntl
 import os
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 from ..errors import StorageError
@@ -107,21 +104,6 @@ def prepare_home(home: Home) -> None:
             f"The home directory {home.path} cannot be written: {error.strerror}. "
             "Make it writable, or name another with --home or CAVIAR_HOME."
         ) from error
-
-
-@contextlib.contextmanager
-def file_lock(path: Path, *, wait: bool = True) -> Iterator[None]:
-    """Hold an exclusive lock on a file beside what it guards, until the block ends or the process dies.
-
-    Raises:
-        BlockingIOError: If another process holds it, and it is not to be waited for.
-    """
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        yield
-    finally:
-        os.close(descriptor)
 
 
 def sqlite_path(url: str) -> Path | None:
