@@ -55,10 +55,16 @@ def write_whole(path: Path, content: bytes | str, *, durable: bool = True) -> No
         beside.write_bytes(content.encode() if isinstance(content, str) else content)
 
 
-def leftovers(directory: Path) -> list[Path]:
-    """Return what killed processes left of files they were writing in a directory; nothing where there is none."""
+def leftovers(directory: Path, *, below: bool = False) -> list[Path]:
+    """Return what killed processes left of files they were writing in a directory; nothing where there is none.
+
+    Args:
+        directory: Where the files were to stand.
+        below: Whether to look into all directories below it too.
+    """
+    pattern = f"{'**/' if below else ''}{_MARK}~*~*~*"
     with contextlib.suppress(OSError):  # gone, or not to be read
-        return [path for path in directory.glob(f"{_MARK}~*~*~*") if _is_left(path)]
+        return [path for path in directory.glob(pattern) if _is_left(path)]
     return []
 
 
