@@ -5,7 +5,7 @@ import optuna
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import TrialState
 from scipy import stats
 
@@ -70,8 +70,8 @@ def test_a_position_leads_to_a_value_and_back(position: float, name: str) -> Non
 
 @pytest.mark.parametrize("n_before", [0, 2])
 def test_a_retry_takes_no_point_from_the_trials_after_it(n_before: int) -> None:
-    grid = GridSequence({"depth": IntDistribution(1, 3), "width": IntDistribution(1, 2)}, points=3, seed=0)
-    distributions = {"depth": IntDistribution(1, 3), "width": IntDistribution(1, 2)}
+    distributions: dict[str, BaseDistribution] = {"depth": IntDistribution(1, 3), "width": IntDistribution(1, 2)}
+    grid = GridSequence(distributions, points=3, seed=0)
     study = optuna.create_study()
     study.add_trials([optuna.trial.create_trial(value=0.0)] * n_before)  # given from outside the sequence
 
