@@ -176,10 +176,10 @@ def test_a_budget_is_spent_in_rounds_and_nothing_is_repeated(tmp_path: Path, mon
     spec = make_spec(sampler="tpe", pruner="median")
     for _ in range(2):
         spending = spend_on_study(spec, home, budget_epochs=90, on_progress=lambda _: None)
-        assert spending == Spending(studies=("toy",), interrupted=False)
+        assert spending == Spending(study="toy", uid=None, interrupted=False)
     assert budgets[0] == 9
     assert budgets == sorted(set(budgets))
-    assert 81 <= n_epochs(read_trials(home, ["toy"])) <= 100
+    assert 81 <= n_epochs(read_trials(home, "toy", uid=None)) <= 100
 
 
 @pytest.mark.slow

@@ -8,7 +8,7 @@ from typing import Any
 import sqlalchemy
 from optuna.trial import FrozenTrial, TrialState
 
-from ..attributes import DEATHS, FAIL_REASON, FAILED_TRIAL, RETRY_HISTORY
+from ..attributes import DEATHS, FAIL_REASON, FAILED_TRIAL, OWNER, RETRY_HISTORY
 from . import schema
 from .leased_storage import LeaseCheck, LeasedStorage, LeaseLost, release_leases, renew_leases, set_attribute
 from .overview import count_states
@@ -47,6 +47,24 @@ def hand_back_many(storage: LeasedStorage, trial_ids: Collection[int]) -> LeaseC
         check = renew_leases(connection, trial_ids, storage.owner)
         put_back(connection, check.held)
     return check
+
+
+def hand_back_all(storage: LeasedStorage) -> None:
+    """Give every running trial that this worker holds back, whatever has become of its study's name.
+
+    Raises:
+        StorageInternalError: If the database cannot be written.
+    """
+    trials, owners = schema.optuna_tables().trials, schema.optuna_tables().system_attributes
+    with schema.transaction(storage.engine) as connection:
+        schema.take_write_lock(connection)
+        held = connection.execute(
+            sqlalchemy.select(trials.c.trial_id)
+            .join(owners, owners.c.trial_id == trials.c.trial_id)
+            .where(trials.c.state == TrialState.RUNNING)
+            .where(owners.c.key == OWNER, owners.c.value_json == json.dumps(storage.owner))
+        ).scalars()
+        put_back(connection, renew_leases(connection, list(held), storage.owner).held)
 
 
 def fail_trial(storage: LeasedStorage, trial: FrozenTrial, *, reason: str, retries: int) -> bool:
