@@ -19,7 +19,7 @@ import optuna
 
 from ..attributes import FINGERPRINT
 from ..data.dataset import Dataset, load_study_dataset
-from ..errors import CaviarError, FatalError, SpecError
+from ..errors import CaviarError, SpecError, StorageError
 from ..packing.calibration import load_or_calibrate, prices_path
 from ..search.pruners import make_pruner
 from ..search.samplers import make_sampler_factory
@@ -219,7 +219,7 @@ def be_worker(order: WorkOrder, connection: Connection, dataset: Dataset | None 
         with _leaving_on_signals(stop, asked, grace_s=order.grace_s, leave=leave):
             replace = work(order, owner=owner, stop=stop, dataset=dataset)
     except CaviarError as error:
-        if isinstance(error, FatalError):  # the study may no longer be this worker's to write, but what it holds is
+        if not isinstance(error, StorageError):  # else there is no study to hand anything back to
             _hand_back_all(order, owner)
         send_refusal(connection, error)
         sys.exit(WorkerExit.REFUSED)

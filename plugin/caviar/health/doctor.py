@@ -311,8 +311,8 @@ class _Examination:
         self._add(study_findings.judge_checkpoints(state.name, left), remove)
 
     def _look_for_missing(self, state: _StudyState, settled: Sequence[FrozenTrial]) -> None:
-        recently = datetime.datetime.now() - datetime.timedelta(seconds=_RECORDING_S)  # noqa: DTZ005  (Optuna's times)
-        fresh = {trial.number for trial in settled if (trial.datetime_complete or recently) > recently}
+        now, recent = datetime.datetime.now(), datetime.timedelta(seconds=_RECORDING_S)  # noqa: DTZ005  (Optuna's times)
+        fresh = {t.number for t in settled if t.datetime_complete and abs(now - t.datetime_complete) < recent}
         deadline = time.monotonic() + _RECORDING_S
         while True:
             try:

@@ -133,12 +133,12 @@ def settled_trials(
         now: Naive and local, as Optuna's times are.
     """
     at_work = any(trial.leased and not trial.expired(lease_s) for trial in running)
-    latest = now - datetime.timedelta(seconds=lease_s)
+    lease = datetime.timedelta(seconds=lease_s)
     return [
         trial
         for trial in trials
         if trial.state.is_finished()
-        and not (at_work and trial.datetime_complete is not None and trial.datetime_complete > latest)
+        and not (at_work and trial.datetime_complete is not None and abs(now - trial.datetime_complete) < lease)
     ]
 
 

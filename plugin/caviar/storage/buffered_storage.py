@@ -245,7 +245,8 @@ class BufferedStorage(BaseStorage):
         at = _utc_now() + self._clock_offset
         pending.end = TrialEnd(state=state, values=None if values is None else list(values), at=at)
         trial.state = state
-        trial.datetime_complete = local_time(at)
+        ended, started = local_time(at), trial.datetime_start
+        trial.datetime_complete = max(ended, started) if started else ended
         if values is not None:
             trial.values = list(values)
         self._memory.put(trial)

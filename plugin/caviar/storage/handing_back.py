@@ -154,16 +154,19 @@ def put_back_expired(
 def expired_trials(connection: sqlalchemy.Connection, study_id: int, *, lease_s: float) -> list[int]:
     """Return the running trials whose lease ran out, locked until the transaction ends.
 
+    A lease that lies ahead of the clock by more than it lasts was given before the clock was put back: its owner, if it
+    lived, would have renewed it since, so that it has run out too.
+
     The lock, which SQLite's write lock makes needless there, is on the heartbeat's row, with which every write of an
     owner begins: an owner that comes in time keeps its trial, and a late one sees that it was taken.
     """
     trials, beats = schema.optuna_tables().trials, schema.optuna_tables().heartbeats
-    allowed = datetime.timedelta(seconds=lease_s)
+    allowed, now = datetime.timedelta(seconds=lease_s), schema.database_now(connection)
     running = sqlalchemy.and_(trials.c.study_id == study_id, trials.c.state == TrialState.RUNNING)
     leased = connection.execute(
         sqlalchemy.select(beats.c.trial_id)
         .join(trials, trials.c.trial_id == beats.c.trial_id)
-        .where(running, beats.c.heartbeat < schema.database_now(connection) - allowed)
+        .where(running, ~beats.c.heartbeat.between(now - allowed, now + allowed))
         .order_by(beats.c.trial_id)  # as an owner of many locks them
         .with_for_update(of=beats)
     )
@@ -171,7 +174,7 @@ def expired_trials(connection: sqlalchemy.Connection, study_id: int, *, lease_s:
     stray = connection.execute(
         sqlalchemy.select(trials.c.trial_id)
         .where(running, ~sqlalchemy.exists().where(beats.c.trial_id == trials.c.trial_id))
-        .where(sqlalchemy.or_(started.is_(None), started < schema.database_now(connection) - allowed))
+        .where(sqlalchemy.or_(started.is_(None), ~started.between(now - allowed, now + allowed)))
         .with_for_update(of=trials)
     )
     candidates = sorted({*leased.scalars(), *stray.scalars()})
@@ -216,7 +219,7 @@ def _fail(connection: sqlalchemy.Connection, trial_id: int, reason: str) -> None
     connection.execute(
         tables.trials.update()
         .where(tables.trials.c.trial_id == trial_id, tables.trials.c.state.not_in(schema.FINISHED))
-        .values(state=TrialState.FAIL, datetime_complete=schema.database_now(connection))
+        .values(state=TrialState.FAIL, **schema.end_values(schema.database_now(connection)))
     )
     set_attribute(connection, tables.user_attributes, trial_id, FAIL_REASON, reason)
 

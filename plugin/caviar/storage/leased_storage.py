@@ -247,7 +247,7 @@ class LeasedStorage(RDBStorage):
             changed = connection.execute(
                 tables.trials.update()
                 .where(trial, tables.trials.c.state.not_in(schema.FINISHED))
-                .values(state=state, **({"datetime_complete": now} if state.is_finished() else {}))
+                .values(state=state, **(schema.end_values(now) if state.is_finished() else {}))
             )
             if changed.rowcount == 0:
                 _check_unfinished(connection, trial_id)

@@ -102,7 +102,7 @@ def prune_parked(storage: LeasedStorage, study_id: int, trial_ids: Collection[in
         connection.execute(
             trials.update()
             .where(trials.c.trial_id.in_(given_up), trials.c.state == TrialState.WAITING)
-            .values(state=TrialState.PRUNED, datetime_complete=schema.database_now(connection))
+            .values(state=TrialState.PRUNED, **schema.end_values(schema.database_now(connection)))
         )
         values = [
             {"trial_id": trial_id, "objective": 0, **schema.stored_value(value)}

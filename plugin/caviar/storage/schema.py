@@ -194,4 +194,20 @@ def database_now(connection: sqlalchemy.Connection) -> datetime.datetime:
     return now
 
 
+def end_values(at: Any) -> dict[str, Any]:
+    """Return what a trial's row is told at its end, beside its state: an end that does not lie before its start.
+
+    The clock may be put back between the two, and a trial that never ran, as one that somebody enqueued, has no start.
+
+    Args:
+        at: The time by the database's clock, naive UTC, or a parameter that stands for it.
+    """
+    started = optuna_tables().trials.c.datetime_start
+    moment = sqlalchemy.type_coerce(at, sqlalchemy.DateTime)
+    return {
+        "datetime_start": sqlalchemy.func.coalesce(started, moment),
+        "datetime_complete": sqlalchemy.case((started > moment, started), else_=moment),
+    }
+
+
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
