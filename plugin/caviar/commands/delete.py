@@ -45,10 +45,13 @@ def delete_study(home: Home, study: str, *, uid: str | None = None) -> bool:
     Raises:
         StorageError: If there is no such study.
         FatalError: If it is another one than ``uid`` says.
+        StorageInternalError: If the database is damaged or cannot be written; everything is there still.
     """
     storage, opened = open_existing(home, study, uid=uid)
     parent = open_parent(storage, opened)
-    gone = [_delete(home, storage, one) for one in reversed([opened, *open_descendants(storage, opened)])]
+    family = [opened, *open_descendants(storage, opened)]
+    studies.check_deletable(storage, family)
+    gone = [_delete(home, storage, one) for one in reversed(family)]
     if parent is not None:
         remove_child(parent, opened.study_name)
     return all(gone)

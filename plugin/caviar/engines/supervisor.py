@@ -174,4 +174,5 @@ def _describe_death(exit_code: int | None) -> str:
         return "asked to leave by a signal"
     if exit_code is not None and exit_code < 0:
         return f"killed by {signal.Signals(-exit_code).name}"
-    return f"with exit code {exit_code}"
+    itself = ", ended by the network's own code or what it imports" if exit_code == 0 else ""
+    return f"with exit code {exit_code}{itself}"

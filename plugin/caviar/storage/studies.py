@@ -2,7 +2,7 @@
 
 import json
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import optuna
 import sqlalchemy
@@ -130,6 +130,19 @@ def check_still_there(storage: LeasedStorage, study: optuna.Study) -> None:
     """
     with schema.transaction(storage.engine) as connection:
         check_study(connection, study._study_id, known=storage.known_studies)
+
+
+def check_deletable(storage: LeasedStorage, studies: Iterable[optuna.Study]) -> None:
+    """Make sure that studies can be deleted, before anything that belongs to them is.
+
+    Raises:
+        FatalError: If one is no longer the one that was opened.
+        StorageInternalError: If the database is damaged or cannot be written.
+    """
+    for study in studies:
+        check_still_there(storage, study)
+        study.get_trials(deepcopy=False)  # reads all that Optuna reads of what it deletes
+    remove_orphans(storage)  # SQLite says that a file cannot be written when a statement writes, not when it begins
 
 
 def delete_study(storage: LeasedStorage, study: optuna.Study) -> None:
