@@ -62,12 +62,12 @@ def test_a_worker_works_on_no_other_study_of_its_name(
         buffer.flush,
         buffer.refresh,
     ):
-        with pytest.raises(FatalError, match="renamed to 'toy.archived-1'|deleted while it ran|archived or deleted"):
+        with pytest.raises(FatalError, match=r"renamed to 'toy.archived-1'|deleted while it ran|archived or deleted"):
             work()
     assert second.trials == []
     again = open_study(storage, spec.name)
     ids = {ticket.trial_id for ticket in claim(storage, again, n=3)}
-    with pytest.raises(Exception, match="renamed|archived or deleted|no longer held"):
+    with pytest.raises(Exception, match=r"renamed|archived or deleted|no longer held"):
         trial.report(0.7, step=1)
     hand_back_all(worker)
     assert {trial._trial_id for trial in again.get_trials(states=[optuna.trial.TrialState.RUNNING])} == ids
