@@ -245,8 +245,7 @@ class BufferedStorage(BaseStorage):
         at = _utc_now() + self._clock_offset
         pending.end = TrialEnd(state=state, values=None if values is None else list(values), at=at)
         trial.state = state
-        ended, started = local_time(at), trial.datetime_start
-        trial.datetime_complete = max(ended, started) if started else ended
+        trial.datetime_complete = max(filter(None, (local_time(at), trial.datetime_start)))
         if values is not None:
             trial.values = list(values)
         self._memory.put(trial)
