@@ -18,8 +18,8 @@ from optuna.trial import TrialState
 from caviar.attributes import ENVIRONMENT, STUDY_UID
 from caviar.cli import main
 from caviar.commands.sync import sync_study
-from caviar.health.diagnosis import Finding
 from caviar.health.doctor import doctor_lines, doctor_report, examine, is_healthy
+from caviar.health.findings import Finding
 from caviar.record import environment_versions, prepare_tracking
 from caviar.spec import StudySpec
 from caviar.storage.checkpoints import Checkpoint
@@ -190,7 +190,7 @@ def leftover_checkpoint(home: Home, study: optuna.Study) -> None:
         (old_optuna_schema, "problem", r"An older Optuna made its tables \(v3.0.0.d"),
         (rollback_journal, "problem", "in 'delete' mode"),
         (missing_run, "problem", r"MLflow lacks, or shows in another state: 1 trial"),
-        (leftover_checkpoint, "note", r"Checkpoints are left of finished trials: 1 trial \(0\)"),
+        (leftover_checkpoint, "note", r"Finished trials left checkpoints behind: 1 trial \(0\)"),
     ],
 )
 def test_what_can_be_mended_is_found_without_writing_mended_and_gone(
@@ -246,7 +246,7 @@ def test_a_worker_between_two_trials_has_a_moment_to_record_the_one_before(
         pauses.append(seconds)
         assert sync_study(home, "toy") == (1, 0)
 
-    monkeypatch.setattr("caviar.health.doctor.time.sleep", record_meanwhile)
+    monkeypatch.setattr("caviar.health.studies.time.sleep", record_meanwhile)
     assert look(home) == []
     assert len(pauses) == 1
 

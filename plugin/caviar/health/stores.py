@@ -1,0 +1,169 @@
+"""Check what studies stand on: the home's directory and disks, Optuna's storage and MLflow's store."""
+
+import functools
+from collections.abc import Collection
+from pathlib import Path
+
+from ..errors import StorageError
+from ..record.inspection import mlflow_revisions, read_run_statuses
+from ..record.tracking import masked_uri
+from ..storage.database import masked_url
+from ..storage.filesystems import (
+    Room,
+    can_be_written,
+    nearest_existing,
+    network_file_system,
+    network_message,
+    room_at,
+)
+from ..storage.home import Home, shared_file, sqlite_path
+from ..storage.inspection import SqliteFacts, read_schema_versions, read_sqlite_facts
+from .findings import Findings
+from .mending import switch_to_wal, upgrade_optuna_schema
+
+#: Below this a disk counts as nearly full. One study of 5,000 trials takes some 100 MB in both databases; the logs
+#: beside them, two checkpoints a worker and the copy made before an upgrade want as much again, and SQLite and MLflow
+#: stop at once where there is nothing left.
+MIN_FREE_BYTES = 500 * 10**6
+#: With room for fewer new files than this a disk is nearly full too: every checkpoint and every artifact is one.
+MIN_FREE_FILES = 1000
+
+_OPTUNA_TABLES = frozenset({"studies", "trials", "version_info"})
+_MLFLOW_TABLES = frozenset({"experiments", "runs"})
+
+
+def check_disks(home: Home, found: Findings, *, mounts: str | None, min_free_bytes: int) -> None:
+    """Check the home's directory, and every file system that something is written to."""
+    if not home.path.exists():
+        found.add("no_home", home.path)
+    if not (can_be_written(home.path) and nearest_existing(home.path).is_dir()):
+        found.add("not_writable", home.path, what="The home directory")
+    files = [path for path in (sqlite_path(home.storage), sqlite_path(home.tracking_uri)) if path is not None]
+    seen: set[int] = set()
+    for place in (home.path, *(path.parent for path in files)):
+        try:
+            room = room_at(place)
+        except OSError as error:
+            found.add("space_unknown", place, reason=error.strerror)
+            continue
+        if room.device not in seen:
+            seen.add(room.device)
+            _check_room(found, place, room, min_free_bytes=min_free_bytes)
+    for path in dict.fromkeys(files):
+        kind = network_file_system(path, mounts=mounts)
+        if kind is not None:
+            message, _, remedy = network_message(path, kind).partition(". ")
+            found.add("network_disk", path, message=f"{message}.", remedy=remedy)
+
+
+def check_storage(home: Home, study: str | None, found: Findings, *, mounts: str | None) -> bool:
+    """Check Optuna's database, and tell whether studies can be read from it."""
+    shared = shared_file(home)
+    if shared is not None:
+        found.add("shared_file", shared, option="--storage and --tracking-uri")
+    path = sqlite_path(home.storage)
+    if path is not None:
+        facts = _check_file(found, study, path, what="The study database")
+        if facts is None or not facts.tables:
+            return False
+        is_optunas = facts.tables >= _OPTUNA_TABLES
+        if shared is None and "experiments" in facts.tables:
+            option = "--storage and --tracking-uri" if "studies" in facts.tables else "--storage"
+            found.add("shared_file", path, option=option)
+        elif shared is None and not is_optunas:
+            found.add("foreign_file", path, tables=_first(facts.tables), option="--storage")
+        if not is_optunas:
+            return False
+        _check_journal(found, path, facts, mounts=mounts)
+    subject = masked_url(home.storage)
+    try:
+        versions = read_schema_versions(home.storage)
+    except StorageError as error:
+        found.add("storage_unreachable", subject, reason=error)
+        return False
+    if versions is None:
+        _no_database(found, study, subject)
+        return False
+    if versions.current == versions.head:
+        return True
+    if not versions.known:
+        return found.add("optuna_newer", subject, current=versions.current, head=versions.head)
+    upgrade = functools.partial(upgrade_optuna_schema, home.storage, label=versions.current)
+    return found.add("optuna_older", subject, mend=upgrade, current=versions.current, head=versions.head)
+
+
+def check_tracking(home: Home, study: str | None, found: Findings, *, mounts: str | None) -> bool:
+    """Check MLflow's store, and tell whether it can be read."""
+    subject = masked_uri(home.tracking_uri)
+    path = sqlite_path(home.tracking_uri)
+    if path is None:
+        try:
+            read_run_statuses(home.tracking_uri, study_name="caviar doctor", study_uid="")
+        except StorageError as error:
+            return found.add("mlflow_unreachable", subject, reason=error)
+        return True
+    if shared_file(home) is not None:
+        return False
+    if not path.exists() or path.stat().st_size == 0:
+        return True  # no trials are shown there, which is said where there are some
+    facts = _check_file(found, study, path, what="MLflow's database")
+    if facts is None:
+        return False
+    if {"studies", "trials"} <= facts.tables:
+        option = "--storage and --tracking-uri" if "experiments" in facts.tables else "--tracking-uri"
+        return found.add("shared_file", path, option=option)
+    if facts.tables and not facts.tables >= _MLFLOW_TABLES:
+        return found.add("foreign_file", path, tables=_first(facts.tables), option="--tracking-uri")
+    _check_journal(found, path, facts, mounts=mounts)
+    revisions = mlflow_revisions()
+    if revisions is None or facts.revision in (None, revisions[0]):
+        return True
+    head, known = revisions
+    kind = "mlflow_older" if facts.revision in known else "mlflow_newer"
+    return found.add(kind, path, current=facts.revision, head=head, uri=masked_uri(home.tracking_uri))
+
+
+def _check_room(found: Findings, place: Path, room: Room, *, min_free_bytes: int) -> None:
+    free, needed = _size(room.free_bytes), _size(min_free_bytes)
+    if room.free_bytes < min_free_bytes:
+        found.add("disk_full", place, free_bytes=room.free_bytes, free=free, needed=needed)
+    elif room.free_files is not None and room.free_files < MIN_FREE_FILES:
+        found.add("files_full", place, free_files=room.free_files, free=free, needed=needed)
+
+
+def _no_database(found: Findings, study: str | None, subject: object) -> None:
+    found.add("no_database" if study is None else "no_database_of_study", subject, study=study)
+
+
+def _check_file(found: Findings, study: str | None, path: Path, *, what: str) -> SqliteFacts | None:
+    """Check an SQLite file; None where it cannot be read."""
+    if not path.exists() or path.stat().st_size == 0:
+        _no_database(found, study, path)
+        return None
+    beside = [path.with_name(path.name + suffix) for suffix in ("", "-wal", "-shm")]
+    for file in (*(file for file in beside if file.exists()), path.parent):
+        if not can_be_written(file):
+            found.add("not_writable", file, what=what)
+    try:
+        facts = read_sqlite_facts(path)
+    except StorageError as error:
+        found.add("locked" if "locked" in str(error) else "unreadable", path, reason=error, name=path.name)
+        return None
+    if facts.faults:
+        found.add("damaged", path, reason="; ".join(facts.faults), name=path.name)
+        return None
+    return facts
+
+
+def _check_journal(found: Findings, path: Path, facts: SqliteFacts, *, mounts: str | None) -> None:
+    is_local = network_file_system(path, mounts=mounts) is None  # WAL needs memory that hosts do not share
+    if is_local and facts.journal_mode not in (None, "wal"):
+        found.add("not_wal", path, mend=lambda: switch_to_wal(path), mode=facts.journal_mode)
+
+
+def _first(tables: Collection[str]) -> str:
+    return ", ".join(sorted(tables)[:5])
+
+
+def _size(n_bytes: int) -> str:
+    return f"{n_bytes / 1e9:.1f} GB" if n_bytes >= 10**9 else f"{n_bytes / 1e6:.0f} MB"
