@@ -100,10 +100,13 @@ class CaviarGroup(click.Group):
             fail(str(error), error.exit_code)
         except KeyboardInterrupt:
             fail("Interrupted. What is done is kept.", INTERRUPTED)
+        except OSError as error:
+            fail(f"{error}. Mend that, then run the same command again.", 1)
         except Exception as error:
-            if not _is_environments(error):
+            reason = _outage(error)
+            if reason is None:
                 raise
-            fail(f"{error}. What is done is kept; run the command again once that is mended.", 1)
+            fail(reason, 1)
 
 
 def fail(message: str, exit_code: int) -> NoReturn:
@@ -112,8 +115,10 @@ def fail(message: str, exit_code: int) -> NoReturn:
     sys.exit(exit_code)
 
 
-def _is_environments(error: Exception) -> bool:
-    """Tell whether a full disk, a locked database or the like is at fault, and not this program."""
+def _outage(error: Exception) -> str | None:
+    """Return what is wrong with the study's database, or None where this program is at fault."""
     from optuna.exceptions import StorageInternalError
 
-    return isinstance(error, OSError | StorageInternalError)
+    from ..storage.schema import explain_outage
+
+    return explain_outage(error) if isinstance(error, StorageInternalError) else None

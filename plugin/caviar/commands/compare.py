@@ -248,7 +248,7 @@ def _read_search(sampler: str, repeat: int, spending: Spending, home: Home, spec
     return Search(
         sampler=sampler,
         repeat=repeat,
-        studies=spending.studies,
+        studies=(spending.study,),
         trials=tuple(
             PaidTrial(
                 epochs=len(trial.intermediate_values),
@@ -257,7 +257,7 @@ def _read_search(sampler: str, repeat: int, spending: Spending, home: Home, spec
                     p.name: p.value(trial.params[p.parameter]) for p in parameters if p.parameter in trial.params
                 },
             )
-            for trial in read_trials(home, spending.studies)
+            for trial in read_trials(home, spending.study, uid=spending.uid)
         ),
     )
 

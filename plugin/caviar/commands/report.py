@@ -3,7 +3,6 @@
 import dataclasses
 import datetime
 import os
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from ..insight.report import Report, build_report, render_html, report_json
 from ..insight.showing import show_in_dashboard
 from ..storage.home import Home, prepare_home
 from ..storage.opening import open_existing, required_spec
+from ..storage.studies import check_still_there
 from ..worker.opening import open_mirror
 from .search_view import read_search, show_search
 
@@ -55,10 +55,10 @@ def report_study(home: Home, study: str) -> WrittenReport:
     now = datetime.datetime.now(datetime.UTC)
     report = build_report(opened, spec, lineage=lineage, cores=os.cpu_count() or 1, now=now)
     prepare_home(home)
-    name = re.sub(r"[^\w.-]", "_", opened.study_name)
-    html, data = home.reports / f"{name}.html", home.reports / f"{name}.json"
+    html, data = home.report_files(opened.study_name)
     write_report_file(html, render_html(report))
     write_report_file(data, report_json(report))
+    check_still_there(storage, opened)
     show_in_dashboard(opened, report, page=html, artifacts=home.artifacts)
     show_search(storage, opened)
     best = next((trial["number"] for trial in report.top if not trial["inherited"]), None)

@@ -26,10 +26,10 @@ from ..storage.database import creation_lock, database_exists, new_owner, open_s
 from ..storage.home import Home, prepare_home
 from ..storage.leased_storage import LeasedStorage
 from ..storage.overview import best_complete_value, count_trials
-from ..storage.studies import check_resumable, create_study, open_study
+from ..storage.studies import check_resumable, create_study, open_study, study_key
 from ..worker.mirroring import trials_with_runs
 from ..worker.opening import open_mirror
-from .family import archive_family, charts_link
+from .family import archive_family, charts_link, set_leftovers_aside
 from .fleet_plan import fleet_plan_lines
 from .new_study import new_study_attributes
 from .warm_start import check_source, plan_warm_start, warm_start_attributes
@@ -47,6 +47,7 @@ class Progress:
         pruned: Of these, the pruned ones.
         failed: Trials that failed, besides.
         best_value: The best complete trial's, or None.
+        uid: What tells the study from others of its name.
     """
 
     study: str
@@ -55,6 +56,7 @@ class Progress:
     pruned: int
     failed: int
     best_value: float | None
+    uid: str | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -87,6 +89,7 @@ def run_study(
     source: str | None = None,
     fresh: bool = False,
     on_progress: Callable[[Progress], None] = lambda _progress: None,
+    uid: str | None = None,
 ) -> RunResult:
     """Run a study until its budget is spent, its time is up, or Ctrl-C or SIGTERM ends it.
 
@@ -98,6 +101,7 @@ def run_study(
         source: The name or the file of a study that a new one starts from, or None.
         fresh: Whether a study of this name is archived and a new one begun.
         on_progress: Called at the start and after every trial.
+        uid: What tells the study that is to be resumed from others of its name, or None for whichever has it now.
 
     Raises:
         CaviarError: If the study file, the data, the home or the storage is not fit to run.
@@ -106,13 +110,16 @@ def run_study(
     warm = None if source is None else plan_warm_start(spec, home, source, fresh=fresh)
     with _undo_empty_home(home):
         prepare_home(home)
-        finished = None if fresh else _finished_study(spec, home)
+        finished = None if fresh else _finished_study(spec, home, uid=uid)
         if finished is not None:
             on_progress(finished)
             return RunResult(finished_now=0, progress=finished)
         with open_for_run(spec, home) as opening:
             with creation_lock(opening.storage):
                 archived = archive_family(opening.storage, home, spec.name) if fresh else None
+                if uid is not None:
+                    open_study(opening.storage, spec.name, uid=uid)
+                set_leftovers_aside(opening.storage, home, spec.name)
                 attributes = {**new_study_attributes(opening.facts), **warm_start_attributes(warm, spec)}
                 study = create_study(opening.storage, spec, attributes=attributes)
                 if warm is not None:  # another run may have begun the study meanwhile
@@ -190,9 +197,10 @@ def run_created(
     order = WorkOrder(
         home=home,
         study=study.study_name,
+        uid=study_key(storage, study).uid,
         spec=spec,
         threads=threads_for(spec, n_workers=n_workers),
-        deadline_s=None if spec.search.timeout_s is None else time.time() + spec.search.timeout_s,
+        deadline_s=None if spec.search.timeout_s is None else time.monotonic() + spec.search.timeout_s,
     )
     with stop_on_signals(stop):
         supervise(
@@ -210,7 +218,7 @@ def run_created(
         finished_now=after.done - before.done,
         progress=after,
         interrupted=stop.is_set(),
-        out_of_time=order.deadline_s is not None and time.time() >= order.deadline_s and after.done < after.budget,
+        out_of_time=order.deadline_s is not None and time.monotonic() >= order.deadline_s and after.done < after.budget,
         missed=len(mirror.missing_trials(trials_with_runs(study.get_trials(deepcopy=False)))),
         mlflow_link=charts_link(home, storage, study, server_url="http://127.0.0.1:5000"),
     )
@@ -277,16 +285,17 @@ def read_progress(storage: LeasedStorage, study: optuna.Study, spec: StudySpec) 
         pruned=pruned,
         failed=counts[TrialState.FAIL],
         best_value=best_complete_value(storage, study._study_id, maximize=spec.objective.direction == "maximize"),
+        uid=study_key(storage, study).uid,
     )
 
 
-def _finished_study(spec: StudySpec, home: Home) -> Progress | None:
+def _finished_study(spec: StudySpec, home: Home, *, uid: str | None) -> Progress | None:
     """Return the progress of a study with nothing left to run; refuse one whose file has changed."""
     if not database_exists(home.storage):
         return None
     storage = open_storage(home.storage, owner=new_owner())
     try:
-        study = open_study(storage, spec.name)
+        study = open_study(storage, spec.name, uid=uid)
     except UnknownStudyError:
         return None
     check_resumable(study, spec, fingerprint=None)

@@ -23,7 +23,7 @@ from ..storage.home import Home
 from ..storage.leased_storage import LeasedStorage
 from ..storage.opening import required_spec
 from ..storage.overview import count_epochs
-from ..storage.studies import open_study
+from ..storage.studies import check_still_there, open_study, study_key
 from ..worker.mirroring import sync_trials
 from ..worker.opening import open_checkpoints, open_mirror
 
@@ -53,7 +53,7 @@ def supervise(
         ready: Processes that work first, before new ones are started.
 
     Raises:
-        CaviarError: If a worker cannot go on, or workers keep dying.
+        CaviarError: If a worker cannot go on, workers keep dying, or the study was deleted or archived.
     """
     Supervisor(
         n_workers=n_workers,
@@ -62,6 +62,7 @@ def supervise(
         stop=stop,
         on_poll=on_poll,
     ).run()
+    check_still_there(storage, study)
     _finish_what_the_dead_left(order, study)
 
 
@@ -88,7 +89,8 @@ def work_on_existing(home: Home, study: str) -> None:
     opened = open_study(storage, study)
     stop = threading.Event()
     spec = required_spec(opened)
-    order = WorkOrder(home=home, study=study, spec=spec, threads=threads_for(spec, n_workers=1))
+    threads = threads_for(spec, n_workers=1)
+    order = WorkOrder(home=home, study=study, uid=study_key(storage, opened).uid, spec=spec, threads=threads)
     with stop_on_signals(stop):
         supervise(order, storage, opened, n_workers=1, stop=stop)
     if stop.is_set():

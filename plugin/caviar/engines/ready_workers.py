@@ -78,11 +78,11 @@ class ReadyWorkers:
 
     def dismiss(self) -> None:
         """End the processes that were given no order."""
-        for process, connection in self._ready:
-            connection.close()
-            process.terminate()
         for process, _ in self._ready:
+            process.terminate()
+        for process, connection in self._ready:
             process.join()
+            connection.close()
         self._ready = []
 
 
@@ -107,7 +107,7 @@ def _get_ready(spec: StudySpec, threads: int, is_first: bool, connection: Connec
             connection.recv_bytes()
             dataset = load_study_dataset(spec)
         order: WorkOrder = connection.recv()
-    except (EOFError, CaviarError):  # the supervisor knows
+    except (EOFError, OSError, CaviarError):  # the supervisor has died, or knows
         return
     be_worker(order, connection, dataset)
 
@@ -120,5 +120,6 @@ def _look(spec: StudySpec, connection: Connection) -> Dataset | None:
         answer: dict[str, Any] = dataclasses.asdict(DatasetFacts.of(dataset))
     except CaviarError as error:
         answer = {"error": type(error).__name__, "message": str(error), "exit_code": error.exit_code}
-    connection.send_bytes(json.dumps(answer).encode())
+    with contextlib.suppress(OSError):  # the supervisor was interrupted meanwhile
+        connection.send_bytes(json.dumps(answer).encode())
     return dataset

@@ -2,6 +2,14 @@
 
 import multiprocessing
 import multiprocessing.forkserver
+import multiprocessing.util
+import os
+import tempfile
+
+#: Bytes that a directory's name may have so that the address of a socket in it, of at most 108, has room.
+_LONGEST_DIRECTORY = 64
+#: Where tempfile looks too, beside memory; multiprocessing makes a directory there that only this user can read.
+_SHORT_DIRECTORIES = ("/tmp", "/var/tmp", "/dev/shm")  # noqa: S108
 
 
 def warm_up() -> None:
@@ -11,4 +19,20 @@ def warm_up() -> None:
     """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["caviar.engines.preloaded", "caviar.engines.worker_process"])
+    _choose_directory()
     multiprocessing.forkserver.ensure_running()
+
+
+def _choose_directory() -> None:
+    """Have multiprocessing put its sockets elsewhere where ``TMPDIR`` is too long for a socket's address.
+
+    It makes a directory of its own in what ``tempfile`` names, once for each process; tempfile is left as it was.
+    """
+    if len(os.fsencode(tempfile.gettempdir())) <= _LONGEST_DIRECTORY:
+        return
+    before = tempfile.tempdir
+    try:
+        tempfile.tempdir = next((path for path in _SHORT_DIRECTORIES if os.access(path, os.W_OK | os.X_OK)), before)
+        multiprocessing.util.get_temp_dir()
+    finally:
+        tempfile.tempdir = before

@@ -29,6 +29,13 @@ _logger = logging.getLogger(__name__)
 #: Seconds that a statement waits for SQLite's write lock, which others hold for milliseconds. An address may say
 #: otherwise: ``sqlite:///runs/optuna.db?timeout=5``.
 BUSY_TIMEOUT_S = 60.0
+_BESIDE: Final = "SQLite makes files beside it to read it: make its directory writable for this user, or copy the home."
+#: By SQLite's primary error code.
+_WAYS_OUT: Final = {
+    sqlite3.SQLITE_CORRUPT: schema.DAMAGED_WAY_OUT,
+    sqlite3.SQLITE_READONLY: _BESIDE,
+    sqlite3.SQLITE_CANTOPEN: _BESIDE,
+}
 
 
 def new_owner() -> str:
@@ -199,7 +206,8 @@ def _check_is_optunas(path: Path) -> None:
         if error.sqlite_errorcode == sqlite3.SQLITE_NOTADB:
             message = f"{path} is not an SQLite database. Name another file with --storage or --home."
             raise StorageError(message) from error
-        raise StorageError(f"The study database {path} cannot be read: {error}.") from error
+        way_out = _WAYS_OUT.get(error.sqlite_errorcode & 0xFF, "")
+        raise StorageError(f"The study database {path} cannot be read ({error}). {way_out}".rstrip()) from error
     if "experiments" in tables:
         raise StorageError(
             f"{path} holds MLflow's tables: Optuna and MLflow cannot share a file. Give --storage a file of its own."

@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import re
 import tempfile
 from pathlib import Path
 
@@ -46,6 +47,11 @@ class Home:
     def reports(self) -> Path:
         """Where the reports on the studies stand."""
         return self.path / "reports"
+
+    def report_files(self, study: str) -> tuple[Path, Path]:
+        """Return where the report on a study stands: the page, and the same as data."""
+        name = re.sub(r"[^\w.-]", "_", study)
+        return self.reports / f"{name}.html", self.reports / f"{name}.json"
 
     @property
     def artifacts(self) -> Path:
