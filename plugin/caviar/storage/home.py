@@ -55,6 +55,11 @@ class Home:
         """Where optuna-dashboard finds the files that belong to studies and trials."""
         return self.path / "artifacts"
 
+    @property
+    def directories(self) -> tuple[Path, ...]:
+        """Everything above, each made when it is first needed."""
+        return self.mlflow_artifacts, self.checkpoints, self.networks, self.timings, self.reports, self.artifacts
+
 
 def locate_home(path: Path, *, storage: str | None = None, tracking_uri: str | None = None) -> Home:
     """Return a home's paths and addresses, without touching the disk.
@@ -92,8 +97,12 @@ def shared_file(home: Home) -> Path | None:
     return shared if shared is not None and sqlite_path(home.tracking_uri) == shared else None
 
 
-def prepare_home(home: Home) -> None:
-    """Create the home directory, if it is missing, and check that it can be written.
+def prepare_home(home: Home, *, study: str | None = None) -> None:
+    """Create the home directory, if it is missing, and check that it and what stands below it can be written.
+
+    Args:
+        home: Its paths.
+        study: The study whose own directory is looked at too, or None.
 
     Raises:
         StorageError: If it cannot.
@@ -107,6 +116,12 @@ def prepare_home(home: Home) -> None:
             f"The home directory {home.path} cannot be written: {error.strerror}. "
             "Make it writable, or name another with --home or CAVIAR_HOME."
         ) from error
+    for directory in (*home.directories, *([home.networks / study] if study else [])):
+        if os.path.lexists(directory) and not (directory.is_dir() and os.access(directory, os.W_OK | os.X_OK)):
+            raise StorageError(
+                f"{directory} must be a directory that can be written, and is not. "
+                "Move it away or make it writable, or name another home with --home or CAVIAR_HOME."
+            )
 
 
 @contextlib.contextmanager

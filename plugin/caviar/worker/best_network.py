@@ -1,5 +1,6 @@
 """Keeping the network of the best trial: its weights at its best epoch, saved as a stock Keras model."""
 
+import contextlib
 import logging
 import os
 import warnings
@@ -56,7 +57,8 @@ class NetworkFolder:
         except (OSError, ValueError, TypeError, NotImplementedError) as error:
             _logger.warning("The network of trial %d could not be saved: %s", trial.number, error)
         finally:
-            temporary.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # its directory may be none
+                temporary.unlink(missing_ok=True)
 
 
 class BestEpochKeeper:
