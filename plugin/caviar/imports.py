@@ -6,6 +6,7 @@ import inspect
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from .errors import CaviarError, SpecError, nearest_name
@@ -37,13 +38,13 @@ def import_callable(path: str, *, what: str, takes: Sequence[str] | None = None)
         else:
             message = f"its module needs {missing!r}, which is not installed. Install it."
         raise SpecError(f"{where}: {message}") from error.__cause__
-    own = [key for key, value in vars(module).items() if getattr(value, "__module__", None) == module.__name__]
-    hint = nearest_name(name, [key for key in own if not key.startswith("_")])
-    found = getattr(module, name, None)
-    if found is None:
-        raise SpecError(f"{where}: the module has no such function. {hint}")
+    with users_code(f"{where}: looking it up"):
+        found = getattr(module, name, None)
     if not callable(found):
-        raise SpecError(f"{where}: {name} is no function but {type(found).__name__}. {hint}")
+        instead = "" if found is None else f": it is of type {type(found).__name__}"
+        raise SpecError(
+            f"{where}: the module has no such function{instead}. {nearest_name(name, _functions_of(module))}"
+        )
     if takes is not None:
         _check_takes(found, takes, where=where)
     return found  # type: ignore[no-any-return]  # callable, as has just been asked
@@ -77,6 +78,13 @@ def describe_error(error: BaseException) -> str:
     if isinstance(error, SyntaxError) or not frames or frames[-1].filename == __file__:
         return text
     return f"{text} ({Path(frames[-1].filename).name}, line {frames[-1].lineno})"
+
+
+def _functions_of(module: ModuleType) -> list[str]:
+    """Return the names of what a module offers to be called, and has not from elsewhere."""
+    package = module.__name__.partition(".")[0]
+    own = {key: str(getattr(value, "__module__", "")) for key, value in vars(module).items() if callable(value)}
+    return [key for key, home in own.items() if not key.startswith("_") and home.partition(".")[0] == package]
 
 
 def _check_takes(function: Callable[..., Any], takes: Sequence[str], *, where: str) -> None:

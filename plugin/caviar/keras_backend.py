@@ -15,17 +15,18 @@ def check_keras_backend() -> None:
         SpecError: Naming the backend, and what chose it.
     """
     settings = Path(os.environ.get("KERAS_HOME") or "~/.keras").expanduser() / "keras.json"
-    if keras := sys.modules.get("keras"):
-        backend, chosen_by = keras.backend.backend(), "this process"
-    elif backend := os.environ.get("KERAS_BACKEND"):
-        chosen_by = "the environment variable KERAS_BACKEND"
+    if backend := os.environ.get("KERAS_BACKEND"):
+        chosen = {"the environment variable KERAS_BACKEND": backend}
     else:
-        backend, chosen_by = _backend_in(settings), str(settings)
-    if backend not in (None, "tensorflow"):
-        raise SpecError(
-            f"Keras' backend must be 'tensorflow' here, but {chosen_by} chose {backend!r}. "
-            "Set KERAS_BACKEND=tensorflow before Keras is imported."
-        )
+        chosen = {str(settings): _backend_in(settings)}
+    if keras := sys.modules.get("keras"):  # by whatever was chosen when it was imported
+        chosen["this process"] = keras.backend.backend()
+    for who, backend in chosen.items():
+        if backend not in (None, "tensorflow"):
+            raise SpecError(
+                f"Keras' backend must be 'tensorflow' here, but {who} chose {backend!r}. "
+                "Set KERAS_BACKEND=tensorflow before Keras is imported."
+            )
 
 
 def _backend_in(settings: Path) -> object:

@@ -27,7 +27,7 @@ def read_table(path: Path, *, settings: Sequence[str] = ()) -> dict[str, Any]:
     except FileNotFoundError as error:
         raise SpecError(f"There is no study file {path}.") from error
     except UnicodeDecodeError as error:
-        raise SpecError(f"The study file {path} is not UTF-8 text: {error}. Save it as UTF-8.") from error
+        raise SpecError(f"The study file {path} cannot be read as UTF-8: {error}. Save it so.") from error
     except tomllib.TOMLDecodeError as error:
         raise SpecError(f"The study file {path} is not valid TOML: {error}.") from error
     except (OSError, ValueError) as error:  # a path with a zero byte is a ValueError

@@ -20,7 +20,7 @@ from ..errors import CaviarError, UnknownStudyError
 from ..insight.warm_start import warm_start_sentences, warm_start_table
 from ..record.tracking import prepare_template, prepare_tracking
 from ..search.pruners import make_pruner
-from ..search.samplers import make_sampler_factory
+from ..search.samplers import make_sampler_factory, try_sampler
 from ..search.stages import keep_stages
 from ..spec import StudySpec
 from ..storage.database import creation_lock, database_exists, new_owner, open_storage, prepare_storage_template
@@ -131,7 +131,7 @@ def check_runnable(spec: StudySpec) -> None:
         SpecError: Naming what is wrong.
     """
     parse_name(spec.data.dataset)
-    make_sampler_factory(spec.search, spec.space, seed=spec.seed)
+    try_sampler(spec.search, spec.space, make_sampler_factory(spec.search, spec.space, seed=spec.seed))
     make_pruner(spec.search, epochs=spec.objective.epochs)
     network_function(spec)
 

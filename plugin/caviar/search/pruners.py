@@ -56,8 +56,13 @@ def promotion_rule(search: SearchSpec, *, epochs: int) -> PromotionRule:
 
 def _make(name: str, options: dict[str, Any], *, epochs: int) -> optuna.pruners.BasePruner:
     if name == "patient":
-        wrapped = options.pop("wrapped", "none")
-        inner = None if wrapped == "none" else _make(wrapped, options.pop("wrapped_options", {}), epochs=epochs)
+        wrapped, inner_options = options.pop("wrapped", "none"), options.pop("wrapped_options", {})
+        if not isinstance(wrapped, str) or not isinstance(inner_options, dict):
+            raise SpecError(
+                f"Of pruner 'patient', wrapped is a name and wrapped_options a table, but got {wrapped!r} "
+                f"and {inner_options!r}."
+            )
+        inner = None if wrapped == "none" else _make(wrapped, dict(inner_options), epochs=epochs)
         check_options("pruner 'patient'", options, ["patience", "min_delta", "wrapped", "wrapped_options"])
         patient = {"wrapped_pruner": inner, "patience": 3, **options}
         return _construct(optuna.pruners.PatientPruner, patient, name="patient")

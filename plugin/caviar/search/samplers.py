@@ -14,9 +14,9 @@ import optuna
 from optuna.distributions import CategoricalDistribution
 
 from ..errors import SpecError, nearest_name
-from ..imports import describe_error, import_callable
+from ..imports import describe_error, import_callable, users_code
 from ..space import SearchSpace
-from ..spec import SearchSpec
+from ..spec import SAMPLERS, SearchSpec
 from .seeds import trial_seed
 from .sequences import GridSequence, SequenceSampler, SobolSequence
 from .stages import Stages, default_zoom, stages_of_search, stages_of_study
@@ -168,6 +168,19 @@ def _qmc_factory(space: SearchSpace, options: dict[str, Any], *, seed: int) -> S
     distributions = space.distributions()
     sequence = SobolSequence(distributions, seed=seed, engine=engine)
     return lambda number: SequenceSampler(distributions, sequence, number=number)
+
+
+def try_sampler(search: SearchSpec, space: SearchSpace, make: SamplerFactory) -> None:
+    """Draw a trial that nobody keeps, where a sampler or its options are the user's own: Optuna checks few of them.
+
+    Raises:
+        SpecError: If that raises.
+    """
+    if search.sampler in SAMPLERS and not search.sampler_options:
+        return
+    with warnings.catch_warnings(), users_code(f"search.sampler {search.sampler!r}: drawing a trial with it"):
+        warnings.simplefilter("ignore")
+        space.suggest(optuna.create_study(sampler=make(0)).ask())
 
 
 def option_names(factory: Callable[..., Any]) -> list[str]:

@@ -116,12 +116,19 @@ def prepare_home(home: Home, *, study: str | None = None) -> None:
             f"The home directory {home.path} cannot be written: {error.strerror}. "
             "Make it writable, or name another with --home or CAVIAR_HOME."
         ) from error
-    for directory in (*home.directories, *([home.networks / study] if study else [])):
-        if os.path.lexists(directory) and not (directory.is_dir() and os.access(directory, os.W_OK | os.X_OK)):
-            raise StorageError(
-                f"{directory} must be a directory that can be written, and is not. "
-                "Move it away or make it writable, or name another home with --home or CAVIAR_HOME."
-            )
+    for directory in unusable_directories(home, study=study):
+        raise StorageError(
+            f"{directory} must be a directory that can be written, and is not. "
+            "Move it away or make it writable, or name another home with --home or CAVIAR_HOME."
+        )
+
+
+def unusable_directories(home: Home, *, study: str | None = None) -> list[Path]:
+    """Return what stands where a home, and a study in it, would have directories, and cannot be written as one."""
+    wanted = (*home.directories, *([home.networks / study] if study else []))
+    return [
+        path for path in wanted if os.path.lexists(path) and not (path.is_dir() and os.access(path, os.W_OK | os.X_OK))
+    ]
 
 
 @contextlib.contextmanager
