@@ -1,13 +1,16 @@
 """Wrong inputs of every verb: each ends with one clear message, no traceback, and nothing half created."""
 
 import os
-from collections.abc import Sequence
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
 
 from caviar.cli import main
+from caviar.cli.session import Session
 from caviar.spec import read_spec
 from caviar.storage.database import new_owner, open_storage
 from caviar.storage.studies import create_study
@@ -25,7 +28,7 @@ RUN = ("run", "toy.toml", *NEW)
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _place(tmp_path_factory: pytest.TempPathFactory) -> None:
+def _place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """A directory with one sound study file, some unsound ones, and a home with a study."""
     place = tmp_path_factory.mktemp("wrong")
     texts = {
@@ -170,3 +173,47 @@ def test_a_wrong_input_ends_with_2_one_message_and_nothing_created(arguments: Se
     assert result.stderr.count("Error: ") == 1
     assert (len(result.output) < 2500, "\x1b" in result.output, result.stdout) == (True, False, "")
     assert files() == before
+
+
+@pytest.mark.parametrize("verb", ["run", "check", "worker"])
+def test_another_backend_of_keras_is_refused(verb: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KERAS_BACKEND", "jax")
+    by_environment = caviar(verb, "toy.toml", *HOMED)
+    assert (by_environment.exit_code, "KERAS_BACKEND chose 'jax'" in by_environment.stderr) == (2, True)
+    monkeypatch.delenv("KERAS_BACKEND")
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+    (tmp_path / "keras.json").write_text('{"backend": "torch"}')
+    by_file = caviar(verb, "toy.toml", *HOMED)
+    assert (by_file.exit_code, "keras.json chose 'torch'" in by_file.stderr) == (2, True)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("contents", "message"),
+    [
+        ("raise ImportError('libfoo.so.12: cannot open')", "TensorFlow cannot be imported: ImportError: libfoo.so.12"),
+        ("import os; os.kill(os.getpid(), 11)", "the process that loads TensorFlow for all of them has ended"),
+    ],
+)
+def test_a_tensorflow_that_cannot_be_imported_is_said_to_be_so(contents: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / "tensorflow").mkdir()
+    (tmp_path / "tensorflow" / "__init__.py").write_text(contents)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join((str(tmp_path), *sys.path))}
+    command = [sys.executable, "-m", "caviar", *RUN]
+    ended = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120, check=False)
+    assert (ended.returncode, message in ended.stderr) == (1, True), ended.stderr
+    assert (ended.stderr.count("\n"), ended.stdout, Path("new").exists()) == (1, "", False)
+
+
+def test_results_print_where_the_terminal_lacks_their_characters() -> None:
+    runner = CliRunner(charset="latin-1")
+    for arguments in (("datasets",), ("run", "--help"), ("run", "missing−é.toml"), ("status", "toy", *HOMED, "--json")):
+        result = runner.invoke(main, arguments)
+        assert isinstance(result.exception, SystemExit | None), result.exception
+    assert r"hyperband, \u2026" in runner.invoke(main, ("run", "--help")).stdout
+
+
+def test_names_of_others_do_not_steer_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    session = Session(home_path=Path("home"), storage=None, tracking_uri=None, as_json=False)
+    session.print({}, lambda: "width\x1b[31m\n×")
+    assert capsys.readouterr().out == "width\\x1b[31m\n×\n"

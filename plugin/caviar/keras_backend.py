@@ -15,10 +15,9 @@ def check_keras_backend() -> None:
         SpecError: Naming the backend, and what chose it.
     """
     settings = Path(os.environ.get("KERAS_HOME") or "~/.keras").expanduser() / "keras.json"
-    if backend := os.environ.get("KERAS_BACKEND"):
-        chosen = {"the environment variable KERAS_BACKEND": backend}
-    else:
-        chosen = {str(settings): _backend_in(settings)}
+    chosen: dict[str, object] = {"the environment variable KERAS_BACKEND": os.environ.get("KERAS_BACKEND") or None}
+    if not any(chosen.values()):
+        chosen[str(settings)] = _backend_in(settings)
     if keras := sys.modules.get("keras"):  # by whatever was chosen when it was imported
         chosen["this process"] = keras.backend.backend()
     for who, backend in chosen.items():
