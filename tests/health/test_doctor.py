@@ -348,6 +348,8 @@ def test_a_nearly_full_disk_and_a_home_that_cannot_be_written_are_findings(home:
     for path in (file, file / "below"):
         unwritable = look(locate_home(path))
         assert any("home directory cannot be written" in finding.message for finding in unwritable)
+    home.networks.touch()
+    assert str(home.networks) in {finding.subject for finding in look(home) if "cannot be written" in finding.message}
     assert file.read_bytes() == b""
 
 

@@ -1,7 +1,9 @@
 """What every verb has: where things are, how results are printed, how errors end."""
 
 import functools
+import io
 import json
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -70,7 +72,11 @@ class Session:
 
     def print(self, value: Any, text: Callable[[], str]) -> None:
         """Print a result: as JSON where that was asked for, else in words."""
-        click.echo(json.dumps(value, indent=2, ensure_ascii=False) if self.as_json else text())
+        if self.as_json:
+            utf8 = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
+            click.echo(json.dumps(value, indent=2, ensure_ascii=not utf8))
+        else:
+            click.echo(printable(text()))
 
 
 def with_session(function: _Function) -> _Function:
@@ -94,6 +100,7 @@ class CaviarGroup(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run a verb."""
+        spare_encoding_errors()
         try:
             return super().invoke(ctx)
         except CaviarError as error:
@@ -111,8 +118,23 @@ class CaviarGroup(click.Group):
 
 def fail(message: str, exit_code: int) -> NoReturn:
     """End the command with a line on stderr and an exit code."""
-    click.echo(f"Error: {message}", err=True)
+    short = re.sub(r"\S{201,}", lambda word: f"{word[0][:100]}…{word[0][-50:]}", message)
+    if len(short) > 2000:  # what is wrong comes first, the way out last
+        short = f"{short[:1500]} … {short[-500:]}"
+    click.echo(f"Error: {printable(short)}", err=True)
     sys.exit(exit_code)
+
+
+def printable(text: str) -> str:
+    """Return a text with its control characters written out: names of others must not steer the terminal."""
+    return "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in text)
+
+
+def spare_encoding_errors() -> None:
+    """Have characters that the terminal's encoding lacks written out, as Python does on stderr; they end no command."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _outage(error: Exception) -> str | None:

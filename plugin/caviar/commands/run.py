@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -11,15 +12,15 @@ import optuna
 from optuna.trial import TrialState
 
 from ..data.dataset import DatasetFacts
+from ..data.names import parse_name
 from ..engines.ready_workers import ReadyWorkers, ready_workers
 from ..engines.warming import warm_up
 from ..engines.worker_process import WorkOrder
 from ..errors import CaviarError, UnknownStudyError
-from ..imports import import_object
 from ..insight.warm_start import warm_start_sentences, warm_start_table
 from ..record.tracking import prepare_template, prepare_tracking
 from ..search.pruners import make_pruner
-from ..search.samplers import make_sampler_factory
+from ..search.samplers import make_sampler_factory, try_sampler
 from ..search.stages import keep_stages
 from ..spec import StudySpec
 from ..storage.database import creation_lock, database_exists, new_owner, open_storage, prepare_storage_template
@@ -28,6 +29,7 @@ from ..storage.leased_storage import LeasedStorage
 from ..storage.overview import best_complete_value, count_trials
 from ..storage.studies import check_resumable, create_study, open_study, study_key
 from ..worker.mirroring import trials_with_runs
+from ..worker.objective import network_function
 from ..worker.opening import open_mirror
 from .family import archive_family, charts_link, set_leftovers_aside
 from .fleet_plan import fleet_plan_lines
@@ -109,7 +111,7 @@ def run_study(
     check_runnable(spec)
     warm = None if source is None else plan_warm_start(spec, home, source, fresh=fresh)
     with _undo_empty_home(home):
-        prepare_home(home)
+        prepare_home(home, study=spec.name)
         finished = None if fresh else _finished_study(spec, home, uid=uid)
         if finished is not None:
             on_progress(finished)
@@ -129,15 +131,16 @@ def run_study(
 
 
 def check_runnable(spec: StudySpec) -> None:
-    """Refuse a study file whose sampler, pruner or network would be refused later.
+    """Refuse a study file whose data set's name, sampler, pruner or network would be refused later.
 
     Raises:
+        DataError: If the data set has a name that none can have.
         SpecError: Naming what is wrong.
     """
-    make_sampler_factory(spec.search, spec.space, seed=spec.seed)
+    parse_name(spec.data.dataset)
+    try_sampler(spec.search, spec.space, make_sampler_factory(spec.search, spec.space, seed=spec.seed))
     make_pruner(spec.search, epochs=spec.objective.epochs)
-    if spec.objective.network is not None:
-        import_object(spec.objective.network, what="objective.network")
+    network_function(spec)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -308,7 +311,7 @@ def _finished_study(spec: StudySpec, home: Home, *, uid: str | None) -> Progress
 @contextlib.contextmanager
 def _undo_empty_home(home: Home) -> Iterator[None]:
     """Leave no new home behind where the input turns out to be wrong, or a Ctrl-C comes before anything is made."""
-    existed = home.path.exists()
+    existed = os.path.lexists(home.path)  # which, unlike its exists(), takes any name
     try:
         yield
     except (CaviarError, KeyboardInterrupt):

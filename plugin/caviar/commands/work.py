@@ -19,7 +19,7 @@ from ..parameters import ChoiceParameter
 from ..space import SearchSpace
 from ..spec import StudySpec
 from ..storage.database import new_owner, open_storage
-from ..storage.home import Home
+from ..storage.home import Home, prepare_home
 from ..storage.leased_storage import LeasedStorage
 from ..storage.opening import required_spec
 from ..storage.overview import count_epochs
@@ -87,6 +87,7 @@ def work_on_existing(home: Home, study: str) -> None:
     warm_up()
     storage = open_storage(home.storage, owner=new_owner())
     opened = open_study(storage, study)
+    prepare_home(home, study=study)
     stop = threading.Event()
     spec = required_spec(opened)
     threads = threads_for(spec, n_workers=1)

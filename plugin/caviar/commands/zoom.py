@@ -17,7 +17,7 @@ from ..search.seeds import trial_seed
 from ..search.zoom import copies_that_fit, narrow_space, observations_of
 from ..spec import StudySpec, parse_spec, spec_table
 from ..storage.database import creation_lock
-from ..storage.home import Home
+from ..storage.home import Home, prepare_home
 from ..storage.leased_storage import LeasedStorage
 from ..storage.opening import open_existing, required_spec
 from ..storage.overview import count_trials
@@ -113,6 +113,7 @@ def zoom_study(
     if trials is not None and trials < 1:
         raise SpecError(f"--trials must be at least 1, but got {trials}.")
     storage, parent = open_existing(home, study)
+    prepare_home(home)
     outcome = _zoom(home, storage, parent, keep=keep, trials=trials, on_progress=on_progress, say=say)
     if outcome.child is not None:
         check_still_there(storage, parent)

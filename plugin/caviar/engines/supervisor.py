@@ -124,7 +124,7 @@ class Supervisor:
         return process.exitcode not in (WorkerExit.DONE, WorkerExit.RECYCLE)
 
     def _judge_death(self, process: BaseProcess, deaths: int) -> None:
-        how = _describe_death(process.exitcode)
+        how = describe_death(process.exitcode)
         if self.stop.is_set():
             return
         if deaths >= MAX_DEATHS_IN_A_ROW:
@@ -169,7 +169,8 @@ def _end(workers: list[tuple[BaseProcess, Connection]]) -> None:
         connection.close()
 
 
-def _describe_death(exit_code: int | None) -> str:
+def describe_death(exit_code: int | None) -> str:
+    """Say how a process ended, to follow "it died" or "it ended"."""
     if exit_code == WorkerExit.STOPPED:
         return "asked to leave by a signal"
     if exit_code is not None and exit_code < 0:

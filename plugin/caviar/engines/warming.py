@@ -11,12 +11,18 @@ _LONGEST_DIRECTORY = 64
 #: Where tempfile looks too, beside memory; multiprocessing makes a directory there that only this user can read.
 _SHORT_DIRECTORIES = ("/tmp", "/var/tmp", "/dev/shm")  # noqa: S108
 
+from ..keras_backend import check_keras_backend
+
 
 def warm_up() -> None:
     """Start the fork server, which loads TensorFlow while this process looks at everything else.
 
     It ends with this process, once it has loaded what it is loading.
+
+    Raises:
+        SpecError: If Keras is told to use another backend than TensorFlow.
     """
+    check_keras_backend()
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["caviar.engines.preloaded", "caviar.engines.worker_process"])
     _choose_directory()

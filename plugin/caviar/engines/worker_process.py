@@ -19,7 +19,7 @@ import optuna
 
 from ..attributes import FINGERPRINT
 from ..data.dataset import Dataset, load_study_dataset
-from ..errors import CaviarError, SpecError, StorageError
+from ..errors import CaviarError, FatalError, SpecError, StorageError
 from ..packing.calibration import load_or_calibrate, prices_path
 from ..search.pruners import make_pruner
 from ..search.samplers import make_sampler_factory
@@ -182,12 +182,22 @@ def start_process(target: Callable[..., None], *arguments: object, name: str) ->
         target: Called there with the arguments and its end of the connection.
         arguments: Plain enough to cross to it.
         name: The process'.
+
+    Raises:
+        FatalError: If the fork server has ended.
     """
     ours, its = multiprocessing.Pipe()
     process = multiprocessing.get_context("forkserver").Process(
         target=_enter, args=(target, (*arguments, its), list(sys.path)), name=name
     )
-    process.start()
+    try:
+        process.start()
+    except (EOFError, OSError) as error:
+        raise FatalError(
+            f"No worker can be started: the process that loads TensorFlow for all of them has ended ({error!r}). "
+            f"`{sys.executable} -c 'import tensorflow'` shows whether TensorFlow can be imported; else look for a lack "
+            "of memory (`dmesg`)."
+        ) from error
     its.close()
     return process, ours
 

@@ -19,7 +19,7 @@ from ..storage.filesystems import (
     network_message,
     room_at,
 )
-from ..storage.home import Home, shared_file, sqlite_path
+from ..storage.home import Home, shared_file, sqlite_path, unusable_directories
 from ..storage.inspection import SqliteFacts, read_schema_versions, read_sqlite_facts
 from ..user_cache import user_cache
 from .findings import Findings
@@ -42,6 +42,8 @@ def check_disks(home: Home, found: Findings, *, mounts: Mounts | None, min_free_
         found.add("no_home", home.path)
     if not (can_be_written(home.path) and nearest_existing(home.path).is_dir()):
         found.add("not_writable", home.path, what="The home directory")
+    for path in unusable_directories(home):
+        found.add("not_writable", path, what="What stands in the place of a directory of the home")
     files = [path for path in (sqlite_path(home.storage), sqlite_path(home.tracking_uri)) if path is not None]
     seen: set[int] = set()
     for place in (home.path, *(path.parent for path in files)):

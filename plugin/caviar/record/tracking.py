@@ -37,6 +37,7 @@ _ENVIRONMENT = {
 _OPTUNA_TABLES = frozenset({"studies", "trials"})
 _MLFLOW_TABLES = frozenset({"experiments", "runs", "alembic_version"})
 DATABASES = frozenset({"sqlite", "postgresql", "mysql", "mssql"})
+_SCHEMES = DATABASES | {"http", "https", "file", "databricks"}
 BUSY_TIMEOUT_S = 20.0  # as long as MLflow itself waits for a locked SQLite file
 _connecting = threading.Lock()  # warnings.catch_warnings is not safe in threads
 
@@ -66,8 +67,10 @@ def prepare_tracking(tracking_uri: str) -> None:
         tracking_uri: As MLflow takes it, such as ``sqlite:///runs/mlflow.db`` or ``http://host:5000``.
 
     Raises:
-        StorageError: If the file cannot be written, or belongs to Optuna or to something else.
+        StorageError: If MLflow has no such kind of store, or the file cannot be written, or belongs to Optuna or to
+            something else.
     """
+    _check_scheme(tracking_uri)
     path = sqlite_path(tracking_uri)
     if path is None or "uri=true" in tracking_uri:  # SQLite's own addresses, with their access modes, are the user's
         return
@@ -84,6 +87,18 @@ def prepare_tracking(tracking_uri: str) -> None:
             "It must be a SQLite file that can be written, in a directory that can be written: "
             "give another home with --home or another store with --tracking-uri."
         ) from error
+
+
+def _check_scheme(tracking_uri: str) -> None:
+    """Refuse an address that no MLflow could ever open; one whose server is down is another matter."""
+    scheme, separator, _ = tracking_uri.partition("://")
+    if not separator or scheme.split("+")[0] in _SCHEMES:
+        return
+    if scheme not in importlib.metadata.entry_points(group="mlflow.tracking_store").names:
+        raise StorageError(
+            f"MLflow has no store of the kind {scheme!r}. Give --tracking-uri (MLFLOW_TRACKING_URI) "
+            "http://HOST:PORT, sqlite:///FILE, or another address that MLflow takes."
+        )
 
 
 def connect(tracking_uri: str) -> "MlflowClient":

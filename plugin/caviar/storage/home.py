@@ -58,6 +58,11 @@ class Home:
         """Where optuna-dashboard finds the files that belong to studies and trials."""
         return self.path / "artifacts"
 
+    @property
+    def directories(self) -> tuple[Path, ...]:
+        """Everything above, each made when it is first needed."""
+        return self.mlflow_artifacts, self.checkpoints, self.networks, self.timings, self.reports, self.artifacts
+
 
 def locate_home(path: Path, *, storage: str | None = None, tracking_uri: str | None = None) -> Home:
     """Return a home's paths and addresses, without touching the disk.
@@ -95,8 +100,12 @@ def shared_file(home: Home) -> Path | None:
     return shared if shared is not None and sqlite_path(home.tracking_uri) == shared else None
 
 
-def prepare_home(home: Home) -> None:
-    """Create the home directory, if it is missing, and check that it can be written.
+def prepare_home(home: Home, *, study: str | None = None) -> None:
+    """Create the home directory, if it is missing, and check that it and what stands below it can be written.
+
+    Args:
+        home: Its paths.
+        study: The study whose own directory is looked at too, or None.
 
     Raises:
         StorageError: If it cannot.
@@ -110,6 +119,19 @@ def prepare_home(home: Home) -> None:
             f"The home directory {home.path} cannot be written: {error.strerror}. "
             "Make it writable, or name another with --home or CAVIAR_HOME."
         ) from error
+    for directory in unusable_directories(home, study=study):
+        raise StorageError(
+            f"{directory} must be a directory that can be written, and is not. "
+            "Move it away or make it writable, or name another home with --home or CAVIAR_HOME."
+        )
+
+
+def unusable_directories(home: Home, *, study: str | None = None) -> list[Path]:
+    """Return what stands where a home, and a study in it, would have directories, and cannot be written as one."""
+    wanted = (*home.directories, *([home.networks / study] if study else []))
+    return [
+        path for path in wanted if os.path.lexists(path) and not (path.is_dir() and os.access(path, os.W_OK | os.X_OK))
+    ]
 
 
 def sqlite_path(url: str) -> Path | None:
