@@ -6,12 +6,12 @@ import multiprocessing.util
 import os
 import tempfile
 
+from ..keras_backend import check_keras_backend
+
 #: Bytes that a directory's name may have so that the address of a socket in it, of at most 108, has room.
 _LONGEST_DIRECTORY = 64
 #: Where tempfile looks too, beside memory; multiprocessing makes a directory there that only this user can read.
 _SHORT_DIRECTORIES = ("/tmp", "/var/tmp", "/dev/shm")  # noqa: S108
-
-from ..keras_backend import check_keras_backend
 
 
 def warm_up() -> None:
