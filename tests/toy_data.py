@@ -36,6 +36,31 @@ def own_network(hyperparameters: Mapping[str, Any], dataset: Any) -> Any:
     )
 
 
+def drawing_network(hyperparameters: Mapping[str, Any], dataset: Any) -> Any:
+    """Return a Keras network that draws at random in every way, and without any seed."""
+    import keras
+    import tensorflow as tf
+
+    class Noise(keras.layers.Layer):  # type: ignore[misc]  # Keras has no types
+        def call(self, inputs: Any) -> Any:
+            shape = keras.ops.shape(inputs)
+            return inputs + 0.1 * (keras.random.normal(shape) + tf.random.normal(shape) + np.random.normal())
+
+    return keras.Sequential(
+        [
+            keras.layers.Dense(8, activation="tanh"),  # built when it first sees examples
+            keras.layers.GaussianNoise(0.1),
+            keras.layers.Dropout(0.2),
+            Noise(),
+            keras.layers.Dense(dataset.n_classes),
+        ]
+    )
+
+
+def forgetful_network(hyperparameters: Mapping[str, Any], dataset: Any) -> None:
+    """Return nothing, as a user's function without its last line does."""
+
+
 def broken_network(hyperparameters: Mapping[str, Any], dataset: Any) -> Any:
     """Raise, as a user's function with a mistake does."""
     del hyperparameters, dataset

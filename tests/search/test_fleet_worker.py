@@ -347,7 +347,11 @@ def test_a_trial_whose_worker_died_trains_alone(made: Made, monkeypatch: pytest.
 
 
 def test_the_best_network_of_the_fleet_is_saved(made: Made, tmp_path: Path) -> None:
-    made.options = {"networks": NetworkFolder(tmp_path / "networks", tmp_path / "artifacts")}
+    made.options = {
+        "networks": NetworkFolder(
+            tmp_path / "networks", tmp_path / "artifacts", validation=made.objective.dataset.validation
+        )
+    }
     made.work()
     best = made.study.best_trial.number
     assert (tmp_path / "networks" / f"{best}.keras").exists()

@@ -1,15 +1,18 @@
+import random
 from pathlib import Path
 from typing import Any
 
+import keras
 import numpy as np
 import optuna
 import pytest
+import tensorflow as tf
 from optuna.trial import TrialState
-from tests.toy_data import broken_network, own_network
+from tests.toy_data import broken_network, drawing_network, forgetful_network, own_network
 
 from caviar import KerasObjective
 from caviar.errors import SpecError
-from caviar.search.trial_run import CURVES
+from caviar.search.trial_run import CURVES, OUTPUT
 
 TINY: dict[str, Any] = {"learning_rate": {"low": 1e-3, "high": 0.3, "scale": "log"}, "depth": 1, "units": 8}
 
@@ -92,6 +95,47 @@ def test_a_network_of_the_users_own_is_trained_in_its_own_space() -> None:
     assert study.best_value > 0.8
 
 
+def test_equal_runs_are_equal_whatever_a_network_of_the_users_own_draws() -> None:
+    def curves(seed: int) -> Any:
+        study = optuna.create_study(direction="maximize", sampler=optuna.samplers.RandomSampler(seed=1))
+        study.optimize(objective(network=drawing_network, seed=seed), n_trials=1)
+        return study.trials[0].user_attrs[CURVES]
+
+    first = curves(0)
+    random.random(), np.random.random(), keras.random.uniform(()), tf.random.uniform(())
+    assert curves(0) == first
+    assert curves(1) != first
+
+
+def test_the_users_own_random_numbers_go_on_as_if_no_network_had_been_built() -> None:
+    def draw(*, train: bool) -> list[float]:
+        keras.utils.set_random_seed(3)
+        values = [random.random(), np.random.random(), keras.random.uniform(()), tf.random.uniform(())]
+        if train:
+            study = optuna.create_study(direction="maximize", sampler=optuna.samplers.RandomSampler(seed=1))
+            study.optimize(objective(network=drawing_network), n_trials=1)
+        values += [random.random(), np.random.random(), keras.random.uniform(()), tf.random.uniform(())]
+        return [float(value) for value in values]
+
+    assert draw(train=True) == draw(train=False)
+
+
+def test_what_a_network_gives_is_kept_with_its_trial_unless_it_is_said() -> None:
+    found = []
+    for output in (None, "logits"):
+        study = optuna.create_study(direction="maximize")
+        space = {"width": 4, "learning_rate": {"low": 0.1, "high": 0.2}}
+        study.optimize(objective(network=own_network, space=space, output=output), n_trials=1)
+        found.append(study.trials[0].user_attrs[OUTPUT])
+    assert found == ["probabilities", "logits"]
+
+
+def test_a_network_function_that_returns_nothing_is_told_so() -> None:
+    study = optuna.create_study(direction="maximize")
+    with pytest.raises(SpecError, match=r"must be a keras.Model, but is None. Return one from your function"):
+        study.optimize(objective(network=forgetful_network), n_trials=1)
+
+
 def test_what_the_users_function_raises_is_raised() -> None:
     study = optuna.create_study(direction="maximize")
     with pytest.raises(RuntimeError, match="a mistake in the user's function"):
@@ -102,6 +146,7 @@ def test_what_the_users_function_raises_is_raised() -> None:
     ("options", "message"),
     [
         ({"metric": "val_acc"}, r"Did you mean 'val_accuracy'\?"),
+        ({"output": "softmax"}, "output must be one of logits, probabilities or None, but got 'softmax'"),
         ({"epochs": 0}, "epochs must be a whole number of at least 1, but got 0"),
         ({"space": {"width": {"low": 1, "high": 2}}}, "No hyperparameter is called 'width'"),
     ],

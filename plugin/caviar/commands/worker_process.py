@@ -117,7 +117,9 @@ def work(order: WorkOrder, *, owner: str, stop: threading.Event, dataset: Datase
         make_sampler=warm_sampler_factory(make_sampler, warm_start_of(study), spec.search, spec.space, seed=seed),
         mirror=mirror,
         checkpoints=open_checkpoints(home, study),
-        networks=NetworkFolder(home.networks / study.study_name, home.artifacts),
+        networks=NetworkFolder(
+            home.networks / study.study_name, home.artifacts, validation=objective.dataset.validation
+        ),
         stop=stop,
         share_done=share_done,
         deadline_s=order.deadline_s,

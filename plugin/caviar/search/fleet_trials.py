@@ -4,21 +4,21 @@ import optuna
 
 from ..storage.buffered_storage import BufferedStorage
 from ..storage.tickets import Ticket
-from .best_network import BestEpochKeeper
+from .best_network import BestEpochKeeper, Standing
 from .fleet_crew import FleetTrial
 from .trial_checkpoint import load_trial
 from .trial_run import TrialRun
 from .worker_setup import WorkerSetup
 
 
-def draw_trial(ticket: Ticket, setup: WorkerSetup, buffer: BufferedStorage, *, to_beat: float | None) -> FleetTrial:
+def draw_trial(ticket: Ticket, setup: WorkerSetup, buffer: BufferedStorage, *, to_beat: Standing | None) -> FleetTrial:
     """Draw a claimed trial's hyperparameters, or read those that it has, with what it reached before.
 
     Args:
         ticket: Of a trial that this worker owns.
         setup: The worker's.
         buffer: The study in memory.
-        to_beat: The best value that the study has, or None.
+        to_beat: Where the study's best trial stands, or None.
 
     Raises:
         Exception: Whatever a sampler raises.
@@ -31,7 +31,7 @@ def draw_trial(ticket: Ticket, setup: WorkerSetup, buffer: BufferedStorage, *, t
     lane = objective.make_lane(trial, origin=ticket.origin)
     reported = buffer.get_trial(ticket.trial_id).intermediate_values if ticket.resumed else {}
     run = TrialRun(trial, metric=objective.metric, n_classes=objective.dataset.n_classes, reported=frozenset(reported))
-    keeper = BestEpochKeeper(to_beat, maximize=objective.direction == "maximize")
+    keeper = BestEpochKeeper(to_beat, number=ticket.number, maximize=objective.direction == "maximize")
     drawn = FleetTrial(ticket=ticket, trial=trial, run=run, lane=lane, keeper=keeper, alone=ticket.deaths > 0)
     saved = load_trial(setup.checkpoints, ticket)
     if saved is not None:

@@ -14,6 +14,7 @@ from ..errors import FatalError, SpecError
 from ..storage.buffered_storage import BufferedStorage
 from ..storage.leased_storage import LeaseLost
 from ..storage.tickets import Ticket, claim_tickets
+from .best_network import Standing, best_standing
 from .cost_model import CostModel, DataShape
 from .fleet_crew import Crew, FleetTrial
 from .fleet_trials import draw_trial
@@ -26,7 +27,7 @@ from .pruners import promotion_rule
 from .samplers import plan_of_study
 from .timings import Timings
 from .trial_checkpoint import save_trial
-from .worker_setup import FailuresInARow, WorkerSetup, best_value, keep_leases
+from .worker_setup import FailuresInARow, WorkerSetup, keep_leases
 
 if TYPE_CHECKING:
     from ..training import Metrics
@@ -189,7 +190,7 @@ class FleetWorker:
                     continue  # its lease ran out between the claim and now
                 self._buffer.hold(ticket.trial_id)
                 try:
-                    trial = draw_trial(ticket, self._setup, self._buffer, to_beat=best_value(self._study))
+                    trial = draw_trial(ticket, self._setup, self._buffer, to_beat=best_standing(self._study))
                     if not ticket.promoted and self._promoter.to_park({ticket.number: trial.run.epochs}):
                         self._park([trial])  # its worker died before it had judged, or parked it
                     else:
@@ -270,9 +271,9 @@ class FleetWorker:
                 continue
             self._save_network(trial)
             self._study.tell(trial.trial, trial.run.best_value, state=TrialState.COMPLETE)
+            assert trial.run.best_value is not None
             for other in self._crew.in_hand:
-                if other.keeper.beats(trial.run.best_value):
-                    other.keeper.to_beat = trial.run.best_value
+                other.keeper.raise_to(Standing(trial.run.best_value, trial.ticket.number))
         self._crew.remove([*completed, *pruned])
         self._ended += [*completed, *pruned]
 
@@ -284,7 +285,7 @@ class FleetWorker:
         if self._setup.networks is None or trial.keeper.state is None:
             return
         if trial.keeper.beats(trial.run.best_value):
-            self._setup.networks.save(trial.trial, self._crew.best_model(trial))
+            self._setup.networks.save(trial.run, self._crew.best_model(trial), output="logits")
 
     def _fail(self, ticket: Ticket, error: Exception) -> None:
         """End a trial that raised as FAIL, unless it raised because it was taken away."""

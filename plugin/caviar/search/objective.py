@@ -14,15 +14,16 @@ from ..data.dataset import Dataset, load_dataset
 from ..errors import SpecError
 from ..imports import import_object
 from ..space import DEFAULT_SPACE_TABLE, SearchSpace, make_configs, parse_space
-from ..spec import StudySpec, direction_of
+from ..spec import OUTPUTS, StudySpec, direction_of
 from ..user_cache import user_cache
 from .mirroring import mirror_trial
 from .seeds import trial_seed
-from .trial_run import TrialRun
+from .trial_run import OUTPUT, TrialRun
 
 if TYPE_CHECKING:
     import keras
 
+    from ..networks import Output
     from ..record.mlflow_mirror import MlflowMirror
     from ..training import FleetPrograms, Lane, SoloTrainer, TensorSplits, Trainer
 
@@ -57,7 +58,9 @@ class KerasObjective:
         space: What is searched, as a ``SearchSpace`` or a study file's ``[space]`` table; None for the default six.
         network: Builds the network from (hyperparameters, dataset), in place of the configurable dense one. It ends in
             logits or in a softmax.
-        seed: From which, with the trial's number, weights, batches and dropout are derived.
+        output: What a network of your own gives, ``logits`` or ``probabilities``; None to find out from what it does.
+        seed: From which, with the trial's number, weights, batches and dropout are derived, and all else that a
+            network of your own draws.
         tracking_uri: Where MLflow logs every trial; None logs nothing.
 
     Raises:
@@ -76,6 +79,7 @@ class KerasObjective:
         metric: str = "val_accuracy",
         space: SearchSpace | Mapping[str, Any] | None = None,
         network: NetworkFunction | None = None,
+        output: "Output | None" = None,
         seed: int = 0,
         tracking_uri: str | None = None,
     ) -> None:
@@ -88,7 +92,10 @@ class KerasObjective:
         if not isinstance(space, SearchSpace):
             space = parse_space(DEFAULT_SPACE_TABLE if space is None else space, own_names=network is not None)
         self.space = space
+        if output not in (None, *OUTPUTS):
+            raise SpecError(f"output must be one of {', '.join(OUTPUTS)} or None, but got {output!r}.")
         self._network = network
+        self._output = output
         self._tracking_uri = tracking_uri
         self._mirror: MlflowMirror | None = None
         self._source = dataset
@@ -154,6 +161,8 @@ class KerasObjective:
         run = TrialRun(trial, metric=self.metric, n_classes=self.dataset.n_classes, reported=reported)
         goes_on, started = True, time.monotonic()
         with contextlib.closing(self.make_trainer(hyperparameters, seed=seed)) as trainer:
+            if self._network is not None:
+                trial.set_user_attr(OUTPUT, trainer.output)
             if hooks is not None:
                 hooks.begin(run, trainer)
             while goes_on and run.epochs < self.epochs:
@@ -175,21 +184,22 @@ class KerasObjective:
     def make_trainer(self, hyperparameters: Mapping[str, Any], *, seed: int) -> "SoloTrainer":
         """Build the network of these hyperparameters and a trainer for it, to be closed after use."""
         from ..networks import build_network
-        from ..training import SoloTrainer
+        from ..training import SoloTrainer, seeded_libraries
 
         tensors, normalization = self._loaded()
         network, training = make_configs(hyperparameters, epochs=self.epochs)
         if self._network is not None:
-            model = self._network(hyperparameters, self.dataset)
-        else:
-            model = build_network(
-                network,
-                feature_shape=self.dataset.feature_shape,
-                n_classes=self.dataset.n_classes,
-                normalization=normalization,
-                seed=seed,
-            )
-        return SoloTrainer(model, tensors, training, seed=seed)
+            with seeded_libraries(seed):
+                model = self._network(hyperparameters, self.dataset)
+                return SoloTrainer(model, tensors, training, seed=seed, output=self._output)
+        model = build_network(
+            network,
+            feature_shape=self.dataset.feature_shape,
+            n_classes=self.dataset.n_classes,
+            normalization=normalization,
+            seed=seed,
+        )
+        return SoloTrainer(model, tensors, training, seed=seed, output="logits")
 
     def make_lane(self, trial: optuna.Trial, *, origin: int | None = None) -> "Lane":
         """Draw a trial's hyperparameters and return the lane that trains them in a fleet, as `run` would alone."""
@@ -259,5 +269,6 @@ def objective_of(spec: StudySpec, dataset: Dataset) -> KerasObjective:
         metric=spec.objective.metric,
         space=spec.space,
         network=None if network is None else import_object(network, what="objective.network"),
+        output=spec.objective.output,
         seed=spec.seed,
     )

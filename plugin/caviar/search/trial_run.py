@@ -14,6 +14,8 @@ BEST_VALUE = "best_value"
 BEST_EPOCH = "best_epoch"
 DIVERGED = "diverged"
 TRAIN_SECONDS = "train_seconds"
+#: What a network of the user's own was found, or said, to give: ``logits`` or ``probabilities``.
+OUTPUT = "network_output"
 
 
 def worst_case(metric: str, *, n_classes: int) -> float:

@@ -16,7 +16,7 @@ from ..storage.leased_storage import LeaseLost
 from ..storage.parking import park
 from ..storage.schema import describe_outage
 from ..storage.tickets import Ticket, claim_ticket
-from .best_network import BestEpochKeeper
+from .best_network import BestEpochKeeper, best_standing
 from .mirroring import mirror_trial
 from .patience import Patience
 from .promoter import Promoter
@@ -24,7 +24,7 @@ from .pruners import promotion_rule
 from .samplers import plan_of_study
 from .trial_checkpoint import load_trial, save_trial
 from .trial_run import TrialRun
-from .worker_setup import FailuresInARow, WorkerSetup, best_value
+from .worker_setup import FailuresInARow, WorkerSetup
 
 if TYPE_CHECKING:
     from ..training import Trainer
@@ -250,7 +250,8 @@ class _TrialSession:
         self._ticket = ticket
         self._lost = lost
         self._saved_at_s = 0.0
-        self._best = BestEpochKeeper(best_value(setup.study), maximize=setup.objective.direction == "maximize")
+        maximize = setup.objective.direction == "maximize"
+        self._best = BestEpochKeeper(best_standing(setup.study), number=ticket.number, maximize=maximize)
 
     def begin(self, run: TrialRun, trainer: "Trainer") -> None:
         """Go on from the trial's last checkpoint, if it has one that fits."""
@@ -294,7 +295,7 @@ class _TrialSession:
         """Save the network as it was at its best epoch, if it beats the study's best."""
         if self._setup.networks is not None and self._best.state is not None:
             trainer.load_lane_state(0, self._best.state)
-            self._setup.networks.save(run.trial, trainer.lane_model(0))
+            self._setup.networks.save(run, trainer.lane_model(0), output=trainer.output)
 
     def _save(self, run: TrialRun, trainer: "Trainer") -> None:
         if self._setup.checkpoints is not None:
