@@ -28,7 +28,7 @@ from caviar.search.worker_setup import WorkerSetup
 from caviar.spec import SearchSpec, StudySpec, parse_spec
 from caviar.storage.checkpoints import CheckpointStore
 from caviar.storage.database import new_owner, open_storage
-from caviar.storage.handing_back import DEATHS
+from caviar.storage.handing_back import DEATHS, hand_back
 from caviar.storage.leased_storage import LeasedStorage
 from caviar.storage.overview import count_trials
 from caviar.storage.schema import optuna_tables
@@ -355,6 +355,32 @@ def test_the_best_network_of_the_fleet_is_saved(made: Made, tmp_path: Path) -> N
     made.work()
     best = made.study.best_trial.number
     assert (tmp_path / "networks" / f"{best}.keras").exists()
+
+
+def test_the_best_trial_has_its_network_where_an_equal_one_of_a_higher_number_ended_first(
+    made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, storage_url: str
+) -> None:
+    from caviar.training import FleetTrainer
+
+    original, share_done = FleetTrainer.run_epoch, threading.Event()
+    equal = {"accuracy": 0.5, "val_accuracy": 0.5}
+    monkeypatch.setattr(FleetTrainer, "run_epoch", lambda self: [values | equal for values in original(self)])
+    folder = NetworkFolder(tmp_path / "networks", tmp_path / "artifacts", validation=made.objective.dataset.validation)
+    elsewhere = open_storage(storage_url, owner=new_owner())
+    tickets = claim_tickets(elsewhere, made.study._study_id, n=1, budget=6, lease_s=30.0, retries=2)
+    assert not isinstance(tickets, str)
+    made.options = {
+        "networks": folder,
+        "share_done": share_done,
+        "on_trial": lambda trial: share_done.set() if trial.number == 5 else None,
+    }
+    made.work()
+    assert made.study.best_trial.number == 1
+    hand_back(elsewhere, tickets[0].trial_id)
+    made.options = {"networks": folder}
+    made.work()
+    assert made.study.best_trial.number == 0
+    assert {path.name for path in (tmp_path / "networks").iterdir()} == {"0.keras", "1.keras"}
 
 
 def test_out_of_time_the_fleet_ends_and_what_has_not_begun_is_handed_back(

@@ -1,5 +1,6 @@
 """Keeping the network of the best trial: its weights at its best epoch, saved as a stock Keras model."""
 
+import contextlib
 import logging
 import os
 import warnings
@@ -102,12 +103,15 @@ class NetworkFolder:
             self._check(temporary, model, run, output=output)
             temporary.replace(path)
         except Exception as error:  # noqa: BLE001  a network of the user's raises what it likes
-            reason = str(error) if isinstance(error, _UnfitError) else f"{type(error).__name__}: {error}"
+            told = str(error) if isinstance(error, _UnfitError) else f"{type(error).__name__}: {error}"
+            lines = told.splitlines()  # Keras' last one is the cause
+            reason = " … ".join(line[:240] for line in dict.fromkeys([lines[0], lines[-1].strip() or lines[0]]))
             _logger.warning("The network of trial %d could not be saved: %s", run.trial.number, reason)
-            run.trial.set_user_attr(NETWORK_LOST, reason.splitlines()[0][:500])
+            run.trial.set_user_attr(NETWORK_LOST, reason)
             return
         finally:
-            temporary.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                temporary.unlink()
         self._offer(run.trial, path)
 
     def _offer(self, trial: optuna.Trial, path: Path) -> None:

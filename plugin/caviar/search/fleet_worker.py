@@ -277,9 +277,9 @@ class FleetWorker:
         self._crew.remove([*completed, *pruned])
         self._ended += [*completed, *pruned]
 
-    def _rank(self, trial: FleetTrial) -> float:
+    def _rank(self, trial: FleetTrial) -> tuple[float, int]:
         value = trial.run.best_value or 0.0
-        return -value if self._setup.objective.direction == "maximize" else value
+        return (-value if self._setup.objective.direction == "maximize" else value), trial.ticket.number
 
     def _save_network(self, trial: FleetTrial) -> None:
         if self._setup.networks is None or trial.keeper.state is None:
