@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-Arrays = tuple[NDArray[np.float32], NDArray[np.int64]]
+Arrays = tuple[NDArray[np.floating[Any]], NDArray[np.int64]]
 
 
 def blobs() -> tuple[Arrays, Arrays]:
@@ -21,6 +21,12 @@ def endless_blobs() -> tuple[Arrays, Arrays]:
     """Return the same clouds so often that one epoch outlasts every test."""
     (features, labels), test = blobs()
     return (np.tile(features, (20_000, 1)), np.tile(labels, 20_000)), test
+
+
+def far_blobs() -> tuple[Arrays, Arrays]:
+    """Return the same clouds as seconds since 1970, which float32 knows to two minutes."""
+    (features, labels), (test_features, test_labels) = blobs()
+    return (1.7e9 + features.astype(np.float64), labels), (1.7e9 + test_features.astype(np.float64), test_labels)
 
 
 def own_network(hyperparameters: Mapping[str, Any], dataset: Any) -> Any:

@@ -87,6 +87,25 @@ def test_equal_seeds_give_equal_curves_and_other_seeds_others() -> None:
     assert curves(0) != curves(1)
 
 
+def test_large_offsets_change_nothing_but_the_rounding() -> None:
+    losses = []
+    for data in ("blobs", "far_blobs"):
+        study = optuna.create_study(direction="minimize", sampler=optuna.samplers.RandomSampler(seed=1))
+        study.optimize(KerasObjective(f"tests.toy_data:{data}", epochs=3, metric="val_loss", space=TINY), n_trials=1)
+        losses.append(study.best_value)
+    assert losses[1] == pytest.approx(losses[0], rel=1e-4)
+
+
+def test_a_network_of_the_users_own_that_takes_float32_is_told_once_of_what_it_loses(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    study = optuna.create_study(direction="maximize")
+    space = {"width": {"low": 4, "high": 16}}
+    study.optimize(KerasObjective("tests.toy_data:far_blobs", epochs=1, space=space, network=own_network), n_trials=2)
+    told = [message for message in caplog.messages if "but the network takes float32" in message]
+    assert len(told) == 1
+
+
 def test_a_network_of_the_users_own_is_trained_in_its_own_space() -> None:
     study = optuna.create_study(direction="maximize", pruner=optuna.pruners.NopPruner())
     space = {"width": {"low": 4, "high": 16, "scale": "log"}, "learning_rate": {"low": 0.05, "high": 0.3}}

@@ -6,6 +6,7 @@ They come from the fork server, which has TensorFlow, so that the process that s
 import contextlib
 import dataclasses
 import json
+import logging
 from collections.abc import Iterator
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
@@ -98,6 +99,8 @@ def ready_workers(spec: StudySpec, *, threads: int, n_workers: int) -> Iterator[
 
 def _get_ready(spec: StudySpec, threads: int, is_first: bool, connection: Connection) -> None:
     prepare_devices(threads=threads)
+    if not is_first:  # the first one warns of what is odd about the data
+        logging.getLogger("caviar.data").setLevel(logging.ERROR)
     dataset = _look(spec, connection) if is_first else None
     import_database_code()
     if spec.trains_in_fleets and not is_first:

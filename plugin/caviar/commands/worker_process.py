@@ -207,7 +207,8 @@ def be_worker(order: WorkOrder, connection: Connection, dataset: Dataset | None 
         dataset: The study's data, or None to load it.
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    logging.getLogger("tensorflow").setLevel(logging.ERROR)
+    for quiet in ("tensorflow", "caviar.data"):  # the run has warned of what is odd about the data
+        logging.getLogger(quiet).setLevel(logging.ERROR)
     owner, stop, asked = new_owner(), threading.Event(), threading.Event()
     threading.Thread(target=_stop_with_parent, args=(stop,), daemon=True).start()
 

@@ -2,12 +2,13 @@
 
 from .build import BATCH_NORM_EPSILON, build_network
 from .head import Output, check_probabilities, find_output, with_probabilities
-from .normalization import fit_normalization
+from .normalization import Statistics, fit_normalization
 from .variables import Variable, initial_values, network_variables
 
 __all__ = [
     "BATCH_NORM_EPSILON",
     "Output",
+    "Statistics",
     "Variable",
     "build_network",
     "check_probabilities",

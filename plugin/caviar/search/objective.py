@@ -3,10 +3,12 @@
 import contextlib
 import copy
 import datetime
+import logging
 import time
 from collections.abc import Callable, Collection, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
+import numpy as np
 import optuna
 from optuna.trial import TrialState
 
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
     from ..networks import Output
     from ..record.mlflow_mirror import MlflowMirror
     from ..training import FleetPrograms, Lane, SoloTrainer, TensorSplits, Trainer
+
+_logger = logging.getLogger(__name__)
 
 #: Builds a network of the user's own from the trial's hyperparameters and the data set.
 NetworkFunction = Callable[[Mapping[str, Any], Dataset], "keras.Model"]
@@ -95,6 +99,7 @@ class KerasObjective:
         if output not in (None, *OUTPUTS):
             raise SpecError(f"output must be one of {', '.join(OUTPUTS)} or None, but got {output!r}.")
         self._network = network
+        self._has_warned = False
         self._output = output
         self._tracking_uri = tracking_uri
         self._mirror: MlflowMirror | None = None
@@ -191,7 +196,9 @@ class KerasObjective:
         if self._network is not None:
             with seeded_libraries(seed):
                 model = self._network(hyperparameters, self.dataset)
-                return SoloTrainer(model, tensors, training, seed=seed, output=self._output)
+                trainer = SoloTrainer(model, tensors, training, seed=seed, output=self._output)
+            self._warn_of_rounding(trainer)
+            return trainer
         model = build_network(
             network,
             feature_shape=self.dataset.feature_shape,
@@ -230,6 +237,18 @@ class KerasObjective:
             self._tensors = TensorSplits.from_dataset(self.dataset)
             self._normalization = fit_normalization(self.dataset.train.features)
         return self._tensors, self._normalization
+
+    def _warn_of_rounding(self, trainer: "SoloTrainer") -> None:
+        """Say, once, that a network of the user's own takes in float32 what float32 cannot hold."""
+        wide = self.dataset.train.features.dtype
+        if wide == np.float64 and trainer.input_type != wide and not self._has_warned:
+            self._has_warned = True
+            _logger.warning(
+                "The features of %r are float64, since float32 cannot tell some of their values apart, but the network "
+                "takes %s. Begin it with keras.Input(shape, dtype='float64') and a keras.layers.Rescaling of "
+                "dtype='float64' that subtracts the mean; or scale the features where your data comes from.",
+                *(self.dataset.name, trainer.input_type),
+            )
 
     def _check_directions(self, study: optuna.Study) -> None:
         directions = [direction.name.lower() for direction in study.directions]

@@ -86,6 +86,11 @@ class SoloTrainer(Trainer):
         """What the model gives; see `Trainer.output`."""
         return "logits" if self._lane(0).from_logits else "probabilities"
 
+    @property
+    def input_type(self) -> str:
+        """The type to which examples are cast before the model takes them."""
+        return str(input_type(self._lane(0).model).name)
+
     def run_epoch(self) -> list[Metrics]:
         """Train for one epoch; see `Trainer.run_epoch`."""
         if self._parts is None:
