@@ -63,8 +63,12 @@ def _needs_float64(columns: NDArray[Any]) -> NDArray[np.bool_]:
     far = (largest > _LARGEST) | ((spread > 0) & (spread < _NARROWEST))
     if columns.dtype == np.float32 or columns.dtype.itemsize <= 2:
         return far
-    exact, deviation = _spread_of(columns)
-    return far | (~exact & (spread > 0) & (largest * _ROUNDING > _HARMLESS * deviation))
+    # The standard deviation of n values is at least their spread over √(2n): most columns need no second look.
+    coarse = (spread > 0) & (largest * _ROUNDING > _HARMLESS * spread / np.sqrt(2 * len(columns)))
+    if coarse.any():
+        exact, deviation = _spread_of(columns[:, coarse])
+        coarse[coarse] = ~exact & (largest[coarse] * _ROUNDING > _HARMLESS * deviation)
+    return far | coarse
 
 
 def _spread_of(columns: NDArray[Any]) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:

@@ -44,16 +44,18 @@ def fit_normalization(features: npt.NDArray[np.generic]) -> Statistics:
     first = features[0].astype(np.float64)
     shift = np.zeros_like(first)
     for rows in _chunks(features):
-        shift += (rows - first).sum(axis=0)
-    shift /= n
+        rows -= first
+        shift += rows.sum(axis=0)
+    mean = first + shift / n
     variance = np.zeros_like(first)
     for rows in _chunks(features):
-        variance += np.square(rows - first - shift).sum(axis=0)
+        rows -= mean
+        variance += np.square(rows, out=rows).sum(axis=0)
     variance /= n
     dtype = np.float64 if features.dtype == np.float64 else np.float32
     # Where it is used, a smaller one than the smallest normal number could become 0 and divide by it.
     variance[variance <= np.finfo(dtype).tiny] = 1.0
-    return (first + shift).astype(dtype), variance.astype(dtype)
+    return mean.astype(dtype), variance.astype(dtype)
 
 
 def _chunks(features: npt.NDArray[np.generic]) -> Iterator[npt.NDArray[np.float64]]:
