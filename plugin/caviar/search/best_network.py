@@ -16,11 +16,11 @@ from optuna.artifacts import FileSystemArtifactStore, upload_artifact
 from optuna.exceptions import ExperimentalWarning
 from optuna.trial import FrozenTrial, TrialState
 
-from ..data.dataset import Split
 from ..errors import CaviarError
 from .trial_run import TrialRun
 
 if TYPE_CHECKING:
+    from ..data.dataset import Split
     from ..networks import Output
     from ..training import Trainer
 
@@ -80,7 +80,7 @@ class NetworkFolder:
         validation: The examples that validate the study's trials.
     """
 
-    def __init__(self, directory: Path, artifacts: Path, *, validation: Split) -> None:
+    def __init__(self, directory: Path, artifacts: Path, *, validation: "Split") -> None:
         self._directory = directory
         self._artifacts = artifacts
         self._validation = validation
