@@ -68,7 +68,8 @@ def _needs_float64(columns: NDArray[Any]) -> NDArray[np.bool_]:
     if coarse.any():
         exact, deviation = _spread_of(columns[:, coarse])
         coarse[coarse] = ~exact & (largest[coarse] * _ROUNDING > _HARMLESS * deviation)
-    return far | coarse
+    needs: NDArray[np.bool_] = far | coarse
+    return needs
 
 
 def _spread_of(columns: NDArray[Any]) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
