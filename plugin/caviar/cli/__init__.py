@@ -3,7 +3,7 @@
 import atexit
 import gc
 import os
-import sys
+from pathlib import Path
 
 import click
 
@@ -27,8 +27,9 @@ def main() -> None:
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow's notes to developers are not for the user
     atexit.register(gc.freeze)  # to look for garbage among all that was imported takes a quarter of a second
-    if "" not in sys.path:
-        sys.path.insert(0, "")  # `package.module:function` of a study file may stand where caviar is run
+    for name in ("TFDS_DATA_DIR", "XDG_CACHE_HOME"):  # a module of the user's may change the directory
+        if (value := os.environ.get(name)) and "://" not in value:
+            os.environ[name] = str(Path(value).expanduser().absolute())
 
 
 for _verb in (run, zoom, compare, worker, status, trials, report, check, datasets, delete, sync, doctor):

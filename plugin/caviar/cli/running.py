@@ -65,7 +65,8 @@ def run(
 
     home = session.home()
     if dry_run:
-        click.echo("\n".join(dry_run_lines(spec, home, source=source, fresh=fresh)))
+        lines = dry_run_lines(spec, home, source=source, fresh=fresh)
+        session.print(lines, lambda: "\n".join(lines))
         return
     with ProgressBar() as bar:
         result = run_study(spec, home, source=source, fresh=fresh, on_progress=bar.show)
@@ -139,8 +140,8 @@ def compare(
 
     names = [name.strip() for name in samplers.split(",") if name.strip()]
     spec = read_spec(study_file, settings=settings)
-    plan = plan_comparison(spec, names, budget_epochs=budget_epochs, repeats=repeats)
     home = session.home()
+    plan = plan_comparison(spec, names, budget_epochs=budget_epochs, repeats=repeats)
     with ProgressBar() as bar:
         for line in plan_lines(plan):
             bar.say(line)

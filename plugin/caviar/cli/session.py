@@ -1,11 +1,14 @@
 """What every verb has: where things are, how results are printed, how errors end."""
 
+import contextlib
 import functools
 import json
+import os
 import sys
+import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TextIO, TypeVar
 
 import click
 
@@ -41,9 +44,13 @@ class Session:
         storage: ``--storage``, or None.
         tracking_uri: ``--tracking-uri``, or None.
         as_json: ``--json``.
+        results: Where results are printed.
     """
 
-    def __init__(self, *, home_path: Path, storage: str | None, tracking_uri: str | None, as_json: bool) -> None:
+    def __init__(
+        self, *, home_path: Path, storage: str | None, tracking_uri: str | None, as_json: bool, results: TextIO
+    ) -> None:
+        self._results = results
         self._home_path = home_path
         self._storage = storage
         self._tracking_uri = tracking_uri
@@ -70,7 +77,7 @@ class Session:
 
     def print(self, value: Any, text: Callable[[], str]) -> None:
         """Print a result: as JSON where that was asked for, else in words."""
-        click.echo(json.dumps(value, indent=2, ensure_ascii=False) if self.as_json else text())
+        click.echo(json.dumps(value, indent=2, ensure_ascii=False) if self.as_json else text(), file=self._results)
 
 
 def with_session(function: _Function) -> _Function:
@@ -80,7 +87,11 @@ def with_session(function: _Function) -> _Function:
     def call(
         *arguments: Any, home_path: Path, storage: str | None, tracking_uri: str | None, as_json: bool, **others: Any
     ) -> Any:
-        session = Session(home_path=home_path, storage=storage, tracking_uri=tracking_uri, as_json=as_json)
+        root = click.get_current_context().find_root()
+        root.obj = root.obj or take_stdout()  # once, whatever groups of verbs are called
+        session = Session(
+            home_path=home_path, storage=storage, tracking_uri=tracking_uri, as_json=as_json, results=root.obj
+        )
         return function(*arguments, session=session, **others)
 
     wrapped: Any = call
@@ -89,8 +100,24 @@ def with_session(function: _Function) -> _Function:
     return wrapped  # type: ignore[no-any-return]  # the decorator changes what click calls, not what it is
 
 
+def take_stdout() -> TextIO:
+    """Return the stream for results; what anything else prints in this process or its children goes to stderr.
+
+    That is what a module of the user's prints while it is imported, or a library written in C. It stays so until the
+    process ends, for a module may print at its exit too.
+    """
+    results, sys.stdout = sys.stdout, sys.stderr
+    with contextlib.suppress(OSError, ValueError, AttributeError):  # closed, or no file, as in a test
+        if results.fileno() == 1:
+            results.flush()
+            kept = os.dup(1)
+            os.dup2(2, 1)
+            return os.fdopen(kept, "w", encoding=results.encoding, errors=results.errors)
+    return results
+
+
 class CaviarGroup(click.Group):
-    """Turns our errors into a line on stderr and an exit code."""
+    """Turns errors into a line on stderr and an exit code, and shows no password."""
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run a verb."""
@@ -100,15 +127,19 @@ class CaviarGroup(click.Group):
             fail(str(error), error.exit_code)
         except KeyboardInterrupt:
             fail("Interrupted. What is done is kept.", INTERRUPTED)
-        except Exception as error:
-            if not _is_environments(error):
-                raise
-            fail(f"{error}. What is done is kept; run the command again once that is mended.", 1)
+        except (click.ClickException, click.exceptions.Exit, click.Abort):
+            raise
+        except Exception as error:  # noqa: BLE001  (the traceback of any may hold a password)
+            if _is_environments(error):
+                fail(f"{error}. What is done is kept; run the command again once that is mended.", 1)
+            fail(f"this should not happen.\n{traceback.format_exc()}", 1)
 
 
 def fail(message: str, exit_code: int) -> NoReturn:
     """End the command with a line on stderr and an exit code."""
-    click.echo(f"Error: {message}", err=True)
+    from ..storage.addresses import masked
+
+    click.echo(f"Error: {masked(message)}", err=True)
     sys.exit(exit_code)
 
 

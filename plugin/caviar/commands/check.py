@@ -10,14 +10,13 @@ from typing import Any
 import optuna
 
 from ..data.dataset import load_study_dataset
+from ..data.names import absolute_name
 from ..engines.quiet import import_tensorflow_quietly
-from ..imports import import_object
 from ..insight.approach import panda_or_caviar
-from ..search.pruners import make_pruner
-from ..search.samplers import make_sampler_factory
 from ..search.sequences import value_at
 from ..spec import StudySpec
 from ..worker.objective import objective_of
+from .run import make_what_is_named
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -53,10 +52,9 @@ def check_spec(spec: StudySpec) -> CheckResult:
     Raises:
         CaviarError: If anything would be refused.
     """
-    make_sampler_factory(spec.search, spec.space, seed=spec.seed)
-    make_pruner(spec.search, epochs=spec.objective.epochs)
-    if spec.objective.network is not None:
-        import_object(spec.objective.network, what="objective.network")
+    data = dataclasses.replace(spec.data, dataset=absolute_name(spec.data.dataset))
+    spec = dataclasses.replace(spec, data=data)  # a module of the user's may change the directory
+    make_what_is_named(spec)
     import_tensorflow_quietly()
     dataset = load_study_dataset(spec)
     objective = objective_of(spec, dataset)

@@ -134,9 +134,9 @@ def _archive(storage: LeasedStorage, home: Home, study: optuna.Study) -> str | N
         child.set_user_attr(PARENT, archived)
     if spec is not None:
         open_mirror(home, study, spec).rename_experiment(archived)
-    networks = home.networks / name
+    networks = home.networks_of(name)
     if networks.exists():
-        networks.rename(home.networks / archived)
+        networks.rename(home.networks_of(archived))
     return archived
 
 

@@ -22,6 +22,7 @@ from ..search.pruners import make_pruner
 from ..search.samplers import make_sampler_factory
 from ..search.stages import keep_stages
 from ..spec import StudySpec
+from ..storage.addresses import masked
 from ..storage.database import creation_lock, database_exists, new_owner, open_storage, prepare_storage_template
 from ..storage.home import Home, prepare_home
 from ..storage.leased_storage import LeasedStorage
@@ -123,6 +124,18 @@ def run_study(
 
 def check_runnable(spec: StudySpec) -> None:
     """Refuse a study file whose sampler, pruner or network would be refused later.
+
+    A module of the user's may change the present directory; it is put right again, for workers start from it.
+
+    Raises:
+        SpecError: Naming what is wrong.
+    """
+    with contextlib.chdir("."):
+        make_what_is_named(spec)
+
+
+def make_what_is_named(spec: StudySpec) -> None:
+    """Make a study file's sampler and pruner, and import its network.
 
     Raises:
         SpecError: Naming what is wrong.
@@ -239,8 +252,8 @@ def dry_run_lines(spec: StudySpec, home: Home, *, source: str | None, fresh: boo
         f"sampler {search.sampler}, pruner {search.pruner}, trainer {search.trainer}",
         *(f"{parameter.name}: {parameter}" for parameter in spec.space.parameters),
         *(f"{name} = {value}" for name, value in spec.space.fixed.items()),
-        f"storage {home.storage}",
-        f"tracking {home.tracking_uri}",
+        f"storage {masked(home.storage)}",
+        f"tracking {masked(home.tracking_uri)}",
         *(fleet_plan_lines(spec, warm) if spec.trains_in_fleets else ()),
     ]
 

@@ -11,6 +11,7 @@ from ..attributes import OWNER, PARENT_TRIAL, PAUSED
 from ..insight.lineage import parent_name
 from ..insight.warm_start import warm_start_sentences, warm_start_table
 from ..search.warm_start import warm_start_of
+from ..storage.addresses import masked
 from ..storage.home import Home
 from ..storage.leased_storage import LeasedStorage
 from ..storage.opening import open_existing, required_spec
@@ -64,8 +65,8 @@ def study_status(home: Home, study: str) -> dict[str, Any]:
         "family": family,
         "family_best": _best_of(family, minimize=spec.objective.direction == "minimize"),
         "warm_start": warm_start_table(warm_start_of(opened), spec.space),
-        "storage": home.storage,
-        "tracking_uri": home.tracking_uri,
+        "storage": masked(home.storage),
+        "tracking_uri": masked(home.tracking_uri),
         **({"former_stages": n_former_stages(opened)} if n_former_stages(opened) else {}),
     }
 
@@ -143,7 +144,7 @@ def _n_copied(trials: Sequence[FrozenTrial]) -> int:
 
 
 def _network(home: Home, study: str, number: int) -> str | None:
-    path = home.networks / study / f"{number}.keras"
+    path = home.networks_of(study) / f"{number}.keras"
     return str(path) if path.exists() else None
 
 

@@ -11,6 +11,7 @@ import signal
 
 from .quiet import import_tensorflow_quietly
 
+os.environ.pop("PYTHONSAFEPATH", None)  # it was for this process, not for programs that the user's code starts
 signal.signal(signal.SIGINT, lambda _number, _frame: os._exit(130))
 import_tensorflow_quietly()
 gc.freeze()  # the imports that follow need not look for garbage among all that stays: 0.4 s

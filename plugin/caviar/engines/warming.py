@@ -2,6 +2,7 @@
 
 import multiprocessing
 import multiprocessing.forkserver
+import os
 
 
 def warm_up() -> None:
@@ -11,4 +12,12 @@ def warm_up() -> None:
     """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["caviar.engines.preloaded", "caviar.engines.worker_process"])
-    multiprocessing.forkserver.ensure_running()
+    # Python runs it with -c, and would look for every module in the present directory first.
+    safe_path = os.environ.get("PYTHONSAFEPATH")
+    os.environ["PYTHONSAFEPATH"] = "1"
+    try:
+        multiprocessing.forkserver.ensure_running()
+    finally:
+        del os.environ["PYTHONSAFEPATH"]
+        if safe_path is not None:
+            os.environ["PYTHONSAFEPATH"] = safe_path

@@ -95,8 +95,8 @@ def work(order: WorkOrder, *, owner: str, stop: threading.Event, dataset: Datase
     prepare_devices(threads=order.threads)
     storage = open_storage(home.storage, owner=owner)
     study = open_study(storage, order.study)
+    objective = make_objective(spec, study, dataset)  # first: a module of the user's may change the directory
     study.pruner = make_pruner(spec.search, epochs=spec.objective.epochs)
-    objective = make_objective(spec, study, dataset)
     most = order.max_trials or (RECYCLE_FLEET_TRIALS if spec.trains_in_fleets else RECYCLE_TRIALS)
     ended = 0
 
@@ -118,7 +118,7 @@ def work(order: WorkOrder, *, owner: str, stop: threading.Event, dataset: Datase
         make_sampler=warm_sampler_factory(make_sampler, warm_start_of(study), spec.search, spec.space, seed=seed),
         mirror=mirror,
         checkpoints=open_checkpoints(home, study),
-        networks=NetworkFolder(home.networks / study.study_name, home.artifacts),
+        networks=NetworkFolder(home.networks_of(study.study_name), home.artifacts),
         stop=stop,
         share_done=share_done,
         deadline_s=order.deadline_s,

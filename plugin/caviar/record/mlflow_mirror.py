@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from optuna.trial import FrozenTrial, TrialState
 
+from .artifacts import local_path
 from .experiment import StudyIdentity, open_experiment, trash_experiment, view_tag
 from .inspection import missing_numbers, read_run_statuses
 from .outage import REFUSED, OutageGuard
@@ -62,7 +63,8 @@ class MlflowMirror:
             study_name: The study's name, which is the experiment's.
             study_uid: What tells this study from an older one of the same name whose experiment is still there, such
                 as a UUID kept on the study. Empty: every run of the experiment that has a trial number counts as ours.
-            artifact_location: Directory or URI for the runs' artifacts; None leaves it to MLflow.
+            artifact_location: URI for the runs' artifacts, outside of which no file is written or deleted if it is a
+                directory; None leaves both to MLflow.
             experiment_tags: Shown on the experiment and its runs, such as data set and fingerprint; empty ones are
                 left out. ``caviar.metric`` decides which way the page sorts.
             clock: The time as Unix seconds.
@@ -174,11 +176,12 @@ class MlflowMirror:
             files: To be copied, under their names.
 
         Returns:
-            Whether they are there now; False when the store is down or lacks the run.
+            Whether they are there now; False when the store is down, lacks the run, or keeps its files elsewhere.
         """
 
         def attach() -> bool:
-            return move_report(self._opened(), self._list_runs(), number=number, files=files)
+            place = None if self._study.artifact_location is None else local_path(self._study.artifact_location)
+            return move_report(self._opened(), self._list_runs(), number=number, files=files, place=place)
 
         return self._attempt(f"keep the report with trial {number}", attach) or False
 

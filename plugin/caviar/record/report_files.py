@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .artifacts import local_path
+
 if TYPE_CHECKING:
     from mlflow.entities import Run
     from mlflow.tracking import MlflowClient
@@ -14,7 +16,12 @@ _FOLDER = "report"
 
 
 def move_report(
-    client: "MlflowClient", runs: "Mapping[int, Sequence[Run]]", *, number: int, files: Sequence[Path]
+    client: "MlflowClient",
+    runs: "Mapping[int, Sequence[Run]]",
+    *,
+    number: int,
+    files: Sequence[Path],
+    place: Path | None = None,
 ) -> bool:
     """Put files into a run's ``report`` folder, and remove that of every other run that has one.
 
@@ -25,21 +32,28 @@ def move_report(
         runs: The study's, by trial number.
         number: Whose run gets the files.
         files: Whose names are kept; those of the same name are replaced.
+        place: The directory below which local files may be written and deleted; None allows any. A database on a
+            server goes on naming the directory of a home that was moved or copied.
 
     Returns:
-        False where the trial has no run.
+        False where the trial has no run, or its files stand elsewhere.
     """
-    if not runs.get(number):
+    if not runs.get(number) or not _stands_in(place, runs[number][0]):
         return False
     target = runs[number][0]
     for path in files:
         client.log_artifact(target.info.run_id, str(path), _FOLDER)
     client.set_tag(target.info.run_id, REPORT_TAG, _FOLDER)
     for run in (run for found in runs.values() for run in found):
-        if run.info.run_id != target.info.run_id and REPORT_TAG in run.data.tags:
+        if run.info.run_id != target.info.run_id and REPORT_TAG in run.data.tags and _stands_in(place, run):
             _remove(run)
             client.delete_tag(run.info.run_id, REPORT_TAG)
     return True
+
+
+def _stands_in(place: Path | None, run: "Run") -> bool:
+    artifacts = local_path(run.info.artifact_uri)
+    return place is None or artifacts is None or artifacts.is_relative_to(place)
 
 
 def _remove(run: "Run") -> None:

@@ -24,7 +24,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from ..storage.home import sqlite_path
+from ..storage.addresses import sqlite_path
 from .experiment import StudyIdentity, view_tag, wanted_tags
 from .run_content import STUDY_UID_TAG, TRIAL_NUMBER_TAG, Point
 from .shared_view import VIEW_TAG, SharedView, joined_view, load_view

@@ -14,8 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import StorageError
-from ..storage.home import file_lock, sqlite_path
+from ..storage.addresses import masked, sqlite_address, sqlite_path
+from ..storage.home import file_lock
 from ..storage.templates import create_from_template, keep_template
+from .artifacts import ARTIFACTS, PLACELESS, adopt_artifacts
 
 if TYPE_CHECKING:
     import sqlalchemy
@@ -38,25 +40,12 @@ BUSY_TIMEOUT_S = 20.0  # as long as MLflow itself waits for a locked SQLite file
 _connecting = threading.Lock()  # warnings.catch_warnings is not safe in threads
 
 
-def masked_uri(text: str) -> str:
-    """Return the text with passwords and tokens in its URIs replaced by ``***``.
-
-    Args:
-        text: A tracking URI, or a message that may hold some.
-
-    Example:
-        >>> masked_uri("postgresql://ann:secret@db/mlflow")
-        'postgresql://***@db/mlflow'
-    """
-    text = re.sub(r"(?<=://)\S*@", "***@", text)
-    return re.sub(r"(?i)((?:password|passwd|token|secret|api_?key)=)[^&\s'\"]+", r"\1***", text)
-
-
 def prepare_tracking(tracking_uri: str) -> None:
     """Create MLflow's SQLite database where there is none; call it in the parent, before workers start.
 
     Workers that open a fresh database at once crash (``duplicate column name``). Creating the schema takes about
-    three seconds, so it is done once and copied; an existing database is only looked at, without importing mlflow.
+    three seconds, so it is done once and copied; an existing database is only looked at, without importing mlflow,
+    and told where its artifacts are if it was moved or copied.
     The file appears complete or not at all, in WAL mode. Servers and other stores prepare themselves.
 
     Args:
@@ -71,10 +60,9 @@ def prepare_tracking(tracking_uri: str) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with file_lock(path.with_name(path.name + ".lock")):
-            if path.exists() and path.stat().st_size > 0:
-                _check_database(path)
-            else:
+            if not path.exists() or path.stat().st_size == 0:
                 create_from_template(path, _template_name(), _migrate)
+            _check_database(path)
     except (OSError, sqlite3.Error) as error:
         raise StorageError(
             f"MLflow's database {path} cannot be used: {error}. "
@@ -95,12 +83,17 @@ def connect(tracking_uri: str) -> "MlflowClient":
     return _open_client(tracking_uri)
 
 
+def mlflow_address(tracking_uri: str) -> str:
+    """Return a store's address for MLflow, which makes a directory of what follows ``sqlite:///``, quoted as it is."""
+    return tracking_uri.replace("sqlite:///", "sqlite+pysqlite:///", 1) if "%" in tracking_uri else tracking_uri
+
+
 def _open_client(tracking_uri: str) -> "MlflowClient":
     from mlflow.tracking import MlflowClient
 
     with _connecting, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # mlflow 3.17 configures its tables with options that sqlalchemy 2.1 deprecates
-        client = MlflowClient(tracking_uri)
+        client = MlflowClient(mlflow_address(tracking_uri))
         engine = _sqlite_engine(client)
         if engine is not None:
             _relax_commits(engine)
@@ -143,7 +136,7 @@ def quiet_mlflow() -> Iterator[None]:
 
 
 def _check_database(path: Path) -> None:
-    """Raise unless this is MLflow's database and can be written; put it in WAL mode."""
+    """Raise unless this is MLflow's database and can be written; put it in WAL mode, its artifacts beside it."""
     with contextlib.closing(sqlite3.connect(path, timeout=BUSY_TIMEOUT_S)) as connection:
         tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
         if tables >= _OPTUNA_TABLES:
@@ -158,7 +151,8 @@ def _check_database(path: Path) -> None:
             )
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("BEGIN IMMEDIATE")  # raises if the file cannot be written
-        connection.rollback()
+        adopt_artifacts(connection, path.with_name(ARTIFACTS))
+        connection.commit()
 
 
 def _probe_database(tracking_uri: str) -> None:
@@ -187,7 +181,7 @@ def prepare_template(tracking_uri: str) -> None:
 
 
 def _template_name() -> str:
-    return f"mlflow-{importlib.metadata.version('mlflow')}.db"
+    return f"mlflow-{importlib.metadata.version('mlflow')}-placeless.db"
 
 
 def _migrate(path: Path) -> None:
@@ -200,15 +194,18 @@ def _migrate(path: Path) -> None:
     try:
         path.touch()
         with quiet_mlflow():
-            client = _open_client(f"sqlite:///{path.absolute()}")
+            client = _open_client(sqlite_address(path.absolute()))
             client.search_experiments(max_results=1)
         engine = _sqlite_engine(client)
         if engine is not None:
             engine.dispose()
         with contextlib.closing(sqlite3.connect(path)) as connection:
             connection.execute("PRAGMA journal_mode = WAL")
+            # MLflow has put it into the present directory.
+            connection.execute("UPDATE experiments SET artifact_location = ? WHERE experiment_id = 0", (PLACELESS,))
+            connection.commit()
     except tracking_errors() as error:
-        raise StorageError(f"MLflow could not create its database {path}: {masked_uri(str(error))}") from error
+        raise StorageError(f"MLflow could not create its database {path}: {masked(str(error))}") from error
 
 
 def _sqlite_engine(client: "MlflowClient") -> "sqlalchemy.Engine | None":

@@ -4,11 +4,13 @@ import contextlib
 import dataclasses
 import fcntl
 import os
+import re
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 from ..errors import StorageError
+from .addresses import sqlite_address, sqlite_path, storage_address, tracking_address
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -16,18 +18,18 @@ class Home:
     """The paths below a home directory; nothing is created until ``prepare_home``.
 
     Attributes:
-        path: The directory.
+        path: The directory, absolute: a module of the user's may change the present one.
         storage: The address of Optuna's storage; by default ``optuna.db`` in the home.
         tracking_uri: The address of MLflow's tracking store; by default ``mlflow.db`` in the home.
     """
 
     path: Path
-    storage: str
-    tracking_uri: str
+    storage: str = dataclasses.field(repr=False)  # it may hold a password
+    tracking_uri: str = dataclasses.field(repr=False)
 
     @property
     def mlflow_artifacts(self) -> Path:
-        """Where MLflow's runs keep their files."""
+        """Where the runs of an MLflow that is a server's database keep their files; SQLite's stand beside its file."""
         return self.path / "mlartifacts"
 
     @property
@@ -39,6 +41,10 @@ class Home:
     def networks(self) -> Path:
         """Where the best networks of each study are saved."""
         return self.path / "networks"
+
+    def networks_of(self, study: str) -> Path:
+        """Return where a study's are, never outside that directory, whatever another program called the study."""
+        return self.networks / re.sub(r"^\.*$|/", "_", study)
 
     @property
     def timings(self) -> Path:
@@ -79,10 +85,11 @@ def locate_home(path: Path, *, storage: str | None = None, tracking_uri: str | N
 
 def address_home(path: Path, *, storage: str | None = None, tracking_uri: str | None = None) -> Home:
     """Return a home's paths and addresses as they are, sound or not; to be looked at, not to be used."""
+    path = path.absolute()
     return Home(
         path=path,
-        storage=storage or f"sqlite:///{path / 'optuna.db'}",
-        tracking_uri=tracking_uri or f"sqlite:///{path / 'mlflow.db'}",
+        storage=storage_address(storage) if storage else sqlite_address(path / "optuna.db"),
+        tracking_uri=tracking_address(tracking_uri) if tracking_uri else sqlite_address(path / "mlflow.db"),
     )
 
 
@@ -122,12 +129,3 @@ def file_lock(path: Path, *, wait: bool = True) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
-
-
-def sqlite_path(url: str) -> Path | None:
-    """Return the file that an SQLite address names, absolute, or None for another database or one in memory."""
-    scheme, separator, rest = url.partition("://")
-    if not separator or scheme.split("+")[0] != "sqlite":
-        return None
-    name = rest.removeprefix("/").partition("?")[0]
-    return Path(os.path.realpath(name)) if name and name != ":memory:" else None

@@ -3,7 +3,9 @@
 import optuna
 
 from ..attributes import FINGERPRINT, PARENT, SAMPLING_SEED, STUDY_UID
+from ..record.artifacts import artifact_folder
 from ..record.mlflow_mirror import MlflowMirror
+from ..record.tracking import DATABASES
 from ..search.warm_start import warm_start_of
 from ..spec import StudySpec
 from ..storage.checkpoints import CheckpointStore
@@ -18,12 +20,11 @@ def sampling_seed(study: optuna.Study, spec: StudySpec) -> int:
 def open_mirror(home: Home, study: optuna.Study, spec: StudySpec) -> MlflowMirror:
     """Return the study's mirror in MLflow; nothing is opened before its first use."""
     warm = warm_start_of(study)
-    local = home.tracking_uri.startswith("sqlite:")
     return MlflowMirror(
         home.tracking_uri,
         study_name=study.study_name,
         study_uid=study.user_attrs.get(STUDY_UID, ""),
-        artifact_location=(home.mlflow_artifacts.absolute().as_uri() if local else None),
+        artifact_location=_artifact_location(home),
         experiment_tags={
             "caviar.dataset": spec.data.dataset,
             "caviar.metric": spec.objective.metric,
@@ -32,6 +33,14 @@ def open_mirror(home: Home, study: optuna.Study, spec: StudySpec) -> MlflowMirro
             "caviar.warm_start": "" if warm is None else warm.source,
         },
     )
+
+
+def _artifact_location(home: Home) -> str | None:
+    """Return where MLflow's runs keep their files, or None where that is a server's business."""
+    folder = artifact_folder(home.tracking_uri)
+    if folder is None and home.tracking_uri.partition(":")[0].partition("+")[0] in (*DATABASES, "file"):
+        folder = home.mlflow_artifacts
+    return None if folder is None else folder.as_uri()
 
 
 def open_checkpoints(home: Home, study: optuna.Study) -> CheckpointStore:
