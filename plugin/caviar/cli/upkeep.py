@@ -27,7 +27,7 @@ def delete(study: str, *, yes: bool, session: Session) -> None:
         sys.exit(1)
     in_mlflow = delete_study(home, study)
     if not in_mlflow:
-        click.echo("MLflow could not be reached: its runs are still there.", err=True)
+        click.echo("MLflow still has its runs: it is down, or refuses.", err=True)
     session.print({"deleted": study, "mlflow": in_mlflow}, lambda: f"Deleted {what}.")
 
 
@@ -43,10 +43,10 @@ def sync(study: str, *, session: Session) -> None:
     """
     from ..commands.sync import sync_study
 
-    filled, failed = sync_study(session.home(), study)
+    filled, failed, trouble = sync_study(session.home(), study)
     session.print({"filled": filled, "failed": failed}, lambda: f"{filled} trials filled in.")
     if failed:
-        fail(f"{failed} trials could not be recorded: MLflow is down. Run this again later.", 1)
+        fail(f"{failed} trials could not be recorded. {trouble}. Run this again once that is mended.", 1)
 
 
 @click.command()

@@ -6,11 +6,11 @@ from ..worker.mirroring import sync_trials
 from ..worker.opening import open_mirror
 
 
-def sync_study(home: Home, study: str) -> tuple[int, int]:
+def sync_study(home: Home, study: str) -> tuple[int, int, str | None]:
     """Record in MLflow what it lacks of a study's trials; a second call changes nothing.
 
     Returns:
-        How many trials were filled in, and how many could not be, because MLflow is down.
+        How many trials were filled in, how many could not be, and why not.
 
     Raises:
         StorageError: If there is no such study.
@@ -18,4 +18,6 @@ def sync_study(home: Home, study: str) -> tuple[int, int]:
     _, opened = open_existing(home, study)
     spec = required_spec(opened)
     mirror = open_mirror(home, opened, spec)
-    return sync_trials(mirror, opened.get_trials(deepcopy=False), space=spec.space, metric=spec.objective.metric)
+    trials = opened.get_trials(deepcopy=False)
+    filled, failed = sync_trials(mirror, trials, space=spec.space, metric=spec.objective.metric)
+    return filled, failed, mirror.trouble

@@ -87,6 +87,11 @@ class MlflowMirror:
         """Numbers of the trials whose last record did not reach MLflow; ``caviar sync`` fills them."""
         return frozenset(self._missed)
 
+    @property
+    def trouble(self) -> str | None:
+        """What the last failure was, an outage or a refusal, in words; None before any."""
+        return self._guard.trouble
+
     def experiment_id(self) -> str | None:
         """Return the id of the study's experiment, created where there is none; None when the store is down."""
         return self._attempt("open the experiment", self._find_experiment)

@@ -11,11 +11,17 @@ _logger = logging.getLogger(__name__)
 _T = TypeVar("_T")
 
 # What MLflow answers when a single request is wrong, or a run or experiment is gone: the store itself is well.
-REFUSED = frozenset({"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE", "INVALID_STATE"})
+REFUSED = frozenset(
+    {"RESOURCE_DOES_NOT_EXIST", "RESOURCE_ALREADY_EXISTS", "INVALID_PARAMETER_VALUE", "INVALID_STATE", "BAD_REQUEST"}
+)
 
 
 class OutageGuard:
-    """Runs what talks to MLflow, and turns its failures into one warning an outage."""
+    """Runs what talks to MLflow, and turns its failures into one warning an outage.
+
+    Attributes:
+        trouble: What the last failure was, an outage or a refusal, in words; None before any.
+    """
 
     def __init__(self, tracking_uri: str, *, clock: Callable[[], float], retry_after_s: float) -> None:
         """Make a guard.
@@ -30,6 +36,7 @@ class OutageGuard:
         self._retry_after_s = retry_after_s
         self._retry_at = float("-inf")
         self._failing = False
+        self.trouble: str | None = None
 
     def attempt(self, what: str, action: Callable[[], _T], *, reset: Callable[[], None]) -> _T | None:
         """Run the action; return None when the store fails, or failed a moment ago.
@@ -53,16 +60,17 @@ class OutageGuard:
         return result
 
     def _note(self, what: str, error: Exception) -> None:
-        if getattr(error, "error_code", None) not in REFUSED:
+        reason = masked(str(error).strip().split("\n", 1)[0]).rstrip(".") or type(error).__name__
+        if getattr(error, "error_code", None) in REFUSED:
+            self.trouble = f"MLflow refuses it: {reason}"
+            remedy = "The study goes on without it."
+        else:
+            self.trouble = f"MLflow is down: {reason}"
+            remedy = (
+                f"The study goes on without it; MLflow is tried again after {self._retry_after_s:.0f} s, and "
+                "`caviar sync` fills what is missing."
+            )
             self._retry_at = self._clock() + self._retry_after_s
-        reason = masked(str(error).strip().split("\n", 1)[0]).rstrip(".")
-        _logger.log(
-            logging.DEBUG if self._failing else logging.WARNING,
-            "MLflow at %s could not %s: %s. The study goes on without it; MLflow is tried again after %.0f s, and "
-            "`caviar sync` fills what is missing.",
-            self._where,
-            what,
-            reason or type(error).__name__,
-            self._retry_after_s,
-        )
+        level = logging.DEBUG if self._failing else logging.WARNING
+        _logger.log(level, "MLflow at %s could not %s: %s. %s", self._where, what, reason, remedy)
         self._failing = True

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from optuna.trial import FrozenTrial, TrialState
 
+from .names import mlflow_name
 from .shared_view import log_parameters
 
 STUDY_TAG = "caviar.study"
@@ -62,7 +63,7 @@ def curve_points(trial: FrozenTrial, curves: Mapping[str, Sequence[float]], *, n
         for step, value in enumerate(values):
             if math.isfinite(value):
                 moment = start + round((end - start) * (step + 1) / len(values))
-                points.append(Point(key, float(value), step, moment))
+                points.append(Point(mlflow_name(key), float(value), step, moment))
     return points
 
 
@@ -95,9 +96,9 @@ def diverged_epoch(curves: Mapping[str, Sequence[float]]) -> int | None:
 
 
 def run_params(trial: FrozenTrial, hyperparameters: Mapping[str, object]) -> dict[str, str]:
-    """Return a run's parameters: as the user thinks of them, as Optuna sampled them, and by exponent on log scales."""
-    named = {**trial.params, **hyperparameters}
-    return {**{name: str(value) for name, value in named.items()}, **log_parameters(trial)}
+    """Return a run's parameters by names that MLflow takes: as thought of, as sampled, by exponent on log scales."""
+    named = {**log_parameters(trial), **trial.params, **hyperparameters}
+    return {mlflow_name(name): str(value) for name, value in named.items()}
 
 
 def run_tags(

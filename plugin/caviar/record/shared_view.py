@@ -15,7 +15,10 @@ from typing import Any
 from optuna.distributions import FloatDistribution
 from optuna.trial import FrozenTrial
 
+from .names import mlflow_name
+
 VIEW_KEY = "caviar"
+_LONGEST = 20_000  # characters that MLflow takes in an experiment's tag
 VIEW_TAG = f"mlflow.sharedViewState.{VIEW_KEY}"
 _CURVES = ("val_accuracy", "val_loss", "accuracy", "loss")
 
@@ -63,10 +66,11 @@ def trial_view(trial: FrozenTrial, hyperparameters: Iterable[str], curves: Itera
     logs = log_parameters(trial)
     drawn = set(trial.params) | {name.removeprefix("one_minus_") for name in trial.params}
     present = set(curves)
+    curves = (*(name for name in _CURVES if name in present), *sorted(present - set(_CURVES)))
     return SharedView(
-        columns=tuple(name for name in hyperparameters if name in drawn),
-        axes=tuple(f"{name}_log10" if f"{name}_log10" in logs else name for name in trial.params),
-        curves=(*(name for name in _CURVES if name in present), *sorted(present - set(_CURVES))),
+        columns=tuple(mlflow_name(name) for name in hyperparameters if name in drawn),
+        axes=tuple(mlflow_name(f"{name}_log10" if f"{name}_log10" in logs else name) for name in trial.params),
+        curves=tuple(map(mlflow_name, curves)),
     )
 
 
@@ -76,12 +80,20 @@ def joined_view(first: SharedView | None, second: SharedView | None) -> SharedVi
 
 
 def dump_view(view: SharedView, *, ascending: bool) -> str:
-    """Return a view as the experiment's tag.
+    """Return a view as the experiment's tag, of hundreds of parameters only the first that MLflow has room for.
 
     Args:
         view: What to show.
         ascending: Whether the lowest value is the best, and so comes first.
     """
+    text = _dump(view, ascending=ascending)
+    if len(text) <= _LONGEST:
+        return text
+    first, second, third = (names[: len(names) // 2] for names in (view.columns, view.axes, view.curves))
+    return dump_view(SharedView(columns=first, axes=second, curves=third), ascending=ascending)
+
+
+def _dump(view: SharedView, *, ascending: bool) -> str:
     columns = ["tags.`caviar.state`", "metrics.`value`", "metrics.`best_value`"]
     columns += [f"params.`{name}`" for name in view.columns]
     columns.append("attributes.`Duration`")
