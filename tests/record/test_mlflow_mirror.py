@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 from mlflow.entities import Run, ViewType
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
 from optuna.trial import FrozenTrial, TrialState
 
 from caviar.record import MlflowMirror
@@ -304,6 +306,25 @@ def test_unreachable_server_costs_one_warning_and_no_credentials(
     assert "MLflow at http://***@127.0.0.1:9 could not record trial 0" in warning
     assert "Connection refused" in warning
     assert "s3cret" not in caplog.text
+
+
+def test_a_refusal_is_not_taken_for_an_outage(
+    tracking_uri: str, make_trial: MakeTrial, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    if "?" not in tracking_uri:
+        pytest.skip("nothing is refused there")
+
+    def refuse(*_: object) -> None:
+        raise MlflowException("no such thing", error_code=INVALID_PARAMETER_VALUE)
+
+    mirror = make_mirror(tracking_uri)
+    with monkeypatch.context() as patch:
+        patch.setattr("caviar.record.mlflow_mirror.fill_run", refuse)
+        record(mirror, make_trial(0))
+    assert mirror.trouble == "MLflow refuses it: no such thing"
+    assert "tried again" not in caplog.text
+    record(mirror, make_trial(0))  # at once
+    assert mirror.missed == frozenset()
 
 
 def test_store_that_comes_back_is_filled(

@@ -47,3 +47,12 @@ def test_best_trial_comes_first_whichever_way_the_metric_goes() -> None:
     chart = json.loads(dump_view(view, ascending=True))["compareRunCharts"][1]
     assert chart["metricKey"] == "val_loss"
     assert chart["scaleType"] == "log"
+
+
+def test_a_view_of_hundreds_of_parameters_fits_into_its_tag() -> None:
+    names = tuple(f"a_parameter_of_ones_own_{number}" for number in range(400))
+    tag = dump_view(SharedView(columns=names, axes=names, curves=("val_loss",)), ascending=True)
+    view = load_view(tag)
+    assert len(tag) <= 20_000
+    assert view is not None
+    assert view.axes == names[: len(view.axes)] != ()

@@ -87,10 +87,13 @@ def with_session(function: _Function) -> _Function:
     def call(
         *arguments: Any, home_path: Path, storage: str | None, tracking_uri: str | None, as_json: bool, **others: Any
     ) -> Any:
-        root = click.get_current_context().find_root()
-        root.obj = root.obj or take_stdout()  # once, whatever groups of verbs are called
+        has_verb = click.get_current_context().invoked_subcommand is not None  # which may print its help
         session = Session(
-            home_path=home_path, storage=storage, tracking_uri=tracking_uri, as_json=as_json, results=root.obj
+            home_path=home_path,
+            storage=storage,
+            tracking_uri=tracking_uri,
+            as_json=as_json,
+            results=sys.stdout if has_verb else take_stdout(),
         )
         return function(*arguments, session=session, **others)
 

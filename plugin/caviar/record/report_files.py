@@ -1,5 +1,6 @@
 """A study's report in MLflow: files of one of its runs, the best trial's, and of no other."""
 
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -57,7 +58,14 @@ def _stands_in(place: Path | None, run: "Run") -> bool:
 
 
 def _remove(run: "Run") -> None:
-    """Delete a run's report. MLflow's client only adds artifacts; its repositories delete them too."""
+    """Delete a run's report. MLflow's client only adds artifacts; its repositories delete them too.
+
+    Its local one unquotes a path that is none any more, and would look for ``a%41`` at ``aA``.
+    """
+    local = local_path(run.info.artifact_uri)
+    if local is not None:
+        shutil.rmtree(local / _FOLDER, ignore_errors=True)
+        return
     from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
     repository: Any = get_artifact_repository(run.info.artifact_uri)  # its methods have no types

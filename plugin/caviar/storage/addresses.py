@@ -35,17 +35,27 @@ def storage_address(address: str) -> str:
     address is returned as it is, for whoever opens it to refuse.
     """
     from sqlalchemy.engine import make_url
-    from sqlalchemy.exc import ArgumentError
 
     address = _with_quoted_at(address)
-    try:
-        url = make_url(address)
-    except (ArgumentError, ValueError):
+    if not is_address(address):
         return address
+    url = make_url(address)
     name = url.database
     if sqlite_path(address) is not None and name is not None and not name.startswith("file:"):
         url = url.set(database=str(Path(name).absolute()))
     return url.render_as_string(hide_password=False)
+
+
+def is_address(text: str) -> bool:
+    """Tell whether SQLAlchemy can read a text as a database's address."""
+    from sqlalchemy.engine import make_url
+    from sqlalchemy.exc import ArgumentError
+
+    try:
+        make_url(text)
+    except (ArgumentError, ValueError):
+        return False
+    return True
 
 
 def tracking_address(address: str) -> str:

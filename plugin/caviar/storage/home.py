@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ..errors import StorageError
-from .addresses import sqlite_address, sqlite_path, storage_address, tracking_address
+from .addresses import is_address, masked, sqlite_address, sqlite_path, storage_address, tracking_address
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -71,9 +71,15 @@ def locate_home(path: Path, *, storage: str | None = None, tracking_uri: str | N
         tracking_uri: An address of MLflow's tracking store that replaces the home's.
 
     Raises:
-        StorageError: If both addresses are one SQLite file: Optuna and MLflow break each other's tables.
+        StorageError: If the storage's is no address, or both are one SQLite file: Optuna and MLflow break each
+            other's tables.
     """
     home = address_home(path, storage=storage, tracking_uri=tracking_uri)
+    if not is_address(home.storage):
+        raise StorageError(
+            f"--storage must be an address, sqlite:///runs/optuna.db or postgresql+psycopg://user@host/database for "
+            f"instance, but got {masked(home.storage)}."
+        )
     shared = shared_file(home)
     if shared is not None:
         raise StorageError(
