@@ -17,7 +17,7 @@ from optuna.trial import create_trial
 from caviar.cli import main
 from caviar.commands.delete import describe_deletion
 from caviar.commands.pages import pages_command
-from caviar.commands.run import dry_run_lines
+from caviar.commands.run import check_runnable, dry_run_lines
 from caviar.commands.status import status_lines, study_status
 from caviar.commands.trials import list_trials, trials_csv
 from caviar.imports import import_module
@@ -114,6 +114,18 @@ def test_the_present_directory_comes_behind_the_standard_library(
     import_module("a_module_of_ones_own")
     assert sys.path.count(str(tmp_path)) == 1
     monkeypatch.delitem(sys.modules, "a_module_of_ones_own")
+
+
+def test_workers_start_where_the_run_did_whatever_a_module_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a_wanderer.py").write_text("import os\nos.chdir('/')\ndef network(hyperparameters, dataset): ...")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    objective = {"network": "a_wanderer:network"}
+    check_runnable(parse_spec({"name": "toy", "data": {"dataset": "digits"}, "objective": objective}))
+    assert Path.cwd() == tmp_path
+    monkeypatch.delitem(sys.modules, "a_wanderer")
 
 
 def test_relative_directories_of_the_environment_are_made_absolute(
