@@ -13,7 +13,7 @@ from optuna.trial import FrozenTrial, TrialState
 from tests.databases import expire
 
 from caviar import KerasObjective
-from caviar.errors import FatalError
+from caviar.errors import FatalError, SpecError
 from caviar.search import fleet_crew, fleet_worker, in_flight, packing
 from caviar.search.best_network import NetworkFolder
 from caviar.search.cost_model import TYPICAL
@@ -320,6 +320,37 @@ def test_a_fleet_that_raises_is_disbanded_and_only_the_culprit_fails(
     assert all(trial.params["units"] == 5 for trial in failed)
     assert failed[0].user_attrs["fail_reason"] == "RuntimeError: out of memory"
     assert states(made)["COMPLETE"] == 6
+
+
+@pytest.mark.parametrize("worker", ["fleet", "solo"])
+def test_enqueued_values_outside_the_space_cost_their_trials_alone(made: Made, worker: str) -> None:
+    made.spec = dataclasses.replace(made.spec, search=dataclasses.replace(made.spec.search, trials=2))
+    for given in ({"units": 0}, {"units": 4.5}, {"unit": 4}, {"depth": 9}, {"depth": "deep"}, {"units": 5}):
+        made.study.enqueue_trial(given)
+    if worker == "fleet":
+        made.work()
+    else:
+        SoloWorker(made.setup()).run()
+    assert states(made) == {"FAIL": 5, "COMPLETE": 2}
+    *failed, fine, _ = stored(made)
+    assert fine.params["units"] == 5
+    assert [trial.user_attrs["fail_reason"] for trial in failed] == [
+        "units must be a whole number from 4 to 8 in this space, but was given as 0.",
+        "units must be a whole number from 4 to 8 in this space, but was given as 4.5.",
+        "This space draws no 'unit'. Did you mean 'units'? Allowed: learning_rate, depth, units.",
+        "depth must be a whole number from 1 to 2 in this space, but was given as 9.",
+        "depth must be a whole number from 1 to 2 in this space, but was given as 'deep'.",
+    ]
+
+
+def test_a_fault_of_the_study_leaves_no_trial_running(made: Made) -> None:
+    def make(_: int) -> optuna.samplers.BaseSampler:
+        raise SpecError("the study's own fault")
+
+    made.options = {"make_sampler": make}
+    with pytest.raises(SpecError, match="own fault"):
+        made.work()
+    assert "RUNNING" not in states(made)
 
 
 def test_a_study_that_fails_again_and_again_stops_the_worker(made: Made) -> None:

@@ -26,7 +26,7 @@ from .pruners import promotion_rule
 from .samplers import plan_of_study
 from .timings import Timings
 from .trial_checkpoint import save_trial
-from .worker_setup import FailuresInARow, WorkerSetup, best_value, keep_leases
+from .worker_setup import FailuresInARow, WorkerSetup, best_value, fail_reason, keep_leases
 
 if TYPE_CHECKING:
     from ..training import Metrics
@@ -288,10 +288,10 @@ class FleetWorker:
 
     def _fail(self, ticket: Ticket, error: Exception) -> None:
         """End a trial that raised as FAIL, unless it raised because it was taken away."""
-        reason = f"{type(error).__name__}: {error}".splitlines()[0][:500]
+        reason = fail_reason(error)
         _logger.warning("Trial %d failed: %s", ticket.number, reason)
         _logger.debug("Trial %d's traceback:", ticket.number, exc_info=error)
-        retries = self._setup.spec.search.retries
+        retries = self._setup.retries_after(error)
         with self.timings.phase("bookkeeping_s"):
             try:
                 failed = self._patience.outlast(
@@ -391,3 +391,6 @@ class FleetWorker:
         self._sync()
         self._checkpoint()
         self._hand_back(self._crew.in_hand)
+        undrawn = self._buffer.own_trials
+        if undrawn:
+            self._patience.outlast(lambda: self._buffer.hand_back(undrawn), what=f"hand {len(undrawn)} trials back")

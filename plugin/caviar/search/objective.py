@@ -11,11 +11,13 @@ import optuna
 from optuna.trial import TrialState
 
 from ..data.dataset import Dataset, load_dataset
-from ..errors import SpecError
+from ..errors import SpaceError, SpecError, TrialFailed
 from ..imports import import_object
 from ..space import DEFAULT_SPACE_TABLE, SearchSpace, make_configs, parse_space
 from ..spec import StudySpec, direction_of
+from ..storage.handing_back import RETRY_HISTORY
 from ..user_cache import user_cache
+from .given_params import take_given
 from .mirroring import mirror_trial
 from .seeds import trial_seed
 from .trial_run import TrialRun
@@ -105,16 +107,24 @@ class KerasObjective:
             self._dataset = load_dataset(self._source, seed=self.seed)
         return self._dataset
 
-    def __call__(self, trial: optuna.Trial) -> float:
-        """Run one trial of a stock study.
+    def __call__(self, trial: optuna.trial.BaseTrial) -> float:
+        """Run one trial of a stock study, or train a network again, outside any study.
+
+        Args:
+            trial: A study's; or a ``FixedTrial`` or ``FrozenTrial``, of which nothing is stored or logged. Its number
+                decides the seeds: a ``FrozenTrial`` trains as it did in its study.
 
         Returns:
             The best epoch's metric.
 
         Raises:
             SpecError: If the study's direction contradicts the metric.
+            TrialFailed: If the trial was given a value that the space does not have.
             optuna.TrialPruned: If the pruner ended it, or it diverged.
         """
+        if not isinstance(trial, optuna.Trial):
+            history = trial.system_attrs.get(RETRY_HISTORY) if isinstance(trial, optuna.trial.FrozenTrial) else None
+            return self.run(copy.deepcopy(trial), origin=history[0] if history else None)
         self._check_directions(trial.study)
         try:
             value = self.run(trial)
@@ -129,7 +139,7 @@ class KerasObjective:
 
     def run(
         self,
-        trial: optuna.Trial,
+        trial: optuna.trial.BaseTrial,
         *,
         origin: int | None = None,
         reported: Collection[int] = frozenset(),
@@ -147,9 +157,10 @@ class KerasObjective:
             The best epoch's metric.
 
         Raises:
+            TrialFailed: If the trial was given a value that the space does not have.
             optuna.TrialPruned: If the pruner ended it, or it diverged.
         """
-        hyperparameters = self.space.suggest(trial)
+        hyperparameters = self._draw(trial)
         seed = trial_seed(self.seed, trial.number if origin is None else origin, "training")
         run = TrialRun(trial, metric=self.metric, n_classes=self.dataset.n_classes, reported=reported)
         goes_on, started = True, time.monotonic()
@@ -195,9 +206,19 @@ class KerasObjective:
         """Draw a trial's hyperparameters and return the lane that trains them in a fleet, as `run` would alone."""
         from ..training import Lane
 
-        network, training = make_configs(self.space.suggest(trial), epochs=self.epochs)
+        network, training = make_configs(self._draw(trial), epochs=self.epochs)
         seed = trial_seed(self.seed, trial.number if origin is None else origin, "training")
         return Lane(network=network, training=training, seed=seed)
+
+    def _draw(self, trial: optuna.trial.BaseTrial) -> dict[str, Any]:
+        """Draw a trial's hyperparameters. What is wrong with them is this trial's fault, not the study's."""
+        try:
+            take_given(trial, self.space)
+            hyperparameters = self.space.suggest(trial)
+            make_configs(hyperparameters, epochs=self.epochs)
+        except SpaceError as error:
+            raise TrialFailed(str(error)) from error
+        return hyperparameters
 
     @property
     def programs(self) -> "FleetPrograms":

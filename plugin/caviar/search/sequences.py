@@ -13,6 +13,7 @@ import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
 from ..errors import SpecError
+from ..storage.handing_back import RETRY_HISTORY
 
 
 def value_at(distribution: BaseDistribution, position: float) -> Any:
@@ -100,9 +101,12 @@ class SequenceSampler(optuna.samplers.BaseSampler):
     def sample_relative(
         self, study: optuna.Study, trial: optuna.trial.FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
-        """Return the point of this trial."""
-        del study, search_space
-        return self._point.point(trial.number if self._number is None else self._number)
+        """Return the point of this trial. Retries have numbers too, but take no point of the sequence."""
+        del search_space
+        origin = trial.system_attrs.get(RETRY_HISTORY, [trial.number])[0]
+        earlier = study.get_trials(deepcopy=False)
+        n_retries = sum(other.number < origin and RETRY_HISTORY in other.system_attrs for other in earlier)
+        return self._point.point((trial.number if self._number is None else self._number) - n_retries)
 
     def sample_independent(
         self,

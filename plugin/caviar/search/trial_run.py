@@ -37,7 +37,7 @@ class TrialRun:
     """
 
     def __init__(
-        self, trial: optuna.Trial, *, metric: str, n_classes: int, reported: Collection[int] = frozenset()
+        self, trial: optuna.trial.BaseTrial, *, metric: str, n_classes: int, reported: Collection[int] = frozenset()
     ) -> None:
         self.trial = trial
         self.curves: dict[str, list[float]] = {}

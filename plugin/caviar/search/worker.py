@@ -24,7 +24,7 @@ from .pruners import promotion_rule
 from .samplers import plan_of_study
 from .trial_checkpoint import load_trial, save_trial
 from .trial_run import TrialRun
-from .worker_setup import FailuresInARow, WorkerSetup, best_value
+from .worker_setup import FailuresInARow, WorkerSetup, best_value, fail_reason
 
 if TYPE_CHECKING:
     from ..training import Trainer
@@ -195,10 +195,10 @@ class SoloWorker:
         network of the user's may: renewing the lease tells them apart.
         """
         self._setup.storage.renew(ticket.trial_id)
-        reason = f"{type(error).__name__}: {error}".splitlines()[0][:500]
+        reason = fail_reason(error)
         _logger.warning("Trial %d failed: %s", ticket.number, reason)
         _logger.debug("Trial %d's traceback:", ticket.number, exc_info=error)
-        fail_trial(self._setup.storage, self._read(ticket), reason=reason, retries=self._setup.spec.search.retries)
+        fail_trial(self._setup.storage, self._read(ticket), reason=reason, retries=self._setup.retries_after(error))
         return self._read(ticket)
 
     def show_running(self, ticket: Ticket, *, curves: Mapping[str, Sequence[float]]) -> None:
@@ -294,6 +294,7 @@ class _TrialSession:
         """Save the network as it was at its best epoch, if it beats the study's best."""
         if self._setup.networks is not None and self._best.state is not None:
             trainer.load_lane_state(0, self._best.state)
+            assert isinstance(run.trial, optuna.Trial)
             self._setup.networks.save(run.trial, trainer.lane_model(0))
 
     def _save(self, run: TrialRun, trainer: "Trainer") -> None:

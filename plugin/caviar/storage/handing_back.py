@@ -19,6 +19,8 @@ FAIL_REASON = "fail_reason"
 #: Optuna's names for the trials that a retry stands for, oldest first.
 RETRY_HISTORY = "retry_history"
 FAILED_TRIAL = "failed_trial"
+#: Optuna's name for the parameters that ``enqueue_trial`` gave a trial.
+ENQUEUED = "fixed_params"
 
 
 def hand_back(storage: LeasedStorage, trial_id: int) -> bool:
@@ -87,7 +89,8 @@ def fail_trial(storage: LeasedStorage, trial: FrozenTrial, *, reason: str, retri
             tables.trials.insert().values(study_id=study_id, number=number, state=TrialState.WAITING)
         ).inserted_primary_key[0]  # type: ignore[index]  # SQLAlchemy types it optional, an insert always has it
         _copy_params(connection, trial._trial_id, retry_id)
-        for key, value in ((FAILED_TRIAL, history[0]), (RETRY_HISTORY, history)):
+        given = {ENQUEUED: trial.system_attrs[ENQUEUED]} if ENQUEUED in trial.system_attrs else {}
+        for key, value in {FAILED_TRIAL: history[0], RETRY_HISTORY: history, **given}.items():
             set_attribute(connection, tables.system_attributes, retry_id, key, value)
     return True
 
