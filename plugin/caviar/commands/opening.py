@@ -4,11 +4,13 @@ import json
 import os
 import uuid
 from pathlib import Path
+from typing import Any
 
 import optuna
 
 from ..data.dataset import DatasetFacts
 from ..errors import StorageError
+from ..insight.guessing import GUESS
 from ..insight.lineage import parent_name
 from ..record.environment import environment_versions
 from ..record.mlflow_mirror import MlflowMirror
@@ -93,12 +95,13 @@ def open_checkpoints(home: Home, study: optuna.Study) -> CheckpointStore:
     return CheckpointStore(home.checkpoints / study.user_attrs.get(STUDY_UID, study.study_name))
 
 
-def new_study_attributes(facts: DatasetFacts) -> dict[str, str]:
+def new_study_attributes(facts: DatasetFacts) -> dict[str, Any]:
     """Return what is kept on a new study about its data and itself."""
     return {
         FINGERPRINT: facts.fingerprint,
         "data": f"{facts.name}: {facts.n_train} train, {facts.n_validation} validation, "
         f"{facts.n_classes} classes, features {facts.feature_shape}",
+        GUESS: {"n_examples": facts.n_validation, "accuracy": facts.majority, "loss": facts.entropy},
         STUDY_UID: uuid.uuid4().hex,
         ENVIRONMENT: json.dumps(environment_versions()),
     }
