@@ -9,15 +9,14 @@ from typing import Any
 
 import optuna
 
-from ..data.dataset import load_study_dataset
-from ..imports import import_object
+from ..data.dataset import DatasetFacts, load_study_dataset
 from ..insight.approach import panda_or_caviar
 from ..search.objective import objective_of
-from ..search.pruners import make_pruner
 from ..search.quiet import import_tensorflow_quietly
-from ..search.samplers import make_sampler_factory
 from ..search.sequences import value_at
 from ..spec import StudySpec
+from .run import check_runnable
+from .sizes import check_sizes
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -53,12 +52,10 @@ def check_spec(spec: StudySpec) -> CheckResult:
     Raises:
         CaviarError: If anything would be refused.
     """
-    make_sampler_factory(spec.search, spec.space, seed=spec.seed)
-    make_pruner(spec.search, epochs=spec.objective.epochs)
-    if spec.objective.network is not None:
-        import_object(spec.objective.network, what="objective.network")
+    check_runnable(spec)
     import_tensorflow_quietly()
     dataset = load_study_dataset(spec)
+    check_sizes(spec, DatasetFacts.of(dataset))
     objective = objective_of(spec, dataset)
     middle = {name: value_at(distribution, 0.5) for name, distribution in spec.space.distributions().items()}
     hyperparameters = spec.space.suggest(optuna.trial.FixedTrial(middle))

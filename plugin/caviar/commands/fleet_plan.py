@@ -1,13 +1,10 @@
 """Which trials would train together: the plan that ``caviar run --dry-run`` prints."""
 
-import math
-import os
-
 import optuna
 
-from ..data.dataset import DatasetFacts
+from ..memory import available_memory
 from ..search.calibration import known_prices, prices_path
-from ..search.cost_model import DataShape, LaneShape
+from ..search.cost_model import LaneShape
 from ..search.in_flight import trials_to_take
 from ..search.packing import Packer, describe_plan
 from ..search.samplers import make_sampler_factory
@@ -16,6 +13,7 @@ from ..search.warm_start import WarmStart
 from ..space import make_configs
 from ..spec import StudySpec
 from .ready_workers import ready_workers
+from .sizes import data_shape
 from .warming import warm_up
 from .work import threads_for
 
@@ -38,8 +36,8 @@ def fleet_plan_lines(spec: StudySpec, warm: WarmStart | None) -> list[str]:
     with ready_workers(spec, threads=threads, n_workers=1) as workers:
         facts = workers.facts()
     prices = known_prices(prices_path(threads=threads))
-    memory_bytes = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // (2 * spec.search.workers)
-    packer = Packer(cost=prices, data=_shape(facts), memory_bytes=memory_bytes)
+    memory_bytes = available_memory() // (2 * spec.search.workers)
+    packer = Packer(cost=prices, data=data_shape(facts), memory_bytes=memory_bytes)
     search = spec.search
     n = min(trials_to_take(search, in_hand=0, set_aside=0, left=search.trials, running=0), search.trials)
     lanes = _first_lanes(spec, warm, n)
@@ -57,12 +55,3 @@ def _first_lanes(spec: StudySpec, warm: WarmStart | None, n: int) -> list[LaneSh
         network, training = make_configs(spec.space.suggest(study.ask()), epochs=spec.objective.epochs)
         lanes.append(LaneShape(network=network, training=training))
     return lanes
-
-
-def _shape(facts: DatasetFacts) -> DataShape:
-    return DataShape(
-        n_train=facts.n_train,
-        n_validation=facts.n_validation,
-        n_features=math.prod(facts.feature_shape),
-        n_classes=facts.n_classes,
-    )

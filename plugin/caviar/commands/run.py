@@ -29,6 +29,7 @@ from .family import archive_family, charts_link
 from .fleet_plan import fleet_plan_lines
 from .opening import new_study_attributes, open_mirror
 from .ready_workers import ReadyWorkers, ready_workers
+from .sizes import check_sizes
 from .warm_start import check_source, plan_warm_start, warm_start_attributes
 from .warming import warm_up
 from .work import stop_on_signals, supervise, threads_for
@@ -125,11 +126,12 @@ def run_study(
 
 
 def check_runnable(spec: StudySpec) -> None:
-    """Refuse a study file whose sampler, pruner or network would be refused later.
+    """Refuse a study file whose sizes, sampler, pruner or network would be refused later.
 
     Raises:
         SpecError: Naming what is wrong.
     """
+    check_sizes(spec)
     make_sampler_factory(spec.search, spec.space, seed=spec.seed)
     make_pruner(spec.search, epochs=spec.objective.epochs)
     if spec.objective.network is not None:
@@ -164,6 +166,7 @@ def open_for_run(spec: StudySpec, home: Home) -> Iterator[Opening]:
         prepared = pool.submit(_prepare_databases, home)  # the fork server has yet to load TensorFlow
         with ready_workers(spec, threads=threads_for(spec, n_workers=n_workers), n_workers=n_workers) as workers:
             facts = workers.facts()
+            check_sizes(spec, facts)
             prepared.result()
             prepare_tracking(home.tracking_uri)
             storage = open_storage(home.storage, owner=new_owner(), create=True)
