@@ -9,7 +9,7 @@ PACKAGE = Path(__file__).parent.parent / "plugin" / "caviar"
 #: From the ground up; modules on one floor may import each other.
 FLOORS: tuple[frozenset[str], ...] = (
     frozenset({"errors"}),
-    frozenset({"attributes", "config", "imports", "parameters", "user_cache"}),
+    frozenset({"attributes", "config", "imports", "parameters", "program_key", "user_cache"}),
     frozenset({"space", "spec"}),
     frozenset({"data"}),
     frozenset({"networks"}),

@@ -134,7 +134,7 @@ def _fingerprint() -> str:
     """Return a digest of all that a trace depends on besides its key: versions, and the sources that trace."""
     digest = hashlib.sha256(f"{tf.__version__} {keras.__version__}".encode())
     package = Path(__file__).parents[2]
-    sources = [*(package / "training").rglob("*.py"), *(package / "networks").rglob("*.py"), package / "config.py"]
-    for source in sorted(sources):
+    sources = [*(package / "training").rglob("*.py"), *(package / "networks").rglob("*.py")]
+    for source in sorted([*sources, package / "config.py", package / "program_key.py"]):
         digest.update(source.read_bytes())
     return digest.hexdigest()[:16]
