@@ -71,3 +71,8 @@ def nearest_name(name: str, allowed: Iterable[str]) -> str:
     near = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
     question = f"Did you mean {near[0]!r}? " if near else ""
     return f"{question}Allowed: {', '.join(names)}."
+
+
+def ends_worker(error: Exception) -> bool:
+    """Tell whether an error is about the whole study; any other costs no more than the trial that raised it."""
+    return isinstance(error, (SpecError, FatalError)) and not isinstance(error, SpaceError)
