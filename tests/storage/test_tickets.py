@@ -11,7 +11,7 @@ import optuna
 import pytest
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import TrialState
-from tests.databases import expire
+from tests.databases import claim_ticket, expire
 
 from caviar.attributes import DEATHS, FAIL_REASON, PAUSED
 from caviar.errors import FatalError
@@ -22,7 +22,7 @@ from caviar.storage.leased_storage import LeasedStorage, LeaseLost, take_lease
 from caviar.storage.overview import count_trials, read_leases
 from caviar.storage.schema import optuna_tables
 from caviar.storage.studies import open_study
-from caviar.storage.tickets import Ticket, claim_ticket, claim_tickets
+from caviar.storage.tickets import Ticket, claim_tickets
 
 
 def claim(storage: LeasedStorage, study: optuna.Study, *, budget: int = 4, retries: int = 2) -> Ticket | str:
