@@ -108,7 +108,9 @@ class CaviarGroup(click.Group):
 
 def fail(message: str, exit_code: int) -> NoReturn:
     """End the command with a line on stderr and an exit code."""
-    click.echo(f"Error: {message}", err=True)
+    from ..storage.addresses import masked
+
+    click.echo(f"Error: {masked(message)}", err=True)
     sys.exit(exit_code)
 
 

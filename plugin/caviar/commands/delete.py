@@ -4,6 +4,7 @@ import shutil
 
 import optuna
 
+from ..storage.addresses import masked
 from ..storage.home import Home
 from ..storage.leased_storage import LeasedStorage
 from ..storage.opening import open_existing
@@ -24,7 +25,7 @@ def describe_deletion(home: Home, study: str) -> str:
     what = f"the study {opened.study_name!r} with its {_n_trials(storage, opened)} trials"
     if zooms:
         what = f"{what}, and what was zoomed in to from it, {', '.join(zooms)},"
-    return f"{what} in {home.storage} and {'their' if zooms else 'its'} runs in MLflow"
+    return f"{what} in {masked(home.storage)} and {'their' if zooms else 'its'} runs in MLflow"
 
 
 def delete_study(home: Home, study: str) -> bool:

@@ -6,8 +6,7 @@ from pathlib import Path
 
 from ..errors import StorageError
 from ..record.inspection import mlflow_revisions, read_run_statuses
-from ..record.tracking import masked_uri
-from ..storage.database import masked_url
+from ..storage.addresses import masked, sqlite_path
 from ..storage.filesystems import (
     Room,
     can_be_written,
@@ -16,7 +15,7 @@ from ..storage.filesystems import (
     network_message,
     room_at,
 )
-from ..storage.home import Home, shared_file, sqlite_path
+from ..storage.home import Home, shared_file
 from ..storage.inspection import SqliteFacts, read_schema_versions, read_sqlite_facts
 from .findings import Findings
 from .mending import switch_to_wal, upgrade_optuna_schema
@@ -75,7 +74,7 @@ def check_storage(home: Home, study: str | None, found: Findings, *, mounts: str
         if not is_optunas:
             return False
         _check_journal(found, path, facts, mounts=mounts)
-    subject = masked_url(home.storage)
+    subject = masked(home.storage)
     try:
         versions = read_schema_versions(home.storage)
     except StorageError as error:
@@ -94,7 +93,7 @@ def check_storage(home: Home, study: str | None, found: Findings, *, mounts: str
 
 def check_tracking(home: Home, study: str | None, found: Findings, *, mounts: str | None) -> bool:
     """Check MLflow's store, and tell whether it can be read."""
-    subject = masked_uri(home.tracking_uri)
+    subject = masked(home.tracking_uri)
     path = sqlite_path(home.tracking_uri)
     if path is None:
         try:
@@ -120,7 +119,7 @@ def check_tracking(home: Home, study: str | None, found: Findings, *, mounts: st
         return True
     head, known = revisions
     kind = "mlflow_older" if facts.revision in known else "mlflow_newer"
-    return found.add(kind, path, current=facts.revision, head=head, uri=masked_uri(home.tracking_uri))
+    return found.add(kind, path, current=facts.revision, head=head, uri=masked(home.tracking_uri))
 
 
 def _check_room(found: Findings, place: Path, room: Room, *, min_free_bytes: int) -> None:

@@ -4,7 +4,8 @@ import logging
 from collections.abc import Callable
 from typing import TypeVar
 
-from .tracking import masked_uri, tracking_errors
+from ..storage.addresses import masked
+from .tracking import tracking_errors
 
 _logger = logging.getLogger(__name__)
 _T = TypeVar("_T")
@@ -24,7 +25,7 @@ class OutageGuard:
             clock: The time as Unix seconds.
             retry_after_s: Seconds to leave a failing store alone.
         """
-        self._where = masked_uri(tracking_uri)
+        self._where = masked(tracking_uri)
         self._clock = clock
         self._retry_after_s = retry_after_s
         self._retry_at = float("-inf")
@@ -54,7 +55,7 @@ class OutageGuard:
     def _note(self, what: str, error: Exception) -> None:
         if getattr(error, "error_code", None) not in REFUSED:
             self._retry_at = self._clock() + self._retry_after_s
-        reason = masked_uri(str(error).strip().split("\n", 1)[0]).rstrip(".")
+        reason = masked(str(error).strip().split("\n", 1)[0]).rstrip(".")
         _logger.log(
             logging.DEBUG if self._failing else logging.WARNING,
             "MLflow at %s could not %s: %s. The study goes on without it; MLflow is tried again after %.0f s, and "

@@ -24,7 +24,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from ..storage.home import sqlite_path
+from ..storage.addresses import sqlite_path
 from .experiment import StudyIdentity, view_tag, wanted_tags
 from .run_content import STUDY_UID_TAG, TRIAL_NUMBER_TAG, Point
 from .shared_view import VIEW_TAG, SharedView, joined_view, load_view
@@ -136,7 +136,7 @@ class SqliteRuns:
 
     def _connect(self) -> sqlite3.Connection:
         """Open the file and keep it open: SQLite reads MLflow's many tables first, some 4 ms of CPU."""
-        prepare_tracking(self._tracking_uri)
+        prepare_tracking(self._tracking_uri, artifact_location=self._study.artifact_location)
         connection = sqlite3.connect(
             f"{self._path.as_uri()}?mode=rw",  # never create it
             uri=True,
