@@ -73,7 +73,7 @@ def test_only_relative_addresses_are_made_absolute(
         ("http://127.0.0.1:5000", "http://127.0.0.1:5000"),
         ("https://ann:p%40ss@host:5000/mlflow", "https://***@host:5000/mlflow"),
         ("https://t0ken@host/mlflow", "https://***@host/mlflow"),
-        ("postgresql://ann:p@ss@db/mlflow", "postgresql://***@db/mlflow"),
+        ("postgresql://ann:p@ss@db/mlflow", "postgresql://ann:***@db/mlflow"),
         ("postgresql://db/mlflow?user=ann&password=secret", "postgresql://db/mlflow?user=ann&password=***"),
         ("postgresql://db/x?sslpassword=s&pwd=t&a=b", "postgresql://db/x?sslpassword=***&pwd=***&a=b"),
         ("could not reach http://ann:secret@host/x twice", "could not reach http://***@host/x twice"),

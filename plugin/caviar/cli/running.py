@@ -65,7 +65,8 @@ def run(
 
     home = session.home()
     if dry_run:
-        click.echo("\n".join(dry_run_lines(spec, home, source=source, fresh=fresh)))
+        lines = dry_run_lines(spec, home, source=source, fresh=fresh)
+        session.print(lines, lambda: "\n".join(lines))
         return
     with ProgressBar() as bar:
         result = run_study(spec, home, source=source, fresh=fresh, on_progress=bar.show)

@@ -39,7 +39,8 @@ def study_status(home: Home, study: str) -> dict[str, Any]:
         first, each with ``study``, ``parent`` or None, ``budget``, ``done``, ``copied`` and ``best`` as above, empty
         for a study without zooms; ``family_best``, the best of theirs with its ``study``, or None;
         ``warm_start``, what it took over from another study as ``warm_start_table`` has it, or None;
-        ``storage`` and ``tracking_uri``, without their secrets; ``former_stages``, how many ``[[search.stages]]`` its file had, if it had any.
+        ``storage`` and ``tracking_uri``, masked; ``former_stages``, how many ``[[search.stages]]`` its file
+        had, if it had any.
 
     Raises:
         StorageError: If there is no such study.

@@ -1,11 +1,11 @@
 """Data sets that a function of the user's returns as arrays."""
 
-import importlib
 from typing import Any
 
 import numpy as np
 
 from ..errors import CaviarError, DataError, nearest_name
+from ..imports import import_module
 from .names import FunctionName
 
 
@@ -63,7 +63,7 @@ class FunctionSource:
 
     def _call(self, name: FunctionName) -> Any:
         try:
-            module = importlib.import_module(name.module)
+            module = import_module(name.module)
         except ModuleNotFoundError as error:
             if error.name is None or not f"{name.module}.".startswith(f"{error.name}."):
                 raise DataError(f"{self._where}: its module needs {error.name!r}, which is not installed.") from error

@@ -2,6 +2,10 @@
 
 import multiprocessing
 import multiprocessing.forkserver
+import os
+from typing import Final
+
+_SAFE_PATH: Final = "PYTHONSAFEPATH"
 
 
 def warm_up() -> None:
@@ -11,4 +15,12 @@ def warm_up() -> None:
     """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["caviar.engines.preloaded", "caviar.engines.worker_process"])
-    multiprocessing.forkserver.ensure_running()
+    safe = os.environ.get(_SAFE_PATH)
+    os.environ[_SAFE_PATH] = "1"  # else a file `random.py` where caviar is run would pass for Python's own
+    try:
+        multiprocessing.forkserver.ensure_running()
+    finally:
+        if safe is None:
+            del os.environ[_SAFE_PATH]
+        else:
+            os.environ[_SAFE_PATH] = safe

@@ -48,14 +48,17 @@ def absolute_address(address: str) -> str:
 
 
 def masked(text: str) -> str:
-    """Return the text with the user names, passwords and tokens of its addresses replaced by ``***``.
+    """Return the text with the passwords and tokens of its addresses replaced by ``***``.
+
+    Of a web address the user's name goes too: it may be a token.
 
     Args:
         text: An address, or a message that may hold some.
 
     Example:
         >>> masked("postgresql://ann:secret@db/studies")
-        'postgresql://***@db/studies'
+        'postgresql://ann:***@db/studies'
     """
-    text = re.sub(r"(?<=://)[^/\s]\S*@", "***@", text)
+    text = re.sub(r"(?<=http://|ttps://)[^/\s]\S*@", "***@", text)
+    text = re.sub(r"(?<=://)([^/\s:@]*):\S*@", r"\1:***@", text)
     return re.sub(r"(?i)((?:password|passwd|pwd|token|secret|api_?key|access_?key)=)[^&\s'\"]+", r"\1***", text)
