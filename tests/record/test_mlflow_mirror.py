@@ -9,7 +9,7 @@ import pytest
 from mlflow.entities import Run, ViewType
 from optuna.trial import FrozenTrial, TrialState
 
-from caviar.record import MlflowMirror
+from caviar.record import MlflowMirror, TrialRecord
 from caviar.record.shared_view import VIEW_TAG, load_view
 from caviar.record.tracking import connect
 
@@ -355,3 +355,24 @@ def test_database_of_something_else_fails_no_trial(
     record(mirror, make_trial())
     assert mirror.missed == {0}
     assert "file is not a database" in caplog.text
+
+
+def test_a_parameter_of_any_name_leaves_a_whole_run(tracking_uri: str, make_trial: MakeTrial) -> None:
+    mirror = make_mirror(tracking_uri)
+    mirror.record(make_trial(), hyperparameters={"a(b)+c": 3, "value": 4}, curves={"loss": [1.0]})
+    assert not mirror.missed
+    experiment_id = mirror.experiment_id()
+    assert experiment_id is not None
+    [run] = connect(tracking_uri).search_runs([experiment_id])
+    assert (run.info.status, run.data.params["a_b__c"], run.data.params["value"]) == ("FINISHED", "3", "4")
+    assert run.data.metrics["value"] == 0.9
+
+
+def test_a_refusal_is_not_called_an_outage(
+    tracking_uri: str, make_trial: MakeTrial, caplog: pytest.LogCaptureFixture
+) -> None:
+    mirror = make_mirror(tracking_uri)
+    mirror.record_many([TrialRecord(trial=make_trial(), hyperparameters={}, curves={}, tags={"a//b": "1"})])
+    [warning] = [entry.getMessage() for entry in caplog.records if entry.levelno >= logging.WARNING]
+    assert "could not record trial 0" in warning
+    assert warning.endswith("It refuses this request; the study goes on.")

@@ -171,7 +171,7 @@ def test_what_mlflow_would_cut_or_refuse_is_left_to_its_client(tracking_uri: str
     mirror.record_many(
         [
             TrialRecord(trial=long, hyperparameters={"layers": "64," * 3000}, curves={}),
-            TrialRecord(trial=refused, hyperparameters={"a//b": 1}, curves={}),
+            TrialRecord(trial=refused, hyperparameters={}, curves={}, tags={"a//b": "1"}),
             TrialRecord(trial=plain, hyperparameters={}, curves={}),
         ]
     )

@@ -1,6 +1,7 @@
 """Check what studies stand on: the home's directory and disks, Optuna's storage and MLflow's store."""
 
 import functools
+import shlex
 from collections.abc import Collection
 from pathlib import Path
 
@@ -119,7 +120,7 @@ def check_tracking(home: Home, study: str | None, found: Findings, *, mounts: st
         return True
     head, known = revisions
     kind = "mlflow_older" if facts.revision in known else "mlflow_newer"
-    return found.add(kind, path, current=facts.revision, head=head, uri=masked(home.tracking_uri))
+    return found.add(kind, path, current=facts.revision, head=head, uri=shlex.quote(masked(home.tracking_uri)))
 
 
 def _check_room(found: Findings, place: Path, room: Room, *, min_free_bytes: int) -> None:

@@ -162,7 +162,7 @@ def _sync(home: Home, name: str) -> None:
     mirror = open_mirror(home, study, spec)
     _, failed = sync_trials(mirror, study.get_trials(deepcopy=False), space=spec.space, metric=spec.objective.metric)
     if failed:
-        raise StorageError(f"{failed} trials could not be recorded: MLflow is down.")
+        raise StorageError(f"{failed} trials could not be recorded in MLflow; the warning above says why.")
 
 
 def _settled_trials(state: StudyState) -> list[FrozenTrial]:

@@ -53,16 +53,19 @@ class OutageGuard:
         return result
 
     def _note(self, what: str, error: Exception) -> None:
-        if getattr(error, "error_code", None) not in REFUSED:
+        refused = getattr(error, "error_code", None) in REFUSED
+        if not refused:
             self._retry_at = self._clock() + self._retry_after_s
         reason = masked(str(error).strip().split("\n", 1)[0]).rstrip(".")
         _logger.log(
             logging.DEBUG if self._failing else logging.WARNING,
-            "MLflow at %s could not %s: %s. The study goes on without it; MLflow is tried again after %.0f s, and "
-            "`caviar sync` fills what is missing.",
+            "MLflow at %s could not %s: %s. %s",
             self._where,
             what,
             reason or type(error).__name__,
-            self._retry_after_s,
+            "It refuses this request; the study goes on."
+            if refused
+            else f"The study goes on without it; MLflow is tried again after {self._retry_after_s:.0f} s, and "
+            "`caviar sync` fills what is missing.",
         )
         self._failing = True
