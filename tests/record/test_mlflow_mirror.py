@@ -7,9 +7,11 @@ from typing import Any
 
 import pytest
 from mlflow.entities import Run, ViewType
+from mlflow.exceptions import MlflowException
 from optuna.trial import FrozenTrial, TrialState
 
-from caviar.record import MlflowMirror, TrialRecord
+from caviar.record import MlflowMirror
+from caviar.record.outage import OutageGuard
 from caviar.record.shared_view import VIEW_TAG, load_view
 from caviar.record.tracking import connect
 
@@ -368,11 +370,12 @@ def test_a_parameter_of_any_name_leaves_a_whole_run(tracking_uri: str, make_tria
     assert run.data.metrics["value"] == 0.9
 
 
-def test_a_refusal_is_not_called_an_outage(
-    tracking_uri: str, make_trial: MakeTrial, caplog: pytest.LogCaptureFixture
-) -> None:
-    mirror = make_mirror(tracking_uri)
-    mirror.record_many([TrialRecord(trial=make_trial(), hyperparameters={}, curves={}, tags={"a//b": "1"})])
+def test_a_refusal_is_not_called_an_outage(caplog: pytest.LogCaptureFixture) -> None:
+    def refuse() -> None:
+        raise MlflowException.invalid_parameter_value("Invalid value")
+
+    guard = OutageGuard("http://host", clock=Clock(), retry_after_s=60)
+    guard.attempt("record trial 0", refuse, reset=lambda: None)
+    assert guard.attempt("record trial 1", lambda: "done", reset=lambda: None) == "done"  # it was not left alone
     [warning] = [entry.getMessage() for entry in caplog.records if entry.levelno >= logging.WARNING]
-    assert "could not record trial 0" in warning
-    assert warning.endswith("It refuses this request; the study goes on.")
+    assert warning.endswith("could not record trial 0: Invalid value. It refuses this request; the study goes on.")

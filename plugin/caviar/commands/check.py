@@ -10,6 +10,7 @@ from typing import Any
 import optuna
 
 from ..data.dataset import load_study_dataset
+from ..data.names import absolute_name
 from ..engines.quiet import import_tensorflow_quietly
 from ..imports import import_object
 from ..insight.approach import panda_or_caviar
@@ -53,6 +54,7 @@ def check_spec(spec: StudySpec) -> CheckResult:
     Raises:
         CaviarError: If anything would be refused.
     """
+    spec = dataclasses.replace(spec, data=dataclasses.replace(spec.data, dataset=absolute_name(spec.data.dataset)))
     make_sampler_factory(spec.search, spec.space, seed=spec.seed)
     make_pruner(spec.search, epochs=spec.objective.epochs)
     if spec.objective.network is not None:

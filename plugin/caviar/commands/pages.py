@@ -47,7 +47,7 @@ def main() -> None:
         sys.exit(f"Error: {error}")
     os.chdir(home.path)
     os.environ |= {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-    os.execv(Path(sys.executable).with_name(command[0]), command)
+    os.execv(Path(sys.executable).with_name(command[0]), command)  # noqa: S606  (no shell is wanted)
 
 
 if __name__ == "__main__":

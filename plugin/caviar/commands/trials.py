@@ -25,9 +25,10 @@ def list_trials(home: Home, study: str) -> list[dict[str, Any]]:
 
     Returns:
         For each ``number``, ``state``, ``value`` as Optuna has it, ``best_value`` and ``best_epoch``, ``epochs``
-        reported, ``seconds`` of training, every hyperparameter by its name (``params_value`` where it is called as
-        one of these columns), of a zoom's copies ``parent_trial``, their number in the study that they come from, of the first trials of a study that was begun from another one
-        ``warm_start``, the study and the number that they come from, and ``fail_reason``.
+        reported, ``seconds`` of training, every hyperparameter by its name (``params_value`` where it is called as one
+        of these columns), of a zoom's copies ``parent_trial``, their number in the study that they come from, of the
+        first trials of a study that was begun from another one ``warm_start``, the study and the number that they
+        come from, and ``fail_reason``.
 
     Raises:
         StorageError: If there is no such study.
