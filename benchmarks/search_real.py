@@ -133,7 +133,7 @@ def run_one(job: Job, study: dict[str, Any], home: Home) -> dict[str, Any] | Non
     spending = spend_on_study(spec, home, budget_epochs=epochs, on_progress=lambda _progress: None)
     if spending.interrupted:
         return None
-    trials = read_trials(home, spending.studies)
+    trials = read_trials(home, spending.study, uid=spending.uid)
     paid = within_budget([_paid(trial) for trial in trials], epochs)
     reported = [value for trial in trials[: len(paid)] for value in trial.intermediate_values.values()]
     return {

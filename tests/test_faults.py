@@ -15,6 +15,10 @@ import pytest
 from optuna.storages import RDBStorage
 from optuna.trial import TrialState
 
+from caviar.attributes import STUDY_UID
+from caviar.spec import read_spec
+from caviar.storage.studies import archive_study, create_study
+
 from .processes import Watch, running, wait_until, write_study
 from .test_storm import assert_sound
 
@@ -147,6 +151,25 @@ def test_a_full_disk_ends_the_run_with_a_line_and_the_next_run_goes_on(
         ended = process.finish()
     assert ended.exit_code == 0, ended.stderr
     assert_sound(watch, budget=2)
+
+
+@pytest.mark.slow
+def test_a_run_whose_study_gave_its_name_away_ends_and_leaves_the_other_alone(
+    tmp_path: Path, home: Path, watch: Watch
+) -> None:
+    file = write_study(tmp_path, trials=2, epochs=10000, trainer="solo")
+    with running("run", file, "--home", home) as process:
+        wait_until(lambda: watch.reported() >= 5)
+        (victim,) = watch.holders().values()
+        archive_study(watch.storage, "toy")
+        other = create_study(watch.storage, read_spec(file), attributes={STUDY_UID: "another"})
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(victim, signal.SIGKILL)
+        ended = process.finish()
+    assert ended.exit_code == 1
+    assert "Error: The study 'toy' that this command was begun with was archived" in ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert other.trials == []
 
 
 @pytest.mark.slow

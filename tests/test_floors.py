@@ -9,8 +9,8 @@ PACKAGE = Path(__file__).parent.parent / "plugin" / "caviar"
 #: From the ground up; modules on one floor may import each other.
 FLOORS: tuple[frozenset[str], ...] = (
     frozenset({"errors"}),
-    frozenset({"attributes", "config", "imports", "parameters", "user_cache"}),
-    frozenset({"space", "spec"}),
+    frozenset({"atomic_write", "attributes", "config", "imports", "keras_backend", "parameters", "user_cache"}),
+    frozenset({"space", "spec", "study_file"}),
     frozenset({"data"}),
     frozenset({"networks"}),
     frozenset({"training"}),

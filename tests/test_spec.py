@@ -1,5 +1,6 @@
 import dataclasses
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +82,20 @@ def test_settings_replace_the_files_values(tmp_path: Path) -> None:
 def test_bad_study_files_are_refused(parts: dict[str, Any], message: str) -> None:
     with pytest.raises(SpecError, match=message):
         parse_spec(table(**parts))
+
+
+def test_a_byte_order_mark_is_no_part_of_a_study_file(tmp_path: Path) -> None:
+    path = tmp_path / "marked.toml"
+    path.write_text('name = "toy"\ndata = { dataset = "digits" }\n', encoding="utf-8-sig")
+    assert read_spec(path).name == "toy"
+
+
+def test_a_study_file_may_come_through_a_pipe(tmp_path: Path) -> None:
+    reading, writing = os.pipe()
+    os.write(writing, b'name = "toy"\ndata = { dataset = "digits" }\n')
+    os.close(writing)
+    assert read_spec(Path(f"/dev/fd/{reading}")).name == "toy"
+    os.close(reading)
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,8 @@
 """A data set and networks of the user's own, small enough to train in milliseconds, named by tests' study files."""
 
+import sys
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,3 +41,8 @@ def broken_network(hyperparameters: Mapping[str, Any], dataset: Any) -> Any:
     """Raise, as a user's function with a mistake does."""
     del hyperparameters, dataset
     raise RuntimeError("a mistake in the user's function")
+
+
+def leaving() -> NoReturn:
+    """End the process as if all were well, as a script that is imported may."""
+    sys.exit(0)

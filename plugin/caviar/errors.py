@@ -6,6 +6,9 @@ Every message says what was wrong, what was received, what is allowed and what t
 import difflib
 from collections.abc import Iterable
 
+_MANY_NAMES = 20
+_LONG_NAME = 100  # more of it would only take time to compare
+
 
 class CaviarError(Exception):
     """Base of all errors raised on purpose; its message is meant for the user, without a traceback.
@@ -65,9 +68,13 @@ def nearest_name(name: str, allowed: Iterable[str]) -> str:
         allowed: The names that exist, in the order to show them.
 
     Returns:
-        ``"Did you mean 'tpe'? Allowed: random, tpe."``, the question only when a name is near.
+        ``"Did you mean 'tpe'? Allowed: random, tpe."``, the question only when a name is near, and of many names
+        the first twenty.
     """
     names = list(allowed)
-    near = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
+    if not names:
+        return "There is none."
+    near = difflib.get_close_matches(name[:_LONG_NAME], [other for other in names if other != name], n=1, cutoff=0.6)
     question = f"Did you mean {near[0]!r}? " if near else ""
-    return f"{question}Allowed: {', '.join(names)}."
+    more = f" and {len(names) - _MANY_NAMES} more" if len(names) > _MANY_NAMES else ""
+    return f"{question}Allowed: {', '.join(names[:_MANY_NAMES])}{more}."

@@ -4,13 +4,13 @@ import dataclasses
 import hashlib
 import json
 import re
-import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from .errors import SpecError, nearest_name
 from .space import DEFAULT_SPACE_TABLE, SearchSpace, parse_space, space_table
+from .study_file import read_table
 
 METRICS: tuple[str, ...] = ("val_accuracy", "val_loss", "accuracy", "loss")
 SAMPLERS: tuple[str, ...] = ("random", "grid", "qmc", "tpe", "zoom", "cmaes", "gp")
@@ -139,16 +139,7 @@ def read_spec(path: Path, *, settings: Sequence[str] = ()) -> StudySpec:
     Raises:
         SpecError: If the file cannot be read, or says something that is not allowed.
     """
-    try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise SpecError(f"There is no study file {path}.") from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise SpecError(f"The study file {path} cannot be read: {error}.") from error
-    except tomllib.TOMLDecodeError as error:
-        raise SpecError(f"The study file {path} is not valid TOML: {error}.") from error
-    for setting in settings:
-        _apply_setting(table, setting)
+    table = read_table(path, settings=settings)
     try:
         return parse_spec(table)
     except SpecError as error:
@@ -276,22 +267,6 @@ def _parse_search(table: Mapping[str, Any]) -> SearchSpec:
 def is_import_path(text: str) -> bool:
     """Tell whether a text has the form ``package.module:name``."""
     return re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", text) is not None
-
-
-def _apply_setting(table: dict[str, Any], setting: str) -> None:
-    key, separator, text = setting.partition("=")
-    if not separator or not key:
-        raise SpecError(f"--set takes KEY=VALUE, search.trials=60 for instance, but got {setting!r}.")
-    try:
-        value: Any = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        value = text
-    *parents, last = key.strip().split(".")
-    for parent in parents:
-        table = table.setdefault(parent, {})
-        if not isinstance(table, dict):
-            raise SpecError(f"--set {key}: {parent} is a value in the study file, not a table.")
-    table[last] = value
 
 
 def _check_keys(prefix: str, table: Mapping[str, Any], allowed: Sequence[str]) -> None:

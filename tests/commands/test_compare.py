@@ -10,16 +10,17 @@ import pytest
 from click.testing import CliRunner, Result
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
+from caviar.attributes import STUDY_UID
 from caviar.cli import main
 from caviar.commands import epoch_budget
 from caviar.commands.compare import archive_comparison, default_budget, plan_comparison, plan_lines
 from caviar.commands.epoch_budget import Spending, n_epochs, read_trials, spend_on_study, trials_to_run
 from caviar.commands.run import Progress, RunResult
-from caviar.errors import SpecError
+from caviar.errors import FatalError, SpecError
 from caviar.spec import StudySpec, parse_spec
 from caviar.storage.database import new_owner, open_storage
 from caviar.storage.home import Home, locate_home
-from caviar.storage.studies import create_study
+from caviar.storage.studies import archive_study, create_study, open_study
 
 TOY = """
 name = "toy"
@@ -176,10 +177,28 @@ def test_a_budget_is_spent_in_rounds_and_nothing_is_repeated(tmp_path: Path, mon
     spec = make_spec(sampler="tpe", pruner="median")
     for _ in range(2):
         spending = spend_on_study(spec, home, budget_epochs=90, on_progress=lambda _: None)
-        assert spending == Spending(studies=("toy",), interrupted=False)
+        assert spending == Spending(study="toy", uid=None, interrupted=False)
     assert budgets[0] == 9
     assert budgets == sorted(set(budgets))
-    assert 81 <= n_epochs(read_trials(home, ["toy"])) <= 100
+    assert 81 <= n_epochs(read_trials(home, "toy", uid=None)) <= 100
+
+
+def test_a_budget_is_spent_on_one_study_whoever_takes_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    home = locate_home(tmp_path)
+    storage = open_storage(home.storage, owner=new_owner(), create=True)
+
+    def run_study(spec: StudySpec, _home: Home, **_: Any) -> RunResult:
+        """Stand in for what trains; meanwhile another shell begins the study anew."""
+        create_study(storage, spec, attributes={STUDY_UID: "first"}).add_trials(trials(2, state=TrialState.PRUNED))
+        archive_study(storage, spec.name)
+        create_study(storage, spec, attributes={STUDY_UID: "second"})
+        progress = Progress(study="toy", uid="first", budget=9, done=1, pruned=1, failed=0, best_value=None)
+        return RunResult(finished_now=1, progress=progress)
+
+    monkeypatch.setattr(epoch_budget, "run_study", run_study)
+    with pytest.raises(FatalError, match="it is another: run the command again"):
+        spend_on_study(make_spec(pruner="median"), home, budget_epochs=90, on_progress=lambda _: None)
+    assert open_study(storage, "toy").trials == []
 
 
 @pytest.mark.slow

@@ -1,7 +1,9 @@
 import os
 import shutil
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -92,11 +94,86 @@ def test_a_split_is_decoded_once_and_again_when_its_files_change(
         second = PreparedDataset(prepared, kept=kept).read_train()
     for parts in zip(straight, first, second, strict=True):
         assert all(part.dtype == parts[0].dtype and (part == parts[0]).all() for part in parts)
-    key = key_of(prepared, "train")
     os.utime(next(prepared.glob("*train*")), (1, 1))
-    assert key_of(prepared, "train") != key
     monkeypatch.setattr(PreparedDataset, "_decode", lambda *_: ARRAYS)
     assert PreparedDataset(prepared, kept=kept).read_train() is ARRAYS
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    """A file whose bytes are no data set's."""
+    (tmp_path / "source").mkdir()
+    (tmp_path / "source" / "toy-train.tfrecord").write_bytes(b"0123")
+    return tmp_path / "source"
+
+
+def remake(source: Path) -> None:
+    """Put another file of the same name, size and time of change there, as a copy that keeps times does."""
+    file = source / "toy-train.tfrecord"
+    facts = file.stat()
+    file.write_bytes(b"4567")
+    os.utime(file, ns=(facts.st_atime_ns, facts.st_mtime_ns))
+
+
+def lengthen(source: Path) -> None:
+    (source / "toy-train.tfrecord").write_bytes(b"01234")
+
+
+def touch(source: Path) -> None:
+    os.utime(source / "toy-train.tfrecord", (1, 1))
+
+
+def rename(source: Path) -> None:
+    (source / "toy-train.tfrecord").rename(source / "toy-test.tfrecord")
+
+
+def add(source: Path) -> None:
+    (source / "features.json").touch()
+
+
+@pytest.mark.parametrize("change", [remake, lengthen, touch, rename, add])
+def test_a_kept_split_depends_on_the_files_of_its_source(source: Path, change: Callable[[Path], None]) -> None:
+    key = key_of(source, "train")
+    assert key_of(source, "train") == key
+    change(source)
+    assert key_of(source, "train") != key
+
+
+def test_a_kept_split_depends_on_where_its_source_stands_and_on_what_is_read(source: Path) -> None:
+    assert len({key_of(source, *parts) for parts in (["train"], ["test"], ["train", "label"])}) == 3
+    copy = Path(shutil.copytree(source, source.with_name("copy")))
+    assert key_of(copy, "train") != key_of(source, "train")
+
+
+@pytest.mark.parametrize(
+    ("target", "value"),
+    [
+        ("tensorflow_datasets.__version__", "another"),
+        ("importlib.metadata.version", lambda _name: "another"),
+        ("caviar.data.prepared.sources_digest", lambda *_: "another"),
+    ],
+)
+def test_a_kept_split_depends_on_who_decoded_it(
+    prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, target: str, value: Any
+) -> None:
+    kept = KeptArrays(tmp_path / "arrays")
+    data = PreparedDataset(prepared, kept=kept)
+    data.read_train()
+    monkeypatch.setattr(PreparedDataset, "_decode", lambda *_: ARRAYS)
+    assert data.read_train() is not ARRAYS
+    monkeypatch.setattr(target, value)
+    assert data.read_train() is ARRAYS
+
+
+def test_one_kept_split_serves_every_seed_and_share_of_validation(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    sizes = [len(load_dataset("digits", validation_fraction=share).validation.labels) for share in (0.2, 0.5)]
+    assert sizes[0] < sizes[1]
+    first, other = (load_dataset("digits", seed=seed).train.labels for seed in (0, 1))
+    assert (first != other).any()
+    assert len(list((tmp_path / "optuna-caviar" / "arrays").iterdir())) == 1
 
 
 def test_data_sets_are_the_same_from_their_files_and_as_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

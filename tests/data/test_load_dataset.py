@@ -28,7 +28,10 @@ def source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Any], s
         sys.modules["arrays_of_a_test"].load = lambda: value  # type: ignore[attr-defined]
         return "arrays_of_a_test:load"
 
-    (tmp_path / "arrays_of_a_test.py").write_text("def broken():\n    raise ZeroDivisionError('oh')\n\nnumber = 3\n")
+    (tmp_path / "arrays_of_a_test.py").write_text(
+        "def broken():\n    raise ZeroDivisionError('oh')\n\nnumber = 3\n"
+        "def picky(split):\n    pass\n\ndef leaving():\n    raise SystemExit(0)\n"
+    )
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "arrays_of_a_test", raising=False)
     __import__("arrays_of_a_test")
@@ -231,6 +234,8 @@ def test_class_too_small_for_a_test_split_is_named(source: Callable[[Any], str])
         ("arrays_of_a_test:brokn", "no such function. Did you mean 'broken'"),
         ("arrays_of_a_test:broken", "the function raised ZeroDivisionError: oh"),
         ("arrays_of_a_test:number", "no such function"),
+        ("arrays_of_a_test:picky", r"called with \(\), but its arguments are \(split\): missing a required argument"),
+        ("arrays_of_a_test:leaving", "the function raised SystemExit: 0"),
         ("arrays_of_no_test:load", "there is no module 'arrays_of_no_test'. Put its directory on PYTHONPATH"),
         ("not a name", "names no data set. Allowed are"),
         ("", "names no data set. Allowed are"),
@@ -246,6 +251,16 @@ def test_unknown_names_are_refused_with_the_nearest(
     with pytest.raises(DataError, match=message) as caught:
         load_dataset(name, data_dir=data_dir)
     assert len(str(caught.value)) < 600
+
+
+def test_a_prepared_data_set_without_a_builder_names_what_there_is_and_never_itself(tmp_path: Path) -> None:
+    directory = tmp_path / "plain" / "1.0.0"
+    directory.mkdir(parents=True)
+    for name in ("dataset_info.json", "features.json"):
+        (directory / name).touch()
+    with pytest.raises(DataError, match=f"'plain:2.0.0' is not prepared.*under this name: {directory}") as caught:
+        load_dataset("plain:2.0.0", data_dir=tmp_path)
+    assert "Did you mean" not in str(caught.value)
 
 
 @pytest.mark.parametrize("options", [{"validation_fraction": 0.0}, {"validation_fraction": 1.0}, {"seed": -1}])

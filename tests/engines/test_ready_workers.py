@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from caviar.engines.ready_workers import ready_workers
-from caviar.engines.supervisor import WorkerExit
+from caviar.engines.supervisor import WorkerExit, WorkerRefusedError
 from caviar.engines.warming import warm_up
 from caviar.engines.worker_process import WorkOrder
 from caviar.errors import DataError
@@ -38,12 +38,27 @@ def test_facts_are_those_of_the_data() -> None:
         facts = workers.facts()
     assert (facts.n_classes, facts.feature_shape) == (3, (4,))
     assert facts.n_train + facts.n_validation == 240
-    for dataset, reason in (("tests.engines.test_ready_workers:dying", "exit code 3"), ("digitz", "digitz")):
+    dying = ("tests.engines.test_ready_workers:dying", "exit code 3")
+    for dataset, reason in (dying, ("digitz", "digitz"), ("tests.toy_data:leaving", "SystemExit: 0")):
         with (
             ready_workers(spec_of(dataset), threads=1, n_workers=1) as workers,
             pytest.raises(DataError, match=reason),
         ):
             workers.facts()
+
+
+def interrupting() -> None:
+    """Raise what a Ctrl-C raises, to which a worker is deaf while it loads its data."""
+    raise KeyboardInterrupt
+
+
+def test_whatever_else_ends_the_loading_is_said_too() -> None:
+    warm_up()
+    with (
+        ready_workers(spec_of("tests.engines.test_ready_workers:interrupting"), threads=1, n_workers=1) as workers,
+        pytest.raises(WorkerRefusedError, match=r"could not be loaded: KeyboardInterrupt.*\(test_ready_workers.py"),
+    ):
+        workers.facts()
 
 
 def test_each_is_given_one_order_and_those_without_are_ended(order: WorkOrder) -> None:

@@ -21,6 +21,8 @@ def be(what: str, connection: Connection) -> None:
     """Be a worker of one kind."""
     if what == "dies":
         os.kill(os.getpid(), signal.SIGKILL)
+    if what == "vanishes":
+        os._exit(0)
     if what == "refuses":
         send_refusal(connection, FatalError("a reason"))
         sys.exit(WorkerExit.REFUSED)
@@ -80,6 +82,12 @@ def test_three_deaths_in_a_row_end_the_run() -> None:
     with pytest.raises(FatalError, match=r"3 workers died in a row, the last killed by SIGKILL.*caviar check"):
         supervise(staff)
     assert len(staff.started) == 3
+
+
+def test_a_worker_that_ends_with_0_and_not_with_a_word_is_a_death() -> None:
+    staff = Staff("vanishes")
+    with pytest.raises(FatalError, match=r"3 workers died in a row, the last with exit code 0, ended by the network's"):
+        supervise(staff)
 
 
 def test_an_epoch_between_two_deaths_starts_the_count_anew() -> None:

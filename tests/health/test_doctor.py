@@ -1,14 +1,17 @@
 import dataclasses
 import datetime
 import json
+import os
 import re
 import shutil
+import socket
 import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
 
 import optuna
 import pytest
@@ -24,14 +27,15 @@ from caviar.record import environment_versions, prepare_tracking
 from caviar.spec import StudySpec
 from caviar.storage.checkpoints import Checkpoint
 from caviar.storage.database import new_owner, open_storage
-from caviar.storage.filesystems import network_file_system
+from caviar.storage.filesystems import Mounts, network_file_system
 from caviar.storage.home import Home, address_home, locate_home
 from caviar.storage.overview import count_trials
 from caviar.storage.studies import create_study
 from caviar.storage.tickets import Ticket, claim_ticket
+from caviar.user_cache import user_cache
 from caviar.worker.opening import open_checkpoints
 
-LOCAL = "/dev/sda / ext4 rw 0 0\n"
+LOCAL = [("/", "ext4")]
 
 
 @pytest.fixture(scope="module")
@@ -344,12 +348,13 @@ def test_a_nearly_full_disk_and_a_home_that_cannot_be_written_are_findings(home:
     for path in (file, file / "below"):
         unwritable = look(locate_home(path))
         assert any("home directory cannot be written" in finding.message for finding in unwritable)
+    home.networks.touch()
+    assert str(home.networks) in {finding.subject for finding in look(home) if "cannot be written" in finding.message}
     assert file.read_bytes() == b""
 
 
 def test_a_network_file_system_is_found_from_the_mounts(home: Home) -> None:
-    mounts = f"{LOCAL}server:/export {home.path} nfs4 rw 0 0\n"
-    findings = examine(home, mounts=mounts)
+    findings = examine(home, mounts=[*LOCAL, (str(home.path), "nfs4")])
     assert len(findings) == 2
     assert "network file system (nfs4)" in findings[0].message
     assert "PostgreSQL is the way" in findings[0].remedy
@@ -358,22 +363,44 @@ def test_a_network_file_system_is_found_from_the_mounts(home: Home) -> None:
 @pytest.mark.parametrize(
     ("mounts", "expected"),
     [
-        ("a / ext4 rw 0 0\nb /data nfs rw 0 0\n", "nfs"),
-        ("a / nfs4 rw 0 0\nb /data xfs rw 0 0\n", None),
-        ("a / ext4 rw 0 0\nb /dat nfs rw 0 0\n", None),
-        ("a / ext4 rw 0 0\nb /data ext4 rw 0 0\nc /data fuse.sshfs rw 0 0\n", "fuse.sshfs"),
-        ("a / ext4 rw 0 0\nb /data/my\\040runs cifs rw 0 0\n", "cifs"),
-        ("", None),
+        ([("/", "ext4"), ("/data", "nfs")], "nfs"),
+        ([("/", "nfs4"), ("/data", "xfs")], None),
+        ([("/", "ext4"), ("/dat", "nfs")], None),
+        ([("/", "ext4"), ("/data", "ext4"), ("/data", "fuse.sshfs")], "fuse.sshfs"),
+        ([("/", "ext4"), ("/data/my runs", "cifs")], "cifs"),
+        ([], None),
     ],
 )
-def test_the_nearest_mount_decides(mounts: str, expected: str | None) -> None:
+def test_the_nearest_mount_decides(mounts: Mounts, expected: str | None) -> None:
     assert network_file_system(Path("/data/my runs/optuna.db"), mounts=mounts) == expected
+
+
+def test_leftovers_of_killed_processes_are_found_and_removed(home: Home) -> None:
+    with subprocess.Popen(["true"]) as process:
+        process.wait()
+    places = [home.timings, home.checkpoints / "uid" / "3", home.path, user_cache() / "arrays"]
+    of_dead, of_living = (
+        [place / f".caviar-writes~{socket.gethostname()}~{pid}~00" for place in places]
+        for pid in (process.pid, os.getpid())
+    )
+    for path in (*of_dead, *of_living):
+        path.mkdir(parents=True)
+        (path / "file").touch()
+    try:
+        found = only(look(home))
+        assert "left 4 unfinished files behind" in found.message
+        assert only(look(home, fix=True)).fixed
+        assert look(home) == []
+        assert [path.exists() for path in (*of_dead, *of_living)] == [False] * 4 + [True] * 4
+    finally:
+        shutil.rmtree(of_living[-1])
 
 
 def test_opening_for_a_run_warns_of_a_network_file_system(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("caviar.storage.filesystems._read_mounts", lambda: f"s:/x {tmp_path} nfs rw 0 0\n")
+    partition = SimpleNamespace(mountpoint=str(tmp_path), fstype="nfs")
+    monkeypatch.setattr("psutil.disk_partitions", lambda **_: [partition])
     url = f"sqlite:///{tmp_path / 'optuna.db'}"
     open_storage(url, owner=new_owner(), create=True).engine.dispose()
     assert "PostgreSQL is the way" in only_message(caplog)

@@ -8,6 +8,7 @@ from optuna.trial import TrialState
 
 from caviar.insight.advice import Advice, next_steps
 from caviar.insight.axes import drawn_parameters
+from caviar.insight.guessing import Guess, guess_of
 from caviar.insight.importance import Importance, ParameterImportance
 from caviar.insight.rows import TrialRow, trial_rows
 from caviar.space import parse_space
@@ -23,9 +24,9 @@ def rows_of(spec: StudySpec, study: optuna.Study) -> list[TrialRow]:
 
 
 def advise(
-    spec: StudySpec, rows: list[TrialRow], *, importance: Importance = NOTHING, data: str = ""
+    spec: StudySpec, rows: list[TrialRow], *, importance: Importance = NOTHING, guess: Guess | None = None
 ) -> dict[str, Advice]:
-    steps = next_steps(spec, rows, drawn_parameters(spec.space), importance, data=data)
+    steps = next_steps(spec, rows, drawn_parameters(spec.space), importance, guess=guess)
     return {step.title: step for step in steps}
 
 
@@ -104,7 +105,7 @@ def test_an_unfinished_study_and_failed_trials_come_first() -> None:
 def test_ties_are_counted_by_the_standard_error_of_the_validation_split() -> None:
     spec = make_spec()
     study = make_study(spec, n_complete=60, n_pruned=0, score=lambda h: 0.98 - 0.001 * h["depth"])
-    steps = advise(spec, rows_of(spec, study), data=DATA)
+    steps = advise(spec, rows_of(spec, study), guess=guess_of({}, data=DATA))
     step = steps["Race the 10 best over several seeds before believing the first"]
     assert "200 validation examples" in step.evidence
     assert not [title for title in advise(spec, rows_of(spec, study)) if title.startswith("Race")]
@@ -117,6 +118,19 @@ def test_overfitting_asks_for_dropout() -> None:
         for row in rows_of(spec, make_study(spec, score=lambda h: learning_rate_alone(h) - 0.1))
     ]
     assert advise(spec, rows)["Search dropout or l2"].change == "dropout = { low = 0.0, high = 0.5 }"
+
+
+def test_what_cannot_be_told_from_guessing_is_the_only_advice() -> None:
+    spec = make_spec()
+    study = make_study(spec, score=lambda h: 0.2 + 0.01 * h["depth"])
+    guess = Guess(n_examples=300, accuracy=0.2, loss=float(np.log(5)))
+    (step,) = advise(spec, rows_of(spec, study), guess=guess).values()
+    assert "cannot be told from guessing" in step.title
+    assert "The best val_accuracy of 460 epochs of all trials is 0.24" in step.evidence
+    assert "always naming the most frequent class gives 0.2." in step.evidence
+    assert "Note that" not in step.evidence
+    (early,) = advise(make_spec(search={"trials": 100}), rows_of(spec, study), guess=guess).values()
+    assert "Note that 60 of 100 trials are done." in early.evidence
 
 
 def test_a_study_without_trials_is_asked_to_finish_and_nothing_else() -> None:

@@ -3,6 +3,8 @@
 import itertools
 import json
 import math
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -132,6 +134,13 @@ def test_all_of_six_won_is_the_least_that_shows_a_difference() -> None:
     assert paired_test(better[:5], worse[:5], maximize=True).p is None
     assert paired_test(better, better, maximize=True).p == 1.0
     assert paired_test([*better, None], [*worse, 0.5], maximize=True).n == 6
+
+
+def test_the_documented_p_values_are_two_sided_as_ours_are() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "search.md").read_text(encoding="utf-8")
+    won = set(re.findall(r"34 of 34, (\S+?)[ ,|]", page))  # every pair won: only the least p can be
+    assert won == {f"{smallest_p(34):.0e}"}
+    assert "two-sided p" in page
 
 
 def test_many_repeats_take_the_asymptotic_test() -> None:

@@ -3,7 +3,7 @@ import optuna
 import pytest
 
 from caviar.insight.axes import drawn_parameters
-from caviar.insight.importance import Importance, ParameterImportance, measure_importance
+from caviar.insight.importance import Importance, ParameterImportance, above_chance, measure_importance
 from caviar.insight.tiers import compare_with_tiers, tier_sentences
 from caviar.spec import StudySpec
 
@@ -20,7 +20,7 @@ def measured(spec: StudySpec, study: optuna.Study, *, n_resamples: int = 30) -> 
 @pytest.mark.slow  # the first to import scikit-learn
 def test_what_decides_alone_has_the_largest_share_and_stands_above_chance() -> None:
     spec = make_spec()
-    importance = measured(spec, make_study(spec, n_complete=100, n_pruned=50))
+    importance = measured(spec, make_study(spec, n_complete=100, n_pruned=50), n_resamples=80)
     first = importance.parameters[0]
     assert (first.name, first.tier, first.above_chance) == ("learning_rate", 1, True)
     assert first.share > 0.5
@@ -33,6 +33,24 @@ def test_what_decides_alone_has_the_largest_share_and_stands_above_chance() -> N
     assert any(
         "As the course has it: learning_rate matters more" in s for s in tier_sentences(importance, sampler="random")
     )
+
+
+def test_one_noise_study_in_twenty_has_a_parameter_above_chance_and_not_one_in_three() -> None:
+    rng = np.random.default_rng(0)
+    n_parameters, n_studies = 8, 2000
+    n_shuffles = 20 * n_parameters - 1
+    flagged = 0
+    for _ in range(n_studies):
+        scale = rng.uniform(0.1, 10, n_parameters)  # each parameter's measure has its own
+        drawn = rng.exponential(scale, (1 + n_shuffles, n_parameters))
+        flagged += bool(above_chance(drawn[0], drawn[1:]).any())
+    assert 0.03 < flagged / n_studies < 0.06
+
+
+def test_holm_goes_on_to_the_next_parameter_where_the_first_stands_out() -> None:
+    shuffled = np.tile(np.arange(99.0)[:, None], (1, 3))  # p of an observed x is (99 - x + 1) / 100
+    assert above_chance(np.array([99.0, 97.5, 90.0]), shuffled).tolist() == [True, True, False]
+    assert above_chance(np.array([97.5, 97.5, 90.0]), shuffled).tolist() == [False, False, False]
 
 
 def test_the_same_seed_measures_the_same() -> None:

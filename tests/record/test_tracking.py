@@ -80,6 +80,11 @@ def test_optunas_database_is_refused(tmp_path: Path) -> None:
         prepare_tracking(f"sqlite:///{tmp_path / 'optuna.db'}")
 
 
+def test_a_kind_of_store_that_mlflow_lacks_is_refused() -> None:
+    with pytest.raises(StorageError, match=r"no store of the kind 'htpp'\. Give --tracking-uri .* http://HOST:PORT"):
+        prepare_tracking("htpp://localhost:5000")
+
+
 def test_database_of_something_else_is_refused(tmp_path: Path) -> None:
     connection = sqlite3.connect(tmp_path / "other.db")
     connection.execute("CREATE TABLE recipes (name TEXT)")

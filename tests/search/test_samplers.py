@@ -6,7 +6,7 @@ import pytest
 
 from caviar.errors import SpecError
 from caviar.search.pruners import make_pruner, promotion_rule
-from caviar.search.samplers import make_sampler_factory
+from caviar.search.samplers import make_sampler_factory, try_sampler
 from caviar.spec import PRUNERS, SAMPLERS, SearchSpec, parse_spec
 
 SPACE = parse_spec({"name": "toy", "data": {"dataset": "digits"}}).space
@@ -68,13 +68,21 @@ def test_another_seed_draws_other_trials(name: str) -> None:
         (SearchSpec(sampler="tpe", sampler_options={"n_startup": 3}), r"Did you mean 'n_startup_trials'\?"),
         (SearchSpec(sampler="tpe", sampler_options={"seed": 3}), r"takes no option 'seed'"),
         (SearchSpec(sampler="optuna.samplers:NSGAIISampler", sampler_options={"population_size": 1}), "refuses its"),
-        (SearchSpec(sampler="no.such.module:Sampler"), "'no.such.module' cannot be imported"),
-        (SearchSpec(sampler="optuna.samplers:NoSampler"), "has no 'NoSampler'"),
+        (SearchSpec(sampler="no.such.module:Sampler"), "there is no module 'no'"),
+        (SearchSpec(sampler="optuna.samplers:TPSampler"), r"no such function. Did you mean 'TPESampler'\?"),
+        (SearchSpec(sampler="tests.toy_data:blobs"), "makes a tuple, but .* must make an optuna.samplers.BaseSampler"),
+        (SearchSpec(sampler="tests.toy_data:leaving"), "cannot be made: it raised SystemExit: 0 .toy_data.py, line"),
     ],
 )
 def test_wrong_sampler_options_are_refused(search: SearchSpec, message: str) -> None:
     with pytest.raises(SpecError, match=message):
         make_sampler_factory(search, SPACE, seed=0)
+
+
+def test_options_that_only_drawing_shows_to_be_wrong_are_refused() -> None:
+    search = SearchSpec(sampler="tpe", sampler_options={"n_startup_trials": "ten"})
+    with pytest.raises(SpecError, match=r"search\.sampler 'tpe': drawing a trial with it raised TypeError"):
+        try_sampler(search, SPACE, make_sampler_factory(search, SPACE, seed=0))
 
 
 def test_gp_says_which_extra_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -127,7 +135,9 @@ def test_a_patient_pruner_wraps_another() -> None:
         (SearchSpec(pruner="promotion", pruner_options={"min_epochs": 2.0}), "must be a whole number, but got 2.0"),
         (SearchSpec(pruner="promotion", pruner_options={"min_epochs": 21}), "at most the 20 epochs"),
         (SearchSpec(pruner="patient", pruner_options={"wrapped": "medain"}), "No pruner is called 'medain'"),
-        (SearchSpec(pruner="optuna.pruners:NoPruner"), "has no 'NoPruner'"),
+        (SearchSpec(pruner="patient", pruner_options={"wrapped": 3}), "wrapped is a name .* but got 3"),
+        (SearchSpec(pruner="optuna.pruners:NoPruner"), "no such function. Did you mean 'NopPruner'"),
+        (SearchSpec(pruner="tests.toy_data:blobs"), "makes a tuple, but .* must make an optuna.pruners.BasePruner"),
     ],
 )
 def test_wrong_pruner_options_are_refused(search: SearchSpec, message: str) -> None:

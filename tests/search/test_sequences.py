@@ -1,13 +1,16 @@
 import math
 from typing import Any
 
+import optuna
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.trial import TrialState
 from scipy import stats
 
-from caviar.search.sequences import GridSequence, SobolSequence, grid_points, position_of, value_at
+from caviar.attributes import RETRY_HISTORY
+from caviar.search.sequences import GridSequence, SequenceSampler, SobolSequence, grid_points, position_of, value_at
 
 SPACE: dict[str, Any] = {
     "learning_rate": FloatDistribution(1e-4, 1.0, log=True),
@@ -63,3 +66,30 @@ def test_a_position_leads_to_a_value_and_back(position: float, name: str) -> Non
     assert value_at(SPACE[name], again) == pytest.approx(value)
     if name == "learning_rate":
         assert again == pytest.approx(position, abs=1e-9)
+
+
+@pytest.mark.parametrize("n_before", [0, 2])
+def test_a_retry_takes_no_point_from_the_trials_after_it(n_before: int) -> None:
+    distributions: dict[str, BaseDistribution] = {"depth": IntDistribution(1, 3), "width": IntDistribution(1, 2)}
+    grid = GridSequence(distributions, points=3, seed=0)
+    study = optuna.create_study()
+    study.add_trials([optuna.trial.create_trial(value=0.0)] * n_before)  # given from outside the sequence
+
+    def draw() -> optuna.Trial:
+        study.sampler = SequenceSampler(distributions, grid, number=len(study.trials) - n_before)
+        return study.ask(distributions)
+
+    study.tell(draw(), 0.0)
+    failed = draw()
+    study.tell(failed, state=TrialState.FAIL)
+    retry = optuna.trial.create_trial(
+        value=0.0,
+        params=failed.params,
+        distributions=distributions,
+        system_attrs={RETRY_HISTORY: [failed.number]},
+    )
+    study.add_trial(retry)
+    for _ in range(4):
+        study.tell(draw(), 0.0)
+    tried = [trial.params for trial in study.trials[n_before:] if trial.state == TrialState.COMPLETE]
+    assert {tuple(params.values()) for params in tried} == {(depth, width) for depth in (1, 2, 3) for width in (1, 2)}

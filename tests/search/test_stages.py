@@ -69,6 +69,28 @@ def test_a_larger_budget_moves_no_stage_of_what_was_drawn() -> None:
     assert kept(study, 200) == (25, 37, 100, 150)
 
 
+def test_failed_trials_use_up_numbers_and_no_stage() -> None:
+    stages = Stages(begins=(4, 6))
+    failed, ended = create_trial(state=TrialState.FAIL), create_trial(value=0.0)
+    study = optuna.create_study()
+    study.add_trials([failed] * 10)
+    assert stages.among(study.trials).begins == (14, 16)
+    study.add_trials([ended] * 3)
+    study.add_trial(failed)
+    assert [stages.among(study.trials).stage_of(number) for number in (12, 14, 15, 16)] == [0, 0, 1, 1]
+    study.add_trials([ended] * 2)
+    assert stages.among(study.trials).begins == (15, 17)
+    assert stages.among([]) == stages.among(study.trials[:0]) == stages
+
+
+def test_a_larger_budget_counts_the_trials_that_did_not_fail() -> None:
+    study = optuna.create_study()
+    assert kept(study, 50) == (25, 37)
+    study.add_trials([create_trial(state=TrialState.FAIL)] * 30)
+    study.add_trials([create_trial(value=0.0)] * 20)
+    assert kept(study, 60) == (30, 45)
+
+
 def test_copies_from_a_wider_study_belong_to_the_first_stage() -> None:
     study = optuna.create_study()
     study.add_trials([create_trial(value=0.0, user_attrs={PARENT_TRIAL: number}) for number in range(10)])

@@ -111,6 +111,19 @@ def test_paused_and_failed_trials_and_parameters_fixed_from_outside_are_borne() 
     assert all(trial.params.keys() == SPACE.distributions().keys() for trial in study.trials[14:])
 
 
+def test_trials_that_fail_first_leave_the_first_stage_whole() -> None:
+    def after_failures(sampler: str) -> optuna.Study:
+        study = optuna.create_study(direction="maximize")
+        study.add_trials([optuna.trial.create_trial(state=TrialState.FAIL)] * 40)
+        search_on(study, SearchSpec(trials=32, sampler=sampler), 32)
+        return study
+
+    zoom, tpe = after_failures("zoom"), after_failures("tpe")
+    same = [a.params == b.params for a, b in zip(zoom.trials, tpe.trials, strict=True)]
+    assert all(same[:56])
+    assert not any(same[56:])
+
+
 def test_a_study_without_a_result_is_searched_in_the_whole_space() -> None:
     study = optuna.create_study()
     make = make_sampler_factory(SearchSpec(trials=20), SPACE, seed=0)

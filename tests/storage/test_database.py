@@ -82,6 +82,20 @@ def test_a_home_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
             prepare_home(locate_home(path))
 
 
+@pytest.mark.parametrize("name", ["networks", "networks/toy", "checkpoints", "reports", "mlartifacts", "timings"])
+def test_a_file_or_a_dangling_link_in_the_place_of_a_homes_directory_is_refused(tmp_path: Path, name: str) -> None:
+    home = locate_home(tmp_path)
+    prepare_home(home, study="toy")
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).touch()
+    with pytest.raises(StorageError, match=f"{tmp_path / name} must be a directory that can be written.*--home"):
+        prepare_home(home, study="toy")
+    (tmp_path / name).unlink()
+    (tmp_path / name).symlink_to(tmp_path / "nowhere")
+    with pytest.raises(StorageError, match="must be a directory"):
+        prepare_home(home, study="toy")
+
+
 def test_the_file_of_an_address_is_found(tmp_path: Path) -> None:
     assert sqlite_path(f"sqlite:///{tmp_path}/a.db?timeout=5") == tmp_path / "a.db"
     assert sqlite_path("sqlite:///a.db") == Path.cwd() / "a.db"

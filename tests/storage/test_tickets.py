@@ -16,10 +16,12 @@ from tests.databases import expire
 from caviar.attributes import DEATHS, FAIL_REASON, PAUSED
 from caviar.errors import FatalError
 from caviar.storage import schema
+from caviar.storage.buffered_storage import BufferedStorage
 from caviar.storage.database import new_owner, open_storage
 from caviar.storage.handing_back import expired_trials, fail_trial, hand_back, hand_back_many
 from caviar.storage.leased_storage import LeasedStorage, LeaseLost, take_lease
-from caviar.storage.overview import count_trials, read_leases
+from caviar.storage.overview import count_trials, read_leases, read_running
+from caviar.storage.parking import park, prune_parked
 from caviar.storage.schema import optuna_tables
 from caviar.storage.studies import open_study
 from caviar.storage.tickets import Ticket, claim_ticket, claim_tickets
@@ -261,6 +263,51 @@ def test_a_trial_left_running_without_a_heartbeat_is_handed_on(storage: LeasedSt
         trials = optuna_tables().trials
         connection.execute(trials.update().values(datetime_start=None).where(trials.c.trial_id == stray._trial_id))
     assert claim_one(storage, study).trial_id == stray._trial_id
+
+
+@pytest.mark.parametrize("ahead_s", [20, 3600])
+def test_a_lease_from_before_the_clock_was_put_back_has_run_out(
+    ahead_s: float, storage: LeasedStorage, study: optuna.Study
+) -> None:
+    ticket, stray = claim_one(storage, study), study.ask()
+    ahead = datetime.timedelta(seconds=ahead_s)
+    with storage.engine.begin() as connection:
+        beats, trials = optuna_tables().heartbeats, optuna_tables().trials
+        later = schema.database_now(connection) + ahead
+        connection.execute(beats.update().values(heartbeat=later))
+        connection.execute(trials.update().values(datetime_start=later).where(trials.c.trial_id == stray._trial_id))
+    (lease,) = read_leases(storage, study._study_id)
+    assert lease.expires_at(30) <= lease.read_at + datetime.timedelta(seconds=50)
+    found = [trial.expired(30) for trial in read_running(storage, study._study_id)]
+    again = {claim_one(storage, study).number for _ in range(2)}
+    if ahead_s > 30:  # their owners would have renewed them since
+        assert lease.expires_at(30) == lease.read_at
+        assert (found, again) == ([True, True], {ticket.number, stray.number})
+    else:
+        assert (found, again) == ([False, False], {2, 3})
+
+
+def test_no_trial_ends_before_it_started(storage: LeasedStorage, study: optuna.Study) -> None:
+    tickets = claim_tickets(storage, study._study_id, n=4, budget=4, lease_s=30, retries=0)
+    assert isinstance(tickets, list)
+    buffer = BufferedStorage(storage, study._study_id)
+    with storage.engine.begin() as connection:  # the clock is put back after the start
+        trials = optuna_tables().trials
+        later = schema.database_now(connection) + datetime.timedelta(seconds=20)
+        connection.execute(trials.update().values(datetime_start=later))
+    buffer.refresh()
+    finish(study, tickets[0])
+    fail_trial(storage, storage.get_trial(tickets[1].trial_id), reason="a test", retries=0)
+    park(storage, tickets[2].trial_id)
+    prune_parked(storage, study._study_id, [tickets[2].trial_id])
+    buffer.set_trial_state_values(tickets[3].trial_id, TrialState.PRUNED)
+    buffer.flush()
+    study.enqueue_trial({"x": 0.5})
+    storage.set_trial_state_values(study.trials[4]._trial_id, TrialState.FAIL)  # as the dashboard's button does
+    for trial in (*study.trials, *buffer.get_all_trials(study._study_id)[:4]):
+        assert trial.datetime_start is not None
+        assert trial.datetime_complete is not None
+        assert trial.datetime_complete >= trial.datetime_start
 
 
 def test_a_paused_trial_waits_for_promotion(storage: LeasedStorage, study: optuna.Study) -> None:

@@ -1,18 +1,24 @@
 """Programs kept on disk: the next process does not trace them, and whatever befalls the files, training goes on."""
 
+import dataclasses
 import os
+import platform
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from caviar.config import NetworkConfig, TrainingConfig
+from caviar.config import NetworkConfig, Optimizer, TrainingConfig
 from caviar.training import FleetData, FleetPrograms, FleetTrainer, KeptPrograms, Lane, TensorSplits
+from caviar.training.fleet import kept
 
 TRAINING = TrainingConfig(epochs=4, batch_size=16, learning_rate=0.05)
 LANES = [
@@ -21,22 +27,32 @@ LANES = [
 ]
 
 
-def make_programs(directory: Path, *, n_examples: int = 60) -> FleetPrograms:
+def make_programs(
+    directory: Path,
+    *,
+    n_examples: int = 60,
+    n_features: int = 5,
+    n_classes: int = 3,
+    dtype: str = "float32",
+    largest_normalized_bytes: int = 1 << 20,
+) -> FleetPrograms:
     rng = np.random.default_rng(1)
-    features = tf.constant(rng.normal(size=(n_examples, 5)).astype(np.float32))
-    labels = tf.constant(rng.integers(0, 3, n_examples).astype(np.int32))
+    features = tf.constant(rng.normal(scale=3.0, size=(n_examples, n_features)).astype(dtype))
+    labels = tf.constant(rng.integers(0, n_classes, n_examples).astype(np.int32))
     splits = TensorSplits(
         train_features=features,
         train_labels=labels,
         validation_features=features[:20],
         validation_labels=labels[:20],
-        n_classes=3,
+        n_classes=n_classes,
     )
-    return FleetPrograms(FleetData.from_splits(splits, normalization=None), kept=KeptPrograms(directory))
+    normalization = (np.zeros(n_features, np.float32), np.ones(n_features, np.float32))
+    data = FleetData.from_splits(splits, normalization=normalization, largest_normalized_bytes=largest_normalized_bytes)
+    return FleetPrograms(data, kept=KeptPrograms(directory))
 
 
-def train(programs: FleetPrograms) -> list[dict[str, float]]:
-    with FleetTrainer(LANES, programs) as fleet:
+def train(programs: FleetPrograms, lanes: Sequence[Lane] = LANES) -> list[dict[str, float]]:
+    with FleetTrainer(lanes, programs) as fleet:
         fleet.run_epoch()
         return fleet.run_epoch()
 
@@ -62,6 +78,115 @@ def test_data_of_another_size_shares_the_kept_program(tmp_path: Path) -> None:
     assert with_kept == train(make_programs(tmp_path / "empty", n_examples=90))
 
 
+def test_data_of_another_form_has_a_program_of_its_own(tmp_path: Path) -> None:
+    train(make_programs(tmp_path))
+    other = make_programs(tmp_path, n_classes=4)
+    assert train(other) == train(make_programs(tmp_path / "empty", n_classes=4))
+    assert other.n_traces == 1
+
+
+class AskedError(Exception):
+    """Holds the name under which a program is looked for."""
+
+
+def name_of(lanes: Sequence[Lane], **data: Any) -> str:
+    """Return the name under which the program of these lanes and this data is kept; nothing is traced."""
+
+    def load(_self: KeptPrograms, name: str) -> None:
+        raise AskedError(name)
+
+    programs = make_programs(Path("nowhere"), **data)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(KeptPrograms, "load", load)
+        with pytest.raises(AskedError) as asked:
+            train(programs, lanes)
+    return str(asked.value)
+
+
+def lane(*, optimizer: Optimizer = "sgd", batch_size: int = 16, **network: Any) -> Lane:
+    training = dataclasses.replace(TRAINING, optimizer=optimizer, batch_size=batch_size)
+    return Lane(network=NetworkConfig(**{"depth": 1, "units": 8, **network}), training=training, seed=0)
+
+
+@pytest.mark.parametrize("change", [{"n_features": 6}, {"n_classes": 4}, {"dtype": "int16"}], ids=str)
+def test_a_kept_program_depends_on_the_form_of_its_data(change: dict[str, Any]) -> None:
+    in_steps = {"largest_normalized_bytes": 0}  # so that the features keep their type
+    assert name_of([lane()], **in_steps) != name_of([lane()], **in_steps, **change)
+
+
+def test_a_kept_program_depends_on_where_its_data_is_normalised_and_not_on_its_size() -> None:
+    assert name_of([lane()]) != name_of([lane()], largest_normalized_bytes=0)
+    assert name_of([lane()]) == name_of([lane()], n_examples=90)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"depth": 2},
+        {"activation": "tanh"},
+        {"batch_norm": "after_activation"},
+        {"dropout": 0.5},
+        {"l2": 0.01},
+        {"optimizer": "adam"},
+    ],
+    ids=str,
+)
+def test_a_kept_program_depends_on_what_is_constant_in_it(change: dict[str, Any]) -> None:
+    assert name_of([lane()]) != name_of([lane(**change)])
+
+
+def test_a_kept_program_depends_on_whether_batch_sizes_differ_and_not_on_sizes() -> None:
+    assert name_of([lane(), lane()]) != name_of([lane(), lane(batch_size=32)])
+    assert name_of([lane()]) == name_of([lane(batch_size=32, units=9)]) == name_of([lane(), lane()])
+
+
+def test_a_kept_program_depends_on_the_float_type() -> None:
+    before, name = keras.config.floatx(), name_of([lane()])
+    keras.config.set_floatx("float64")
+    try:
+        assert name_of([lane()]) != name
+    finally:
+        keras.config.set_floatx(before)
+
+
+@pytest.mark.parametrize(
+    ("module", "name"),
+    [
+        (tf, "__version__"),
+        (tf.version, "GIT_VERSION"),
+        (keras, "__version__"),
+        (np, "__version__"),
+        (platform, "python_version"),
+        (platform, "machine"),
+        (kept, "sources_digest"),
+    ],
+    ids=lambda part: getattr(part, "__name__", part),
+)
+def test_programs_belong_to_who_traced_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: ModuleType, name: str
+) -> None:
+    make_fingerprint = kept._fingerprint.__wrapped__
+    before = make_fingerprint()
+    assert make_fingerprint() == before
+    monkeypatch.setattr(module, name, (lambda: "another") if callable(getattr(module, name)) else "another")
+    assert make_fingerprint() != before
+
+
+def test_a_kept_program_that_does_not_fit_its_data_is_traced_again_and_replaced(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    train(make_programs(tmp_path / "three"))
+    expected = train(make_programs(tmp_path / "own", n_classes=4))
+    (wrong,), (own,) = kept_files(tmp_path / "three"), kept_files(tmp_path / "own")
+    own.write_bytes(wrong.read_bytes())
+    again, healed = (make_programs(tmp_path / "own", n_classes=4) for _ in range(2))
+    assert train(again) == expected
+    assert again.n_traces == 1
+    assert "does not fit its data" in caplog.text
+    assert train(healed) == expected
+    assert healed.n_traces == 0
+
+
 @pytest.mark.slow
 def test_another_process_takes_the_kept_program(tmp_path: Path) -> None:
     expected = train(make_programs(tmp_path))
@@ -82,7 +207,7 @@ def test_another_process_takes_the_kept_program(tmp_path: Path) -> None:
         capture_output=True,
         text=True,
         cwd=root,
-        env={**os.environ, "PYTHONPATH": str(root)},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(root), *sys.path])},
         timeout=120,
         check=True,
     )

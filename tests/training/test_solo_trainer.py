@@ -16,7 +16,7 @@ from caviar.errors import SpecError
 from caviar.networks import build_network, fit_normalization
 from caviar.training import SoloTrainer, TensorSplits
 from caviar.training.dropout import dropout_column_keys, keep_scale
-from caviar.training.epoch import example_losses
+from caviar.training.epoch import example_losses, without_graph_rewriting
 from caviar.training.randomness import dropout_row_keys, epoch_order
 
 N_CLASSES = 3
@@ -374,6 +374,19 @@ def test_graph_rewriting_is_as_it_was_after_an_epoch() -> None:
         trainer.run_epoch()
     after = tf.config.optimizer.get_experimental_options()
     assert after.get("disable_meta_optimizer", False) == before.get("disable_meta_optimizer", False)
+
+
+def test_graph_rewriting_stays_off_while_any_of_several_calls_needs_it_so_and_is_put_back_by_the_last() -> None:
+    def is_off() -> bool:
+        return bool(tf.config.optimizer.get_experimental_options().get("disable_meta_optimizer", False))
+
+    before, first, second = is_off(), without_graph_rewriting(), without_graph_rewriting()
+    first.__enter__()
+    second.__enter__()  # as a thread of study.optimize(n_jobs=2) does before the first one leaves
+    first.__exit__(None, None, None)
+    assert is_off()
+    second.__exit__(None, None, None)
+    assert is_off() == before
 
 
 def test_closed_trainer_frees_the_model() -> None:

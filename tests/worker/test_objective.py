@@ -18,6 +18,12 @@ def objective(**options: Any) -> KerasObjective:
     return KerasObjective("tests.toy_data:blobs", **{"epochs": 4, "space": TINY, **options})
 
 
+def test_another_backend_of_keras_is_refused_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KERAS_BACKEND", "torch")
+    with pytest.raises(SpecError, match=r"must be 'tensorflow' here, but .*KERAS_BACKEND chose 'torch'"):
+        objective()
+
+
 @pytest.mark.slow
 def test_a_stock_study_on_digits_maximises_validation_accuracy() -> None:
     study = optuna.create_study(direction="maximize")

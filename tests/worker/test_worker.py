@@ -198,7 +198,7 @@ def test_waiting_ends_where_it_is_of_no_use(message: str, code: int, tries: int)
         tried.append(1)
         raise outage(message, code)
 
-    with pytest.raises(StorageUnavailableError, match=f"{message}.*What is done is kept") as refusal:
+    with pytest.raises(StorageUnavailableError, match=f"{message}.*run the same.*What is done is kept") as refusal:
         patience.outlast(write, what="write")
     assert refusal.value.exit_code == 1
     assert len(tried) >= tries

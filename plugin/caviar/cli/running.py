@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..progress_bar import ProgressBar
-from .session import INTERRUPTED, Session, with_session
+from .session import INTERRUPTED, Session, printable, with_session
 
 if TYPE_CHECKING:
     from ..storage.home import Home
@@ -73,7 +73,7 @@ def run(
     with ProgressBar() as bar:
         result = run_study(spec, home, source=source, fresh=fresh, on_progress=bar.show)
     for line in result_lines(result, spec.name):
-        click.echo(line, err=True)
+        click.echo(printable(line), err=True)
     _print_status(session, home, spec.name)
     if result.interrupted:
         sys.exit(INTERRUPTED)
@@ -98,7 +98,7 @@ def zoom(study: str, *, keep: float | None, trials: int | None, session: Session
     with ProgressBar() as bar:
         outcome = zoom_study(home, study, keep=keep, trials=trials, on_progress=bar.show, say=bar.say)
     for line in outcome_lines(outcome):
-        click.echo(line, err=True)
+        click.echo(printable(line), err=True)
     _print_status(session, home, outcome.child or outcome.parent, also={"zoom": outcome_table(outcome)})
     if outcome.run is not None and outcome.run.interrupted:
         sys.exit(INTERRUPTED)

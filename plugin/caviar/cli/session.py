@@ -2,8 +2,10 @@
 
 import contextlib
 import functools
+import io
 import json
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -76,7 +78,11 @@ class Session:
 
     def print(self, value: Any, text: Callable[[], str]) -> None:
         """Print a result: as JSON where that was asked for, else in words."""
-        shown = json.dumps(value, indent=2, ensure_ascii=False) if self.as_json else text()
+        if self.as_json:
+            utf8 = (self._results.encoding or "").lower().replace("-", "") == "utf8"
+            shown = json.dumps(value, indent=2, ensure_ascii=not utf8)
+        else:
+            shown = printable(text())
         click.echo(shown, file=self._results)
 
 
@@ -129,28 +135,49 @@ class CaviarGroup(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run a verb."""
+        spare_encoding_errors()
         try:
             return super().invoke(ctx)
         except CaviarError as error:
             fail(str(error), error.exit_code)
         except KeyboardInterrupt:
             fail("Interrupted. What is done is kept.", INTERRUPTED)
+        except OSError as error:
+            fail(f"{error}. Mend that, then run the same command again.", 1)
         except Exception as error:
-            if not _is_environments(error):
+            reason = _outage(error)
+            if reason is None:
                 raise
-            fail(f"{error}. What is done is kept; run the command again once that is mended.", 1)
+            fail(reason, 1)
 
 
 def fail(message: str, exit_code: int) -> NoReturn:
     """End the command with a line on stderr and an exit code."""
     from ..storage.addresses import masked
 
-    click.echo(f"Error: {masked(message)}", err=True)
+    short = re.sub(r"\S{201,}", lambda word: f"{word[0][:100]}…{word[0][-50:]}", masked(message))
+    if len(short) > 2000:  # what is wrong comes first, the way out last
+        short = f"{short[:1500]} … {short[-500:]}"
+    click.echo(f"Error: {printable(short)}", err=True)
     sys.exit(exit_code)
 
 
-def _is_environments(error: Exception) -> bool:
-    """Tell whether a full disk, a locked database or the like is at fault, and not this program."""
+def printable(text: str) -> str:
+    """Return a text with its control characters written out: names of others must not steer the terminal."""
+    return "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in text)
+
+
+def spare_encoding_errors() -> None:
+    """Have characters that the terminal's encoding lacks written out, as Python does on stderr; they end no command."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _outage(error: Exception) -> str | None:
+    """Return what is wrong with the study's database, or None where this program is at fault."""
     from optuna.exceptions import StorageInternalError
 
-    return isinstance(error, OSError | StorageInternalError)
+    from ..storage.schema import explain_outage
+
+    return explain_outage(error) if isinstance(error, StorageInternalError) else None

@@ -21,11 +21,11 @@ def delete(study: str, *, yes: bool, session: Session) -> None:
     from ..commands.delete import delete_study, describe_deletion
 
     home = session.home()
-    what = describe_deletion(home, study)
+    what, uid = describe_deletion(home, study)
     if not yes and not click.confirm(f"Delete {what}?", err=True):
         click.echo("Nothing was deleted.", err=True)
         sys.exit(1)
-    in_mlflow = delete_study(home, study)
+    in_mlflow = delete_study(home, study, uid=uid)
     if not in_mlflow:
         click.echo("MLflow could not be reached: its runs are still there.", err=True)
     session.print({"deleted": study, "mlflow": in_mlflow}, lambda: f"Deleted {what}.")

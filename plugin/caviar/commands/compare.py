@@ -28,7 +28,7 @@ from ..storage.home import Home, prepare_home
 from ..storage.opening import open_existing
 from .epoch_budget import OnProgress, Spending, read_trials, spend_on_study
 from .family import archive_family
-from .report import write_whole
+from .report import write_report_file
 from .run import check_runnable
 
 DEFAULT_SAMPLERS = ("grid", "random", "qmc", "tpe", "zoom")
@@ -110,8 +110,8 @@ def compare_samplers(
         data=_data_in_words(home, searches[0], plan.spec),
         now=datetime.datetime.now(datetime.UTC),
     )
-    write_whole(html, render_comparison(comparison))
-    write_whole(data, comparison_json(comparison))
+    write_report_file(html, render_comparison(comparison))
+    write_report_file(data, comparison_json(comparison))
     return WrittenComparison(comparison=comparison, html=html, json=data)
 
 
@@ -248,7 +248,7 @@ def _read_search(sampler: str, repeat: int, spending: Spending, home: Home, spec
     return Search(
         sampler=sampler,
         repeat=repeat,
-        studies=spending.studies,
+        studies=(spending.study,),
         trials=tuple(
             PaidTrial(
                 epochs=len(trial.intermediate_values),
@@ -257,7 +257,7 @@ def _read_search(sampler: str, repeat: int, spending: Spending, home: Home, spec
                     p.name: p.value(trial.params[p.parameter]) for p in parameters if p.parameter in trial.params
                 },
             )
-            for trial in read_trials(home, spending.studies)
+            for trial in read_trials(home, spending.study, uid=spending.uid)
         ),
     )
 

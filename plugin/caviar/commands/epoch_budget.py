@@ -15,11 +15,12 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from ..attributes import PARENT_TRIAL
+from ..errors import UnknownStudyError
 from ..search.stages import TRIALS_A_TRAINING
 from ..spec import StudySpec
 from ..storage.database import database_exists, new_owner, open_storage
 from ..storage.home import Home
-from .family import open_relative
+from ..storage.studies import open_study
 from .run import Progress, run_study
 
 OnProgress: TypeAlias = Callable[[Progress], None]
@@ -32,11 +33,13 @@ class Spending:
     """Where a search's budget went.
 
     Attributes:
-        studies: The studies that hold the search, the first one first.
+        study: The study that holds the search.
+        uid: What tells it from others of its name; None where nothing was run.
         interrupted: Whether it was asked to stop before the budget was spent.
     """
 
-    studies: tuple[str, ...]
+    study: str
+    uid: str | None
     interrupted: bool
 
 
@@ -100,9 +103,9 @@ def spend_on_study(
     Raises:
         CaviarError: If the study file, the data, the home or the storage is not fit to run.
     """
-    interrupted = False
+    interrupted, uid = False, None
     while not interrupted:
-        trials = read_trials(home, (spec.name,))
+        trials = read_trials(home, spec.name, uid=uid)
         total = trials_to_run(
             trials,
             budget_epochs=budget_epochs,
@@ -113,20 +116,23 @@ def spend_on_study(
         if total <= sum(trial.state in _DONE for trial in trials):
             break
         search = dataclasses.replace(spec.search, trials=total)
-        result = run_study(dataclasses.replace(spec, search=search), home, on_progress=on_progress)
-        interrupted = result.interrupted
+        result = run_study(dataclasses.replace(spec, search=search), home, on_progress=on_progress, uid=uid)
+        interrupted, uid = result.interrupted, result.progress.uid
         if result.finished_now == 0:
             break
-    return Spending(studies=(spec.name,), interrupted=interrupted)
+    return Spending(study=spec.name, uid=uid, interrupted=interrupted)
 
 
-def read_trials(home: Home, names: Sequence[str]) -> list[FrozenTrial]:
-    """Return the trials of a search, its studies' one after another, without copies; none of what is not there."""
+def read_trials(home: Home, name: str, *, uid: str | None) -> list[FrozenTrial]:
+    """Return the trials of a study without those that a zoom copied; none where there is none of the name.
+
+    Raises:
+        FatalError: If another study has the name than ``uid`` says.
+    """
     if not database_exists(home.storage):
         return []
     storage = open_storage(home.storage, owner=new_owner())
-    found = []
-    for name in names:
-        study = open_relative(storage, name)
-        found += [] if study is None else own_trials(study)
-    return found
+    try:
+        return own_trials(open_study(storage, name, uid=uid))
+    except UnknownStudyError:
+        return []

@@ -3,6 +3,7 @@
 import json
 import urllib.parse
 from collections.abc import Sequence
+from pathlib import Path
 
 import optuna
 
@@ -26,7 +27,8 @@ def open_relative(storage: LeasedStorage, name: str) -> optuna.Study | None:
 def open_parent(storage: LeasedStorage, study: optuna.Study) -> optuna.Study | None:
     """Open the study that one was narrowed from, or return None where there is none any more."""
     name = parent_name(study)
-    return None if name is None else open_relative(storage, name)
+    parent = None if name is None else open_relative(storage, name)
+    return parent if parent is not None and study.study_name in child_names(parent) else None  # else only its namesake
 
 
 def open_children(storage: LeasedStorage, study: optuna.Study) -> list[optuna.Study]:
@@ -106,6 +108,19 @@ def remove_child(parent: optuna.Study, name: str) -> None:
     _set_children(parent, [known for known in child_names(parent) if known != name])
 
 
+def set_leftovers_aside(storage: LeasedStorage, home: Home, name: str) -> None:
+    """Move the networks of a study that is gone, deleted by the dashboard say, out of the way of a new one.
+
+    A trial's network is found by its study's name and its own number, so an old one would pass for the new one's.
+    """
+    left = home.networks / name
+    if left.exists() and name not in optuna.get_all_study_names(storage):
+        number = 1
+        while (aside := home.networks / f"{name}.left-{number}").exists():
+            number += 1
+        left.rename(aside)
+
+
 def archive_family(storage: LeasedStorage, home: Home, name: str) -> str | None:
     """Rename a study and its zooms, here and in MLflow, to make way for new ones of their names.
 
@@ -134,10 +149,16 @@ def _archive(storage: LeasedStorage, home: Home, study: optuna.Study) -> str | N
         child.set_user_attr(PARENT, archived)
     if spec is not None:
         open_mirror(home, study, spec).rename_experiment(archived)
-    networks = home.networks / name
-    if networks.exists():
-        networks.rename(home.networks / archived)
+    kept = zip(_files(home, name), _files(home, archived), strict=True)
+    for path, renamed in kept:
+        if path.exists():
+            path.rename(renamed)
     return archived
+
+
+def _files(home: Home, name: str) -> tuple[Path, ...]:
+    """Return what stands in a home under a study's name, or would."""
+    return (home.networks / name, *home.report_files(name))
 
 
 def _set_children(study: optuna.Study, names: Sequence[str]) -> None:

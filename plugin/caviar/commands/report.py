@@ -1,19 +1,19 @@
 """The report on a study: written below the home, and shown in optuna-dashboard and MLflow."""
 
-import contextlib
 import dataclasses
 import datetime
 import os
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ..atomic_write import write_whole
 from ..errors import StorageError
 from ..insight.report import Report, build_report, render_html, report_json
 from ..insight.showing import show_in_dashboard
 from ..storage.home import Home, prepare_home
 from ..storage.opening import open_existing, required_spec
+from ..storage.studies import check_still_there
 from ..worker.opening import open_mirror
 from .search_view import read_search, show_search
 
@@ -55,10 +55,10 @@ def report_study(home: Home, study: str) -> WrittenReport:
     now = datetime.datetime.now(datetime.UTC)
     report = build_report(opened, spec, lineage=lineage, cores=os.cpu_count() or 1, now=now)
     prepare_home(home)
-    name = re.sub(r"[^\w.-]", "_", opened.study_name)
-    html, data = home.reports / f"{name}.html", home.reports / f"{name}.json"
-    write_whole(html, render_html(report))
-    write_whole(data, report_json(report))
+    html, data = home.report_files(opened.study_name)
+    write_report_file(html, render_html(report))
+    write_report_file(data, report_json(report))
+    check_still_there(storage, opened)
     show_in_dashboard(opened, report, page=html, artifacts=home.artifacts)
     show_search(storage, opened)
     best = next((trial["number"] for trial in report.top if not trial["inherited"]), None)
@@ -108,22 +108,13 @@ def _best(report: Report) -> Mapping[str, Any] | None:
     return {key: report.top[0][key] for key in ("number", "value", "hyperparameters")} if report.top else None
 
 
-def write_whole(path: Path, text: str) -> None:
-    """Write a file whole or not at all: beside, flushed to the disk, and moved into place.
+def write_report_file(path: Path, text: str) -> None:
+    """Write a report's file whole or not at all.
 
     Raises:
         StorageError: If it cannot be written.
     """
-    beside = path.with_name(f".{path.name}.{os.getpid()}.new")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with beside.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(path)
+        write_whole(path, text)
     except OSError as error:
         raise StorageError(f"The report {path} cannot be written: {error.strerror}.") from error
-    finally:
-        with contextlib.suppress(OSError):
-            beside.unlink(missing_ok=True)

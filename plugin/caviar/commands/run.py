@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -11,15 +12,15 @@ import optuna
 from optuna.trial import TrialState
 
 from ..data.dataset import DatasetFacts
+from ..data.names import parse_name
 from ..engines.ready_workers import ReadyWorkers, ready_workers
 from ..engines.warming import warm_up
 from ..engines.worker_process import WorkOrder
 from ..errors import CaviarError, UnknownStudyError
-from ..imports import import_object
 from ..insight.warm_start import warm_start_sentences, warm_start_table
 from ..record.tracking import prepare_template, prepare_tracking
 from ..search.pruners import make_pruner
-from ..search.samplers import make_sampler_factory
+from ..search.samplers import make_sampler_factory, try_sampler
 from ..search.stages import keep_stages
 from ..spec import StudySpec
 from ..storage.addresses import masked
@@ -27,10 +28,11 @@ from ..storage.database import creation_lock, database_exists, new_owner, open_s
 from ..storage.home import Home, prepare_home
 from ..storage.leased_storage import LeasedStorage
 from ..storage.overview import best_complete_value, count_trials
-from ..storage.studies import check_resumable, create_study, open_study
+from ..storage.studies import check_resumable, create_study, open_study, study_key
 from ..worker.mirroring import trials_with_runs
+from ..worker.objective import network_function
 from ..worker.opening import open_mirror
-from .family import archive_family, charts_link
+from .family import archive_family, charts_link, set_leftovers_aside
 from .fleet_plan import fleet_plan_lines
 from .new_study import new_study_attributes
 from .warm_start import check_source, plan_warm_start, warm_start_attributes
@@ -48,6 +50,7 @@ class Progress:
         pruned: Of these, the pruned ones.
         failed: Trials that failed, besides.
         best_value: The best complete trial's, or None.
+        uid: What tells the study from others of its name.
     """
 
     study: str
@@ -56,6 +59,7 @@ class Progress:
     pruned: int
     failed: int
     best_value: float | None
+    uid: str | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -88,6 +92,7 @@ def run_study(
     source: str | None = None,
     fresh: bool = False,
     on_progress: Callable[[Progress], None] = lambda _progress: None,
+    uid: str | None = None,
 ) -> RunResult:
     """Run a study until its budget is spent, its time is up, or Ctrl-C or SIGTERM ends it.
 
@@ -99,6 +104,7 @@ def run_study(
         source: The name or the file of a study that a new one starts from, or None.
         fresh: Whether a study of this name is archived and a new one begun.
         on_progress: Called at the start and after every trial.
+        uid: What tells the study that is to be resumed from others of its name, or None for whichever has it now.
 
     Raises:
         CaviarError: If the study file, the data, the home or the storage is not fit to run.
@@ -106,14 +112,17 @@ def run_study(
     check_runnable(spec)
     warm = None if source is None else plan_warm_start(spec, home, source, fresh=fresh)
     with _undo_empty_home(home):
-        prepare_home(home)
-        finished = None if fresh else _finished_study(spec, home)
+        prepare_home(home, study=spec.name)
+        finished = None if fresh else _finished_study(spec, home, uid=uid)
         if finished is not None:
             on_progress(finished)
             return RunResult(finished_now=0, progress=finished)
         with open_for_run(spec, home) as opening:
             with creation_lock(opening.storage):
                 archived = archive_family(opening.storage, home, spec.name) if fresh else None
+                if uid is not None:
+                    open_study(opening.storage, spec.name, uid=uid)
+                set_leftovers_aside(opening.storage, home, spec.name)
                 attributes = {**new_study_attributes(opening.facts), **warm_start_attributes(warm, spec)}
                 study = create_study(opening.storage, spec, attributes=attributes)
                 if warm is not None:  # another run may have begun the study meanwhile
@@ -123,15 +132,16 @@ def run_study(
 
 
 def check_runnable(spec: StudySpec) -> None:
-    """Refuse a study file whose sampler, pruner or network would be refused later.
+    """Refuse a study file whose data set's name, sampler, pruner or network would be refused later.
 
     Raises:
+        DataError: If the data set has a name that none can have.
         SpecError: Naming what is wrong.
     """
-    make_sampler_factory(spec.search, spec.space, seed=spec.seed)
+    parse_name(spec.data.dataset)
+    try_sampler(spec.search, spec.space, make_sampler_factory(spec.search, spec.space, seed=spec.seed))
     make_pruner(spec.search, epochs=spec.objective.epochs)
-    if spec.objective.network is not None:
-        import_object(spec.objective.network, what="objective.network")
+    network_function(spec)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -191,9 +201,10 @@ def run_created(
     order = WorkOrder(
         home=home,
         study=study.study_name,
+        uid=study_key(storage, study).uid,
         spec=spec,
         threads=threads_for(spec, n_workers=n_workers),
-        deadline_s=None if spec.search.timeout_s is None else time.time() + spec.search.timeout_s,
+        deadline_s=None if spec.search.timeout_s is None else time.monotonic() + spec.search.timeout_s,
     )
     with stop_on_signals(stop):
         supervise(
@@ -211,7 +222,7 @@ def run_created(
         finished_now=after.done - before.done,
         progress=after,
         interrupted=stop.is_set(),
-        out_of_time=order.deadline_s is not None and time.time() >= order.deadline_s and after.done < after.budget,
+        out_of_time=order.deadline_s is not None and time.monotonic() >= order.deadline_s and after.done < after.budget,
         missed=len(mirror.missing_trials(trials_with_runs(study.get_trials(deepcopy=False)))),
         mlflow_link=charts_link(home, storage, study, server_url="http://127.0.0.1:5000"),
     )
@@ -278,16 +289,17 @@ def read_progress(storage: LeasedStorage, study: optuna.Study, spec: StudySpec) 
         pruned=pruned,
         failed=counts[TrialState.FAIL],
         best_value=best_complete_value(storage, study._study_id, maximize=spec.objective.direction == "maximize"),
+        uid=study_key(storage, study).uid,
     )
 
 
-def _finished_study(spec: StudySpec, home: Home) -> Progress | None:
+def _finished_study(spec: StudySpec, home: Home, *, uid: str | None) -> Progress | None:
     """Return the progress of a study with nothing left to run; refuse one whose file has changed."""
     if not database_exists(home.storage):
         return None
     storage = open_storage(home.storage, owner=new_owner())
     try:
-        study = open_study(storage, spec.name)
+        study = open_study(storage, spec.name, uid=uid)
     except UnknownStudyError:
         return None
     check_resumable(study, spec, fingerprint=None)
@@ -300,7 +312,7 @@ def _finished_study(spec: StudySpec, home: Home) -> Progress | None:
 @contextlib.contextmanager
 def _undo_empty_home(home: Home) -> Iterator[None]:
     """Leave no new home behind where the input turns out to be wrong, or a Ctrl-C comes before anything is made."""
-    existed = home.path.exists()
+    existed = os.path.lexists(home.path)  # which, unlike its exists(), takes any name
     try:
         yield
     except (CaviarError, KeyboardInterrupt):

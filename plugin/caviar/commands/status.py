@@ -1,6 +1,5 @@
 """How a study stands: trials by state, budget, best, rate, time left, workers."""
 
-import datetime
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -155,13 +154,12 @@ def _describe_workers(
     workers: dict[str, dict[str, Any]] = {}
     for lease in leases:
         host, pid, _ = lease.owner.rsplit(":", 2)
-        expires = lease.renewed_at + datetime.timedelta(seconds=lease_s)
         finished = sum(trial.state.is_finished() and trial.system_attrs.get(OWNER) == lease.owner for trial in trials)
         workers[lease.owner] = {
             "pid": int(pid),
             "host": host,
             "trials": finished,
-            "lease_expires": expires.isoformat(timespec="seconds") + "Z",
+            "lease_expires": lease.expires_at(lease_s).isoformat(timespec="seconds") + "Z",
         }
     return list(workers.values())
 

@@ -19,11 +19,11 @@ from ..parameters import ChoiceParameter
 from ..space import SearchSpace
 from ..spec import StudySpec
 from ..storage.database import new_owner, open_storage
-from ..storage.home import Home
+from ..storage.home import Home, prepare_home
 from ..storage.leased_storage import LeasedStorage
 from ..storage.opening import required_spec
 from ..storage.overview import count_epochs
-from ..storage.studies import open_study
+from ..storage.studies import check_still_there, open_study, study_key
 from ..worker.mirroring import sync_trials
 from ..worker.opening import open_checkpoints, open_mirror
 
@@ -53,7 +53,7 @@ def supervise(
         ready: Processes that work first, before new ones are started.
 
     Raises:
-        CaviarError: If a worker cannot go on, or workers keep dying.
+        CaviarError: If a worker cannot go on, workers keep dying, or the study was deleted or archived.
     """
     Supervisor(
         n_workers=n_workers,
@@ -62,6 +62,7 @@ def supervise(
         stop=stop,
         on_poll=on_poll,
     ).run()
+    check_still_there(storage, study)
     _finish_what_the_dead_left(order, study)
 
 
@@ -86,9 +87,11 @@ def work_on_existing(home: Home, study: str) -> None:
     warm_up()
     storage = open_storage(home.storage, owner=new_owner())
     opened = open_study(storage, study)
+    prepare_home(home, study=study)
     stop = threading.Event()
     spec = required_spec(opened)
-    order = WorkOrder(home=home, study=study, spec=spec, threads=threads_for(spec, n_workers=1))
+    threads = threads_for(spec, n_workers=1)
+    order = WorkOrder(home=home, study=study, uid=study_key(storage, opened).uid, spec=spec, threads=threads)
     with stop_on_signals(stop):
         supervise(order, storage, opened, n_workers=1, stop=stop)
     if stop.is_set():

@@ -17,12 +17,12 @@ from ..search.seeds import trial_seed
 from ..search.zoom import copies_that_fit, narrow_space, observations_of
 from ..spec import StudySpec, parse_spec, spec_table
 from ..storage.database import creation_lock
-from ..storage.home import Home
+from ..storage.home import Home, prepare_home
 from ..storage.leased_storage import LeasedStorage
 from ..storage.opening import open_existing, required_spec
 from ..storage.overview import count_trials
-from ..storage.studies import create_study, create_whole_study, open_study
-from .family import add_child, open_ancestors, open_children
+from ..storage.studies import check_still_there, create_study, create_whole_study, open_study, study_key
+from .family import add_child, open_ancestors, open_children, set_leftovers_aside
 from .new_study import new_study_attributes
 from .run import Progress, RunResult, check_runnable, open_for_run, read_progress, result_lines, run_created
 from .search_view import show_search
@@ -77,6 +77,7 @@ class ZoomOutcome:
 class _Plan:
     """A child study that is not there yet."""
 
+    parent_uid: str
     spec: StudySpec
     copies: list[FrozenTrial]
     facts: ZoomFacts
@@ -112,8 +113,10 @@ def zoom_study(
     if trials is not None and trials < 1:
         raise SpecError(f"--trials must be at least 1, but got {trials}.")
     storage, parent = open_existing(home, study)
+    prepare_home(home)
     outcome = _zoom(home, storage, parent, keep=keep, trials=trials, on_progress=on_progress, say=say)
     if outcome.child is not None:
+        check_still_there(storage, parent)
         show_search(storage, parent)
     return outcome
 
@@ -163,6 +166,7 @@ def run_zoom(
 ) -> RunResult:
     """Go on with a zoom that is there, to so many new trials in all, or as many as it was given before."""
     storage, child = open_existing(home, name)
+    uid = study_key(storage, child).uid
     spec, known = required_spec(child), zoom_facts(child)
     if trials is not None and known is not None:
         known = dataclasses.replace(known, trials=trials)
@@ -174,6 +178,7 @@ def run_zoom(
     check_runnable(spec)
     with open_for_run(spec, home) as opening:
         with creation_lock(opening.storage):
+            open_study(opening.storage, name, uid=uid)
             child = create_study(opening.storage, spec, attributes=new_study_attributes(opening.facts))
             if known is not None:
                 child.set_user_attr(ZOOM, json.dumps(dataclasses.asdict(known)))
@@ -214,15 +219,17 @@ def _make_and_run(
     check_runnable(planned.spec)
     with open_for_run(planned.spec, home) as opening:
         storage, facts = opening.storage, opening.facts
-        known = parent.user_attrs.get(FINGERPRINT)
-        if known not in (None, facts.fingerprint):
-            raise SpecError(
-                f"The data set {facts.name!r} has changed since the study {parent.study_name!r} was begun, so its "
-                "trials say nothing of the data that is there now. Bring the data of before back, or begin a new study."
-            )
         with creation_lock(storage):
-            parent = open_study(storage, parent.study_name)
-            child = _same_zoom(storage, parent, planned.spec) or _create(storage, parent, planned, facts)
+            parent = open_study(storage, parent.study_name, uid=planned.parent_uid)
+            known = parent.user_attrs.get(FINGERPRINT)
+            if known not in (None, facts.fingerprint):
+                raise SpecError(
+                    f"The data set {facts.name!r} has changed since the study {parent.study_name!r} was begun, so its "
+                    "trials say nothing of the data that is there now. Bring the data of before back, or begin a new "
+                    "study."
+                )
+            same = _same_zoom(storage, parent, planned.spec)
+            child = same or _create(home, storage, parent, planned=planned, facts=facts)
         name = child.study_name
         say(f"{name}: {planned.facts.reason}")
         for parameter, note in planned.facts.notes.items():
@@ -266,15 +273,19 @@ def _plan(storage: LeasedStorage, parent: optuna.Study, *, keep: float, trials: 
         reason=result.reason,
         notes=dict(result.notes),
     )
-    return _Plan(spec=parse_spec(spec_table(child)), copies=copies, facts=facts)
+    uid = study_key(storage, parent).uid
+    return _Plan(parent_uid=uid, spec=parse_spec(spec_table(child)), copies=copies, facts=facts)
 
 
-def _create(storage: LeasedStorage, parent: optuna.Study, planned: _Plan, facts: DatasetFacts) -> optuna.Study:
+def _create(
+    home: Home, storage: LeasedStorage, parent: optuna.Study, *, planned: _Plan, facts: DatasetFacts
+) -> optuna.Study:
     """Create the child study and link it both ways.
 
     The parent names it first: whoever reads the links passes over a name that no study has yet.
     """
     name = _next_name(parent.study_name, optuna.get_all_study_names(storage))
+    set_leftovers_aside(storage, home, name)
     add_child(parent, name)
     attributes = {
         **new_study_attributes(facts),

@@ -82,6 +82,8 @@ class DatasetFacts:
         name: As the study file names it.
         n_train: Training examples.
         n_validation: Validation examples.
+        majority: Share of these that have the most frequent class.
+        entropy: Of their classes' frequencies, in nats: the loss of giving each class its frequency.
         n_classes: Classes.
         feature_shape: Shape of one example.
         fingerprint: Of its contents.
@@ -90,6 +92,8 @@ class DatasetFacts:
     name: str
     n_train: int
     n_validation: int
+    majority: float
+    entropy: float
     n_classes: int
     feature_shape: tuple[int, ...]
     fingerprint: str
@@ -97,10 +101,14 @@ class DatasetFacts:
     @classmethod
     def of(cls, dataset: Dataset) -> "DatasetFacts":
         """Return a loaded data set's."""
+        counts = np.bincount(dataset.validation.labels)
+        shares = counts[counts > 0] / counts.sum()
         return cls(
             name=dataset.name,
             n_train=len(dataset.train.labels),
             n_validation=len(dataset.validation.labels),
+            majority=float(shares.max()),
+            entropy=float(-(shares * np.log(shares)).sum()),
             n_classes=dataset.n_classes,
             feature_shape=dataset.feature_shape,
             fingerprint=dataset.fingerprint,

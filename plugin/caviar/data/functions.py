@@ -4,8 +4,8 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import CaviarError, DataError, nearest_name
-from ..imports import import_module
+from ..errors import DataError, SpecError
+from ..imports import import_callable, users_code
 from .names import FunctionName
 
 
@@ -63,24 +63,8 @@ class FunctionSource:
 
     def _call(self, name: FunctionName) -> Any:
         try:
-            module = import_module(name.module)
-        except ModuleNotFoundError as error:
-            if error.name is None or not f"{name.module}.".startswith(f"{error.name}."):
-                raise DataError(f"{self._where}: its module needs {error.name!r}, which is not installed.") from error
-            raise DataError(
-                f"{self._where}: there is no module {error.name!r}. Put its directory on PYTHONPATH. (TFDS' community"
-                " data sets, namespace:name, are not looked up: prepare one, and name its directory.)"
-            ) from error
-        except Exception as error:  # the user's code raises what it likes
-            raise DataError(f"{self._where}: importing its module raised {type(error).__name__}: {error}") from error
-        function = getattr(module, name.function, None)
-        if not callable(function):
-            own = [key for key, value in vars(module).items() if getattr(value, "__module__", None) == name.module]
-            hint = nearest_name(name.function, own) if own else "It defines none."
-            raise DataError(f"{self._where}: the module has no such function. {hint}")
-        try:
-            return function()
-        except CaviarError:
-            raise
-        except Exception as error:
-            raise DataError(f"{self._where}: the function raised {type(error).__name__}: {error}") from error
+            function = import_callable(f"{name.module}:{name.function}", what="Data set", takes=())
+            with users_code(f"{self._where}: the function"):
+                return function()
+        except SpecError as error:
+            raise DataError(str(error)) from error

@@ -64,7 +64,7 @@ def parse_name(name: str) -> TfdsName | PreparedDirectory | FunctionName:
     if match := _TFDS_NAME.fullmatch(name):
         return TfdsName(name=match["name"], config=match["config"], version=match["version"])
     if name and path.is_dir():
-        inside = sorted(str(found.parent) for found in path.glob("**/dataset_info.json"))[:3]
+        inside = _prepared_below(path)
         hint = f" Inside it are: {', '.join(inside)}." if inside else ""
         raise DataError(f"Directory {name!r} holds no prepared TFDS data set: it has no dataset_info.json.{hint}")
     raise DataError(
@@ -77,6 +77,15 @@ def absolute_name(name: str) -> str:
     """Return a data set's name that means the same after the user's code has changed the working directory."""
     path = Path(name).expanduser()
     return str(path.absolute()) if name and is_prepared(path) else name
+
+
+def _prepared_below(directory: Path) -> list[str]:
+    """Return up to three prepared data sets as deep below a directory as TFDS puts them: name/config/version."""
+    try:
+        found = [info for levels in range(1, 4) for info in directory.glob("*/" * levels + "dataset_info.json")]
+    except OSError:  # a hint only; what lies there may not be ours to read, or may vanish
+        return []
+    return sorted(str(info.parent) for info in found)[:3]
 
 
 def default_data_dir() -> Path:
@@ -150,7 +159,9 @@ def _children(directory: Path) -> list[Path]:
 def _default_config(parent: Path) -> str | None:
     """Return the config that TFDS noted as the default when it prepared one, or None."""
     try:
-        config = json.loads((parent / ".config" / "metadata.json").read_text()).get("default_config_name")
+        config = json.loads((parent / ".config" / "metadata.json").read_text(encoding="utf-8")).get(
+            "default_config_name"
+        )
     except (OSError, ValueError):
         return None
     return str(config) if config else None

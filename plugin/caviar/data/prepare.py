@@ -1,7 +1,6 @@
 """Preparing TFDS data sets: checked first, so that what cannot work fails within seconds, then done by one process."""
 
 import contextlib
-import fcntl
 import io
 import logging
 import shutil
@@ -10,6 +9,8 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock
 
 from ..errors import DataError
 from .names import FunctionName, PreparedDirectory, TfdsName, default_data_dir, find_prepared, is_prepared, parse_name
@@ -132,17 +133,19 @@ def _only_one(name: TfdsName, root: Path) -> Iterator[None]:
 
     TFDS alone is not enough: both processes would prepare, and the second fails to rename its result into place.
     """
+    lock = FileLock(root / f".caviar-{name.name}.lock")
     try:
         root.mkdir(parents=True, exist_ok=True)
-        lock = (root / f".caviar-{name.name}.lock").open("a")
+        lock.acquire()
     except OSError as error:
         raise DataError(
             f"Data set '{name}' is not prepared, and {str(root)!r} cannot be written to ({error.strerror})."
             " Set TFDS_DATA_DIR to a directory that can, or to one that holds the prepared data set."
         ) from error
-    with lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    try:
         yield
+    finally:
+        lock.release()
 
 
 @contextlib.contextmanager

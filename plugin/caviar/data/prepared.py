@@ -1,6 +1,7 @@
 """Reading prepared TFDS data sets: which of their features are input and label, and their splits as arrays."""
 
 import dataclasses
+import importlib.metadata
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DataError
+from ..user_cache import sources_digest
 from .kept_arrays import Arrays, KeptArrays, key_of
 
 
@@ -138,7 +140,8 @@ class PreparedDataset:
         if self._kept is None:
             return self._decode(split, columns)
         names = ["/".join(keys) for keys, _ in columns.inputs]
-        key = key_of(self._directory, tfds.__version__, split, columns.label, *names)
+        makers = [tfds.__version__, importlib.metadata.version("tensorflow"), sources_digest("data")]
+        key = key_of(self._directory, *makers, split, columns.label, *names)
         arrays = self._kept.load(key)
         if arrays is None:
             arrays = self._decode(split, columns)

@@ -27,7 +27,12 @@ def create_builder(name: TfdsName, data_dir: Path) -> Any:
     tfds = _tfds_with_ours()
     known = known_names()
     if name.name not in known:
-        prepared = [str(found) for found, _ in find_all_prepared(data_dir)]
+        prepared = {str(found): directory for found, directory in find_all_prepared(data_dir)}
+        if here := [str(directory) for found, directory in prepared.items() if found.split("/")[0] == name.name]:
+            raise DataError(
+                f"Data set '{name}' is not prepared, and no builder is known that could make it. Prepared under this "
+                f"name: {_few(here)}."
+            )
         raise DataError(
             f"There is no data set named {name.name!r}.{_near(name.name, {*known, *prepared})} See caviar datasets for"
             " all names, or name the directory of a prepared TFDS data set, or a package.module:function."

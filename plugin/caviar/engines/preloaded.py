@@ -5,6 +5,7 @@ reaches every process of the terminal: it ends the fork server while it loads, w
 until it has handlers of its own, and the supervisor's SIGTERM ends it until then.
 """
 
+import contextlib
 import gc
 import os
 import signal
@@ -12,12 +13,13 @@ import signal
 from .quiet import import_tensorflow_quietly
 
 signal.signal(signal.SIGINT, lambda _number, _frame: os._exit(130))
-import_tensorflow_quietly()
-gc.freeze()  # the imports that follow need not look for garbage among all that stays: 0.4 s
+with contextlib.suppress(Exception):  # each worker meets it again, and says what it is
+    import_tensorflow_quietly()
+    gc.freeze()  # the imports that follow need not look for garbage among all that stays: 0.4 s
 
-import keras  # noqa: E402, F401  (after TensorFlow, whose notes are held back)
-import tensorflow_datasets  # noqa: E402, F401
+    import keras  # noqa: F401  (after TensorFlow, whose notes are held back)
+    import tensorflow_datasets  # noqa: F401
 
-from .. import training  # noqa: E402, F401
+    from .. import training  # noqa: F401
 
 signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -8,8 +8,12 @@ import tempfile
 from collections.abc import Iterator
 from typing import Final
 
-#: What Keras loads where it is there, and our processes do not use through Keras: a third of the import's time, and on
-#: a new machine seconds more, since matplotlib then looks for fonts.
+from ..errors import FatalError
+from ..imports import describe_error
+from ..keras_backend import check_keras_backend
+
+#: What Keras loads where it is there, and our processes do not use through Keras: 2.2 of the import's 6.4 s of CPU, and
+#: on a new machine seconds more, since matplotlib then looks for fonts. Keras has no setting for it.
 _SPARED: Final = ("matplotlib", "sklearn", "pandas")
 
 
@@ -17,11 +21,13 @@ def import_tensorflow_quietly() -> None:
     """Import TensorFlow, holding back what its libraries print on stderr while they load.
 
     No setting silences these lines (TensorFlow 2.21 writes them before its log level is read), so the file descriptor
-    is turned away for the import's time. If the import fails, they are shown.
+    is turned away for the import's time.
 
     Raises:
-        ImportError: If TensorFlow cannot be imported.
+        SpecError: If Keras is told to use another backend.
+        FatalError: If TensorFlow cannot be imported, whatever it raises.
     """
+    check_keras_backend()
     if "tensorflow" in sys.modules:
         return
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -32,10 +38,14 @@ def import_tensorflow_quietly() -> None:
         try:
             with _without_spared(), _without_collecting():
                 import tensorflow
-        except BaseException:
-            held_back.seek(0)
-            os.write(kept, held_back.read())
-            raise
+        except Exception as error:
+            root: BaseException = error
+            while root.__context__ is not None:  # TensorFlow wraps the first error in its own, traceback and all
+                root = root.__context__
+            raise FatalError(
+                f"TensorFlow cannot be imported: {describe_error(root)}. `{sys.executable} -c 'import tensorflow'` "
+                "shows all of it; mend the installation, or install TensorFlow again."
+            ) from error
         finally:
             os.dup2(kept, 2)
             os.close(kept)

@@ -12,11 +12,12 @@ from multiprocessing.process import BaseProcess
 from typing import Any, Final
 
 from ..data.dataset import Dataset, DatasetFacts, load_study_dataset
-from ..errors import CaviarError, DataError, SpecError
+from ..errors import CaviarError, DataError, FatalError, SpecError
+from ..imports import describe_error
 from ..packing.calibration import load_or_calibrate, prices_path
 from ..spec import StudySpec
 from ..storage.database import import_database_code
-from .supervisor import WorkerRefusedError
+from .supervisor import WorkerRefusedError, describe_death
 from .worker_process import WorkOrder, be_worker, prepare_devices, start_process
 
 _ERRORS: Final[dict[str, type[CaviarError]]] = {error.__name__: error for error in (DataError, SpecError)}
@@ -54,8 +55,9 @@ class ReadyWorkers:
         except EOFError:
             process.join()
             raise DataError(
-                f"The data set {self._data.dataset!r} could not be loaded: the process that tried ended with exit code "
-                f"{process.exitcode}. Look for a lack of memory (`dmesg`), or try a smaller one."
+                f"The data set {self._data.dataset!r} could not be loaded: the process that tried ended "
+                f"{describe_death(process.exitcode)}. If its function does not do so, look for a lack of memory "
+                "(`dmesg`), or try a smaller one."
             ) from None
         if "error" in answer:
             known = _ERRORS.get(answer["error"])
@@ -78,11 +80,11 @@ class ReadyWorkers:
 
     def dismiss(self) -> None:
         """End the processes that were given no order."""
-        for process, connection in self._ready:
-            connection.close()
-            process.terminate()
         for process, _ in self._ready:
+            process.terminate()
+        for process, connection in self._ready:
             process.join()
+            connection.close()
         self._ready = []
 
 
@@ -97,8 +99,14 @@ def ready_workers(spec: StudySpec, *, threads: int, n_workers: int) -> Iterator[
 
 
 def _get_ready(spec: StudySpec, threads: int, is_first: bool, connection: Connection) -> None:
-    prepare_devices(threads=threads)
-    dataset = _look(spec, connection) if is_first else None
+    try:
+        prepare_devices(threads=threads)
+        dataset = _look(spec, connection) if is_first else None
+    except BaseException as error:
+        if not is_first:  # the supervisor hears it from the first
+            raise
+        _refuse(spec, connection, error)
+        return
     import_database_code()
     if spec.trains_in_fleets and not is_first:
         load_or_calibrate(prices_path(threads=threads))
@@ -107,18 +115,23 @@ def _get_ready(spec: StudySpec, threads: int, is_first: bool, connection: Connec
             connection.recv_bytes()
             dataset = load_study_dataset(spec)
         order: WorkOrder = connection.recv()
-    except (EOFError, CaviarError):  # the supervisor knows
+    except (EOFError, OSError, CaviarError):  # the supervisor has died, or knows
         return
     be_worker(order, connection, dataset)
 
 
-def _look(spec: StudySpec, connection: Connection) -> Dataset | None:
-    """Load the data, and tell what is known of it or what is wrong with it."""
-    dataset = None
-    try:
-        dataset = load_study_dataset(spec)
-        answer: dict[str, Any] = dataclasses.asdict(DatasetFacts.of(dataset))
-    except CaviarError as error:
-        answer = {"error": type(error).__name__, "message": str(error), "exit_code": error.exit_code}
-    connection.send_bytes(json.dumps(answer).encode())
+def _look(spec: StudySpec, connection: Connection) -> Dataset:
+    """Load the data, and tell what is known of it."""
+    dataset = load_study_dataset(spec)
+    with contextlib.suppress(OSError):  # the supervisor was interrupted meanwhile
+        connection.send_bytes(json.dumps(dataclasses.asdict(DatasetFacts.of(dataset))).encode())
     return dataset
+
+
+def _refuse(spec: StudySpec, connection: Connection, error: BaseException) -> None:
+    """Tell why there will be no data."""
+    if not isinstance(error, CaviarError):
+        error = FatalError(f"The data set {spec.data.dataset!r} could not be loaded: {describe_error(error)}.")
+    answer = {"error": type(error).__name__, "message": str(error), "exit_code": error.exit_code}
+    with contextlib.suppress(OSError):  # the supervisor was interrupted meanwhile
+        connection.send_bytes(json.dumps(answer).encode())

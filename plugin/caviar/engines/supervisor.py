@@ -28,9 +28,9 @@ _GRACE_S = 30.0
 
 
 class WorkerExit(enum.IntEnum):
-    """How a worker process ends; any other code is a death."""
+    """How a worker process ends; any other code is a death, 0 too: a trial may have ended the process by it."""
 
-    DONE = 0
+    DONE = 74
     RECYCLE = 75  # it has run its share of trials: a fresh process takes its place
     REFUSED = 76  # it sent its reason up the pipe
     STOPPED = 77  # a signal asked it to leave: its trial was handed back
@@ -124,7 +124,7 @@ class Supervisor:
         return process.exitcode not in (WorkerExit.DONE, WorkerExit.RECYCLE)
 
     def _judge_death(self, process: BaseProcess, deaths: int) -> None:
-        how = _describe_death(process.exitcode)
+        how = describe_death(process.exitcode)
         if self.stop.is_set():
             return
         if deaths >= MAX_DEATHS_IN_A_ROW:
@@ -137,7 +137,8 @@ class Supervisor:
 
 def send_refusal(connection: Connection, error: CaviarError) -> None:
     """Tell the supervisor, from a worker, why it ends; JSON, so that nothing is unpickled."""
-    connection.send_bytes(json.dumps({"message": str(error), "exit_code": error.exit_code}).encode())
+    with contextlib.suppress(OSError):  # it has died
+        connection.send_bytes(json.dumps({"message": str(error), "exit_code": error.exit_code}).encode())
 
 
 def _receive(connection: Connection) -> dict[str, Any]:
@@ -168,9 +169,11 @@ def _end(workers: list[tuple[BaseProcess, Connection]]) -> None:
         connection.close()
 
 
-def _describe_death(exit_code: int | None) -> str:
+def describe_death(exit_code: int | None) -> str:
+    """Say how a process ended, to follow "it died" or "it ended"."""
     if exit_code == WorkerExit.STOPPED:
         return "asked to leave by a signal"
     if exit_code is not None and exit_code < 0:
         return f"killed by {signal.Signals(-exit_code).name}"
-    return f"with exit code {exit_code}"
+    itself = ", ended by the network's own code or what it imports" if exit_code == 0 else ""
+    return f"with exit code {exit_code}{itself}"

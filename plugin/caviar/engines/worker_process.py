@@ -19,7 +19,7 @@ import optuna
 
 from ..attributes import FINGERPRINT
 from ..data.dataset import Dataset, load_study_dataset
-from ..errors import CaviarError, SpecError
+from ..errors import CaviarError, FatalError, SpecError, StorageError
 from ..packing.calibration import load_or_calibrate, prices_path
 from ..search.pruners import make_pruner
 from ..search.samplers import make_sampler_factory
@@ -28,9 +28,8 @@ from ..search.warm_sampler import warm_sampler_factory
 from ..search.warm_start import warm_start_of
 from ..spec import StudySpec
 from ..storage.database import new_owner, open_storage
-from ..storage.handing_back import hand_back
+from ..storage.handing_back import hand_back_all
 from ..storage.home import Home
-from ..storage.overview import read_leases
 from ..storage.studies import open_study
 from ..worker.best_network import NetworkFolder
 from ..worker.fleet_worker import FleetWorker
@@ -60,10 +59,11 @@ class WorkOrder:
     Attributes:
         home: Where the study lives.
         study: Its name.
+        uid: What tells it from others of its name, or None for whichever has the name.
         spec: Its file, with the budget and the time limit of this run.
         threads: TensorFlow's threads for one operation.
         max_trials: Trials after which the process ends to be replaced, or None for what the trainer bears.
-        deadline_s: Unix time after which no new trial starts, or None.
+        deadline_s: When no new trial starts any more, by ``time.monotonic``, or None.
         grace_s: Seconds that the epoch at hand may take after the process was asked to leave.
     """
 
@@ -71,6 +71,7 @@ class WorkOrder:
     study: str
     spec: StudySpec
     threads: int
+    uid: str | None = None
     max_trials: int | None = None
     deadline_s: float | None = None
     grace_s: float = GRACE_S
@@ -94,7 +95,7 @@ def work(order: WorkOrder, *, owner: str, stop: threading.Event, dataset: Datase
     spec, home = order.spec, order.home
     prepare_devices(threads=order.threads)
     storage = open_storage(home.storage, owner=owner)
-    study = open_study(storage, order.study)
+    study = open_study(storage, order.study, uid=order.uid)
     objective = make_objective(spec, study, dataset)  # first: other code of the user's may change the directory
     study.pruner = make_pruner(spec.search, epochs=spec.objective.epochs)
     most = order.max_trials or (RECYCLE_FLEET_TRIALS if spec.trains_in_fleets else RECYCLE_TRIALS)
@@ -181,18 +182,29 @@ def start_process(target: Callable[..., None], *arguments: object, name: str) ->
         target: Called there with the arguments and its end of the connection.
         arguments: Plain enough to cross to it.
         name: The process'.
+
+    Raises:
+        FatalError: If the fork server has ended.
     """
     ours, its = multiprocessing.Pipe()
     process = multiprocessing.get_context("forkserver").Process(
         target=_enter, args=(target, (*arguments, its), list(sys.path)), name=name
     )
-    process.start()
+    try:
+        process.start()
+    except (EOFError, OSError) as error:
+        raise FatalError(
+            f"No worker can be started: the process that loads TensorFlow for all of them has ended ({error!r}). "
+            f"`{sys.executable} -c 'import tensorflow'` shows whether TensorFlow can be imported; else look for a lack "
+            "of memory (`dmesg`)."
+        ) from error
     its.close()
     return process, ours
 
 
 def _enter(target: Callable[..., None], arguments: Sequence[object], path: list[str]) -> None:
     sys.path[:] = path
+    threading.Thread(target=_leave_with_parent, name="parent", daemon=True).start()
     gc.freeze()  # what was loaded before stays; to look for garbage in it takes a quarter of a second each time
     target(*arguments)
 
@@ -208,7 +220,6 @@ def be_worker(order: WorkOrder, connection: Connection, dataset: Dataset | None 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
     owner, stop, asked = new_owner(), threading.Event(), threading.Event()
-    threading.Thread(target=_stop_with_parent, args=(stop,), daemon=True).start()
 
     def leave() -> None:
         _hand_back_all(order, owner)
@@ -218,6 +229,8 @@ def be_worker(order: WorkOrder, connection: Connection, dataset: Dataset | None 
         with _leaving_on_signals(stop, asked, grace_s=order.grace_s, leave=leave):
             replace = work(order, owner=owner, stop=stop, dataset=dataset)
     except CaviarError as error:
+        if not isinstance(error, StorageError):  # else there is no study to hand anything back to
+            _hand_back_all(order, owner)
         send_refusal(connection, error)
         sys.exit(WorkerExit.REFUSED)
     if asked.is_set():
@@ -270,17 +283,14 @@ def _leaving_on_signals(
 def _hand_back_all(order: WorkOrder, owner: str) -> None:
     """Hand back what this worker holds, through a connection of its own: the other may be in the middle of a write."""
     try:
-        storage = open_storage(order.home.storage, owner=owner)
-        for lease in read_leases(storage, open_study(storage, order.study)._study_id):
-            if lease.owner == owner:
-                hand_back(storage, lease.trial_id)
+        hand_back_all(open_storage(order.home.storage, owner=owner))
     except (CaviarError, optuna.exceptions.StorageInternalError) as error:
         _logger.warning("The trial at hand could not be handed back; its lease will run out. %s", error)
 
 
-def _stop_with_parent(stop: threading.Event) -> None:
-    """End the worker, after its epoch, when the process that started it has died."""
+def _leave_with_parent() -> None:
+    """Ask this process to leave, as a signal from outside would, when the process that started it has died."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         multiprocessing.connection.wait([parent.sentinel])
-        stop.set()
+        os.kill(os.getpid(), signal.SIGTERM)

@@ -4,10 +4,11 @@ import dataclasses
 from collections.abc import Sequence
 
 from ..storage.addresses import masked
+from ..storage.filesystems import Mounts
 from ..storage.home import Home
 from ..storage.opening import study_name
 from .findings import Finding, Findings
-from .stores import MIN_FREE_BYTES, check_disks, check_storage, check_tracking
+from .stores import MIN_FREE_BYTES, check_disks, check_leftovers, check_storage, check_tracking
 from .studies import check_study, read_studies
 
 
@@ -16,7 +17,7 @@ def examine(
     study: str | None = None,
     *,
     fix: bool = False,
-    mounts: str | None = None,
+    mounts: Mounts | None = None,
     min_free_bytes: int = MIN_FREE_BYTES,
 ) -> list[Finding]:
     """Check a home and return what is not as it should be, the ground first.
@@ -27,7 +28,7 @@ def examine(
         home: The home, whose addresses may be unsound (`address_home`).
         study: A study's name or file to look at alone; by default all are looked at.
         fix: Whether what is safe to mend is mended.
-        mounts: What ``/proc/mounts`` holds; by default read there.
+        mounts: The mounted file systems; by default this machine's.
         min_free_bytes: Below this a disk counts as nearly full.
 
     Returns:
@@ -39,6 +40,7 @@ def examine(
     name = None if study is None else study_name(study)
     found = Findings(fix=fix)
     check_disks(home, found, mounts=mounts, min_free_bytes=min_free_bytes)
+    check_leftovers(home, found)
     readable = check_storage(home, name, found, mounts=mounts)
     tracked = check_tracking(home, name, found, mounts=mounts)
     if readable:

@@ -73,6 +73,11 @@ KINDS: Final[Mapping[str, _Kind]] = {
         "The disk is nearly full: only {free_files} more files can be created ({free}).",
         "Free at least {needed}, or name another place with --home and --storage.",
     ),
+    "leftovers": _Kind(
+        "note",
+        "Killed processes left {count} unfinished file{s} behind, which only take space: {paths}.",
+        "--fix removes them; so does the next file that is written there.",
+    ),
     "network_disk": _Kind("problem", "{message}", "{remedy}"),
     # Any SQLite file
     "locked": _Kind(

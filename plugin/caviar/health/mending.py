@@ -1,7 +1,6 @@
 """Mending an SQLite database: its journal mode, its schema, and the copy that is made before."""
 
 import contextlib
-import os
 import sqlite3
 from pathlib import Path
 
@@ -9,6 +8,7 @@ import sqlalchemy.exc
 from optuna.exceptions import StorageInternalError
 from optuna.storages import RDBStorage
 
+from ..atomic_write import written_whole
 from ..errors import StorageError
 from ..storage.addresses import masked, sqlite_path
 from ..storage.database import BUSY_TIMEOUT_S
@@ -51,19 +51,16 @@ def back_up_sqlite(path: Path, *, label: str) -> Path:
     while copy.exists():
         number += 1
         copy = path.with_name(f"{path.name}.{label}.{number}.bak")
-    beside = copy.with_name(f"{copy.name}.{os.getpid()}.new")
     try:
         with (
+            written_whole(copy) as beside,
             contextlib.closing(sqlite3.connect(f"{path.as_uri()}?mode=rw", uri=True, timeout=BUSY_TIMEOUT_S)) as source,
             contextlib.closing(sqlite3.connect(beside)) as target,
         ):
             source.backup(target)
             target.execute("PRAGMA journal_mode = DELETE")  # the copy is one file, without a log of its own
-        beside.replace(copy)
     except (OSError, sqlite3.Error) as error:
         raise StorageError(f"The backup copy {copy} could not be made: {error}.") from error
-    finally:
-        beside.unlink(missing_ok=True)
     return copy
 
 

@@ -2,13 +2,16 @@
 
 import functools
 import shlex
+import shutil
 from collections.abc import Collection
 from pathlib import Path
 
+from ..atomic_write import leftovers
 from ..errors import StorageError
 from ..record.inspection import mlflow_revisions, read_run_statuses
 from ..storage.addresses import masked, sqlite_path
 from ..storage.filesystems import (
+    Mounts,
     Room,
     can_be_written,
     nearest_existing,
@@ -16,8 +19,9 @@ from ..storage.filesystems import (
     network_message,
     room_at,
 )
-from ..storage.home import Home, shared_file
+from ..storage.home import Home, shared_file, unusable_directories
 from ..storage.inspection import SqliteFacts, read_schema_versions, read_sqlite_facts
+from ..user_cache import user_cache
 from .findings import Findings
 from .mending import switch_to_wal, upgrade_optuna_schema
 
@@ -32,12 +36,14 @@ _OPTUNA_TABLES = frozenset({"studies", "trials", "version_info"})
 _MLFLOW_TABLES = frozenset({"experiments", "runs"})
 
 
-def check_disks(home: Home, found: Findings, *, mounts: str | None, min_free_bytes: int) -> None:
+def check_disks(home: Home, found: Findings, *, mounts: Mounts | None, min_free_bytes: int) -> None:
     """Check the home's directory, and every file system that something is written to."""
     if not home.path.exists():
         found.add("no_home", home.path)
     if not (can_be_written(home.path) and nearest_existing(home.path).is_dir()):
         found.add("not_writable", home.path, what="The home directory")
+    for path in unusable_directories(home):
+        found.add("not_writable", path, what="What stands in the place of a directory of the home")
     files = [path for path in (sqlite_path(home.storage), sqlite_path(home.tracking_uri)) if path is not None]
     seen: set[int] = set()
     for place in (home.path, *(path.parent for path in files)):
@@ -56,7 +62,22 @@ def check_disks(home: Home, found: Findings, *, mounts: str | None, min_free_byt
             found.add("network_disk", path, message=f"{message}.", remedy=remedy)
 
 
-def check_storage(home: Home, study: str | None, found: Findings, *, mounts: str | None) -> bool:
+def check_leftovers(home: Home, found: Findings) -> None:
+    """Check the home and the user's cache for what killed processes left of the files that they were writing."""
+    files = [path for path in (sqlite_path(home.storage), sqlite_path(home.tracking_uri)) if path is not None]
+    flat = dict.fromkeys([home.path, *(path.parent for path in files)])
+    deep = (home.checkpoints, home.networks, home.reports, home.timings, user_cache())
+    left = [path for place in flat for path in leftovers(place)]
+    left += [path for place in deep for path in leftovers(place, below=True)]
+    if left:
+        paths = ", ".join(map(str, left[:3])) + (", …" if len(left) > 3 else "")
+        plural = "" if len(left) == 1 else "s"
+        found.add(
+            "leftovers", home.path, mend=lambda: list(map(shutil.rmtree, left)), count=len(left), s=plural, paths=paths
+        )
+
+
+def check_storage(home: Home, study: str | None, found: Findings, *, mounts: Mounts | None) -> bool:
     """Check Optuna's database, and tell whether studies can be read from it."""
     shared = shared_file(home)
     if shared is not None:
@@ -92,7 +113,7 @@ def check_storage(home: Home, study: str | None, found: Findings, *, mounts: str
     return found.add("optuna_older", subject, mend=upgrade, current=versions.current, head=versions.head)
 
 
-def check_tracking(home: Home, study: str | None, found: Findings, *, mounts: str | None) -> bool:
+def check_tracking(home: Home, study: str | None, found: Findings, *, mounts: Mounts | None) -> bool:
     """Check MLflow's store, and tell whether it can be read."""
     subject = masked(home.tracking_uri)
     path = sqlite_path(home.tracking_uri)
@@ -155,7 +176,7 @@ def _check_file(found: Findings, study: str | None, path: Path, *, what: str) ->
     return facts
 
 
-def _check_journal(found: Findings, path: Path, facts: SqliteFacts, *, mounts: str | None) -> None:
+def _check_journal(found: Findings, path: Path, facts: SqliteFacts, *, mounts: Mounts | None) -> None:
     is_local = network_file_system(path, mounts=mounts) is None  # WAL needs memory that hosts do not share
     if is_local and facts.journal_mode not in (None, "wal"):
         found.add("not_wal", path, mend=lambda: switch_to_wal(path), mode=facts.journal_mode)

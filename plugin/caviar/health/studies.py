@@ -127,8 +127,8 @@ def _read_study(home: Home, only: str | None, found: Findings, storage: LeasedSt
 
 
 def _check_runs(home: Home, state: StudyState, found: Findings, settled: Sequence[FrozenTrial]) -> None:
-    recently = datetime.datetime.now() - datetime.timedelta(seconds=_RECORDING_S)  # noqa: DTZ005  (Optuna's times)
-    fresh = {trial.number for trial in settled if (trial.datetime_complete or recently) > recently}
+    now, recent = datetime.datetime.now(), datetime.timedelta(seconds=_RECORDING_S)  # noqa: DTZ005  (Optuna's times)
+    fresh = {t.number for t in settled if t.datetime_complete and abs(now - t.datetime_complete) < recent}
     deadline = time.monotonic() + _RECORDING_S
     while True:
         try:
@@ -173,12 +173,12 @@ def _settled_trials(state: StudyState) -> list[FrozenTrial]:
     """
     lease_s = state.spec.search.lease_s
     at_work = any(trial.leased and not trial.expired(lease_s) for trial in state.running)
-    latest = datetime.datetime.now() - datetime.timedelta(seconds=lease_s)  # noqa: DTZ005  (Optuna's times)
+    now, lease = datetime.datetime.now(), datetime.timedelta(seconds=lease_s)  # noqa: DTZ005  (Optuna's times)
     return [
         trial
         for trial in state.trials
         if trial.state.is_finished()
-        and not (at_work and trial.datetime_complete is not None and trial.datetime_complete > latest)
+        and not (at_work and trial.datetime_complete is not None and abs(now - trial.datetime_complete) < lease)
     ]
 
 

@@ -1,7 +1,6 @@
 """What to try next: rules over what a search has shown, each with its evidence in words."""
 
 import dataclasses
-import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -9,6 +8,7 @@ import numpy as np
 from ..parameters import ChoiceParameter, FloatParameter, IntParameter, Parameter
 from ..spec import StudySpec
 from .axes import parameter_axis, scale_position, scale_value, shown
+from .guessing import Guess, LikeGuessing, like_guessing
 from .importance import Importance
 from .rows import TrialRow, best_rows
 
@@ -41,17 +41,22 @@ def next_steps(
     parameters: Sequence[Parameter],
     importance: Importance,
     *,
-    data: str = "",
+    guess: Guess | None = None,
 ) -> list[Advice]:
     """Return what to try next, the most pressing first; empty where the data suggests nothing.
+
+    Where the best cannot be told from guessing, that is the only advice: all others would read noise.
 
     Args:
         spec: The study file.
         rows: All trials.
         parameters: What the space draws, as ``axes.drawn_parameters`` gives it.
         importance: As measured on the trials.
-        data: The study's attribute about its data; the number of validation examples is read from it.
+        guess: What guessing gives on the study's data, or None where that is not known.
     """
+    doubt = like_guessing(rows, guess, metric=spec.objective.metric)
+    if doubt is not None:
+        return [_guessing(doubt, rows, n_trials=spec.search.trials)]
     best = best_rows(rows, metric=spec.objective.metric)
     finished = sum(row.is_finished for row in rows)
     found = _failures(rows)
@@ -70,8 +75,23 @@ def next_steps(
     found += _without_influence(importance, best, rows)
     if best and finished >= spec.search.trials:
         found += _budget(spec, rows, best[0])
-        found += _ties(best, metric=spec.objective.metric, data=data)
+        found += _ties(best, metric=spec.objective.metric, guess=guess)
     return found
+
+
+def _guessing(doubt: LikeGuessing, rows: Sequence[TrialRow], *, n_trials: int) -> Advice:
+    rule = "giving each class its frequency" if doubt.metric == "val_loss" else "always naming the most frequent class"
+    finished = sum(row.is_finished for row in rows)
+    counts = [(finished, f"of {n_trials} trials are done")] if finished < n_trials else []
+    counts += [(sum(row.diverged for row in rows), "diverged"), (sum(row.state == "failed" for row in rows), "failed")]
+    besides = ", ".join(f"{count} {what}" for count, what in counts if count)
+    return Advice(
+        title="Believe nothing here yet: the best cannot be told from guessing",
+        evidence=f"The best {doubt.metric} of {doubt.n_looks} epochs of all trials is {doubt.best:.4g}, "
+        f"and {rule} gives {doubt.guess:.4g}. The best of so many guesses may come as far (p = {doubt.p:.2g}). "
+        + (f"Note that {besides}. " if besides else "")
+        + "Look at the features and the labels, and at the learning rates; or validate on more examples.",
+    )
 
 
 def _failures(rows: Sequence[TrialRow]) -> list[Advice]:
@@ -253,11 +273,10 @@ def _budget(spec: StudySpec, rows: Sequence[TrialRow], best: TrialRow) -> list[A
     ]
 
 
-def _ties(best: Sequence[TrialRow], *, metric: str, data: str) -> list[Advice]:
-    validation = re.search(r"(\d+) validation", data)
-    if metric != "val_accuracy" or validation is None or len(best) < 2 or best[0].value is None:
+def _ties(best: Sequence[TrialRow], *, metric: str, guess: Guess | None) -> list[Advice]:
+    if metric != "val_accuracy" or guess is None or len(best) < 2 or best[0].value is None:
         return []
-    n_examples, value = int(validation[1]), best[0].value
+    n_examples, value = guess.n_examples, best[0].value
     error = float(np.sqrt(max(value * (1 - value), 1 / n_examples) / n_examples))
     ties = sum(row.value is not None and value - row.value <= error for row in best)
     if ties < 2:

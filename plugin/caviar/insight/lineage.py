@@ -63,6 +63,8 @@ def read_lineage(study: optuna.Study, *, open_other: Callable[[str], optuna.Stud
 
     root, seen = study, {study.study_name}
     while (name := parent_name(root)) is not None and name not in seen and (parent := get(name)) is not None:
+        if root.study_name not in child_names(parent):
+            break  # the parent is gone, and another study has its name
         seen.add(name)
         root = parent
     members: list[Member] = []
@@ -76,7 +78,8 @@ def read_lineage(study: optuna.Study, *, open_other: Callable[[str], optuna.Stud
         spec = stored_spec(current)
         if spec is not None:
             members.append(_member(current, spec, generation, is_current=current is study))
-        waiting += [(child, generation + 1) for name in child_names(current) if (child := get(name)) is not None]
+        children = [child for name in child_names(current) if (child := get(name)) is not None]
+        waiting += [(child, generation + 1) for child in children if parent_name(child) == current.study_name]
     return tuple(members) if len(members) > 1 else ()
 
 

@@ -19,6 +19,7 @@ from .advice import next_steps
 from .approach import panda_or_caviar
 from .axes import drawn_parameters, shown
 from .cost import duration, measure_cost
+from .guessing import guess_of
 from .importance import Importance, measure_importance
 from .lineage import Member
 from .rows import TrialRow, best_rows, trial_rows
@@ -109,7 +110,8 @@ def build_report(
     cost = measure_cost(rows, epochs=spec.objective.epochs)
     data = str(study.user_attrs.get(DATA, spec.data.dataset))
     approach, reason = _approach(cost.full_trial_s, spec, cores=cores)
-    advice = next_steps(spec, rows, parameters, importance, data=data)
+    guess = guess_of(study.user_attrs, data=data)
+    advice = next_steps(spec, rows, parameters, importance, guess=guess)
     counts = Counter(row.state for row in rows)
     return Report(
         study=study.study_name,

@@ -24,7 +24,7 @@ def read_stages(study: optuna.Study, spec: StudySpec, *, generation: int = 0) ->
     if spec.search.sampler != "zoom":
         return ()
     trials = study.get_trials(deepcopy=False)
-    stages = stages_of_study(study, spec.search)
+    stages = stages_of_study(study, spec.search).among(trials)
     last = stages.stage_of(max((trial.number for trial in trials), default=0))
     if last == 0:
         return ()

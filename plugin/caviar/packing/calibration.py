@@ -1,18 +1,23 @@
 """Measuring the prices of the cost model on this machine: a second or two, once."""
 
+import hashlib
 import importlib.metadata
+import json
 import logging
+import os
+import platform
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+import filelock
 import numpy as np
 import numpy.typing as npt
+from filelock import FileLock
 
 from ..config import NetworkConfig, TrainingConfig
-from ..storage.home import file_lock
-from ..user_cache import user_cache
+from ..user_cache import remove_unused, sources_digest, user_cache
 from .cost_model import TYPICAL, CostModel, DataShape, FleetWork, LaneShape
 
 _logger = logging.getLogger(__name__)
@@ -31,6 +36,9 @@ _FLEETS: Final = (
 _REPEATS: Final = 3
 _DEEPEST: Final = max(depth for _, depth, _, _ in _FLEETS)
 _CACHE: Final = Path("/sys/devices/system/cpu/cpu0/cache/index3/size")
+_PROCESSORS: Final = Path("/proc/cpuinfo")
+#: What makes TensorFlow compute in another way on the same machine.
+_VARIABLES: Final = ("CUDA_VISIBLE_DEVICES", "ONEDNN_MAX_CPU_ISA", "TF_ENABLE_ONEDNN_OPTS")
 
 
 def calibrate() -> CostModel:
@@ -59,8 +67,9 @@ def prices_path(*, threads: int) -> Path:
     Args:
         threads: Of one worker.
     """
-    version = importlib.metadata.version("tensorflow")
-    return user_cache() / f"prices-tensorflow-{version}-threads-{threads}.json"
+    facts = [importlib.metadata.version("tensorflow"), sources_digest("packing", "training"), *_machine()]
+    digest = hashlib.sha256(json.dumps([*facts, *(os.environ.get(name) for name in _VARIABLES)]).encode()).hexdigest()
+    return user_cache() / f"prices-{digest[:16]}-threads-{threads}.json"
 
 
 def load_or_calibrate(path: Path) -> CostModel:
@@ -73,12 +82,13 @@ def load_or_calibrate(path: Path) -> CostModel:
         return model
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with file_lock(path.with_name(path.name + ".lock"), wait=False):
+        with FileLock(f"{path}.lock", blocking=False):
             model = CostModel.load(path)
             if model is None:
                 model = calibrate()
+                remove_unused(path.parent, "prices-*.json")
                 model.save(path)
-    except BlockingIOError:
+    except filelock.Timeout:
         return TYPICAL
     except OSError as error:
         _logger.debug("The prices could not be kept in %s, and will be measured again: %s", path, error)
@@ -132,6 +142,17 @@ def _time_epoch(trainer: object) -> float:
     started = time.perf_counter()
     trainer.run_epoch()
     return time.perf_counter() - started
+
+
+def _machine() -> list[str]:
+    """Return what tells processors apart: several machines may share a home directory."""
+    try:
+        lines = set(_PROCESSORS.read_text(encoding="utf-8", errors="replace").splitlines())
+    except OSError:
+        lines = {platform.processor()}
+    names = ("model name", "flags", "CPU part", "Features")
+    kinds = sorted(line for line in lines if line.startswith(names))
+    return [platform.machine(), str(os.cpu_count()), str(_read_cache_bytes()), *kinds]
 
 
 def _read_cache_bytes() -> int:

@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
@@ -10,6 +11,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from ..atomic_write import write_whole
 from ..config import BatchNorm, NetworkConfig, Optimizer, TrainingConfig
 
 # Operations of a step besides those of the layers, and those of one layer, counted in the traced programs.
@@ -239,10 +241,7 @@ class CostModel:
 
     def save(self, path: Path) -> None:
         """Keep it in a file."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_suffix(".tmp")
-        temporary.write_text(json.dumps(dataclasses.asdict(self), indent=1), encoding="utf-8")
-        temporary.replace(path)
+        write_whole(path, json.dumps(dataclasses.asdict(self), indent=1))
 
     @classmethod
     def load(cls, path: Path) -> "CostModel | None":
@@ -253,7 +252,10 @@ class CostModel:
             model = cls(prices=prices, trace_s=float(table["trace_s"]), cache_bytes=int(table["cache_bytes"]))
         except (OSError, ValueError, KeyError, TypeError):
             return None
-        return model if len(prices) == len(TYPICAL.prices) else None
+        is_sound = len(prices) == len(TYPICAL.prices) and all(
+            0 <= price < math.inf for price in (*prices, model.trace_s)
+        )
+        return model if is_sound else None
 
 
 #: Prices fitted on two cores of an AMD EPYC, one thread, on 2026-11-22: where a plan is shown before any was measured.

@@ -14,10 +14,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
+from filelock import FileLock
+
 from ..errors import StorageError
 from ..storage.addresses import masked, sqlite_path, sqlite_url
-from ..storage.home import file_lock
 from ..storage.templates import create_from_template, keep_template
+from ..user_cache import sources_digest
 from .artifact_places import move_artifacts_here
 
 if TYPE_CHECKING:
@@ -37,6 +39,7 @@ _ENVIRONMENT = {
 _OPTUNA_TABLES = frozenset({"studies", "trials"})
 _MLFLOW_TABLES = frozenset({"experiments", "runs", "alembic_version"})
 DATABASES = frozenset({"sqlite", "postgresql", "mysql", "mssql"})
+_SCHEMES = DATABASES | {"http", "https", "file", "databricks"}
 BUSY_TIMEOUT_S = 20.0  # as long as MLflow itself waits for a locked SQLite file
 _connecting = threading.Lock()  # warnings.catch_warnings is not safe in threads
 
@@ -54,14 +57,16 @@ def prepare_tracking(tracking_uri: str, *, artifact_location: str | None = None)
             the database is made to name it: the home may have been moved or copied since.
 
     Raises:
-        StorageError: If the file cannot be written, or belongs to Optuna or to something else.
+        StorageError: If MLflow has no such kind of store, or the file cannot be written, or belongs to Optuna or to
+            something else.
     """
+    _check_scheme(tracking_uri)
     path = sqlite_path(tracking_uri)
     if path is None or "uri=true" in tracking_uri:  # SQLite's own addresses, with their access modes, are the user's
         return
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with file_lock(path.with_name(path.name + ".lock")):
+        with FileLock(f"{path}.lock"):
             if path.exists() and path.stat().st_size > 0:
                 _check_database(path)
             else:
@@ -76,6 +81,18 @@ def prepare_tracking(tracking_uri: str, *, artifact_location: str | None = None)
             "It must be a SQLite file that can be written, in a directory that can be written: "
             "give another home with --home or another store with --tracking-uri."
         ) from error
+
+
+def _check_scheme(tracking_uri: str) -> None:
+    """Refuse an address that no MLflow could ever open; one whose server is down is another matter."""
+    scheme, separator, _ = tracking_uri.partition("://")
+    if not separator or scheme.split("+")[0] in _SCHEMES:
+        return
+    if scheme not in importlib.metadata.entry_points(group="mlflow.tracking_store").names:
+        raise StorageError(
+            f"MLflow has no store of the kind {scheme!r}. Give --tracking-uri (MLFLOW_TRACKING_URI) "
+            "http://HOST:PORT, sqlite:///FILE, or another address that MLflow takes."
+        )
 
 
 def connect(tracking_uri: str, *, artifact_location: str | None = None) -> "MlflowClient":
@@ -187,7 +204,8 @@ def prepare_template(tracking_uri: str) -> None:
 
 
 def _template_name() -> str:
-    return f"mlflow-{importlib.metadata.version('mlflow')}.db"
+    versions = "-".join(importlib.metadata.version(name) for name in ("mlflow", "sqlalchemy"))
+    return f"mlflow-{versions}-{sources_digest('record')}.db"
 
 
 def _migrate(path: Path) -> None:

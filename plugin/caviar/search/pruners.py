@@ -1,16 +1,15 @@
 """The pruners of a study file, by name."""
 
-import inspect
 from collections.abc import Mapping
 from typing import Any
 
 import optuna
 
 from ..errors import SpecError
-from ..imports import import_object
+from ..imports import import_callable
 from ..spec import PRUNERS, SearchSpec
 from .promotion import PromotionRule
-from .samplers import check_options, construct
+from .samplers import check_options, construct, option_names
 from .stages import default_promotion
 
 
@@ -31,8 +30,7 @@ def make_pruner(search: SearchSpec, *, epochs: int) -> optuna.pruners.BasePruner
     if search.pruner == "promotion":
         promotion_rule(search, epochs=epochs)
         return optuna.pruners.NopPruner()
-    pruner: optuna.pruners.BasePruner = _make(search.pruner, dict(search.pruner_options), epochs=epochs)
-    return pruner
+    return _make(search.pruner, dict(search.pruner_options), epochs=epochs)
 
 
 def promotion_rule(search: SearchSpec, *, epochs: int) -> PromotionRule:
@@ -56,16 +54,26 @@ def promotion_rule(search: SearchSpec, *, epochs: int) -> PromotionRule:
     return PromotionRule(max_epochs=epochs, **{**allowed, **search.pruner_options})
 
 
-def _make(name: str, options: dict[str, Any], *, epochs: int) -> Any:
+def _make(name: str, options: dict[str, Any], *, epochs: int) -> optuna.pruners.BasePruner:
     if name == "patient":
-        wrapped = options.pop("wrapped", "none")
-        inner = None if wrapped == "none" else _make(wrapped, options.pop("wrapped_options", {}), epochs=epochs)
+        wrapped, inner_options = options.pop("wrapped", "none"), options.pop("wrapped_options", {})
+        if not isinstance(wrapped, str) or not isinstance(inner_options, dict):
+            raise SpecError(
+                f"Of pruner 'patient', wrapped is a name and wrapped_options a table, but got {wrapped!r} "
+                f"and {inner_options!r}."
+            )
+        inner = None if wrapped == "none" else _make(wrapped, dict(inner_options), epochs=epochs)
         check_options("pruner 'patient'", options, ["patience", "min_delta", "wrapped", "wrapped_options"])
         patient = {"wrapped_pruner": inner, "patience": 3, **options}
-        return construct(optuna.pruners.PatientPruner, patient, what="pruner 'patient'")
+        return _construct(optuna.pruners.PatientPruner, patient, name="patient")
     pruner_class, fixed = _stock_pruner(name, epochs=epochs)
-    check_options(f"pruner {name!r}", options, list(inspect.signature(pruner_class).parameters))
-    return construct(pruner_class, {**fixed, **options}, what=f"pruner {name!r}")
+    check_options(f"pruner {name!r}", options, option_names(pruner_class))
+    return _construct(pruner_class, {**fixed, **options}, name=name)
+
+
+def _construct(pruner_class: Any, options: Mapping[str, Any], *, name: str) -> optuna.pruners.BasePruner:
+    kind = optuna.pruners.BasePruner
+    return construct(pruner_class, options, what=f"pruner {name!r}", kind=kind)  # type: ignore[type-abstract]
 
 
 def _stock_pruner(name: str, *, epochs: int) -> tuple[Any, Mapping[str, Any]]:
@@ -85,4 +93,4 @@ def _stock_pruner(name: str, *, epochs: int) -> tuple[Any, Mapping[str, Any]]:
         return stock[name]
     if name in PRUNERS or ":" not in name:
         raise SpecError(f"No pruner is called {name!r}. Allowed: {', '.join(PRUNERS)}.")
-    return import_object(name, what="search.pruner"), {}
+    return import_callable(name, what="search.pruner"), {}

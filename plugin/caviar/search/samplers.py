@@ -8,15 +8,15 @@ import importlib.util
 import inspect
 import warnings
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import optuna
 from optuna.distributions import CategoricalDistribution
 
 from ..errors import SpecError, nearest_name
-from ..imports import import_object
+from ..imports import describe_error, import_callable, users_code
 from ..space import SearchSpace
-from ..spec import SearchSpec
+from ..spec import SAMPLERS, SearchSpec
 from .seeds import trial_seed
 from .sequences import GridSequence, SequenceSampler, SobolSequence
 from .stages import Stages, default_zoom, stages_of_search, stages_of_study
@@ -26,6 +26,7 @@ from .zoom_sampler import SpaceZoomSampler, ZoomPlan
 #: Makes the sampler of one trial from the number that its randomness derives from.
 SamplerFactory = Callable[[int], optuna.samplers.BaseSampler]
 
+_Made = TypeVar("_Made")
 _GRID_POINTS = 5
 
 
@@ -55,7 +56,7 @@ def make_sampler_factory(
         plan = zoom_plan(search, stages=stages)
         return lambda number: SpaceZoomSampler(space, plan, seed=trial_seed(seed, number, "sampler"))
     sampler_class, fixed = _stock_sampler(search.sampler, space)
-    parameters = inspect.signature(sampler_class).parameters
+    parameters = option_names(sampler_class)
     check_options(f"sampler {search.sampler!r}", options, [name for name in parameters if name != "seed"])
 
     def make(number: int) -> optuna.samplers.BaseSampler:
@@ -63,10 +64,12 @@ def make_sampler_factory(
         if "independent_sampler" in fixed:
             random = optuna.samplers.RandomSampler(seed=trial_seed(seed, number, "independent sampler"))
             seeded |= {"independent_sampler": random}
-        sampler: optuna.samplers.BaseSampler = construct(
-            sampler_class, {**fixed, **options, **seeded}, what=f"sampler {search.sampler!r}"
+        return construct(
+            sampler_class,
+            {**fixed, **options, **seeded},
+            what=f"sampler {search.sampler!r}",
+            kind=optuna.samplers.BaseSampler,  # type: ignore[type-abstract]  # isinstance takes it
         )
-        return sampler
 
     make(0)  # a wrong option must be refused before any work starts
     return make
@@ -139,7 +142,7 @@ def _stock_sampler(name: str, space: SearchSpace) -> tuple[Any, dict[str, Any]]:
             "warn_independent_sampling": False,
             "independent_sampler": None,
         }
-    return import_object(name, what="search.sampler"), {}
+    return import_callable(name, what="search.sampler"), {}
 
 
 def _grid_factory(search: SearchSpec, space: SearchSpace, options: dict[str, Any], *, seed: int) -> SamplerFactory:
@@ -167,15 +170,50 @@ def _qmc_factory(space: SearchSpace, options: dict[str, Any], *, seed: int) -> S
     return lambda number: SequenceSampler(distributions, sequence, number=number)
 
 
-def construct(factory: Any, options: Mapping[str, Any], *, what: str) -> Any:
-    """Make a sampler or a pruner of the study file's options.
+def try_sampler(search: SearchSpec, space: SearchSpace, make: SamplerFactory) -> None:
+    """Draw a trial that nobody keeps, where a sampler or its options are the user's own: Optuna checks few of them.
 
     Raises:
-        SpecError: If it refuses them.
+        SpecError: If that raises.
+    """
+    if search.sampler in SAMPLERS and not search.sampler_options:
+        return
+    with warnings.catch_warnings(), users_code(f"search.sampler {search.sampler!r}: drawing a trial with it"):
+        warnings.simplefilter("ignore")
+        space.suggest(optuna.create_study(sampler=make(0)).ask())
+
+
+def option_names(factory: Callable[..., Any]) -> list[str]:
+    """Return the arguments of what makes a sampler or a pruner; none where it is written in C and shows none."""
+    try:
+        return list(inspect.signature(factory).parameters)
+    except (TypeError, ValueError):
+        return []
+
+
+def construct(factory: Callable[..., Any], options: Mapping[str, Any], *, what: str, kind: type[_Made]) -> _Made:
+    """Make a sampler or a pruner of the study file's options.
+
+    Args:
+        factory: A class, or a function of the user's.
+        options: What it is called with.
+        what: Its name, for errors.
+        kind: Optuna's class that it must be one of.
+
+    Raises:
+        SpecError: If it refuses them, raises whatever else, or makes something else.
     """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # chosen, with its settings named
-            return factory(**options)
+            made = factory(**options)
     except (TypeError, ValueError) as error:
         raise SpecError(f"The {what} refuses its options: {error}") from error
+    except (Exception, SystemExit) as error:  # the user's code raises what it likes
+        raise SpecError(f"The {what} cannot be made: it raised {describe_error(error)}.") from error
+    if not isinstance(made, kind):
+        raise SpecError(
+            f"The {what} makes a {type(made).__name__}, but what is named there must make an "
+            f"optuna.{kind.__module__.split('.')[1]}.{kind.__name__}. Derive it from that class."
+        )
+    return made

@@ -12,6 +12,7 @@ import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
+from ..attributes import RETRY_HISTORY
 from ..errors import SpecError
 
 
@@ -77,10 +78,13 @@ def grid_points(distribution: BaseDistribution, points: int) -> list[Any]:
 class SequenceSampler(optuna.samplers.BaseSampler):
     """Gives trial n the n-th point of a sequence; where it ends it begins again.
 
+    A retry takes the point of the trial that failed, but a number of its own: those after it count without it.
+
     Args:
         distributions: Every parameter that a trial may draw.
         point: From n, what each of them is.
-        number: n, where it is not the trial's number: a retry takes the point of the trial that failed.
+        number: n, where it is not the trial's number: that of the trial which it retries, or counted from where the
+            sequence begins.
     """
 
     def __init__(
@@ -101,8 +105,13 @@ class SequenceSampler(optuna.samplers.BaseSampler):
         self, study: optuna.Study, trial: optuna.trial.FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
         """Return the point of this trial."""
-        del study, search_space
-        return self._point.point(trial.number if self._number is None else self._number)
+        del search_space
+        first = (trial.system_attrs.get(RETRY_HISTORY) or [trial.number])[0]
+        number = trial.number if self._number is None else self._number
+        own = range(first - number, first)  # the numbers from the sequence's beginning to this trial
+        others = study.get_trials(deepcopy=False)
+        retries = [other for other in others if other.number in own and other.system_attrs.get(RETRY_HISTORY)]
+        return self._point.point(number - len(retries))
 
     def sample_independent(
         self,

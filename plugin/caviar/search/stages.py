@@ -12,10 +12,11 @@ where there are many trials.
 import bisect
 import dataclasses
 import json
+from collections.abc import Sequence
 from typing import Final
 
 import optuna
-from optuna.trial import FrozenTrial
+from optuna.trial import FrozenTrial, TrialState
 
 from ..attributes import PARENT_TRIAL, STAGES
 from ..errors import SpecError
@@ -35,7 +36,8 @@ class Stages:
     """Which trial of a study belongs to which stage of its search.
 
     Attributes:
-        begins: The numbers with which the second stage begins, the third, and so on, ascending; none for one stage.
+        begins: How many trials come before the second stage, the third, and so on, ascending; none for one stage. While
+            no trial has failed, these are the numbers with which they begin.
 
     Example:
         >>> Stages(begins=(40, 80)).stage_of(79)
@@ -50,6 +52,18 @@ class Stages:
     def stage_of(self, number: int) -> int:
         """Return the stage of a trial, from 0: the last one for whatever comes beyond the budget."""
         return bisect.bisect_right(self.begins, number)
+
+    def among(self, trials: Sequence[FrozenTrial]) -> "Stages":
+        """Return the stages by the numbers of a study's trials: those that failed use up numbers, but no budget.
+
+        Args:
+            trials: All of the study, in any state.
+        """
+        counted = sorted(trial.number for trial in trials if trial.state != TrialState.FAIL)
+        n_failed = len(trials) - len(counted)
+        return Stages(
+            begins=tuple(counted[begin] if begin < len(counted) else begin + n_failed for begin in self.begins)
+        )
 
 
 def stages_of_search(search: SearchSpec, *, first: int = 0) -> Stages:
@@ -115,7 +129,7 @@ def keep_stages(study: optuna.Study, search: SearchSpec) -> None:
     stored = json.loads(study.user_attrs.get(STAGES, '{"begins": [], "trials": 0}'))
     if search.trials <= stored["trials"]:
         return
-    trials = study.get_trials(deepcopy=False)
+    trials = study.get_trials(deepcopy=False, states=[state for state in TrialState if state != TrialState.FAIL])
     n_copied = sum(PARENT_TRIAL in trial.user_attrs for trial in trials)
     kept = [begin for begin in stored["begins"] if begin < len(trials)]
     new = [begin for begin in stages_of_search(search, first=n_copied).begins if begin >= len(trials)]

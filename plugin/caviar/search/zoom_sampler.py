@@ -55,6 +55,10 @@ class ZoomPlan:
     rule: ZoomRule = dataclasses.field(default_factory=default_zoom)
     tiers: bool = False
 
+    def among(self, trials: Sequence[FrozenTrial]) -> "ZoomPlan":
+        """Return the plan by the numbers of a study's trials, as `Stages.among` does."""
+        return dataclasses.replace(self, stages=self.stages.among(trials))
+
     def held(self, parameters: Iterable[Parameter], stage: int) -> list[Parameter]:
         """Return which of a space's parameters are held at good defaults in a stage."""
         levels = {parameter: min(parameter.tier, _N_TIERS) for parameter in parameters}
@@ -158,7 +162,8 @@ class SpaceZoomSampler(optuna.samplers.BaseSampler):
     ) -> dict[str, Any]:
         """Return a point around the best trials of the stages before."""
         del search_space
-        return draw_params(study, trial, self._space, plan=self._plan, tpe=self._tpe)
+        plan = self._plan.among(study.get_trials(deepcopy=False))
+        return draw_params(study, trial, self._space, plan=plan, tpe=self._tpe)
 
     def sample_independent(
         self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution

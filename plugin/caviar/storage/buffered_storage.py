@@ -18,11 +18,11 @@ from ..attributes import OWNER, PAUSED
 from . import schema
 from .frozen_trials import local_time
 from .handing_back import fail_trial, put_back
+from .identity import check_study
 from .idle import count_idle
 from .leased_storage import LeaseCheck, LeasedStorage, LeaseLost, renew_leases
 from .pending_writes import PendingWrites, TrialEnd, write_pending
 from .study_memory import StudyMemory
-from .tickets import check_study_exists
 
 
 class BufferedStorage(BaseStorage):
@@ -86,7 +86,7 @@ class BufferedStorage(BaseStorage):
         """
         with self._database:
             with schema.transaction(self._backend.engine) as connection:
-                check_study_exists(connection, self._study_id)
+                check_study(connection, self._study_id, known=self._backend.known_studies)
                 self._clock_offset = schema.database_now(connection) - _utc_now()
                 found = self._memory.read_changes(connection, besides=self._pending)
             self._take_in(found)
@@ -99,6 +99,7 @@ class BufferedStorage(BaseStorage):
             memory they are what the database says, and no longer this worker's.
 
         Raises:
+            FatalError: If the study was deleted, or is no longer the one that this worker was begun with.
             StorageInternalError: If the database is locked, full or gone; everything stays pending.
         """
         return self._write(hand_back=frozenset())
@@ -244,7 +245,7 @@ class BufferedStorage(BaseStorage):
         at = _utc_now() + self._clock_offset
         pending.end = TrialEnd(state=state, values=None if values is None else list(values), at=at)
         trial.state = state
-        trial.datetime_complete = local_time(at)
+        trial.datetime_complete = max(filter(None, (local_time(at), trial.datetime_start)))
         if values is not None:
             trial.values = list(values)
         self._memory.put(trial)
@@ -334,6 +335,8 @@ class BufferedStorage(BaseStorage):
                 return _NOTHING
             with schema.transaction(self._backend.engine) as connection:
                 schema.take_write_lock(connection)
+                if self._backend.known_studies:
+                    check_study(connection, self._study_id, known=self._backend.known_studies)
                 check = renew_leases(connection, self._pending, self._backend.owner)
                 written = {trial_id: self._pending[trial_id] for trial_id in check.held - self._held_back}
                 write_pending(connection, written)

@@ -5,7 +5,6 @@ import hashlib
 import io
 import json
 import logging
-import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,6 +12,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from ..atomic_write import write_whole
 
 _logger = logging.getLogger(__name__)
 _MAGIC = b"caviar-checkpoint-1\n"
@@ -59,19 +60,7 @@ class CheckpointStore:
         Raises:
             OSError: If it cannot be written; the checkpoints before are untouched.
         """
-        directory = self._trial_directory(number)
-        directory.mkdir(parents=True, exist_ok=True)
-        path = directory / f"{checkpoint.epochs:08d}.ckpt"
-        temporary = path.with_suffix(f".{os.getpid()}.tmp")
-        try:
-            with temporary.open("wb") as file:
-                file.write(_encode(checkpoint))
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
-            _sync_directory(directory)
-        finally:
-            temporary.unlink(missing_ok=True)
+        write_whole(self._trial_directory(number) / f"{checkpoint.epochs:08d}.ckpt", _encode(checkpoint))
         for old in self._paths(number)[_KEPT:]:
             old.unlink(missing_ok=True)
 
@@ -124,11 +113,3 @@ def _decode(contents: bytes) -> Checkpoint:
         state = {name: arrays[name] for name in arrays.files}
     notes = json.loads(state.pop(_NOTES).tobytes())
     return Checkpoint(epochs=notes["epochs"], state=state, notes=notes["notes"])
-
-
-def _sync_directory(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

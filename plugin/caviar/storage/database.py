@@ -14,12 +14,13 @@ from typing import Any, Final
 import optuna
 import sqlalchemy
 import sqlalchemy.exc
+from filelock import FileLock
 
 from ..errors import StorageError
+from ..user_cache import sources_digest
 from . import schema
 from .addresses import masked, sqlite_path, sqlite_url
 from .filesystems import network_file_system, network_message
-from .home import file_lock
 from .leased_storage import LeasedStorage
 from .templates import create_from_template, keep_template
 
@@ -28,7 +29,13 @@ _logger = logging.getLogger(__name__)
 #: Seconds that a statement waits for SQLite's write lock, which others hold for milliseconds. An address may say
 #: otherwise: ``sqlite:///runs/optuna.db?timeout=5``.
 BUSY_TIMEOUT_S = 60.0
-_TEMPLATE: Final = f"optuna-{optuna.__version__}.db"
+_BESIDE: Final = "SQLite makes files beside it to read it: make its directory writable for this user, or copy the home."
+#: By SQLite's primary error code.
+_WAYS_OUT: Final = {
+    sqlite3.SQLITE_CORRUPT: schema.DAMAGED_WAY_OUT,
+    sqlite3.SQLITE_READONLY: _BESIDE,
+    sqlite3.SQLITE_CANTOPEN: _BESIDE,
+}
 
 
 def new_owner() -> str:
@@ -78,7 +85,7 @@ def prepare_storage_template(url: str) -> None:
     """
     path = sqlite_path(url)
     if path is not None and not _has_content(path):
-        keep_template(_TEMPLATE, _make_sqlite)
+        keep_template(_template_name(), _make_sqlite)
     import_database_code()
 
 
@@ -93,7 +100,7 @@ def creation_lock(storage: LeasedStorage) -> Iterator[None]:
     """Hold the lock under which studies are created, across all processes that use the database."""
     url = storage.engine.url
     path = sqlite_path(url.render_as_string(hide_password=False))
-    lock = _server_lock(url.render_as_string(hide_password=False)) if path is None else file_lock(_lock_path(path))
+    lock = _server_lock(url.render_as_string(hide_password=False)) if path is None else FileLock(f"{path}.lock")
     with lock:
         yield
 
@@ -112,13 +119,17 @@ def _open_sqlite(url: str, path: Path, *, owner: str, create: bool) -> LeasedSto
             raise StorageError(f"The study database {path} is empty. `caviar run STUDY.toml` fills it.")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            with file_lock(_lock_path(path)):
+            with FileLock(f"{path}.lock"):
                 if not _has_content(path):
-                    create_from_template(path, _TEMPLATE, _make_sqlite)
+                    create_from_template(path, _template_name(), _make_sqlite)
         except (OSError, sqlite3.Error) as error:
             raise StorageError(f"The study database {path} cannot be created: {error}. Name another --home.") from error
     _check_is_optunas(path)
     return _open(url, owner=owner, engine_kwargs=_sqlite_engine_kwargs(url))
+
+
+def _template_name() -> str:
+    return f"optuna-{optuna.__version__}-{sqlalchemy.__version__}-{sources_digest('storage')}.db"
 
 
 def _make_sqlite(path: Path) -> None:
@@ -132,10 +143,6 @@ def _make_sqlite(path: Path) -> None:
 
 def _has_content(path: Path) -> bool:
     return path.exists() and path.stat().st_size > 0
-
-
-def _lock_path(path: Path) -> Path:
-    return path.with_name(path.name + ".lock")
 
 
 @contextlib.contextmanager
@@ -198,7 +205,8 @@ def _check_is_optunas(path: Path) -> None:
         if error.sqlite_errorcode == sqlite3.SQLITE_NOTADB:
             message = f"{path} is not an SQLite database. Name another file with --storage or --home."
             raise StorageError(message) from error
-        raise StorageError(f"The study database {path} cannot be read: {error}.") from error
+        way_out = _WAYS_OUT.get(error.sqlite_errorcode & 0xFF, "")
+        raise StorageError(f"The study database {path} cannot be read ({error}). {way_out}".rstrip()) from error
     if "experiments" in tables:
         raise StorageError(
             f"{path} holds MLflow's tables: Optuna and MLflow cannot share a file. Give --storage a file of its own."

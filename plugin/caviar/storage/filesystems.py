@@ -2,8 +2,13 @@
 
 import dataclasses
 import os
-import re
+from collections.abc import Sequence
 from pathlib import Path
+
+import psutil
+
+#: Mounted file systems: where each begins, and its kind; a later one lies over an earlier one.
+Mounts = Sequence[tuple[str, str]]
 
 #: File systems whose files several hosts see. SQLite's locks are not to be relied on there, and its write-ahead log
 #: needs memory that all its users share.
@@ -28,27 +33,24 @@ class Room:
     free_files: int | None
 
 
-def network_file_system(path: Path, *, mounts: str | None = None) -> str | None:
+def network_file_system(path: Path, *, mounts: Mounts | None = None) -> str | None:
     """Return the kind of network file system that a path stands on, such as ``nfs4``, or None for a local one.
 
     Args:
         path: A file or directory, which need not exist.
-        mounts: What ``/proc/mounts`` holds; by default read there. Where a system has none, nothing is found.
+        mounts: The mounted file systems; by default this machine's.
 
     Source:
         sqlite.org/faq.html (5) on locks, sqlite.org/wal.html on shared memory.
     """
     if mounts is None:
-        mounts = _read_mounts()
+        mounts = [(partition.mountpoint, partition.fstype) for partition in psutil.disk_partitions(all=True)]
     real = Path(os.path.realpath(path))
     found, depth = "", -1
-    for line in mounts.splitlines():
-        fields = line.split(" ")
-        if len(fields) < 3:
-            continue
-        point = Path(re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), fields[1]))
+    for place, kind in mounts:
+        point = Path(place)
         if len(point.parts) >= depth and real.is_relative_to(point):  # of two mounts on one point the last one counts
-            found, depth = fields[2], len(point.parts)
+            found, depth = kind, len(point.parts)
     return found if found.removeprefix("fuse.") in NETWORK_FILE_SYSTEMS else None
 
 
@@ -88,10 +90,3 @@ def can_be_written(path: Path) -> bool:
     if existing != path.absolute() and not existing.is_dir():
         return False
     return os.access(existing, os.W_OK | (os.X_OK if existing.is_dir() else 0))
-
-
-def _read_mounts() -> str:
-    try:
-        return Path("/proc/mounts").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return ""

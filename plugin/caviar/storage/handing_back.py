@@ -8,7 +8,7 @@ from typing import Any
 import sqlalchemy
 from optuna.trial import FrozenTrial, TrialState
 
-from ..attributes import DEATHS, FAIL_REASON, FAILED_TRIAL, RETRY_HISTORY
+from ..attributes import DEATHS, FAIL_REASON, FAILED_TRIAL, OWNER, RETRY_HISTORY
 from . import schema
 from .leased_storage import LeaseCheck, LeasedStorage, LeaseLost, release_leases, renew_leases, set_attribute
 from .overview import count_states
@@ -47,6 +47,24 @@ def hand_back_many(storage: LeasedStorage, trial_ids: Collection[int]) -> LeaseC
         check = renew_leases(connection, trial_ids, storage.owner)
         put_back(connection, check.held)
     return check
+
+
+def hand_back_all(storage: LeasedStorage) -> None:
+    """Give every running trial that this worker holds back, whatever has become of its study's name.
+
+    Raises:
+        StorageInternalError: If the database cannot be written.
+    """
+    trials, owners = schema.optuna_tables().trials, schema.optuna_tables().system_attributes
+    with schema.transaction(storage.engine) as connection:
+        schema.take_write_lock(connection)
+        held = connection.execute(
+            sqlalchemy.select(trials.c.trial_id)
+            .join(owners, owners.c.trial_id == trials.c.trial_id)
+            .where(trials.c.state == TrialState.RUNNING)
+            .where(owners.c.key == OWNER, owners.c.value_json == json.dumps(storage.owner))
+        ).scalars()
+        put_back(connection, renew_leases(connection, list(held), storage.owner).held)
 
 
 def fail_trial(storage: LeasedStorage, trial: FrozenTrial, *, reason: str, retries: int) -> bool:
@@ -136,16 +154,19 @@ def put_back_expired(
 def expired_trials(connection: sqlalchemy.Connection, study_id: int, *, lease_s: float) -> list[int]:
     """Return the running trials whose lease ran out, locked until the transaction ends.
 
+    A lease that lies ahead of the clock by more than it lasts was given before the clock was put back: its owner, if it
+    lived, would have renewed it since, so that it has run out too.
+
     The lock, which SQLite's write lock makes needless there, is on the heartbeat's row, with which every write of an
     owner begins: an owner that comes in time keeps its trial, and a late one sees that it was taken.
     """
     trials, beats = schema.optuna_tables().trials, schema.optuna_tables().heartbeats
-    allowed = datetime.timedelta(seconds=lease_s)
+    allowed, now = datetime.timedelta(seconds=lease_s), schema.database_now(connection)
     running = sqlalchemy.and_(trials.c.study_id == study_id, trials.c.state == TrialState.RUNNING)
     leased = connection.execute(
         sqlalchemy.select(beats.c.trial_id)
         .join(trials, trials.c.trial_id == beats.c.trial_id)
-        .where(running, beats.c.heartbeat < schema.database_now(connection) - allowed)
+        .where(running, ~beats.c.heartbeat.between(now - allowed, now + allowed))
         .order_by(beats.c.trial_id)  # as an owner of many locks them
         .with_for_update(of=beats)
     )
@@ -153,7 +174,7 @@ def expired_trials(connection: sqlalchemy.Connection, study_id: int, *, lease_s:
     stray = connection.execute(
         sqlalchemy.select(trials.c.trial_id)
         .where(running, ~sqlalchemy.exists().where(beats.c.trial_id == trials.c.trial_id))
-        .where(sqlalchemy.or_(started.is_(None), started < schema.database_now(connection) - allowed))
+        .where(sqlalchemy.or_(started.is_(None), ~started.between(now - allowed, now + allowed)))
         .with_for_update(of=trials)
     )
     candidates = sorted({*leased.scalars(), *stray.scalars()})
@@ -198,7 +219,7 @@ def _fail(connection: sqlalchemy.Connection, trial_id: int, reason: str) -> None
     connection.execute(
         tables.trials.update()
         .where(tables.trials.c.trial_id == trial_id, tables.trials.c.state.not_in(schema.FINISHED))
-        .values(state=TrialState.FAIL, datetime_complete=schema.database_now(connection))
+        .values(state=TrialState.FAIL, **schema.end_values(schema.database_now(connection)))
     )
     set_attribute(connection, tables.user_attributes, trial_id, FAIL_REASON, reason)
 

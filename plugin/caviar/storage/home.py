@@ -1,11 +1,9 @@
 """The home directory: one place below which everything that a run writes stands."""
 
-import contextlib
 import dataclasses
-import fcntl
 import os
+import re
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 from ..errors import StorageError
@@ -51,10 +49,20 @@ class Home:
         """Where the reports on the studies stand."""
         return self.path / "reports"
 
+    def report_files(self, study: str) -> tuple[Path, Path]:
+        """Return where the report on a study stands: the page, and the same as data."""
+        name = re.sub(r"[^\w.-]", "_", study)
+        return self.reports / f"{name}.html", self.reports / f"{name}.json"
+
     @property
     def artifacts(self) -> Path:
         """Where optuna-dashboard finds the files that belong to studies and trials."""
         return self.path / "artifacts"
+
+    @property
+    def directories(self) -> tuple[Path, ...]:
+        """Everything above, each made when it is first needed."""
+        return self.mlflow_artifacts, self.checkpoints, self.networks, self.timings, self.reports, self.artifacts
 
 
 def locate_home(path: Path, *, storage: str | None = None, tracking_uri: str | None = None) -> Home:
@@ -97,8 +105,12 @@ def shared_file(home: Home) -> Path | None:
     return shared if shared is not None and sqlite_path(home.tracking_uri) == shared else None
 
 
-def prepare_home(home: Home) -> None:
-    """Create the home directory, if it is missing, and check that it can be written.
+def prepare_home(home: Home, *, study: str | None = None) -> None:
+    """Create the home directory, if it is missing, and check that it and what stands below it can be written.
+
+    Args:
+        home: Its paths.
+        study: The study whose own directory is looked at too, or None.
 
     Raises:
         StorageError: If it cannot.
@@ -112,18 +124,16 @@ def prepare_home(home: Home) -> None:
             f"The home directory {home.path} cannot be written: {error.strerror}. "
             "Make it writable, or name another with --home or CAVIAR_HOME."
         ) from error
+    for directory in unusable_directories(home, study=study):
+        raise StorageError(
+            f"{directory} must be a directory that can be written, and is not. "
+            "Move it away or make it writable, or name another home with --home or CAVIAR_HOME."
+        )
 
 
-@contextlib.contextmanager
-def file_lock(path: Path, *, wait: bool = True) -> Iterator[None]:
-    """Hold an exclusive lock on a file beside what it guards, until the block ends or the process dies.
-
-    Raises:
-        BlockingIOError: If another process holds it, and it is not to be waited for.
-    """
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        yield
-    finally:
-        os.close(descriptor)
+def unusable_directories(home: Home, *, study: str | None = None) -> list[Path]:
+    """Return what stands where a home, and a study in it, would have directories, and cannot be written as one."""
+    wanted = (*home.directories, *([home.networks / study] if study else []))
+    return [
+        path for path in wanted if os.path.lexists(path) and not (path.is_dir() and os.access(path, os.W_OK | os.X_OK))
+    ]

@@ -21,6 +21,7 @@ from ..attributes import OWNER
 from ..errors import TrialFailed
 from . import schema
 from .frozen_trials import TrialReader
+from .identity import StudyKey, check_study_of_trial
 
 _MOST_NAMED: Final = 10_000  # SQLite takes 32,766 values in a statement
 
@@ -63,6 +64,8 @@ class LeasedStorage(RDBStorage):
         super().__init__(url, engine_kwargs=engine_kwargs, skip_table_creation=skip_table_creation)
         self.owner = owner
         self._ever_leased: set[int] = set()
+        #: The studies that this worker or command was begun with, by Optuna's ids; it writes on no other of their name.
+        self.known_studies: dict[int, StudyKey] = {}
 
     def remember_lease(self, trial_id: int) -> None:
         """Note that this worker was given a trial: from then on it writes about it only while it holds the lease."""
@@ -81,6 +84,7 @@ class LeasedStorage(RDBStorage):
 
         Raises:
             LeaseLost: If another worker owns the trial, or this one did and no longer does.
+            FatalError: If its study is no longer the one that this worker was begun with.
         """
         tables = schema.optuna_tables()
         with schema.transaction(self.engine) as connection:
@@ -99,6 +103,8 @@ class LeasedStorage(RDBStorage):
             )
             if not self._may_write(connection, trial_id, renewed=renewed.rowcount > 0):
                 raise LeaseLost(f"the trial is no longer held by this worker ({self.owner})")
+            if self.known_studies:
+                check_study_of_trial(connection, trial_id, known=self.known_studies)
             yield connection
 
     def renew(self, trial_id: int) -> None:
@@ -241,7 +247,7 @@ class LeasedStorage(RDBStorage):
             changed = connection.execute(
                 tables.trials.update()
                 .where(trial, tables.trials.c.state.not_in(schema.FINISHED))
-                .values(state=state, **({"datetime_complete": now} if state.is_finished() else {}))
+                .values(state=state, **(schema.end_values(now) if state.is_finished() else {}))
             )
             if changed.rowcount == 0:
                 _check_unfinished(connection, trial_id)

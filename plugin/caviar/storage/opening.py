@@ -22,15 +22,21 @@ def study_name(study: str) -> str:
     return read_spec(Path(study)).name if study.endswith(".toml") or os.sep in study else study
 
 
-def open_existing(home: Home, study: str) -> tuple[LeasedStorage, optuna.Study]:
+def open_existing(home: Home, study: str, *, uid: str | None = None) -> tuple[LeasedStorage, optuna.Study]:
     """Open a study that has been run.
+
+    Args:
+        home: Where it lives.
+        study: Its name or its file.
+        uid: As ``open_study`` has it.
 
     Raises:
         StorageError: If there is none of this name, or no database.
+        FatalError: If it is another one than ``uid`` says.
     """
     name = study_name(study)
     storage = open_storage(home.storage, owner=new_owner())
-    return storage, open_study(storage, name)
+    return storage, open_study(storage, name, uid=uid)
 
 
 def required_spec(study: optuna.Study) -> StudySpec:

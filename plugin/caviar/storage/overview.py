@@ -20,11 +20,18 @@ class Lease:
         trial_id: Optuna's id of the trial.
         owner: The worker: ``host:pid:token``.
         renewed_at: Naive UTC.
+        read_at: By the same clock, when this was read.
     """
 
     trial_id: int
     owner: str
     renewed_at: datetime.datetime
+    read_at: datetime.datetime
+
+    def expires_at(self, lease_s: float) -> datetime.datetime:
+        """Return until when it holds; one from before the clock was put back (``expired_trials``) has run out."""
+        lease = datetime.timedelta(seconds=lease_s)
+        return self.read_at if self.renewed_at > self.read_at + lease else self.renewed_at + lease
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -35,7 +42,8 @@ class RunningTrial:
         trial_id: Optuna's id of the trial.
         number: Its number in the study.
         leased: Whether a worker has a lease on it, be it expired.
-        silent_s: Seconds since its lease was renewed or, without one, since it began; None if it never did.
+        silent_s: Seconds between now and when its lease was renewed or, without one, when it began; None if it never
+            did. Where the clock was put back since, that lies ahead.
     """
 
     trial_id: int
@@ -86,13 +94,17 @@ def read_leases(storage: LeasedStorage, study_id: int) -> list[Lease]:
     tables = schema.optuna_tables()
     owners, beats, trials = tables.system_attributes, tables.heartbeats, tables.trials
     with schema.transaction(storage.engine) as connection:
+        now = schema.database_now(connection)
         rows = connection.execute(
             sqlalchemy.select(trials.c.trial_id, owners.c.value_json, beats.c.heartbeat)
             .join(owners, owners.c.trial_id == trials.c.trial_id)
             .join(beats, beats.c.trial_id == trials.c.trial_id)
             .where(trials.c.study_id == study_id, trials.c.state == TrialState.RUNNING, owners.c.key == OWNER)
         ).all()
-    return [Lease(trial_id=row.trial_id, owner=json.loads(row.value_json), renewed_at=row.heartbeat) for row in rows]
+    return [
+        Lease(trial_id=row.trial_id, owner=json.loads(row.value_json), renewed_at=row.heartbeat, read_at=now)
+        for row in rows
+    ]
 
 
 def read_running(storage: LeasedStorage, study_id: int) -> list[RunningTrial]:
@@ -121,7 +133,7 @@ def read_running(storage: LeasedStorage, study_id: int) -> list[RunningTrial]:
                 trial_id=row.trial_id,
                 number=row.number,
                 leased=row.key is not None and row.heartbeat is not None,
-                silent_s=None if silence is None else silence.total_seconds(),
+                silent_s=None if silence is None else abs(silence.total_seconds()),
             )
         )
     return running

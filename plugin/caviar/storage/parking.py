@@ -12,8 +12,9 @@ from optuna.trial import TrialState
 from ..attributes import PAUSED
 from . import schema
 from .handing_back import put_back
+from .identity import check_study
 from .leased_storage import LeaseCheck, LeasedStorage, renew_leases, set_attribute, take_leases
-from .tickets import Ticket, check_study_exists, is_parked, start_trials
+from .tickets import Ticket, is_parked, start_trials
 
 
 def park(storage: LeasedStorage, trial_id: int) -> LeaseCheck:
@@ -53,7 +54,7 @@ def claim_parked(storage: LeasedStorage, study_id: int, trial_ids: Sequence[int]
         return []
     with schema.transaction(storage.engine) as connection:
         schema.begin_claim(connection, study_id)
-        check_study_exists(connection, study_id)
+        check_study(connection, study_id, known=storage.known_studies)
         trials = schema.optuna_tables().trials
         rows = connection.execute(
             sqlalchemy.select(trials.c.trial_id, trials.c.number).where(trials.c.trial_id.in_(trial_ids), is_parked())
@@ -90,7 +91,7 @@ def prune_parked(storage: LeasedStorage, study_id: int, trial_ids: Collection[in
     trials = tables.trials
     with schema.transaction(storage.engine) as connection:
         schema.begin_claim(connection, study_id)
-        check_study_exists(connection, study_id)
+        check_study(connection, study_id, known=storage.known_studies)
         given_up = list(
             connection.execute(
                 sqlalchemy.select(trials.c.trial_id)
@@ -101,7 +102,7 @@ def prune_parked(storage: LeasedStorage, study_id: int, trial_ids: Collection[in
         connection.execute(
             trials.update()
             .where(trials.c.trial_id.in_(given_up), trials.c.state == TrialState.WAITING)
-            .values(state=TrialState.PRUNED, datetime_complete=schema.database_now(connection))
+            .values(state=TrialState.PRUNED, **schema.end_values(schema.database_now(connection)))
         )
         values = [
             {"trial_id": trial_id, "objective": 0, **schema.stored_value(value)}

@@ -107,6 +107,6 @@ def _write_ends(connection: sqlalchemy.Connection, ends: Mapping[int, TrialEnd])
     connection.execute(
         trials.update()
         .where(trials.c.trial_id == sqlalchemy.bindparam("id"), trials.c.state == TrialState.RUNNING)
-        .values(state=sqlalchemy.bindparam("end"), datetime_complete=sqlalchemy.bindparam("at")),
+        .values(state=sqlalchemy.bindparam("end"), **schema.end_values(sqlalchemy.bindparam("at"))),
         [{"id": trial_id, "end": end.state, "at": end.at} for trial_id, end in ends.items()],
     )

@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from sqlalchemy.dialects import postgresql
 
 
+#: What to do about a damaged database.
+DAMAGED_WAY_OUT = "`caviar doctor` says how to save what can be read."
+
+
 class Tables(NamedTuple):
     """The tables that tickets, leases and buffers read and write."""
 
@@ -134,7 +138,7 @@ def transaction(engine: sqlalchemy.Engine) -> Iterator[sqlalchemy.Connection]:
         with engine.begin() as connection:
             yield connection
     except sqlalchemy.exc.SQLAlchemyError as error:
-        raise StorageInternalError(f"The study's database could not be written: {_first_line(error)}") from error
+        raise StorageInternalError(f"The study's database failed: {_first_line(error)}") from error
 
 
 def describe_outage(error: StorageInternalError) -> str:
@@ -145,16 +149,43 @@ def describe_outage(error: StorageInternalError) -> str:
     return _first_line(error.__cause__ or error).rstrip(".")
 
 
+def explain_outage(error: StorageInternalError) -> str:
+    """Return what is wrong with the study's database and the way out, as sentences, whether one reads or writes."""
+    reason = describe_outage(error)
+    match _sqlite_code(error):
+        case sqlite3.SQLITE_CORRUPT | sqlite3.SQLITE_NOTADB:
+            return f"The study's database is damaged ({reason}). {DAMAGED_WAY_OUT}"
+        case sqlite3.SQLITE_READONLY | sqlite3.SQLITE_PERM:
+            return (
+                f"The study's database cannot be written ({reason}). "
+                "Make the file and its directory writable for this user."
+            )
+        case sqlite3.SQLITE_FULL:
+            return f"The study's database cannot be written ({reason}). Make room, then run the same command again."
+        case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
+            return (
+                f"Another program keeps the study's database locked ({reason}). "
+                "Let it finish, then run the same command again."
+            )
+    return f"The study's database cannot be used ({reason}). Mend the cause, then run the same command again."
+
+
 def may_pass(error: StorageInternalError) -> bool:
     """Tell whether waiting may help: somebody else has the lock, or the server is out of reach; a full disk stays."""
-    cause = error.__cause__
-    original = getattr(cause, "orig", None)
-    if isinstance(original, sqlite3.Error):
-        primary = getattr(original, "sqlite_errorcode", 0) & 0xFF  # the higher bits say where, the lowest byte what
-        return primary in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+    code = _sqlite_code(error)
+    if code is not None:
+        return code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
     return isinstance(
-        cause, sqlalchemy.exc.OperationalError | sqlalchemy.exc.InterfaceError | sqlalchemy.exc.TimeoutError
+        error.__cause__, sqlalchemy.exc.OperationalError | sqlalchemy.exc.InterfaceError | sqlalchemy.exc.TimeoutError
     )
+
+
+def _sqlite_code(error: StorageInternalError) -> int | None:
+    """Return SQLite's primary error code, or None for another database's error."""
+    original = getattr(error.__cause__, "orig", None)
+    if not isinstance(original, sqlite3.Error):
+        return None
+    return getattr(original, "sqlite_errorcode", 0) & 0xFF  # the higher bits say where, the lowest byte what
 
 
 def _first_line(error: BaseException) -> str:
@@ -192,6 +223,22 @@ def database_now(connection: sqlalchemy.Connection) -> datetime.datetime:
         return datetime.datetime.now(datetime.UTC).replace(tzinfo=None)
     now: datetime.datetime = connection.execute(sqlalchemy.text("SELECT timezone('utc', now())")).scalar_one()
     return now
+
+
+def end_values(at: Any) -> dict[str, Any]:
+    """Return what a trial's row is told at its end, beside its state: an end that does not lie before its start.
+
+    The clock may be put back between the two, and a trial that never ran, as one that somebody enqueued, has no start.
+
+    Args:
+        at: The time by the database's clock, naive UTC, or a parameter that stands for it.
+    """
+    started = optuna_tables().trials.c.datetime_start
+    moment = sqlalchemy.type_coerce(at, sqlalchemy.DateTime)
+    return {
+        "datetime_start": sqlalchemy.func.coalesce(started, moment),
+        "datetime_complete": sqlalchemy.case((started > moment, started), else_=moment),
+    }
 
 
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)

@@ -2,16 +2,19 @@
 
 import json
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import optuna
+import sqlalchemy
 from optuna.exceptions import ExperimentalWarning
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial
 
-from ..attributes import DIGEST, FINGERPRINT, SPEC
+from ..attributes import DIGEST, FINGERPRINT, SPEC, STUDY_UID
 from ..errors import SpecError, UnknownStudyError, nearest_name
 from ..spec import CHANGEABLE, StudySpec, parse_spec, spec_differences, spec_digest, spec_table
+from . import schema
+from .identity import StudyKey, another_study, check_study
 from .leased_storage import LeasedStorage
 
 
@@ -27,12 +30,15 @@ def create_study(storage: LeasedStorage, spec: StudySpec, *, attributes: Mapping
         SpecError: If a study of this name has another file, naming the fields that differ and the ways on.
     """
     direction = StudyDirection[spec.objective.direction.upper()]
+    if spec.name not in optuna.get_all_study_names(storage):
+        remove_orphans(storage)
     study = optuna.create_study(storage=storage, study_name=spec.name, direction=direction, load_if_exists=True)
     if _was_begun(study) or study.directions != [direction]:
         check_resumable(study, spec, fingerprint=attributes.get(FINGERPRINT))
     else:
         _describe(study, spec, attributes)
     _keep_spec(study, spec)
+    _remember(storage, study)
     return study
 
 
@@ -52,6 +58,7 @@ def create_whole_study(
     unfinished = f"{spec.name}.unfinished"
     if unfinished in optuna.get_all_study_names(storage):
         optuna.delete_study(study_name=unfinished, storage=storage)
+    remove_orphans(storage)
     direction = StudyDirection[spec.objective.direction.upper()]
     study = optuna.create_study(storage=storage, study_name=unfinished, direction=direction)
     _describe(study, spec, attributes)
@@ -84,18 +91,90 @@ def _was_begun(study: optuna.Study) -> bool:
     return SPEC in study.user_attrs or bool(study.get_trials(deepcopy=False))
 
 
-def open_study(storage: LeasedStorage, name: str) -> optuna.Study:
-    """Open a study that exists.
+def open_study(storage: LeasedStorage, name: str, *, uid: str | None = None) -> optuna.Study:
+    """Open a study that exists; trials are claimed and written through its storage only while it is still this one.
+
+    Args:
+        storage: Where it lives.
+        name: Its name.
+        uid: What tells it from others that have had or will have the name, or None for whichever has it now.
 
     Raises:
         UnknownStudyError: If there is none of this name.
+        FatalError: If it is another one than ``uid`` says, or that one is gone.
     """
     try:
-        return optuna.load_study(study_name=name, storage=storage)
+        study = optuna.load_study(study_name=name, storage=storage)
+        if uid not in (None, study.user_attrs.get(STUDY_UID, "")):
+            raise another_study(name)
+        _remember(storage, study)
     except KeyError as error:
+        if uid is not None:
+            raise another_study(name) from error
         names = optuna.get_all_study_names(storage)
         hint = nearest_name(name, names) if names else "There are no studies yet: `caviar run STUDY.toml` begins one."
         raise UnknownStudyError(f"There is no study {name!r}. {hint}") from error
+    return study
+
+
+def study_key(storage: LeasedStorage, study: optuna.Study) -> StudyKey:
+    """Return what tells a study that was opened on this storage from all others, as it was then."""
+    return storage.known_studies[study._study_id]
+
+
+def check_still_there(storage: LeasedStorage, study: optuna.Study) -> None:
+    """Refuse to go on with a study that is no longer the one that was opened.
+
+    Raises:
+        FatalError: If it was deleted or renamed, or another one has its id.
+    """
+    with schema.transaction(storage.engine) as connection:
+        check_study(connection, study._study_id, known=storage.known_studies)
+
+
+def check_deletable(storage: LeasedStorage, studies: Iterable[optuna.Study]) -> None:
+    """Make sure that studies can be deleted, before anything that belongs to them is.
+
+    Raises:
+        FatalError: If one is no longer the one that was opened.
+        StorageInternalError: If the database is damaged or cannot be written.
+    """
+    for study in studies:
+        check_still_there(storage, study)
+        study.get_trials(deepcopy=False)  # reads all that Optuna reads of what it deletes
+    remove_orphans(storage)  # SQLite says that a file cannot be written when a statement writes, not when it begins
+
+
+def delete_study(storage: LeasedStorage, study: optuna.Study) -> None:
+    """Delete a study that was opened on this storage, and all that is stored of it.
+
+    Raises:
+        FatalError: If it is no longer the one that was opened.
+    """
+    check_still_there(storage, study)
+    storage.delete_study(study._study_id)
+    remove_orphans(storage)
+
+
+def remove_orphans(storage: LeasedStorage) -> None:
+    """Remove what is stored of studies and trials that are gone.
+
+    Optuna reads what it is about to delete before it takes SQLite's write lock: what a worker writes in between stays,
+    and SQLite gives the ids that it belongs to to the next study and its trials.
+    """
+    tables = schema.optuna_tables()
+    with schema.transaction(storage.engine) as connection:
+        schema.take_write_lock(connection)
+        for key, owners in (("study_id", tables.studies), ("trial_id", tables.trials)):
+            known = sqlalchemy.select(owners.c[key])
+            for table in tables.studies.metadata.sorted_tables:
+                if key in table.c and table is not owners:
+                    connection.execute(table.delete().where(table.c[key].not_in(known)))
+
+
+def _remember(storage: LeasedStorage, study: optuna.Study) -> None:
+    key = StudyKey(name=study.study_name, uid=study.user_attrs.get(STUDY_UID, ""))
+    storage.known_studies[study._study_id] = key
 
 
 def stored_spec(study: optuna.Study) -> StudySpec | None:
@@ -158,8 +237,6 @@ def archive_study(storage: LeasedStorage, name: str) -> str | None:
 
 def rename_study(storage: LeasedStorage, name: str, new_name: str) -> None:
     """Rename a study in place: Optuna only copies studies, which gives the trials new ids."""
-    from .schema import optuna_tables
-
-    studies = optuna_tables().studies
-    with storage.engine.begin() as connection:
+    studies = schema.optuna_tables().studies
+    with schema.transaction(storage.engine) as connection:
         connection.execute(studies.update().where(studies.c.study_name == name).values(study_name=new_name))

@@ -1,15 +1,14 @@
 """Empty databases: made once for a user, which takes from a third of a second to three, and copied from then on."""
 
-import functools
 import logging
-import os
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+from filelock import FileLock
+
+from ..atomic_write import written_whole
 from ..errors import StorageError
-from ..user_cache import user_cache
-from .home import file_lock
+from ..user_cache import load_kept, remove_unused, sealed, user_cache
 
 _logger = logging.getLogger(__name__)
 
@@ -17,23 +16,28 @@ _logger = logging.getLogger(__name__)
 MakeDatabase = Callable[[Path], object]
 
 
-def keep_template(name: str, make: MakeDatabase) -> Path | None:
+def keep_template(name: str, make: MakeDatabase) -> bytes | None:
     """Return an empty database of the user's cache, made where there is none; None where none can be kept.
 
     Args:
-        name: Its file's; it tells the version of whose tables it has.
+        name: Its file's; it tells all that the tables depend on.
         make: Makes it.
     """
     path = user_cache() / name
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with file_lock(path.with_name(path.name + ".lock")):
-            if not path.exists():
-                _appear(path, make)
+        with FileLock(f"{path}.lock"):
+            template = load_kept(path)
+            if template is None:
+                remove_unused(path.parent, "*.db")
+                with written_whole(path) as beside:
+                    make(beside)
+                    template = beside.read_bytes()  # nobody has it open
+                    beside.write_bytes(sealed(template))
     except (OSError, StorageError) as error:  # a full disk: there may be room in the home
         _logger.debug("An empty database could not be kept in %s: %s", path, error)
         return None
-    return path
+    return template
 
 
 def create_from_template(path: Path, name: str, make: MakeDatabase) -> None:
@@ -48,17 +52,8 @@ def create_from_template(path: Path, name: str, make: MakeDatabase) -> None:
         OSError: If it cannot be written.
     """
     template = keep_template(name, make)
-    _appear(path, make if template is None else functools.partial(shutil.copyfile, template))
-
-
-def _appear(path: Path, make: MakeDatabase) -> None:
-    """Make a file beside its place and move it there, so that nobody ever opens half of one."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}.new")
-    try:
-        make(beside)
-        with beside.open("rb+") as file:  # nobody has it open, nor what it was copied from
-            os.fsync(file.fileno())
-        beside.replace(path)
-    finally:
-        for leftover in path.parent.glob(f"{beside.name}*"):
-            leftover.unlink(missing_ok=True)
+    with written_whole(path) as beside:
+        if template is None:
+            make(beside)
+        else:
+            beside.write_bytes(template)

@@ -12,9 +12,9 @@ import sqlalchemy
 from optuna.trial import TrialState
 
 from ..attributes import DEATHS, PAUSED, RETRY_HISTORY
-from ..errors import FatalError
 from . import schema
 from .handing_back import put_back_expired, read_attributes
+from .identity import check_study
 from .idle import note_idle
 from .leased_storage import LeasedStorage, take_leases
 from .overview import count_states
@@ -82,12 +82,12 @@ def claim_tickets(
         left, which ``parking`` promotes or ends; ``"done"`` when it is spent.
 
     Raises:
-        FatalError: If the study was deleted.
+        FatalError: If the study was deleted, or is no longer the one that this worker was begun with.
         StorageInternalError: If the database cannot be written.
     """
     with schema.transaction(storage.engine) as connection:
         schema.begin_claim(connection, study_id)
-        check_study_exists(connection, study_id)
+        check_study(connection, study_id, known=storage.known_studies)
         put_back_expired(connection, study_id, lease_s=lease_s, retries=retries, keeping=keeping)
         waiting = _start_waiting(connection, study_id, n=n)
         counts = count_states(connection, study_id)
@@ -103,17 +103,6 @@ def claim_tickets(
     for ticket in tickets:
         storage.remember_lease(ticket.trial_id)
     return tickets
-
-
-def check_study_exists(connection: sqlalchemy.Connection, study_id: int) -> None:
-    """Refuse to go on with a study that was deleted.
-
-    Raises:
-        FatalError: If it was.
-    """
-    studies = schema.optuna_tables().studies
-    if connection.execute(sqlalchemy.select(studies.c.study_id).where(studies.c.study_id == study_id)).first() is None:
-        raise FatalError("The study was deleted while it ran, so nothing is left to do.")
 
 
 def is_parked() -> sqlalchemy.ColumnElement[bool]:

@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import functools
 import math
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -116,16 +117,42 @@ def without_graph_rewriting() -> Iterator[None]:
     """Leave out TensorFlow's graph rewriting in the calls made within.
 
     Rewriting takes 0.1 to 0.2 s of a program's first call, as long as ten epochs of a small network. The option belongs
-    to the whole process and is part of what identifies a compiled program, so every call needs it, and it is put back
-    after each.
+    to the whole process and is part of what identifies a compiled program, so every call needs it. It is put back after
+    the last of the calls that threads make at once.
     """
-    options = tf.config.optimizer
-    before = options.get_experimental_options().get("disable_meta_optimizer", False)
-    options.set_experimental_options({"disable_meta_optimizer": True})
+    _REWRITING.leave_out()
     try:
         yield
     finally:
-        options.set_experimental_options({"disable_meta_optimizer": before})
+        _REWRITING.put_back()
+
+
+class _Rewriting:
+    """TensorFlow's option, shared by all threads: how many calls need it off, and what it was before the first."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._calls = 0
+        self._before = False
+
+    def leave_out(self) -> None:
+        with self._lock:
+            if not self._calls:
+                self._before = tf.config.optimizer.get_experimental_options().get("disable_meta_optimizer", False)
+            self._calls += 1
+            self._set(off=True)
+
+    def put_back(self) -> None:
+        with self._lock:
+            self._calls -= 1
+            self._set(off=True if self._calls else self._before)
+
+    def _set(self, *, off: bool) -> None:
+        """Set it, in every call: what a thread last saw of it is kept for that thread."""
+        tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": off})
+
+
+_REWRITING = _Rewriting()
 
 
 def example_losses(outputs: Any, labels: Any, *, from_logits: bool) -> Any:

@@ -1,7 +1,6 @@
 """Keeping the network of the best trial: its weights at its best epoch, saved as a stock Keras model."""
 
 import logging
-import os
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 from optuna.artifacts import FileSystemArtifactStore, upload_artifact
 from optuna.exceptions import ExperimentalWarning
 
+from ..atomic_write import written_whole
 from .trial_run import TrialRun
 
 if TYPE_CHECKING:
@@ -43,20 +43,16 @@ class NetworkFolder:
             model: A keras.Model that gives logits or probabilities; the file's gives probabilities where it can.
         """
         path = self._directory / f"{trial.number}.keras"
-        temporary = path.with_name(f"{trial.number}.{os.getpid()}.keras")
         try:
-            self._directory.mkdir(parents=True, exist_ok=True)
             self._artifacts.mkdir(parents=True, exist_ok=True)
-            _save(model, temporary)
-            temporary.replace(path)
+            with written_whole(path) as beside:
+                _save(model, beside)
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", ExperimentalWarning)
                 store = FileSystemArtifactStore(base_path=str(self._artifacts))
                 upload_artifact(study_or_trial=trial, file_path=str(path), artifact_store=store)
         except (OSError, ValueError, TypeError, NotImplementedError) as error:
             _logger.warning("The network of trial %d could not be saved: %s", trial.number, error)
-        finally:
-            temporary.unlink(missing_ok=True)
 
 
 class BestEpochKeeper:

@@ -12,7 +12,8 @@ from optuna.trial import TrialState
 
 from ..data.dataset import Dataset, load_dataset
 from ..errors import SpecError
-from ..imports import import_object
+from ..imports import import_callable
+from ..keras_backend import check_keras_backend
 from ..search.seeds import trial_seed
 from ..space import DEFAULT_SPACE_TABLE, SearchSpace, make_configs, parse_space
 from ..spec import StudySpec, direction_of
@@ -61,7 +62,8 @@ class KerasObjective:
         tracking_uri: Where MLflow logs every trial; None logs nothing.
 
     Raises:
-        SpecError: If the metric, the space or the number of epochs is not allowed.
+        SpecError: If the metric, the space or the number of epochs is not allowed, or Keras has another backend than
+            TensorFlow.
 
     Example:
         >>> study = optuna.create_study(direction="maximize")
@@ -81,6 +83,7 @@ class KerasObjective:
     ) -> None:
         if not isinstance(epochs, int) or isinstance(epochs, bool) or epochs < 1:
             raise SpecError(f"epochs must be a whole number of at least 1, but got {epochs!r}.")
+        check_keras_backend()
         self.direction = direction_of(metric)
         self.metric = metric
         self.epochs = epochs
@@ -246,18 +249,28 @@ class KerasObjective:
         mirror_trial(self._mirror, ended, space=self.space, metric=self.metric)
 
 
+def network_function(spec: StudySpec) -> NetworkFunction | None:
+    """Return the function that a study file names to build its networks, or None where it names none.
+
+    Raises:
+        SpecError: If it cannot be imported, or not be called.
+    """
+    path = spec.objective.network
+    takes = ("hyperparameters", "dataset")
+    return None if path is None else import_callable(path, what="objective.network", takes=takes)
+
+
 def objective_of(spec: StudySpec, dataset: Dataset) -> KerasObjective:
     """Return the objective that a study file describes, on its data set.
 
     Raises:
         SpecError: If its network function cannot be imported.
     """
-    network = spec.objective.network
     return KerasObjective(
         dataset,
         epochs=spec.objective.epochs,
         metric=spec.objective.metric,
         space=spec.space,
-        network=None if network is None else import_object(network, what="objective.network"),
+        network=network_function(spec),
         seed=spec.seed,
     )

@@ -9,7 +9,7 @@ from typing import TypeVar
 from optuna.exceptions import StorageInternalError
 
 from ..errors import StorageUnavailableError
-from ..storage.schema import describe_outage, may_pass
+from ..storage.schema import describe_outage, explain_outage, may_pass
 
 _logger = logging.getLogger(__name__)
 _T = TypeVar("_T")
@@ -75,8 +75,5 @@ class Patience:
         self._failing_since_s = now_s if self._failing_since_s is None else self._failing_since_s
         outage = describe_outage(error)
         if not may_pass(error) or now_s - self._failing_since_s >= self._patience_s:
-            raise StorageUnavailableError(
-                f"The study's database cannot be written: {outage}. What is done is kept; mend the cause and "
-                "run the same command again."
-            ) from error
+            raise StorageUnavailableError(f"{explain_outage(error)} What is done is kept.") from error
         _logger.warning("Could not %s, since the study's database is busy (%s). Trying again.", what, outage)

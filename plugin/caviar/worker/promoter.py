@@ -119,10 +119,11 @@ class Promoter:
             trials = self._study.get_trials(deepcopy=False)
         except KeyError as error:  # Optuna's word for a study that is gone
             raise FatalError("The study was deleted while it ran, so nothing is left to do.") from error
-        stages = Stages() if self._plan is None else self._plan.stages
+        plan = None if self._plan is None else self._plan.among(trials)
+        stages = Stages() if plan is None else plan.stages
         stage = stages.stage_of(max((trial.number for trial in trials), default=0))
         if stage != self._stage:
-            self._enter(stage, trials)
+            self._enter(stage, trials, plan)
         for trial in trials:
             if self._seen.get(trial.number) is trial:
                 continue
@@ -132,13 +133,13 @@ class Promoter:
             else:
                 self._rungs.forget(trial.number)
 
-    def _enter(self, stage: int, trials: list[FrozenTrial]) -> None:
+    def _enter(self, stage: int, trials: list[FrozenTrial], plan: ZoomPlan | None) -> None:
         """Begin to judge anew."""
-        assert self._plan is not None
+        assert plan is not None
         self._stage, self._seen = stage, {}
         self._rungs = Rungs(self._rule, minimize=self._minimize)
         if self._space is not None:
-            self._outside = left_outside(self._space, trials, self._plan, minimize=self._minimize, stage=stage)
+            self._outside = left_outside(self._space, trials, plan, minimize=self._minimize, stage=stage)
 
     def _progress(self, trial: FrozenTrial) -> TrialProgress:
         return progress_of(trial, max_epochs=self._rule.max_epochs)

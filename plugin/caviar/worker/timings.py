@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
+from ..atomic_write import write_whole
+
 _logger = logging.getLogger(__name__)
 
 Phase = Literal["compile_s", "training_s", "bookkeeping_s", "sampling_s", "waiting_s"]
@@ -57,10 +59,7 @@ class Timings:
 
     def save(self, path: Path) -> None:
         """Write them as JSON; a full disk is no reason to fail."""
-        temporary = path.with_suffix(".tmp")
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            temporary.write_text(json.dumps(dataclasses.asdict(self)), encoding="utf-8")
-            temporary.replace(path)
+            write_whole(path, json.dumps(dataclasses.asdict(self)), durable=False)
         except OSError as error:
             _logger.debug("The timings could not be written to %s: %s", path, error)

@@ -225,7 +225,7 @@ class SoloWorker:
             while not done.wait(self._setup.spec.search.lease_s / 3):
                 try:
                     self._setup.storage.renew(ticket.trial_id)
-                except LeaseLost:
+                except (LeaseLost, FatalError):
                     lost.set()
                     return
                 except StorageInternalError as error:

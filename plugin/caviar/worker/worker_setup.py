@@ -43,7 +43,8 @@ class WorkerSetup:
         networks: Where the best networks are saved, or None to keep none.
         stop: Set from outside to stop it: the trial at hand is handed back after its epoch.
         share_done: Set from outside when this process has run its share; the trial at hand is finished.
-        deadline_s: Unix time after which no new trial starts, or None; the trial at hand is finished.
+        deadline_s: When no new trial starts any more, by ``time.monotonic``, which all processes of a host share and
+            which no one sets, or None; the trial at hand is finished.
         on_trial: Called with every trial that ended.
         poll_s: Seconds between looks at the study while others run its last trials, and between tries to reach a
             database that is locked.
@@ -67,7 +68,7 @@ class WorkerSetup:
 
     def should_end(self) -> bool:
         """Tell whether no new trial may start: asked to stop, share done, or out of time."""
-        out_of_time = self.deadline_s is not None and time.time() >= self.deadline_s
+        out_of_time = self.deadline_s is not None and time.monotonic() >= self.deadline_s
         return self.stop.is_set() or self.share_done.is_set() or out_of_time
 
 

@@ -1,8 +1,7 @@
 """The data that a fleet's programs read: flat features, normalised once and not in every step."""
 
 import dataclasses
-from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
@@ -16,6 +15,22 @@ from ..tensors import TensorSplits
 _LARGEST_NORMALIZED_BYTES = 1 << 29
 
 _EPSILON = 1e-7  # keras.layers.Normalization divides by max(√variance, 1e-7)
+
+
+class DataTensors(NamedTuple):
+    """What a program reads of the data, as `FleetData` has it; while it is traced, the symbols of these."""
+
+    train_features: Any
+    train_labels: Any
+    validation_features: Any
+    validation_labels: Any
+    mean: Any = None
+    scale: Any = None
+
+    @property
+    def n_features(self) -> int:
+        """Values of one example."""
+        return int(self.train_features.shape[1])
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -97,19 +112,6 @@ class FleetData:
         parts = self.tensors
         shapes = [[None, *part.shape[1:]] if index < 4 else part.shape for index, part in enumerate(parts)]
         return [tf.TensorSpec(shape, part.dtype) for shape, part in zip(shapes, parts, strict=True)]
-
-    def with_tensors(self, tensors: Sequence[Any]) -> "FleetData":
-        """Return the same with other tensors in the place of its own, such as a program's symbolic ones."""
-        mean, scale = tensors[4:] or (None, None)
-        return dataclasses.replace(
-            self,
-            train_features=tensors[0],
-            train_labels=tensors[1],
-            validation_features=tensors[2],
-            validation_labels=tensors[3],
-            mean=mean,
-            scale=scale,
-        )
 
     @property
     def n_train(self) -> int:

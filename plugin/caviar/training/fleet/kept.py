@@ -1,24 +1,20 @@
 """Traced programs kept on disk, so that the next process need not trace them: loading one takes some milliseconds."""
 
-import contextlib
 import functools
 import hashlib
-import logging
-import shutil
-import time
+import platform
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
 import keras
+import numpy as np
 import tensorflow as tf
 from tensorflow.python.eager import context  # there is no public way to register a function or to call it by its name
 
-_logger = logging.getLogger(__name__)
+from ...user_cache import keep, load_kept, remove_unused, sources_digest
 
 _PREFIX: Final = "programs-"
-_UNUSED_S: Final = 30 * 86_400.0
-_DIGEST_BYTES: Final = hashlib.sha256().digest_size
 
 
 class Program:
@@ -51,7 +47,8 @@ class Program:
 class KeptPrograms:
     """A directory of traced programs, for one TensorFlow, one Keras and one state of the sources.
 
-    Any file there can be missing, cut off or overwritten at any time: then its program is traced. Other versions'
+    Any file there can be missing, cut off or overwritten at any time: then its program is traced. What it returns
+    is to be tried on data of its signature before it is believed (`FleetPrograms`). Other versions'
     programs are removed when a month has passed since the last of them was traced.
 
     Args:
@@ -59,18 +56,12 @@ class KeptPrograms:
     """
 
     def __init__(self, directory: Path) -> None:
-        self._root = directory
         self._directory = directory / f"{_PREFIX}{_fingerprint()}"
 
     def load(self, key: str) -> Program | None:
         """Return the program kept under a key, or None."""
-        token = _token(key)
-        try:
-            content = (self._directory / token).read_bytes()
-        except OSError:
-            return None
-        digest, serialized = content[:_DIGEST_BYTES], content[_DIGEST_BYTES:]
-        if hashlib.sha256(serialized).digest() != digest:
+        serialized = load_kept(self._path(key))
+        if serialized is None:
             return None
         functions = tf.compat.v1.GraphDef.FromString(serialized).library.function
         for function in functions:
@@ -80,27 +71,15 @@ class KeptPrograms:
 
     def save(self, key: str, traced: Any) -> None:
         """Keep a concrete function that captures nothing; a full disk is no reason to fail."""
-        token = _token(key)
-        temporary = self._directory / f".{token}-{time.time_ns()}"
-        try:
-            if not self._directory.exists():
-                self._remove_unused()
-                self._directory.mkdir(parents=True, exist_ok=True)
-            serialized = _renamed(traced, token).SerializeToString()
-            temporary.write_bytes(hashlib.sha256(serialized).digest() + serialized)
-            temporary.replace(self._directory / token)
-        except OSError as error:
-            _logger.debug("A program could not be kept in %s, and will be traced again: %s", self._directory, error)
-            with contextlib.suppress(OSError):
-                temporary.unlink()
+        if not self._directory.exists():
+            remove_unused(self._directory.parent, f"{_PREFIX}*")
+        keep(self._path(key), _renamed(traced).SerializeToString())
 
-    def _remove_unused(self) -> None:
-        for directory in self._root.glob(f"{_PREFIX}*"):
-            if time.time() - directory.stat().st_mtime > _UNUSED_S:
-                shutil.rmtree(directory, ignore_errors=True)
+    def _path(self, key: str) -> Path:
+        return self._directory / hashlib.sha256(key.encode()).hexdigest()[:24]
 
 
-def _renamed(traced: Any, token: str) -> Any:
+def _renamed(traced: Any) -> Any:
     """Return a graph whose library holds the function, last, and those that it calls, under names of their own.
 
     TensorFlow numbers the functions of each process, and refuses a second one of the same name.
@@ -108,6 +87,7 @@ def _renamed(traced: Any, token: str) -> Any:
     graph = tf.compat.v1.GraphDef()
     graph.library.function.extend(traced.graph.as_graph_def().library.function)
     graph.library.function.append(traced.function_def)
+    token = hashlib.sha256(graph.SerializeToString()).hexdigest()[:24]
     names = {function.signature.name for function in graph.library.function}
     for function in graph.library.function:
         function.signature.name += f"_{token}"
@@ -125,16 +105,9 @@ def _called(function: Any) -> Iterator[Any]:
             yield from attribute.list.func
 
 
-def _token(key: str) -> str:
-    return hashlib.sha256(key.encode()).hexdigest()[:24]
-
-
 @functools.cache
 def _fingerprint() -> str:
-    """Return a digest of all that a trace depends on besides its key: versions, and the sources that trace."""
-    digest = hashlib.sha256(f"{tf.__version__} {keras.__version__}".encode())
-    package = Path(__file__).parents[2]
-    sources = [*(package / "training").rglob("*.py"), *(package / "networks").rglob("*.py"), package / "config.py"]
-    for source in sorted(sources):
-        digest.update(source.read_bytes())
-    return digest.hexdigest()[:16]
+    """Return a digest of all that a trace depends on besides its key: who traces, on what kind of machine."""
+    versions = [tf.__version__, tf.version.GIT_VERSION, keras.__version__, np.__version__, platform.python_version()]
+    facts = [*versions, platform.machine(), sources_digest()]
+    return hashlib.sha256(" ".join(facts).encode()).hexdigest()[:16]

@@ -5,19 +5,21 @@ trace serves every fleet of the same depth, activation, placement of batch norm 
 compilation a shape, at 0.8 to 5 s each, and multiplies small matrices more slowly than oneDNN does.
 """
 
+import logging
 from collections.abc import Sequence
 from typing import Any, Final
 
 import tensorflow as tf
 
 from ..update_rules import SLOTS
-from .data import FleetData, normalized
+from .data import DataTensors, FleetData, normalized
 from .kept import KeptPrograms, Program
 from .plan import Constants, EpochPlan, ProgramKey, plan_signature
 from .step import State, judge, predict, run_step
 
 # Depths are rounded up to multiples of this.
 _STEP: Final = 4
+_logger = logging.getLogger(__name__)
 
 
 class FleetPrograms:
@@ -60,30 +62,51 @@ class FleetPrograms:
         Returns:
             [metrics, *arrays]: metrics (4, L) are the accuracy, loss, val_accuracy and val_loss of each lane.
         """
+        inputs = [*self.data.tensors, *plan, *arrays]
         program = self._programs.get(key)
-        if program is None:
-            program = self._programs[key] = self._find(key)
-        return program(*self.data.tensors, *plan, *arrays)
+        return self._first_run(key, inputs, arrays) if program is None else program(*inputs)
 
-    def _find(self, key: ProgramKey) -> Program:
-        name = f"{key} {self.data.signature}"
+    def _first_run(self, key: ProgramKey, inputs: Sequence[Any], arrays: Sequence[Any]) -> list[Any]:
+        """Run a program that is new to the process: the kept one where that fits, else one traced now, to be kept."""
+        signature = [self.data.signature, plan_signature(key), *_state_signature(key, self.data)]
+        name = f"{key} {signature}"
         program = None if self._kept is None else self._kept.load(name)
-        if program is None:
-            traced = _trace(key, self.data)
+        results = None if program is None else _tried(program, inputs, arrays)
+        if program is None or results is None:
+            traced = _trace(key, signature)
             self.n_traces += 1
             program = Program.of(traced)
+            results = program(*inputs)
             if self._kept is not None:
                 self._kept.save(name, traced)
-        return program
+        self._programs[key] = program
+        return results
 
 
-def _trace(key: ProgramKey, data: FleetData) -> Any:
-    """Return the concrete function of a program; it captures nothing, and holds for data of any number of examples."""
+def _tried(program: Program, inputs: Sequence[Any], arrays: Sequence[Any]) -> list[Any] | None:
+    """Return what a kept program gives; None where it does not run, or gives anything of another form."""
+    try:
+        results = program(*inputs)
+    except tf.errors.ResourceExhaustedError:
+        raise
+    except tf.errors.OpError as error:
+        _logger.warning("A kept program does not fit its data, and is traced again: %s", error.message.split("\n")[0])
+        return None
+    metrics, *after = results
+    fits = metrics.shape[0] == 4 and [(a.shape, a.dtype) for a in after] == [(a.shape, a.dtype) for a in arrays]
+    return results if fits else None
+
+
+def _trace(key: ProgramKey, signature: Sequence[Any]) -> Any:
+    """Return the concrete function of a program; it captures nothing, and holds for data of any number of examples.
+
+    A kept program is found by these two arguments. So the trace sees nothing else: not the data, whose number of
+    classes, say, would be baked in unnoticed.
+    """
 
     def epoch(tensors: list[Any], plan: EpochPlan, *arrays: Any) -> tuple[Any, ...]:
-        return _Epoch(key, data.with_tensors(tensors))(plan, *arrays)
+        return _Epoch(key, DataTensors(*tensors))(plan, *arrays)
 
-    signature = [data.signature, plan_signature(key), *_state_signature(key, data)]
     # Without autograph, which the body does not need, it traces faster.
     return tf.function(epoch, input_signature=signature, autograph=False).get_concrete_function()
 
@@ -98,7 +121,7 @@ def _state_signature(key: ProgramKey, data: FleetData) -> list[Any]:
 class _Epoch:
     """Traces one program, when called with symbolic tensors."""
 
-    def __init__(self, key: ProgramKey, data: FleetData) -> None:
+    def __init__(self, key: ProgramKey, data: DataTensors) -> None:
         self._key = key
         self._data = data
 

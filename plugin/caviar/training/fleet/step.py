@@ -7,7 +7,7 @@ from typing import Any
 import tensorflow as tf
 
 from ..dropout import keep_scale
-from .data import FleetData, normalized
+from .data import DataTensors, normalized
 from .layers import VECTORS, LayerInputs, LayerPass, pass_backward, pass_forward, pass_validation
 from .plan import Constants, EpochPlan, ProgramKey
 from .updates import UPDATES
@@ -52,7 +52,7 @@ class StepResult:
 
 
 def run_step(
-    key: ProgramKey, data: FleetData, plan: EpochPlan, constants: Constants, *, index: Any, state: State
+    key: ProgramKey, data: DataTensors, plan: EpochPlan, constants: Constants, *, index: Any, state: State
 ) -> StepResult:
     """Trace one step.
 

@@ -1,0 +1,57 @@
+"""The fork server's socket, and processes that outlive who started them."""
+
+import multiprocessing
+import multiprocessing.connection
+import multiprocessing.forkserver
+import os
+import signal
+import socket
+import tempfile
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from caviar.engines import ready_workers, worker_process
+from caviar.engines.warming import warm_up
+from caviar.spec import parse_spec
+
+
+def test_the_fork_server_has_an_address_however_long_tmpdir_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    directory = tmp_path / ("x" * 80)
+    directory.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(directory))
+    config = multiprocessing.current_process()._config  # type: ignore[attr-defined]  # where the directory is kept
+    monkeypatch.setitem(config, "tempdir", None)
+    addresses: list[str] = []
+
+    def ensure_running() -> None:
+        addresses.append(multiprocessing.connection.arbitrary_address("AF_UNIX"))  # type: ignore[attr-defined]
+
+    monkeypatch.setattr(multiprocessing.forkserver, "ensure_running", ensure_running)
+    warm_up()
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(addresses[0])
+    assert tempfile.gettempdir() == str(directory)
+
+
+def test_a_process_is_asked_to_leave_when_the_one_that_started_it_has_died(monkeypatch: pytest.MonkeyPatch) -> None:
+    sentinel, parents = os.pipe()
+    os.close(parents)
+    monkeypatch.setattr(multiprocessing, "parent_process", lambda: SimpleNamespace(sentinel=sentinel))
+    asked: list[int] = []
+    before = signal.signal(signal.SIGTERM, lambda number, _frame: asked.append(number))
+    try:
+        worker_process._leave_with_parent()
+    finally:
+        signal.signal(signal.SIGTERM, before)
+        os.close(sentinel)
+    assert asked == [signal.SIGTERM]
+
+
+def test_a_worker_that_gets_ready_for_a_supervisor_that_is_gone_says_nothing() -> None:
+    ours, its = multiprocessing.Pipe()
+    ours.close()
+    spec = parse_spec({"name": "toy", "data": {"dataset": "tests.toy_data:blobs"}})
+    assert ready_workers._look(spec, its) is not None
+    its.close()
