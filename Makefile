@@ -1,7 +1,11 @@
 # `make help` lists the targets. Everything is installed into .venv, at the versions of constraints.txt.
 
 PYTHON ?= python3
-HOME_DIR ?= $(or $(CAVIAR_HOME),runs)
+# The home's name is never written into a command: it may hold what a shell or an address would take for its own.
+ifndef HOME_DIR
+HOME_DIR := $(or $(value CAVIAR_HOME),runs)
+endif
+export CAVIAR_HOME := $(HOME_DIR)
 STUDY ?= studies/digits.toml
 ARGS ?=
 VENV := .venv
@@ -19,15 +23,13 @@ help: ## List the targets.
 install: $(VENV)/installed ## Make .venv with everything that running a study needs.
 
 study: $(VENV)/installed ## Run the study of studies/digits.toml (another: STUDY=…, more options: ARGS="--trials 200").
-	$(BIN)/caviar run $(STUDY) --home $(HOME_DIR) $(ARGS)
+	$(BIN)/caviar run $(STUDY) $(ARGS)
 
 dashboard: $(VENV)/installed ## Show the studies in optuna-dashboard, http://127.0.0.1:8080.
-	@mkdir -p $(HOME_DIR)/artifacts
-	$(BIN)/optuna-dashboard --host 127.0.0.1 --port 8080 --artifact-dir $(HOME_DIR)/artifacts sqlite:///$(HOME_DIR)/optuna.db
+	$(BIN)/python -m caviar.commands.pages dashboard
 
 mlflow: $(VENV)/installed ## Show the runs in MLflow, http://127.0.0.1:5000.
-	MLFLOW_DISABLE_TELEMETRY=true MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false $(BIN)/mlflow server --host 127.0.0.1 --port 5000 \
-	  --workers 1 --backend-store-uri sqlite:///$(HOME_DIR)/mlflow.db --default-artifact-root $(HOME_DIR)/mlartifacts
+	$(BIN)/python -m caviar.commands.pages mlflow
 
 test: $(VENV)/developing ## Run all tests.
 	$(BIN)/python -m pytest $(ARGS)

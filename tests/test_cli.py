@@ -16,6 +16,10 @@ import pytest
 from click.testing import CliRunner, Result
 
 from caviar.cli import main
+from caviar.spec import parse_spec
+from caviar.storage.database import new_owner, open_storage
+from caviar.storage.home import locate_home
+from caviar.storage.studies import create_study
 
 ROOT = Path(__file__).parent.parent
 STUDY = """# A study that trains in a second.
@@ -335,3 +339,68 @@ def test_every_verb_has_an_example_and_stands_in_the_readme(verb: str, command: 
     assert f"caviar {verb}" in (ROOT / "README.md").read_text()
     options = {option for parameter in command.params for option in parameter.opts}
     assert {"--home", "--storage", "--tracking-uri", "--json"} <= options
+
+
+OWN = """
+import os
+print("a module that talks")
+os.system("echo its child does too")
+os.chdir(os.path.dirname(os.path.abspath(__file__)) + "/elsewhere")
+from tests.toy_data import blobs, own_network
+"""
+
+
+@pytest.mark.slow
+def test_a_module_that_talks_and_walks_disturbs_nothing(study_file: Path, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "random.py").write_text("raise SystemExit('this is not the standard library')")
+    (tmp_path / "own.py").write_text(OWN)
+    contents = STUDY.replace("tests.toy_data:blobs", "own:blobs").replace("trials = 4", "trials = 1")
+    contents = contents.replace("epochs = 3", 'epochs = 1\nnetwork = "own:own_network"')
+    study_file.write_text(contents.replace("depth = 1\nunits = 8", "width = { low = 4, high = 16 }"))
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT / "plugin"), str(ROOT)])}
+    command = [sys.executable, "-m", "caviar", "run", "toy.toml", "--json"]
+    ran = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120)
+    assert ran.returncode == 0, ran.stderr
+    assert json.loads(ran.stdout)["trials"]["complete"] == 1
+    assert "a module that talks\n" in ran.stderr
+    assert "its child does too\n" in ran.stderr
+    assert list((tmp_path / "elsewhere").iterdir()) == []
+    assert (tmp_path / "runs" / "optuna.db").exists()
+
+
+def test_no_verb_shows_a_password(study_file: Path, home: Path) -> None:
+    tracking = ("--home", home, "--tracking-uri", "http://ann:s3cret@127.0.0.1:9")
+    plan = ("run", study_file, "--dry-run", "--trainer", "solo")
+    planned = succeed(*plan, "--storage", f"sqlite:///{home}.db?password=s3cret", *tracking)
+    assert f"storage sqlite:///{home}.db?password=***" in planned.stdout
+    assert "tracking http://***@127.0.0.1:9" in planned.stdout
+    storage = ("--storage", "postgresql://ann:s3cret@127.0.0.1:9/x?password=s3cret")
+    for verb in (("status", "toy", "--json"), ("delete", "toy"), ("sync", "toy"), ("doctor",)):
+        answer = caviar(*verb, *storage, *tracking)
+        assert "postgresql://ann:***@127.0.0.1:9/x?password=***" in answer.output
+        assert "s3cret" not in answer.output
+
+
+def test_status_and_delete_show_addresses_without_passwords(home: Path) -> None:
+    spec = parse_spec({"name": "toy", "data": {"dataset": "digits"}})
+    create_study(open_storage(locate_home(home).storage, owner=new_owner(), create=True), spec, attributes={})
+    options = ("--home", home, "--tracking-uri", "http://ann:s3cret@127.0.0.1:9")
+    state = succeed("status", "toy", *options, "--json")
+    assert json.loads(state.stdout)["tracking_uri"] == "http://***@127.0.0.1:9"
+    question = caviar("delete", "toy", *options, text="n\n")
+    assert "in MLflow?" in question.stderr
+    assert "s3cret" not in state.output + question.output
+
+
+def test_results_go_to_stdout_and_nothing_else_does(study_file: Path, home: Path) -> None:
+    (home.parent / "chatty.py").write_text(
+        "from optuna.samplers import RandomSampler as Own\nprint('a module that talks')\n"
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(home.parent)
+        planned = succeed(
+            "run", study_file, "--dry-run", "--json", "--home", home, "--set", "search.sampler='chatty:Own'"
+        )
+    assert "study toy" in json.loads(planned.stdout)[0]
+    assert "a module that talks" in planned.stderr

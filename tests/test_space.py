@@ -170,3 +170,15 @@ def test_parameters_check_themselves() -> None:
 def test_configs_check_themselves(make: object) -> None:
     with pytest.raises(SpaceError, match=r"must be|needs|choice"):
         make()  # type: ignore[operator]  # the table of cases is untyped
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        {"momentum": {"low": 0.5, "high": 0.9, "scale": "log-complement"}, "one_minus_momentum": RATE},
+        {"units": {"low": 4, "high": 8}, "units_per_layer": True, "depth": 2, "units_2": RATE},
+    ],
+)
+def test_two_parameters_that_optuna_would_take_for_one_are_refused(table: dict[str, object]) -> None:
+    with pytest.raises(SpaceError, match=r"Two parameters are stored as (one_minus_momentum|units_2): .*Rename yours"):
+        parse_space(table, own_names=True)

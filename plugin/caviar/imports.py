@@ -3,6 +3,8 @@
 import contextlib
 import importlib
 import inspect
+import os
+import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -10,6 +12,21 @@ from types import ModuleType
 from typing import Any
 
 from .errors import CaviarError, SpecError, nearest_name
+
+
+def _import_module(name: str) -> ModuleType:
+    """Import a module of the user's own, which may stand where the program runs.
+
+    That directory comes last on the path, and only once a module is named: a file ``random.py`` in it must not pass
+    for Python's own.
+
+    Raises:
+        ImportError: And whatever the module raises.
+    """
+    here = os.getcwd()  # noqa: PTH109
+    if here not in sys.path:
+        sys.path.append(here)
+    return importlib.import_module(name)
 
 
 def import_callable(path: str, *, what: str, takes: Sequence[str] | None = None) -> Callable[..., Any]:
@@ -28,7 +45,7 @@ def import_callable(path: str, *, what: str, takes: Sequence[str] | None = None)
     where = f"{what} {path!r}"
     try:
         with users_code(f"{where}: importing its module"):
-            module = importlib.import_module(module_name)
+            module = _import_module(module_name)
     except SpecError as error:
         missing = getattr(error.__cause__, "name", None)
         if not isinstance(error.__cause__, ModuleNotFoundError) or missing is None:

@@ -1,6 +1,7 @@
 """The search space: which hyperparameters are drawn, which are fixed, and what a network is then built from."""
 
 import dataclasses
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -72,6 +73,14 @@ class SearchSpace:
             raise SpaceError(
                 f"units fixes a width for each of {len(self.fixed['units'])} layers, but depth may be "
                 f"{' or '.join(map(str, self._possible('depth')))}. Fix depth to {len(self.fixed['units'])}."
+            )
+
+        stored = Counter(parameter.parameter for parameter in self._expanded())
+        twice = [name for name, count in stored.items() if count > 1]
+        if twice:
+            raise SpaceError(
+                f"Two parameters are stored as {twice[0]}: momentum on the scale log-complement is one_minus_momentum, "
+                "and units_per_layer draws units_1, units_2 and so on. Rename yours."
             )
 
     @property

@@ -7,9 +7,11 @@ from typing import Any
 
 import pytest
 from mlflow.entities import Run, ViewType
+from mlflow.exceptions import MlflowException
 from optuna.trial import FrozenTrial, TrialState
 
 from caviar.record import MlflowMirror
+from caviar.record.outage import OutageGuard
 from caviar.record.shared_view import VIEW_TAG, load_view
 from caviar.record.tracking import connect
 
@@ -355,3 +357,25 @@ def test_database_of_something_else_fails_no_trial(
     record(mirror, make_trial())
     assert mirror.missed == {0}
     assert "file is not a database" in caplog.text
+
+
+def test_a_parameter_of_any_name_leaves_a_whole_run(tracking_uri: str, make_trial: MakeTrial) -> None:
+    mirror = make_mirror(tracking_uri)
+    mirror.record(make_trial(), hyperparameters={"a(b)+c": 3, "value": 4}, curves={"loss": [1.0]})
+    assert not mirror.missed
+    experiment_id = mirror.experiment_id()
+    assert experiment_id is not None
+    [run] = connect(tracking_uri).search_runs([experiment_id])
+    assert (run.info.status, run.data.params["a_b__c"], run.data.params["value"]) == ("FINISHED", "3", "4")
+    assert run.data.metrics["value"] == 0.9
+
+
+def test_a_refusal_is_not_called_an_outage(caplog: pytest.LogCaptureFixture) -> None:
+    def refuse() -> None:
+        raise MlflowException.invalid_parameter_value("Invalid value")
+
+    guard = OutageGuard("http://host", clock=Clock(), retry_after_s=60)
+    guard.attempt("record trial 0", refuse, reset=lambda: None)
+    assert guard.attempt("record trial 1", lambda: "done", reset=lambda: None) == "done"  # it was not left alone
+    [warning] = [entry.getMessage() for entry in caplog.records if entry.levelno >= logging.WARNING]
+    assert warning.endswith("could not record trial 0: Invalid value. It refuses this request; the study goes on.")

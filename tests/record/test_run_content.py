@@ -1,8 +1,17 @@
 import math
 
+import pytest
 from optuna.trial import TrialState
 
-from caviar.record.run_content import curve_points, diverged_epoch, run_params, run_tags, summary_points
+from caviar.record.run_content import (
+    accepted_names,
+    curve_points,
+    diverged_epoch,
+    is_accepted_name,
+    run_params,
+    run_tags,
+    summary_points,
+)
 
 from .conftest import START, build_trial
 
@@ -59,3 +68,15 @@ def test_parameters_are_named_as_thought_of_as_sampled_and_by_exponent() -> None
         "depth": "2",
         "batch_norm": "none",
     }
+
+
+@pytest.mark.parametrize("name", ["a(b)+c", "a//b", "../x", "/x", ".x", "x,y", "", "ä" * 300, "a:b"])
+def test_a_name_that_mlflow_refuses_is_written_with_underscores(name: str) -> None:
+    names = accepted_names([name, "a_b__c", "learning_rate", "layers/1"])
+    assert is_accepted_name(names[name])
+    assert len(set(names.values())) == len(names)
+    assert all(names[known] == known for known in ("a_b__c", "learning_rate", "layers/1"))
+
+
+def test_a_parameter_called_as_an_exponent_keeps_its_value() -> None:
+    assert run_params(build_trial(), {"learning_rate_log10": 7})["learning_rate_log10"] == "7"

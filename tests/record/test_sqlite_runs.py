@@ -165,21 +165,20 @@ def test_a_trial_recorded_twice_in_one_call_has_one_run(tracking_uri: str) -> No
     assert sorted(point.step for point in client.get_metric_history(run.info.run_id, "loss")) == [0, 1, 2]
 
 
-def test_what_mlflow_would_cut_or_refuse_is_left_to_its_client(tracking_uri: str, make_trial: MakeTrial) -> None:
-    long, refused, plain = (make_trial(number) for number in range(3))
+def test_what_mlflow_would_cut_is_left_to_its_client(tracking_uri: str, make_trial: MakeTrial) -> None:
+    long, plain = (make_trial(number) for number in range(2))
     mirror = make_mirror(tracking_uri)
     mirror.record_many(
         [
             TrialRecord(trial=long, hyperparameters={"layers": "64," * 3000}, curves={}),
-            TrialRecord(trial=refused, hyperparameters={"a//b": 1}, curves={}),
             TrialRecord(trial=plain, hyperparameters={}, curves={}),
         ]
     )
-    assert mirror.missed == {1}
+    assert not mirror.missed
     experiment_id = mirror.experiment_id()
     assert experiment_id is not None
     runs = connect(tracking_uri).search_runs([experiment_id], order_by=["attributes.start_time ASC"])
-    assert [run.info.status for run in runs] == ["FINISHED", "RUNNING", "FINISHED"]
+    assert [run.info.status for run in runs] == ["FINISHED", "FINISHED"]
     assert len(runs[0].data.params["layers"]) == 6000
 
 
@@ -203,7 +202,7 @@ def test_what_does_not_fit_is_left_to_mlflows_client(
 def test_other_stores_are_left_to_mlflows_client(uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
 
-    def refuse(tracking_uri: str) -> MlflowClient:
+    def refuse(tracking_uri: str, **_: object) -> MlflowClient:
         asked.append(tracking_uri)
         raise ConnectionRefusedError("nobody is there")
 

@@ -8,7 +8,7 @@ import optuna
 import pytest
 
 from caviar.errors import StorageError
-from caviar.record import masked_uri, prepare_tracking
+from caviar.record import prepare_tracking
 from caviar.record.tracking import prepare_template
 
 _PREPARE_AND_RECORD = """
@@ -111,21 +111,6 @@ def test_read_only_store_is_refused(tracking_uri: str, tmp_path: Path) -> None:
     (tmp_path / "mlflow.db").chmod(0o444)
     with pytest.raises(StorageError, match="cannot be used"):
         prepare_tracking(tracking_uri)
-
-
-@pytest.mark.parametrize(
-    ("uri", "masked"),
-    [
-        ("sqlite:///runs/mlflow.db", "sqlite:///runs/mlflow.db"),
-        ("http://127.0.0.1:5000", "http://127.0.0.1:5000"),
-        ("https://ann:p%40ss@host:5000/mlflow", "https://***@host:5000/mlflow"),
-        ("postgresql://ann:p@ss@db/mlflow", "postgresql://***@db/mlflow"),
-        ("postgresql://db/mlflow?user=ann&password=secret", "postgresql://db/mlflow?user=ann&password=***"),
-        ("could not reach http://ann:secret@host/x twice", "could not reach http://***@host/x twice"),
-    ],
-)
-def test_credentials_are_masked(uri: str, masked: str) -> None:
-    assert masked_uri(uri) == masked
 
 
 @pytest.mark.slow

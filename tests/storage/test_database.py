@@ -7,8 +7,9 @@ import optuna
 import pytest
 
 from caviar.errors import StorageError
+from caviar.storage.addresses import sqlite_path
 from caviar.storage.database import new_owner, open_storage
-from caviar.storage.home import locate_home, prepare_home, sqlite_path
+from caviar.storage.home import locate_home, prepare_home
 
 
 def test_a_database_is_created_in_wal_mode_and_stays_a_plain_optuna_database(tmp_path: Path) -> None:

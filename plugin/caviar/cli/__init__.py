@@ -3,7 +3,6 @@
 import atexit
 import gc
 import os
-import sys
 
 import click
 
@@ -27,8 +26,6 @@ def main() -> None:
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow's notes to developers are not for the user
     atexit.register(gc.freeze)  # to look for garbage among all that was imported takes a quarter of a second
-    if "" not in sys.path:
-        sys.path.insert(0, "")  # `package.module:function` of a study file may stand where caviar is run
 
 
 for _verb in (run, zoom, compare, worker, status, trials, report, check, datasets, delete, sync, doctor):

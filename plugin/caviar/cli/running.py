@@ -64,8 +64,11 @@ def run(
     from ..commands.run import dry_run_lines, result_lines, run_study
 
     home = session.home()
+    if source is not None and source.endswith(".toml"):
+        source = str(Path(source).absolute())  # the study's own code may change the directory before it is read
     if dry_run:
-        click.echo(printable("\n".join(dry_run_lines(spec, home, source=source, fresh=fresh))))
+        lines = dry_run_lines(spec, home, source=source, fresh=fresh)
+        session.print(lines, lambda: "\n".join(lines))
         return
     with ProgressBar() as bar:
         result = run_study(spec, home, source=source, fresh=fresh, on_progress=bar.show)

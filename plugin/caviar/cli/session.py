@@ -1,13 +1,15 @@
 """What every verb has: where things are, how results are printed, how errors end."""
 
+import contextlib
 import functools
 import io
 import json
+import os
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TextIO, TypeVar
 
 import click
 
@@ -43,9 +45,13 @@ class Session:
         storage: ``--storage``, or None.
         tracking_uri: ``--tracking-uri``, or None.
         as_json: ``--json``.
+        results: Where results are printed.
     """
 
-    def __init__(self, *, home_path: Path, storage: str | None, tracking_uri: str | None, as_json: bool) -> None:
+    def __init__(
+        self, *, home_path: Path, storage: str | None, tracking_uri: str | None, as_json: bool, results: TextIO
+    ) -> None:
+        self._results = results
         self._home_path = home_path
         self._storage = storage
         self._tracking_uri = tracking_uri
@@ -73,10 +79,11 @@ class Session:
     def print(self, value: Any, text: Callable[[], str]) -> None:
         """Print a result: as JSON where that was asked for, else in words."""
         if self.as_json:
-            utf8 = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
-            click.echo(json.dumps(value, indent=2, ensure_ascii=not utf8))
+            utf8 = (self._results.encoding or "").lower().replace("-", "") == "utf8"
+            shown = json.dumps(value, indent=2, ensure_ascii=not utf8)
         else:
-            click.echo(printable(text()))
+            shown = printable(text())
+        click.echo(shown, file=self._results)
 
 
 def with_session(function: _Function) -> _Function:
@@ -86,13 +93,41 @@ def with_session(function: _Function) -> _Function:
     def call(
         *arguments: Any, home_path: Path, storage: str | None, tracking_uri: str | None, as_json: bool, **others: Any
     ) -> Any:
-        session = Session(home_path=home_path, storage=storage, tracking_uri=tracking_uri, as_json=as_json)
-        return function(*arguments, session=session, **others)
+        with _results_alone() as results:
+            session = Session(
+                home_path=home_path, storage=storage, tracking_uri=tracking_uri, as_json=as_json, results=results
+            )
+            return function(*arguments, session=session, **others)
 
     wrapped: Any = call
     for option in reversed(_OPTIONS):
         wrapped = option(wrapped)
     return wrapped  # type: ignore[no-any-return]  # the decorator changes what click calls, not what it is
+
+
+@contextlib.contextmanager
+def _results_alone() -> Iterator[TextIO]:
+    """Keep stdout for results: what the user's modules, libraries and worker processes print goes to stderr."""
+    results = sys.stdout
+    with contextlib.ExitStack() as stack:
+        if _is_descriptor(results, 1) and _is_descriptor(sys.stderr, 2):  # not in a test, which holds text in memory
+            results.flush()
+            kept = os.dup(1)
+            stack.callback(os.close, kept)
+            stack.callback(os.dup2, kept, 1)
+            os.dup2(2, 1)
+            results = stack.enter_context(
+                open(kept, "w", encoding=results.encoding, errors=results.errors, closefd=False)
+            )
+        stack.enter_context(contextlib.redirect_stdout(sys.stderr))
+        yield results
+
+
+def _is_descriptor(stream: TextIO, number: int) -> bool:
+    try:
+        return stream.fileno() == number
+    except (AttributeError, OSError, ValueError):
+        return False
 
 
 class CaviarGroup(click.Group):
@@ -118,7 +153,9 @@ class CaviarGroup(click.Group):
 
 def fail(message: str, exit_code: int) -> NoReturn:
     """End the command with a line on stderr and an exit code."""
-    short = re.sub(r"\S{201,}", lambda word: f"{word[0][:100]}…{word[0][-50:]}", message)
+    from ..storage.addresses import masked
+
+    short = re.sub(r"\S{201,}", lambda word: f"{word[0][:100]}…{word[0][-50:]}", masked(message))
     if len(short) > 2000:  # what is wrong comes first, the way out last
         short = f"{short[:1500]} … {short[-500:]}"
     click.echo(f"Error: {printable(short)}", err=True)

@@ -46,7 +46,7 @@ def sync(study: str, *, session: Session) -> None:
     filled, failed = sync_study(session.home(), study)
     session.print({"filled": filled, "failed": failed}, lambda: f"{filled} trials filled in.")
     if failed:
-        fail(f"{failed} trials could not be recorded: MLflow is down. Run this again later.", 1)
+        fail(f"{failed} trials could not be recorded; the warning above says why. Run this again later.", 1)
 
 
 @click.command()

@@ -5,6 +5,7 @@ import shutil
 import optuna
 
 from ..storage import studies
+from ..storage.addresses import masked
 from ..storage.home import Home
 from ..storage.leased_storage import LeasedStorage
 from ..storage.opening import open_existing
@@ -25,7 +26,7 @@ def describe_deletion(home: Home, study: str) -> tuple[str, str]:
     what = f"the study {opened.study_name!r} with its {_n_trials(storage, opened)} trials"
     if zooms:
         what = f"{what}, and what was zoomed in to from it, {', '.join(zooms)},"
-    what = f"{what} in {home.storage} and {'their' if zooms else 'its'} runs in MLflow"
+    what = f"{what} in {masked(home.storage)} and {'their' if zooms else 'its'} runs in MLflow"
     return what, study_key(storage, opened).uid
 
 

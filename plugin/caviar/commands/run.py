@@ -23,6 +23,7 @@ from ..search.pruners import make_pruner
 from ..search.samplers import make_sampler_factory, try_sampler
 from ..search.stages import keep_stages
 from ..spec import StudySpec
+from ..storage.addresses import masked
 from ..storage.database import creation_lock, database_exists, new_owner, open_storage, prepare_storage_template
 from ..storage.home import Home, prepare_home
 from ..storage.leased_storage import LeasedStorage
@@ -172,7 +173,7 @@ def open_for_run(spec: StudySpec, home: Home) -> Iterator[Opening]:
         with ready_workers(spec, threads=threads_for(spec, n_workers=n_workers), n_workers=n_workers) as workers:
             facts = workers.facts()
             prepared.result()
-            prepare_tracking(home.tracking_uri)
+            prepare_tracking(home.tracking_uri, artifact_location=home.mlflow_artifacts.as_uri())
             storage = open_storage(home.storage, owner=new_owner(), create=True)
             yield Opening(storage=storage, facts=facts, workers=workers)
 
@@ -250,8 +251,8 @@ def dry_run_lines(spec: StudySpec, home: Home, *, source: str | None, fresh: boo
         f"sampler {search.sampler}, pruner {search.pruner}, trainer {search.trainer}",
         *(f"{parameter.name}: {parameter}" for parameter in spec.space.parameters),
         *(f"{name} = {value}" for name, value in spec.space.fixed.items()),
-        f"storage {home.storage}",
-        f"tracking {home.tracking_uri}",
+        f"storage {masked(home.storage)}",
+        f"tracking {masked(home.tracking_uri)}",
         *(fleet_plan_lines(spec, warm) if spec.trains_in_fleets else ()),
     ]
 

@@ -10,6 +10,7 @@ from ..attributes import OWNER, PARENT_TRIAL, PAUSED
 from ..insight.lineage import parent_name
 from ..insight.warm_start import warm_start_sentences, warm_start_table
 from ..search.warm_start import warm_start_of
+from ..storage.addresses import masked
 from ..storage.home import Home
 from ..storage.leased_storage import LeasedStorage
 from ..storage.opening import open_existing, required_spec
@@ -37,7 +38,8 @@ def study_status(home: Home, study: str) -> dict[str, Any]:
         first, each with ``study``, ``parent`` or None, ``budget``, ``done``, ``copied`` and ``best`` as above, empty
         for a study without zooms; ``family_best``, the best of theirs with its ``study``, or None;
         ``warm_start``, what it took over from another study as ``warm_start_table`` has it, or None;
-        ``storage``; ``tracking_uri``; ``former_stages``, how many ``[[search.stages]]`` its file had, if it had any.
+        ``storage`` and ``tracking_uri``, masked; ``former_stages``, how many ``[[search.stages]]`` its file
+        had, if it had any.
 
     Raises:
         StorageError: If there is no such study.
@@ -63,8 +65,8 @@ def study_status(home: Home, study: str) -> dict[str, Any]:
         "family": family,
         "family_best": _best_of(family, minimize=spec.objective.direction == "minimize"),
         "warm_start": warm_start_table(warm_start_of(opened), spec.space),
-        "storage": home.storage,
-        "tracking_uri": home.tracking_uri,
+        "storage": masked(home.storage),
+        "tracking_uri": masked(home.tracking_uri),
         **({"former_stages": n_former_stages(opened)} if n_former_stages(opened) else {}),
     }
 

@@ -10,7 +10,7 @@ def sync_study(home: Home, study: str) -> tuple[int, int]:
     """Record in MLflow what it lacks of a study's trials; a second call changes nothing.
 
     Returns:
-        How many trials were filled in, and how many could not be, because MLflow is down.
+        How many trials were filled in, and how many could not be, because MLflow is down or refuses them.
 
     Raises:
         StorageError: If there is no such study.

@@ -13,6 +13,7 @@ from ..storage.home import Home
 from ..storage.opening import open_existing, required_spec
 
 _FIXED = ("number", "state", "value", "best_value", "best_epoch", "epochs", "seconds")
+_COLUMNS = frozenset({*_FIXED, PARENT_TRIAL, "warm_start", FAIL_REASON})
 
 
 def list_trials(home: Home, study: str) -> list[dict[str, Any]]:
@@ -24,9 +25,10 @@ def list_trials(home: Home, study: str) -> list[dict[str, Any]]:
 
     Returns:
         For each ``number``, ``state``, ``value`` as Optuna has it, ``best_value`` and ``best_epoch``, ``epochs``
-        reported, ``seconds`` of training, every hyperparameter by its name, of a zoom's copies ``parent_trial``, their
-        number in the study that they come from, of the first trials of a study that was begun from another one
-        ``warm_start``, the study and the number that they come from, and ``fail_reason``.
+        reported, ``seconds`` of training, every hyperparameter by its name (``params_value`` where it is called as one
+        of these columns), of a zoom's copies ``parent_trial``, their number in the study that they come from, of the
+        first trials of a study that was begun from another one ``warm_start``, the study and the number that they
+        come from, and ``fail_reason``.
 
     Raises:
         StorageError: If there is no such study.
@@ -43,13 +45,18 @@ def list_trials(home: Home, study: str) -> list[dict[str, Any]]:
             "best_epoch": trial.user_attrs.get(BEST_EPOCH),
             "epochs": len(trial.intermediate_values),
             "seconds": trial.user_attrs.get(TRAIN_SECONDS),
-            **space.hyperparameters(trial.params),
+            **_named_apart(space.hyperparameters(trial.params)),
             **({PARENT_TRIAL: trial.user_attrs[PARENT_TRIAL]} if PARENT_TRIAL in trial.user_attrs else {}),
             **({"warm_start": f"{taken[n].study} {taken[n].trial}"} if (n := _origin(trial)) < len(taken) else {}),
             "fail_reason": trial.user_attrs.get(FAIL_REASON),
         }
         for trial in opened.get_trials(deepcopy=False)
     ]
+
+
+def _named_apart(hyperparameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Return hyperparameters under names that no column of every study has, as Optuna's own table names them."""
+    return {f"params_{name}" if name in _COLUMNS else name: value for name, value in hyperparameters.items()}
 
 
 def _origin(trial: FrozenTrial) -> int:

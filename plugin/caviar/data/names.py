@@ -73,6 +73,12 @@ def parse_name(name: str) -> TfdsName | PreparedDirectory | FunctionName:
     )
 
 
+def absolute_name(name: str) -> str:
+    """Return a data set's name that means the same after the user's code has changed the working directory."""
+    path = Path(name).expanduser()
+    return str(path.absolute()) if name and is_prepared(path) else name
+
+
 def _prepared_below(directory: Path) -> list[str]:
     """Return up to three prepared data sets as deep below a directory as TFDS puts them: name/config/version."""
     try:

@@ -5,6 +5,7 @@ import multiprocessing.forkserver
 import multiprocessing.util
 import os
 import tempfile
+from typing import Final
 
 from ..keras_backend import check_keras_backend
 
@@ -12,6 +13,7 @@ from ..keras_backend import check_keras_backend
 _LONGEST_DIRECTORY = 64
 #: Where tempfile looks too, beside memory; multiprocessing makes a directory there that only this user can read.
 _SHORT_DIRECTORIES = ("/tmp", "/var/tmp", "/dev/shm")  # noqa: S108
+_SAFE_PATH: Final = "PYTHONSAFEPATH"
 
 
 def warm_up() -> None:
@@ -26,7 +28,15 @@ def warm_up() -> None:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["caviar.engines.preloaded", "caviar.engines.worker_process"])
     _choose_directory()
-    multiprocessing.forkserver.ensure_running()
+    safe = os.environ.get(_SAFE_PATH)
+    os.environ[_SAFE_PATH] = "1"  # else a file `random.py` where caviar is run would pass for Python's own
+    try:
+        multiprocessing.forkserver.ensure_running()
+    finally:
+        if safe is None:
+            del os.environ[_SAFE_PATH]
+        else:
+            os.environ[_SAFE_PATH] = safe
 
 
 def _choose_directory() -> None:

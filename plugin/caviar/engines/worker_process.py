@@ -96,8 +96,8 @@ def work(order: WorkOrder, *, owner: str, stop: threading.Event, dataset: Datase
     prepare_devices(threads=order.threads)
     storage = open_storage(home.storage, owner=owner)
     study = open_study(storage, order.study, uid=order.uid)
+    objective = make_objective(spec, study, dataset)  # first: other code of the user's may change the directory
     study.pruner = make_pruner(spec.search, epochs=spec.objective.epochs)
-    objective = make_objective(spec, study, dataset)
     most = order.max_trials or (RECYCLE_FLEET_TRIALS if spec.trains_in_fleets else RECYCLE_TRIALS)
     ended = 0
 

@@ -3,8 +3,7 @@
 import dataclasses
 from collections.abc import Sequence
 
-from ..record.tracking import masked_uri
-from ..storage.database import masked_url
+from ..storage.addresses import masked
 from ..storage.filesystems import Mounts
 from ..storage.home import Home
 from ..storage.opening import study_name
@@ -72,4 +71,4 @@ def doctor_lines(findings: Sequence[Finding], home: Home) -> list[str]:
         fixable = sum(finding.fixable for finding in problems)
         hint = f"; --fix mends {fixable} of them" if fixable else ""
         return [*lines, f"{len(problems)} problem{'' if len(problems) == 1 else 's'} left{hint}."]
-    return [*lines, f"All is well with {masked_url(home.storage)} and {masked_uri(home.tracking_uri)}."]
+    return [*lines, f"All is well with {masked(home.storage)} and {masked(home.tracking_uri)}."]

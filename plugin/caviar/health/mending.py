@@ -10,8 +10,8 @@ from optuna.storages import RDBStorage
 
 from ..atomic_write import written_whole
 from ..errors import StorageError
-from ..storage.database import BUSY_TIMEOUT_S, masked_url
-from ..storage.home import sqlite_path
+from ..storage.addresses import masked, sqlite_path
+from ..storage.database import BUSY_TIMEOUT_S
 
 #: Seconds to wait for those who use a database whose journal mode is to change: all of them must be gone.
 _PATIENCE_S = 10.0
@@ -89,5 +89,5 @@ def upgrade_optuna_schema(url: str, *, label: str) -> Path | None:
     except (sqlalchemy.exc.SQLAlchemyError, StorageInternalError) as error:
         reason = str(getattr(error, "orig", None) or error).splitlines()[0]
         kept = f" What was there before is in {copy}." if copy else ""
-        raise StorageError(f"Upgrading {masked_url(url)} failed: {reason}.{kept}") from error
+        raise StorageError(f"Upgrading {masked(url)} failed: {reason}.{kept}") from error
     return copy

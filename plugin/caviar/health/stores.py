@@ -1,6 +1,7 @@
 """Check what studies stand on: the home's directory and disks, Optuna's storage and MLflow's store."""
 
 import functools
+import shlex
 import shutil
 from collections.abc import Collection
 from pathlib import Path
@@ -8,8 +9,7 @@ from pathlib import Path
 from ..atomic_write import leftovers
 from ..errors import StorageError
 from ..record.inspection import mlflow_revisions, read_run_statuses
-from ..record.tracking import masked_uri
-from ..storage.database import masked_url
+from ..storage.addresses import masked, sqlite_path
 from ..storage.filesystems import (
     Mounts,
     Room,
@@ -19,7 +19,7 @@ from ..storage.filesystems import (
     network_message,
     room_at,
 )
-from ..storage.home import Home, shared_file, sqlite_path, unusable_directories
+from ..storage.home import Home, shared_file, unusable_directories
 from ..storage.inspection import SqliteFacts, read_schema_versions, read_sqlite_facts
 from ..user_cache import user_cache
 from .findings import Findings
@@ -96,7 +96,7 @@ def check_storage(home: Home, study: str | None, found: Findings, *, mounts: Mou
         if not is_optunas:
             return False
         _check_journal(found, path, facts, mounts=mounts)
-    subject = masked_url(home.storage)
+    subject = masked(home.storage)
     try:
         versions = read_schema_versions(home.storage)
     except StorageError as error:
@@ -115,7 +115,7 @@ def check_storage(home: Home, study: str | None, found: Findings, *, mounts: Mou
 
 def check_tracking(home: Home, study: str | None, found: Findings, *, mounts: Mounts | None) -> bool:
     """Check MLflow's store, and tell whether it can be read."""
-    subject = masked_uri(home.tracking_uri)
+    subject = masked(home.tracking_uri)
     path = sqlite_path(home.tracking_uri)
     if path is None:
         try:
@@ -141,7 +141,7 @@ def check_tracking(home: Home, study: str | None, found: Findings, *, mounts: Mo
         return True
     head, known = revisions
     kind = "mlflow_older" if facts.revision in known else "mlflow_newer"
-    return found.add(kind, path, current=facts.revision, head=head, uri=masked_uri(home.tracking_uri))
+    return found.add(kind, path, current=facts.revision, head=head, uri=shlex.quote(masked(home.tracking_uri)))
 
 
 def _check_room(found: Findings, place: Path, room: Room, *, min_free_bytes: int) -> None:

@@ -14,10 +14,10 @@ from ..attributes import ENVIRONMENT, STUDY_UID
 from ..errors import CaviarError, StorageError, nearest_name
 from ..record.environment import environment_versions
 from ..record.inspection import missing_numbers, read_run_statuses
-from ..record.tracking import masked_uri
 from ..spec import StudySpec
+from ..storage.addresses import masked
 from ..storage.checkpoints import CheckpointStore
-from ..storage.database import masked_url, new_owner, open_storage
+from ..storage.database import new_owner, open_storage
 from ..storage.handing_back import hand_back_expired
 from ..storage.home import Home
 from ..storage.inspection import reading_storage
@@ -66,7 +66,7 @@ def read_studies(home: Home, study: str | None, found: Findings) -> list[StudySt
                     state = _read_study(home, study, found, storage, name)
                     states += [state] if state is not None else []
     except StorageError as error:
-        found.add("storage_unreachable", masked_url(home.storage), reason=error)
+        found.add("storage_unreachable", masked(home.storage), reason=error)
     return states
 
 
@@ -134,7 +134,7 @@ def _check_runs(home: Home, state: StudyState, found: Findings, settled: Sequenc
         try:
             statuses = read_run_statuses(home.tracking_uri, study_name=state.name, study_uid=state.uid)
         except StorageError as error:
-            subject = masked_uri(home.tracking_uri)
+            subject = masked(home.tracking_uri)
             found.add("runs_unreadable", subject, study=state.name, reason=error)
             return
         numbers = missing_numbers(trials_with_runs(settled), statuses)
@@ -162,7 +162,7 @@ def _sync(home: Home, name: str) -> None:
     mirror = open_mirror(home, study, spec)
     _, failed = sync_trials(mirror, study.get_trials(deepcopy=False), space=spec.space, metric=spec.objective.metric)
     if failed:
-        raise StorageError(f"{failed} trials could not be recorded: MLflow is down.")
+        raise StorageError(f"{failed} trials could not be recorded in MLflow; the warning above says why.")
 
 
 def _settled_trials(state: StudyState) -> list[FrozenTrial]:

@@ -11,8 +11,8 @@ from optuna.trial import FrozenTrial, TrialState
 from ..errors import StorageError
 from ..record.run_content import RUN_STATUS, STUDY_UID_TAG, TRIAL_NUMBER_TAG
 from ..record.runs import list_runs
-from ..record.tracking import DATABASES, connect, import_mlflow, masked_uri, quiet_mlflow, tracking_errors
-from ..storage.home import sqlite_path
+from ..record.tracking import DATABASES, connect, import_mlflow, quiet_mlflow, tracking_errors
+from ..storage.addresses import masked, sqlite_path
 from ..storage.inspection import connect_read_only
 
 _STATUSES = """
@@ -55,7 +55,7 @@ def read_run_statuses(tracking_uri: str, *, study_name: str, study_uid: str) -> 
                 return {}
             runs = list_runs(client, experiment.experiment_id, study_uid=study_uid)
     except tracking_errors() as error:
-        reason = masked_uri(str(error).strip().split("\n", 1)[0]).rstrip(".")
+        reason = masked(str(error).strip().split("\n", 1)[0]).rstrip(".")
         raise StorageError(reason or type(error).__name__) from error
     return {number: [run.info.status for run in found] for number, found in runs.items()}
 
@@ -121,7 +121,7 @@ def _from_database(tracking_uri: str, *, study_name: str, study_uid: str) -> dic
             rows = connection.execute(sqlalchemy.text(_STATUSES), values).all()
     except (sqlalchemy.exc.SQLAlchemyError, ImportError, OSError) as error:
         reason = str(getattr(error, "orig", None) or error).splitlines()[0]
-        raise StorageError(masked_uri(reason).rstrip(".")) from error
+        raise StorageError(masked(reason).rstrip(".")) from error
     statuses: dict[int, list[str]] = {}
     for row in rows:
         if row.number.isdecimal():

@@ -247,7 +247,7 @@ class MlflowMirror:
 
     def _opened(self) -> "MlflowClient":
         if self._client is None:
-            self._client = connect(self._tracking_uri)
+            self._client = connect(self._tracking_uri, artifact_location=self._study.artifact_location)
         return self._client
 
     def _open_experiment(self) -> str:

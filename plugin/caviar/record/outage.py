@@ -4,7 +4,8 @@ import logging
 from collections.abc import Callable
 from typing import TypeVar
 
-from .tracking import masked_uri, tracking_errors
+from ..storage.addresses import masked
+from .tracking import tracking_errors
 
 _logger = logging.getLogger(__name__)
 _T = TypeVar("_T")
@@ -24,7 +25,7 @@ class OutageGuard:
             clock: The time as Unix seconds.
             retry_after_s: Seconds to leave a failing store alone.
         """
-        self._where = masked_uri(tracking_uri)
+        self._where = masked(tracking_uri)
         self._clock = clock
         self._retry_after_s = retry_after_s
         self._retry_at = float("-inf")
@@ -52,16 +53,19 @@ class OutageGuard:
         return result
 
     def _note(self, what: str, error: Exception) -> None:
-        if getattr(error, "error_code", None) not in REFUSED:
+        refused = getattr(error, "error_code", None) in REFUSED
+        if not refused:
             self._retry_at = self._clock() + self._retry_after_s
-        reason = masked_uri(str(error).strip().split("\n", 1)[0]).rstrip(".")
+        reason = masked(str(error).strip().split("\n", 1)[0]).rstrip(".")
         _logger.log(
             logging.DEBUG if self._failing else logging.WARNING,
-            "MLflow at %s could not %s: %s. The study goes on without it; MLflow is tried again after %.0f s, and "
-            "`caviar sync` fills what is missing.",
+            "MLflow at %s could not %s: %s. %s",
             self._where,
             what,
             reason or type(error).__name__,
-            self._retry_after_s,
+            "It refuses this request; the study goes on."
+            if refused
+            else f"The study goes on without it; MLflow is tried again after {self._retry_after_s:.0f} s, and "
+            "`caviar sync` fills what is missing.",
         )
         self._failing = True

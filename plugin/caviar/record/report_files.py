@@ -1,8 +1,10 @@
 """A study's report in MLflow: files of one of its runs, the best trial's, and of no other."""
 
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote, urlsplit
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -43,7 +45,14 @@ def move_report(
 
 
 def _remove(run: "Run") -> None:
-    """Delete a run's report. MLflow's client only adds artifacts; its repositories delete them too."""
+    """Delete a run's report. MLflow's client only adds artifacts; its repositories delete them too.
+
+    Not in a directory: there MLflow 3.17 unquotes the path twice, and would delete elsewhere (in ``aA`` for ``a%41``).
+    """
+    parts = urlsplit(run.info.artifact_uri)
+    if parts.scheme in ("", "file"):
+        shutil.rmtree(Path(unquote(parts.path)) / _FOLDER, ignore_errors=True)
+        return
     from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
     repository: Any = get_artifact_repository(run.info.artifact_uri)  # its methods have no types

@@ -1,8 +1,11 @@
 """What an MLflow run says of a trial: pure functions from a trial to names, tags and points."""
 
 import datetime
+import functools
 import math
-from collections.abc import Mapping, Sequence
+import posixpath
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from optuna.trial import FrozenTrial, TrialState
@@ -25,6 +28,10 @@ RUN_STATUS: Mapping[TrialState, str] = {
 }
 
 
+_ACCEPTED = re.compile(r"[\w.\- ][/\w.\- ]*")
+_MAX_NAME = 250  # characters; the lowest of MLflow's limits
+
+
 class Point(NamedTuple):
     """One value of a metric: its name, value, step (the epoch from 0) and time (Unix, milliseconds)."""
 
@@ -32,6 +39,26 @@ class Point(NamedTuple):
     value: float
     step: int
     time_ms: int
+
+
+@functools.lru_cache(maxsize=1024)
+def is_accepted_name(name: str) -> bool:
+    """Return whether MLflow takes this as the name of a parameter, metric or tag."""
+    fits = len(name) <= _MAX_NAME and _ACCEPTED.fullmatch(name) is not None
+    return fits and posixpath.normpath(name) == name and not name.startswith(".")
+
+
+def accepted_names(names: Iterable[str]) -> dict[str, str]:
+    """Return for each name one that MLflow takes: itself, or with ``_`` for what MLflow refuses; no two are alike."""
+    known = list(names)
+    accepted = {name: name for name in known if is_accepted_name(name)}
+    for name in known:
+        if name not in accepted:
+            other = re.sub(r"[^\w\- ]", "_", name)[: _MAX_NAME // 2] or "_"
+            while other in accepted.values():
+                other += "_"
+            accepted[name] = other
+    return accepted
 
 
 def run_name(study_name: str, number: int) -> str:
@@ -97,7 +124,7 @@ def diverged_epoch(curves: Mapping[str, Sequence[float]]) -> int | None:
 def run_params(trial: FrozenTrial, hyperparameters: Mapping[str, object]) -> dict[str, str]:
     """Return a run's parameters: as the user thinks of them, as Optuna sampled them, and by exponent on log scales."""
     named = {**trial.params, **hyperparameters}
-    return {**{name: str(value) for name, value in named.items()}, **log_parameters(trial)}
+    return {**log_parameters(trial), **{name: str(value) for name, value in named.items()}}
 
 
 def run_tags(

@@ -42,6 +42,11 @@ class SharedView:
             curves=_union(self.curves, other.curves),
         )
 
+    def renamed(self, names: Mapping[str, str]) -> "SharedView":
+        """Return the view with its parameters under other names; those without one keep theirs."""
+        columns, axes = (tuple(names.get(name, name) for name in group) for group in (self.columns, self.axes))
+        return dataclasses.replace(self, columns=columns, axes=axes)
+
 
 def log_parameters(trial: FrozenTrial) -> dict[str, str]:
     """Return the base-ten exponents of what a trial drew on a log scale: the course's r in α = 10^r.

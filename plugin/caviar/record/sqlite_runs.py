@@ -11,11 +11,9 @@ experiment that is in the trash or whose artifacts MLflow is to place.
 """
 
 import contextlib
-import functools
 import json
 import logging
 import os
-import posixpath
 import re
 import sqlite3
 import uuid
@@ -24,9 +22,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from ..storage.home import sqlite_path
+from ..storage.addresses import sqlite_path
 from .experiment import StudyIdentity, view_tag, wanted_tags
-from .run_content import STUDY_UID_TAG, TRIAL_NUMBER_TAG, Point
+from .run_content import STUDY_UID_TAG, TRIAL_NUMBER_TAG, Point, is_accepted_name
 from .shared_view import VIEW_TAG, SharedView, joined_view, load_view
 from .tracking import BUSY_TIMEOUT_S, prepare_tracking
 from .trial_record import RunContent
@@ -36,7 +34,6 @@ REVISIONS = frozenset({"dc11669786a5"})  # MLflow's tables as compared: 3.17
 _logger = logging.getLogger(__name__)
 # What SQLite says of a statement that does not fit the tables; what it says of locks, disks and broken files passes.
 _MISFITS = frozenset({sqlite3.SQLITE_ERROR, sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_MISMATCH, sqlite3.SQLITE_TOOBIG})
-_PLAIN_NAME = re.compile(r"[\w.\- ][/\w.\- ]*")
 _PLAIN_LENGTH = {"name": 250, "value": 6000, "location": 500}  # characters; each the lowest of MLflow's limits
 
 _RUNS = """
@@ -136,7 +133,7 @@ class SqliteRuns:
 
     def _connect(self) -> sqlite3.Connection:
         """Open the file and keep it open: SQLite reads MLflow's many tables first, some 4 ms of CPU."""
-        prepare_tracking(self._tracking_uri)
+        prepare_tracking(self._tracking_uri, artifact_location=self._study.artifact_location)
         connection = sqlite3.connect(
             f"{self._path.as_uri()}?mode=rw",  # never create it
             uri=True,
@@ -164,17 +161,11 @@ def is_plain(content: RunContent) -> bool:
     keys = {point.key for point in content.points} | content.params.keys()
     tags = {**content.first_tags, **content.tags}
     return (
-        all(map(_is_plain_name, keys | tags.keys()))
+        all(map(is_accepted_name, keys | tags.keys()))
         and all(len(value) <= _PLAIN_LENGTH["value"] for values in (content.params, tags) for value in values.values())
         and len(content.name) <= _PLAIN_LENGTH["name"]
         and not any(key.startswith("mlflow.") for key in content.tags)  # some of these mean more than a tag
     )
-
-
-@functools.lru_cache(maxsize=1024)
-def _is_plain_name(name: str) -> bool:
-    fits = len(name) <= _PLAIN_LENGTH["name"] and _PLAIN_NAME.fullmatch(name) is not None
-    return fits and posixpath.normpath(name) == name and not name.startswith(".")
 
 
 def _open_experiment(connection: sqlite3.Connection, study: StudyIdentity, *, now_s: float) -> ShownExperiment | None:
@@ -193,7 +184,7 @@ def _open_experiment(connection: sqlite3.Connection, study: StudyIdentity, *, no
         found = connection.execute("SELECT key, value FROM experiment_tags WHERE experiment_id = ?", row[:1])
         tags = dict(found.fetchall())
     wanted = wanted_tags(study, tags)
-    if not all(_is_plain_name(key) and len(value) <= _PLAIN_LENGTH["value"] for key, value in wanted.items()):
+    if not all(is_accepted_name(key) and len(value) <= _PLAIN_LENGTH["value"] for key, value in wanted.items()):
         return None
     experiment_id = row[0] if row else _create_experiment(connection, study, now_s=now_s)
     changed = [(key, value, experiment_id) for key, value in wanted.items() if tags.get(key) != value]

@@ -12,13 +12,15 @@ import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import unquote, urlsplit
 
 from filelock import FileLock
 
 from ..errors import StorageError
-from ..storage.home import sqlite_path
+from ..storage.addresses import masked, sqlite_path, sqlite_url
 from ..storage.templates import create_from_template, keep_template
 from ..user_cache import sources_digest
+from .artifact_places import move_artifacts_here
 
 if TYPE_CHECKING:
     import sqlalchemy
@@ -42,21 +44,7 @@ BUSY_TIMEOUT_S = 20.0  # as long as MLflow itself waits for a locked SQLite file
 _connecting = threading.Lock()  # warnings.catch_warnings is not safe in threads
 
 
-def masked_uri(text: str) -> str:
-    """Return the text with passwords and tokens in its URIs replaced by ``***``.
-
-    Args:
-        text: A tracking URI, or a message that may hold some.
-
-    Example:
-        >>> masked_uri("postgresql://ann:secret@db/mlflow")
-        'postgresql://***@db/mlflow'
-    """
-    text = re.sub(r"(?<=://)\S*@", "***@", text)
-    return re.sub(r"(?i)((?:password|passwd|token|secret|api_?key)=)[^&\s'\"]+", r"\1***", text)
-
-
-def prepare_tracking(tracking_uri: str) -> None:
+def prepare_tracking(tracking_uri: str, *, artifact_location: str | None = None) -> None:
     """Create MLflow's SQLite database where there is none; call it in the parent, before workers start.
 
     Workers that open a fresh database at once crash (``duplicate column name``). Creating the schema takes about
@@ -65,6 +53,8 @@ def prepare_tracking(tracking_uri: str) -> None:
 
     Args:
         tracking_uri: As MLflow takes it, such as ``sqlite:///runs/mlflow.db`` or ``http://host:5000``.
+        artifact_location: The directory of the artifacts as a URI. Where it stands beside the database, as in a home,
+            the database is made to name it: the home may have been moved or copied since.
 
     Raises:
         StorageError: If MLflow has no such kind of store, or the file cannot be written, or belongs to Optuna or to
@@ -81,6 +71,10 @@ def prepare_tracking(tracking_uri: str) -> None:
                 _check_database(path)
             else:
                 create_from_template(path, _template_name(), _migrate)
+            root = None if artifact_location is None else Path(unquote(urlsplit(artifact_location).path))
+            if root is not None and root.parent.resolve() == path.parent:
+                with contextlib.closing(sqlite3.connect(path, timeout=BUSY_TIMEOUT_S)) as connection:
+                    move_artifacts_here(connection, root)
     except (OSError, sqlite3.Error) as error:
         raise StorageError(
             f"MLflow's database {path} cannot be used: {error}. "
@@ -101,13 +95,13 @@ def _check_scheme(tracking_uri: str) -> None:
         )
 
 
-def connect(tracking_uri: str) -> "MlflowClient":
-    """Return a client of the store, prepared if need be; no global tracking URI is set.
+def connect(tracking_uri: str, *, artifact_location: str | None = None) -> "MlflowClient":
+    """Return a client of the store, prepared as `prepare_tracking` says; no global tracking URI is set.
 
     Raises:
         Exception: Any of `tracking_errors`, when the store cannot be opened.
     """
-    prepare_tracking(tracking_uri)
+    prepare_tracking(tracking_uri, artifact_location=artifact_location)
     import_mlflow()
     _probe_database(tracking_uri)
     return _open_client(tracking_uri)
@@ -116,12 +110,17 @@ def connect(tracking_uri: str) -> "MlflowClient":
 def _open_client(tracking_uri: str) -> "MlflowClient":
     from mlflow.tracking import MlflowClient
 
+    literal = Path(tracking_uri.removeprefix("sqlite:///")).parent
+    existed = not tracking_uri.startswith("sqlite:///") or literal.exists()
     with _connecting, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # mlflow 3.17 configures its tables with options that sqlalchemy 2.1 deprecates
         client = MlflowClient(tracking_uri)
         engine = _sqlite_engine(client)
         if engine is not None:
             _relax_commits(engine)
+    if not existed:  # MLflow makes the directory of an address without unquoting it
+        with contextlib.suppress(OSError):
+            os.removedirs(literal)
     return client
 
 
@@ -219,7 +218,7 @@ def _migrate(path: Path) -> None:
     try:
         path.touch()
         with quiet_mlflow():
-            client = _open_client(f"sqlite:///{path.absolute()}")
+            client = _open_client(sqlite_url(path))
             client.search_experiments(max_results=1)
         engine = _sqlite_engine(client)
         if engine is not None:
@@ -227,7 +226,7 @@ def _migrate(path: Path) -> None:
         with contextlib.closing(sqlite3.connect(path)) as connection:
             connection.execute("PRAGMA journal_mode = WAL")
     except tracking_errors() as error:
-        raise StorageError(f"MLflow could not create its database {path}: {masked_uri(str(error))}") from error
+        raise StorageError(f"MLflow could not create its database {path}: {masked(str(error))}") from error
 
 
 def _sqlite_engine(client: "MlflowClient") -> "sqlalchemy.Engine | None":

@@ -7,7 +7,17 @@ from optuna.trial import FrozenTrial
 
 from .environment import environment_versions
 from .experiment import StudyIdentity
-from .run_content import RUN_STATUS, Point, curve_points, run_name, run_params, run_tags, summary_points, time_ms
+from .run_content import (
+    RUN_STATUS,
+    Point,
+    accepted_names,
+    curve_points,
+    run_name,
+    run_params,
+    run_tags,
+    summary_points,
+    time_ms,
+)
 from .shared_view import SharedView, trial_view
 
 
@@ -69,6 +79,10 @@ def run_content(record: TrialRecord, *, study: StudyIdentity, now_s: float) -> R
         now_s: The present as Unix seconds, for what the trial has no time of.
     """
     trial = record.trial
+    params = run_params(trial, record.hyperparameters)
+    names = accepted_names(params)
+    metrics = accepted_names(record.curves)
+    curves = {metrics[name]: curve for name, curve in record.curves.items()}
     tags = run_tags(trial, record.curves, study_name=study.name, study_uid=study.uid)
     versions = {f"env.{name}": version for name, version in environment_versions().items()}
     return RunContent(
@@ -77,9 +91,9 @@ def run_content(record: TrialRecord, *, study: StudyIdentity, now_s: float) -> R
         status=RUN_STATUS[trial.state],
         start_ms=time_ms(trial.datetime_start, default_s=now_s),
         end_ms=time_ms(trial.datetime_complete, default_s=now_s) if trial.state.is_finished() else None,
-        points=curve_points(trial, record.curves, now_s=now_s) + summary_points(trial, now_s=now_s),
-        params=run_params(trial, record.hyperparameters),
+        points=curve_points(trial, curves, now_s=now_s) + summary_points(trial, now_s=now_s),
+        params={names[name]: value for name, value in params.items()},
         tags={**tags, **study.tags, **record.tags},
         first_tags={"mlflow.source.name": "caviar", "mlflow.source.type": "LOCAL", **versions},
-        view=trial_view(trial, record.hyperparameters, record.curves) if trial.params else None,
+        view=trial_view(trial, record.hyperparameters, curves).renamed(names) if trial.params else None,
     )

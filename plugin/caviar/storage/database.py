@@ -19,8 +19,8 @@ from filelock import FileLock
 from ..errors import StorageError
 from ..user_cache import sources_digest
 from . import schema
+from .addresses import masked, sqlite_path, sqlite_url
 from .filesystems import network_file_system, network_message
-from .home import sqlite_path
 from .leased_storage import LeasedStorage
 from .templates import create_from_template, keep_template
 
@@ -65,13 +65,13 @@ def open_storage(url: str, *, owner: str, create: bool = False) -> LeasedStorage
     if backend == "sqlite":
         path = sqlite_path(url)
         if path is None:
-            raise StorageError(f"{url} keeps nothing: a study needs a file, sqlite:///runs/optuna.db for instance.")
+            raise StorageError(f"{masked(url)} keeps nothing: a study needs a file, such as sqlite:///runs/optuna.db.")
         if create:  # the run's own opening, once, not that of each of its workers
             _warn_of_network(path)
         return _open_sqlite(url, path, owner=owner, create=create)
     if backend not in ("postgresql", "postgres"):
         raise StorageError(
-            f"A study's storage is SQLite or PostgreSQL, but got {masked_url(url)}. "
+            f"A study's storage is SQLite or PostgreSQL, but got {masked(url)}. "
             "Name a file, sqlite:///runs/optuna.db, or a server, postgresql+psycopg://user@host/database."
         )
     with _explained(url), _server_lock(url):  # whoever comes first makes the tables
@@ -134,7 +134,7 @@ def _template_name() -> str:
 
 def _make_sqlite(path: Path) -> None:
     """Make an empty study database; closing its last connection moves the log into the file."""
-    url = f"sqlite:///{path}"
+    url = sqlite_url(path)
     connection = sqlite3.connect(path)
     connection.execute("PRAGMA journal_mode=WAL")
     connection.close()
@@ -170,14 +170,13 @@ def _explained(url: str) -> Iterator[None]:
         yield
     except ImportError as error:
         raise StorageError(
-            f"The driver for {masked_url(url)} is not installed: {error}. "
-            "For PostgreSQL: pip install 'psycopg[binary]'."
+            f"The driver for {masked(url)} is not installed: {error}. For PostgreSQL: pip install 'psycopg[binary]'."
         ) from error
     except sqlalchemy.exc.SQLAlchemyError as error:
         reason = str(getattr(error, "orig", None) or error).splitlines()[0]
-        raise StorageError(f"The storage {masked_url(url)} cannot be opened: {reason}.") from error
+        raise StorageError(f"The storage {masked(url)} cannot be opened: {reason}.") from error
     except RuntimeError as error:  # Optuna's word for a schema of another version
-        raise StorageError(f"The storage {masked_url(url)} has another version's tables. {error}") from error
+        raise StorageError(f"The storage {masked(url)} has another version's tables. {error}") from error
 
 
 def _tune_sqlite(connection: Any, _record: Any) -> None:
@@ -217,11 +216,3 @@ def _check_is_optunas(path: Path) -> None:
             f"{path} is a database of something else (its tables: {', '.join(sorted(tables)[:5])}). "
             "Name another file with --storage or --home."
         )
-
-
-def masked_url(url: str) -> str:
-    """Return an address without its password."""
-    try:
-        return sqlalchemy.engine.make_url(url).render_as_string(hide_password=True)
-    except sqlalchemy.exc.ArgumentError:
-        return url.split("://")[0] + "://…"

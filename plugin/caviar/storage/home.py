@@ -7,6 +7,7 @@ import tempfile
 from pathlib import Path
 
 from ..errors import StorageError
+from .addresses import absolute_address, sqlite_path, sqlite_url
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -14,14 +15,14 @@ class Home:
     """The paths below a home directory; nothing is created until ``prepare_home``.
 
     Attributes:
-        path: The directory.
+        path: The directory, absolute.
         storage: The address of Optuna's storage; by default ``optuna.db`` in the home.
         tracking_uri: The address of MLflow's tracking store; by default ``mlflow.db`` in the home.
     """
 
     path: Path
-    storage: str
-    tracking_uri: str
+    storage: str = dataclasses.field(repr=False)  # both may hold a password
+    tracking_uri: str = dataclasses.field(repr=False)
 
     @property
     def mlflow_artifacts(self) -> Path:
@@ -86,11 +87,15 @@ def locate_home(path: Path, *, storage: str | None = None, tracking_uri: str | N
 
 
 def address_home(path: Path, *, storage: str | None = None, tracking_uri: str | None = None) -> Home:
-    """Return a home's paths and addresses as they are, sound or not; to be looked at, not to be used."""
+    """Return a home's paths and addresses, sound or not; to be looked at, not to be used.
+
+    All are absolute: the user's code may change the working directory at any time.
+    """
+    path = path.absolute()
     return Home(
         path=path,
-        storage=storage or f"sqlite:///{path / 'optuna.db'}",
-        tracking_uri=tracking_uri or f"sqlite:///{path / 'mlflow.db'}",
+        storage=absolute_address(storage) if storage else sqlite_url(path / "optuna.db"),
+        tracking_uri=absolute_address(tracking_uri) if tracking_uri else sqlite_url(path / "mlflow.db"),
     )
 
 
@@ -132,12 +137,3 @@ def unusable_directories(home: Home, *, study: str | None = None) -> list[Path]:
     return [
         path for path in wanted if os.path.lexists(path) and not (path.is_dir() and os.access(path, os.W_OK | os.X_OK))
     ]
-
-
-def sqlite_path(url: str) -> Path | None:
-    """Return the file that an SQLite address names, absolute, or None for another database or one in memory."""
-    scheme, separator, rest = url.partition("://")
-    if not separator or scheme.split("+")[0] != "sqlite":
-        return None
-    name = rest.removeprefix("/").partition("?")[0]
-    return Path(os.path.realpath(name)) if name and name != ":memory:" else None

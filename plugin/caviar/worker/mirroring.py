@@ -53,7 +53,7 @@ def sync_trials(
     """Fill in what MLflow lacks of a study's trials; a second call changes nothing. A zoom's copies are passed over.
 
     Returns:
-        How many trials were filled in, and how many could not be, because the store is down.
+        How many trials were filled in, and how many could not be, because the store is down or refuses them.
     """
     by_number = {trial.number: trial for trial in trials_with_runs(trials)}
     missing = mirror.missing_trials(by_number.values())

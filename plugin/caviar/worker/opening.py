@@ -23,7 +23,7 @@ def open_mirror(home: Home, study: optuna.Study, spec: StudySpec) -> MlflowMirro
         home.tracking_uri,
         study_name=study.study_name,
         study_uid=study.user_attrs.get(STUDY_UID, ""),
-        artifact_location=(home.mlflow_artifacts.absolute().as_uri() if local else None),
+        artifact_location=(home.mlflow_artifacts.as_uri() if local else None),
         experiment_tags={
             "caviar.dataset": spec.data.dataset,
             "caviar.metric": spec.objective.metric,
