@@ -19,6 +19,8 @@ STUDY_UID: Final = "caviar:uid"
 FINGERPRINT: Final = "data_fingerprint"
 #: One line about the data set, for people. Written when the study is created; the report shows it.
 DATA: Final = "data"
+#: What guessing gives on the validation split. Written when the study is created; the report's advice starts from it.
+GUESS: Final = "caviar:guess"
 #: The versions of Python and the libraries that the study was begun with, as JSON. `doctor` compares them.
 ENVIRONMENT: Final = "environment"
 #: The seed of what a zoom or a warm-started study draws. With its parent's seed, whose data split it shares, its

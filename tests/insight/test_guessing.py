@@ -5,8 +5,9 @@ import math
 import numpy as np
 import pytest
 
+from caviar.attributes import GUESS
 from caviar.data.dataset import Dataset, DatasetFacts, Split
-from caviar.insight.guessing import GUESS, SIGNIFICANCE, Guess, guess_of, like_guessing
+from caviar.insight.guessing import SIGNIFICANCE, Guess, guess_of, like_guessing
 from caviar.insight.rows import TrialRow
 
 FIFTH = Guess(n_examples=300, accuracy=0.2, loss=math.log(5))

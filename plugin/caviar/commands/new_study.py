@@ -4,9 +4,8 @@ import json
 import uuid
 from typing import Any
 
-from ..attributes import DATA, ENVIRONMENT, FINGERPRINT, STUDY_UID
+from ..attributes import DATA, ENVIRONMENT, FINGERPRINT, GUESS, STUDY_UID
 from ..data.dataset import DatasetFacts
-from ..insight.guessing import GUESS
 from ..record.environment import environment_versions
 
 

@@ -67,7 +67,7 @@ def study_status(home: Home, study: str) -> dict[str, Any]:
         "warm_start": warm_start_table(warm_start_of(opened), spec.space),
         "storage": masked(home.storage),
         "tracking_uri": masked(home.tracking_uri),
-        **({"former_stages": n_former_stages(opened)} if n_former_stages(opened) else {}),
+        **({"former_stages": n_stages} if (n_stages := n_former_stages(opened)) else {}),
     }
 
 

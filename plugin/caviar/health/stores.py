@@ -44,7 +44,7 @@ def check_disks(home: Home, found: Findings, *, mounts: Mounts | None, min_free_
         found.add("not_writable", home.path, what="The home directory")
     for path in unusable_directories(home):
         found.add("not_writable", path, what="What stands in the place of a directory of the home")
-    files = [path for path in (sqlite_path(home.storage), sqlite_path(home.tracking_uri)) if path is not None]
+    files = _sqlite_files(home)
     seen: set[int] = set()
     for place in (home.path, *(path.parent for path in files)):
         try:
@@ -64,8 +64,7 @@ def check_disks(home: Home, found: Findings, *, mounts: Mounts | None, min_free_
 
 def check_leftovers(home: Home, found: Findings) -> None:
     """Check the home and the user's cache for what killed processes left of the files that they were writing."""
-    files = [path for path in (sqlite_path(home.storage), sqlite_path(home.tracking_uri)) if path is not None]
-    flat = dict.fromkeys([home.path, *(path.parent for path in files)])
+    flat = dict.fromkeys([home.path, *(path.parent for path in _sqlite_files(home))])
     deep = (home.checkpoints, home.networks, home.reports, home.timings, user_cache())
     left = [path for place in flat for path in leftovers(place)]
     left += [path for place in deep for path in leftovers(place, below=True)]
@@ -142,6 +141,11 @@ def check_tracking(home: Home, study: str | None, found: Findings, *, mounts: Mo
     head, known = revisions
     kind = "mlflow_older" if facts.revision in known else "mlflow_newer"
     return found.add(kind, path, current=facts.revision, head=head, uri=shlex.quote(masked(home.tracking_uri)))
+
+
+def _sqlite_files(home: Home) -> list[Path]:
+    paths = (sqlite_path(home.storage), sqlite_path(home.tracking_uri))
+    return [path for path in paths if path is not None]
 
 
 def _check_room(found: Findings, place: Path, room: Room, *, min_free_bytes: int) -> None:

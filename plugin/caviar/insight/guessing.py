@@ -6,11 +6,10 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ..attributes import GUESS
 from ..spec import direction_of
 from .rows import TrialRow
 
-#: The study's user attribute that holds what guessing gives on its validation split.
-GUESS = "caviar:guess"
 #: Chance of calling a search of pure guessing more than that.
 SIGNIFICANCE = 0.05
 

@@ -193,7 +193,7 @@ def _settings(study: optuna.Study, spec: StudySpec) -> dict[str, Any]:
         "search.pruner": spec.search.pruner,
         "search.pruner_options": dict(spec.search.pruner_options) or None,
         "search.workers": spec.search.workers,
-        "search.stages": f"{n_former_stages(study)}, no longer run" if n_former_stages(study) else None,
+        "search.stages": f"{n_stages}, no longer run" if (n_stages := n_former_stages(study)) else None,
         "seed": spec.seed,
     }
     return {key: value for key, value in settings.items() if value is not None}
