@@ -82,7 +82,7 @@ def _compare(row: sqlalchemy.Row[Any], known: KnownStudies) -> None:
         return
     if wanted.uid == found.uid:
         raise FatalError(
-            f"The study {wanted.name!r} was renamed to {found.name!r} while it ran, so its work ends here. "
-            "What is done is kept under that name."
+            f"The study {wanted.name!r} that this command was begun with was archived meanwhile: it was renamed to "
+            f"{found.name!r}, where what is done is kept."
         )
     raise another_study(wanted.name)
