@@ -9,7 +9,18 @@ PACKAGE = Path(__file__).parent.parent / "plugin" / "caviar"
 #: From the ground up; modules on one floor may import each other.
 FLOORS: tuple[frozenset[str], ...] = (
     frozenset({"errors"}),
-    frozenset({"atomic_write", "attributes", "config", "imports", "keras_backend", "parameters", "user_cache"}),
+    frozenset(
+        {
+            "atomic_write",
+            "attributes",
+            "config",
+            "imports",
+            "keras_backend",
+            "parameters",
+            "program_key",
+            "user_cache",
+        }
+    ),
     frozenset({"space", "spec", "study_file"}),
     frozenset({"data"}),
     frozenset({"networks"}),

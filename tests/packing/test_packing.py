@@ -10,9 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from caviar.config import CHOICES, NetworkConfig, TrainingConfig
-from caviar.packing.cost_model import TYPICAL, CostModel, DataShape, FleetWork, LaneShape, program_of
+from caviar.packing.cost_model import TYPICAL, CostModel, DataShape, FleetWork, LaneShape
 from caviar.packing.packing import MAX_LANES, Packer, cheapest_cuts, describe_plan, fleet_bytes
 
+EPOCHS = 20
 DIGITS = DataShape(n_train=1149, n_validation=288, n_features=64, n_classes=10)
 PACKER = Packer(cost=TYPICAL, data=DIGITS, memory_bytes=1 << 32)
 
@@ -20,7 +21,7 @@ PACKER = Packer(cost=TYPICAL, data=DIGITS, memory_bytes=1 << 32)
 def lane(units: int = 32, depth: int = 2, batch_size: int = 64, **network: object) -> LaneShape:
     return LaneShape(
         network=NetworkConfig(depth=depth, units=units, **network),  # type: ignore[arg-type]  # passed on as given
-        training=TrainingConfig(epochs=20, batch_size=batch_size),
+        training=TrainingConfig(epochs=EPOCHS, batch_size=batch_size),
     )
 
 
@@ -45,19 +46,16 @@ def test_plan_places_every_lane_once_and_keeps_families_apart(lanes: list[LaneSh
 @settings(max_examples=25, deadline=None)
 @given(lanes=st.lists(LANES, min_size=1, max_size=24))
 def test_plan_costs_no_more_than_each_alone_or_all_of_a_family_together(lanes: list[LaneShape]) -> None:
-    traced = {program_of([one], DIGITS) for one in lanes}
-
     def cost(plan: list[list[int]]) -> float:
         return sum(TYPICAL.epoch_s([lanes[place] for place in fleet], DIGITS) for fleet in plan)
 
     families: dict[tuple[str, str, str], list[int]] = {}
     for place, one in enumerate(lanes):
         families.setdefault(one.family, []).append(place)
+    others = [[[place] for place in range(len(lanes))], list(families.values())]
+    traced = {PACKER.program_of([lanes[place] for place in fleet]) for plan in others for fleet in plan}
     planned = cost(PACKER.plan(lanes, traced=traced))
-    assert planned <= cost([[place] for place in range(len(lanes))]) * (1 + 1e-9)
-    together = list(families.values())
-    if all(program_of([lanes[place] for place in fleet], DIGITS) in traced for fleet in together):
-        assert planned <= cost(together) * (1 + 1e-9)
+    assert all(planned <= cost(plan) * (1 + 1e-9) for plan in others)
 
 
 def test_alike_lanes_train_together_and_wide_ones_are_not_padded_for() -> None:
@@ -68,7 +66,7 @@ def test_alike_lanes_train_together_and_wide_ones_are_not_padded_for() -> None:
 def test_a_new_program_is_worth_its_trace_only_for_long_training() -> None:
     shallow, deep = [lane(depth=1, units=16)] * 2, [lane(depth=2, units=16)] * 2
     dear = Packer(cost=dataclasses.replace(TYPICAL, trace_s=100.0), data=DIGITS, memory_bytes=1 << 32)
-    known = {program_of(deep, DIGITS)}
+    known = {dear.program_of(deep)}
     assert len(dear.plan([*shallow, *deep], traced=known)) == 1
 
 

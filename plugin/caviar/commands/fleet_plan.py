@@ -39,7 +39,7 @@ def fleet_plan_lines(spec: StudySpec, warm: WarmStart | None) -> list[str]:
         facts = workers.facts()
     prices = known_prices(prices_path(threads=threads))
     memory_bytes = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // (2 * spec.search.workers)
-    packer = Packer(cost=prices, data=_shape(facts), memory_bytes=memory_bytes)
+    packer = Packer(cost=prices, data=_shape(facts), memory_bytes=memory_bytes, deepest=spec.space.deepest)
     search = spec.search
     n = min(trials_to_take(search, in_hand=0, set_aside=0, left=search.trials, running=0), search.trials)
     lanes = _first_lanes(spec, warm, n)

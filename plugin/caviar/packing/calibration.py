@@ -67,7 +67,11 @@ def prices_path(*, threads: int) -> Path:
     Args:
         threads: Of one worker.
     """
-    facts = [importlib.metadata.version("tensorflow"), sources_digest("packing", "training"), *_machine()]
+    facts = [
+        importlib.metadata.version("tensorflow"),
+        sources_digest("packing", "training", "program_key.py"),
+        *_machine(),
+    ]
     digest = hashlib.sha256(json.dumps([*facts, *(os.environ.get(name) for name in _VARIABLES)]).encode()).hexdigest()
     return user_cache() / f"prices-{digest[:16]}-threads-{threads}.json"
 

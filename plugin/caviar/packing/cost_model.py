@@ -12,7 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ..atomic_write import write_whole
-from ..config import BatchNorm, NetworkConfig, Optimizer, TrainingConfig
+from ..config import Activation, BatchNorm, NetworkConfig, Optimizer, TrainingConfig
+from ..program_key import ProgramKey, program_depth
 
 # Operations of a step besides those of the layers, and those of one layer, counted in the traced programs.
 _STEP_OPERATIONS: Final = 45
@@ -55,7 +56,7 @@ class LaneShape:
     training: TrainingConfig
 
     @property
-    def family(self) -> tuple[str, str, str]:
+    def family(self) -> tuple[Activation, BatchNorm, Optimizer]:
         """What lanes of one fleet have in common."""
         return self.network.activation, self.network.batch_norm, self.training.optimizer
 
@@ -74,15 +75,6 @@ class LaneShape:
         terms = sum(first * second for first, second in itertools.pairwise(sizes))
         size = self.batch_size(data)
         return 6.0 * terms * (data.n_train // size) * size
-
-
-Program = tuple[tuple[str, str, str], int, bool, bool, bool]
-"""What two fleets share a program by: family, depth, whether batch sizes differ, dropout, L2."""
-
-
-def program_of(lanes: Sequence[LaneShape], data: DataShape) -> Program:
-    """Return which program trains these lanes."""
-    return LaneRow.of(lanes, data).programs()[-1]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -131,15 +123,22 @@ class LaneRow:
         names = ("depths", "widths", "sizes", "epochs", "dropout", "l2")
         return dataclasses.replace(self, **{name: getattr(self, name)[start:end] for name in names})
 
-    def programs(self) -> list[Program]:
-        """Return each fleet's program."""
+    def programs(self, *, deepest: int | None, dtype: str) -> list[ProgramKey]:
+        """Return the key of each fleet's program.
+
+        Args:
+            deepest: Of `program_depth`.
+            dtype: The float type.
+        """
+        depths = [program_depth(depth, deepest=deepest) for depth in np.maximum.accumulate(self.depths).tolist()]
         columns = (
-            np.maximum.accumulate(self.depths),
             np.logical_or.accumulate(self.sizes != self.sizes[0]),
             np.logical_or.accumulate(self.dropout),
             np.logical_or.accumulate(self.l2),
         )
-        return [(self.first.family, *row) for row in zip(*(column.tolist() for column in columns), strict=True)]
+        flags = zip(*(column.tolist() for column in columns), strict=True)
+        family = self.first.family
+        return [ProgramKey(depth, *family, *row, dtype) for depth, row in zip(depths, flags, strict=True)]
 
     def n_bytes(self) -> npt.NDArray[np.int64]:
         """Return about how much memory each fleet takes, besides the data, in float32."""

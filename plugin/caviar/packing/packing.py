@@ -6,7 +6,8 @@ from typing import Final
 
 import numpy as np
 
-from .cost_model import CostModel, DataShape, LaneRow, LaneShape, Program
+from ..program_key import ProgramKey
+from .cost_model import CostModel, DataShape, LaneRow, LaneShape
 
 #: Lanes of one fleet. More gain nothing: from 32 on, a step is all arithmetic.
 MAX_LANES: Final = 64
@@ -20,13 +21,17 @@ class Packer:
         cost: The machine's prices.
         data: The data set's shape.
         memory_bytes: What one fleet may take.
+        deepest: Hidden layers of the deepest network that will come, or None; see `program_depth`.
+        dtype: The float type that fleets train in.
     """
 
     cost: CostModel
     data: DataShape
     memory_bytes: int
+    deepest: int | None = None
+    dtype: str = "float32"
 
-    def plan(self, lanes: Sequence[LaneShape], *, traced: Collection[Program] = ()) -> list[list[int]]:
+    def plan(self, lanes: Sequence[LaneShape], *, traced: Collection[ProgramKey] = ()) -> list[list[int]]:
         """Return which lanes train together.
 
         Within a family the lanes are put in order of batch size, then width, then depth, and that row is cut where it
@@ -47,11 +52,15 @@ class Packer:
             ordered = sorted(places, key=lambda place: self._order(lanes[place]))
             row = LaneRow.of([lanes[place] for place in ordered], self.data)
             cuts = self._cut(row, traced=traced)
-            used = {row.part(start, end).programs()[-1] for start, end in cuts}
+            used = {self._programs(row.part(start, end))[-1] for start, end in cuts}
             if not used <= set(traced):  # what the first plan traces is free for the others: plan again with it
                 cuts = self._cut(row, traced={*traced, *used})
             plan += [ordered[start:end] for start, end in cuts]
         return plan
+
+    def program_of(self, fleet: Sequence[LaneShape]) -> ProgramKey:
+        """Return the key of the program that trains these lanes, at least one, of one family."""
+        return self._programs(LaneRow.of(fleet, self.data))[-1]
 
     def refill(self, running: Sequence[LaneShape], waiting: Sequence[LaneShape], *, n_lanes: int) -> list[int]:
         """Return which waiting lanes should join a fleet whose other lanes have left.
@@ -81,19 +90,22 @@ class Packer:
                 now_s = with_s
         return joined
 
+    def _programs(self, row: LaneRow) -> list[ProgramKey]:
+        return row.programs(deepest=self.deepest, dtype=self.dtype)
+
     def _order(self, lane: LaneShape) -> tuple[int, int, int]:
         return lane.batch_size(self.data), lane.width, lane.network.depth
 
-    def _cut(self, row: LaneRow, *, traced: Collection[Program]) -> list[tuple[int, int]]:
+    def _cut(self, row: LaneRow, *, traced: Collection[ProgramKey]) -> list[tuple[int, int]]:
         """Cut a row into fleets at the least cost: the shortest path over its gaps."""
         n = len(row.depths)
         costs = [self._costs(row.part(start, start + MAX_LANES), traced=traced) for start in range(n)]
         return cheapest_cuts(n, lambda start, end: costs[start][end - start - 1], longest=MAX_LANES)
 
-    def _costs(self, row: LaneRow, *, traced: Collection[Program]) -> list[float]:
+    def _costs(self, row: LaneRow, *, traced: Collection[ProgramKey]) -> list[float]:
         """Return the seconds that the whole training of each of a row's fleets takes; one alone always fits."""
         seconds = self.cost.epochs_s(row) * np.maximum.accumulate(row.epochs)
-        seconds += [0.0 if program in traced else self.cost.trace_s for program in row.programs()]
+        seconds += [0.0 if program in traced else self.cost.trace_s for program in self._programs(row)]
         seconds[1:][row.n_bytes()[1:] > self.memory_bytes] = np.inf
         costs: list[float] = seconds.tolist()
         return costs

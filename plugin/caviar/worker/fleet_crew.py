@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 import optuna
 
 from ..errors import SpecError
-from ..packing.cost_model import FleetWork, LaneShape, Program, program_of
+from ..packing.cost_model import FleetWork, LaneShape
 from ..packing.packing import Packer
 from ..storage.tickets import Ticket
 from .best_network import BestEpochKeeper, State
@@ -93,7 +93,6 @@ class Crew:
         self._n_planned = 0
         self._planned: list[list[FleetTrial]] = []  # fleets to come
         self.regroups = False
-        self._traced: set[Program] = set()
         self.waiting: list[FleetTrial] = []
         self.running: list[FleetTrial] = []
 
@@ -162,7 +161,6 @@ class Crew:
         work = FleetWork.of(shapes, data, cache_bytes=self._packer.cost.cache_bytes)
         self._timings.padded_flop += float(work.training_flop)
         self._timings.flop += sum(shape.flop(data) for shape in shapes)
-        self._traced.add(program_of(shapes, data))
         for trial in self.running:
             trial.run.train_seconds += elapsed_s / len(self.running)
         return metrics
@@ -231,7 +229,7 @@ class Crew:
         least = min(trial.run.epochs for trial in self.waiting)
         chosen = [trial for trial in self.waiting if trial.run.epochs <= 2 * least]
         shapes = [trial.shape for trial in chosen]
-        plan = sorted(self._packer.plan(shapes, traced=self._traced), key=min)
+        plan = sorted(self._packer.plan(shapes, traced=self._programs.keys), key=min)
         data, cost = self._packer.data, self._packer.cost
         seconds = sum(cost.epoch_s([shapes[place] for place in fleet], data) for fleet in plan)
         self.regroups = seconds <= REGROUP_S and self._packer.fits(shapes)

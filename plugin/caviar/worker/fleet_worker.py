@@ -72,7 +72,7 @@ class FleetWorker:
             n_features=dataset.train.features[0].size,
             n_classes=dataset.n_classes,
         )
-        packer = Packer(cost=cost, data=data, memory_bytes=memory_bytes)
+        packer = Packer(cost=cost, data=data, memory_bytes=memory_bytes, deepest=setup.objective.space.deepest)
         self._crew = Crew(setup.objective.programs, packer, self.timings, begin=self._begin)
         self._ended: list[FleetTrial] = []
         self._parked: list[FrozenTrial] = []  # as they were when they left their lanes

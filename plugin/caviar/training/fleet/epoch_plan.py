@@ -7,13 +7,14 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
+from ...program_key import ProgramKey
 from ..decay import decayed_learning_rate
 from ..dropout import dropout_column_keys
 from ..randomness import dropout_row_keys, epoch_order
 from ..update_rules import corrected_learning_rate
 from .data import FleetData
 from .lane import RunningLane
-from .plan import EpochPlan, ProgramKey
+from .plan import EpochPlan
 from .stacks import Layout
 
 # Values of one validation batch's widest layer, over all lanes: 4 M floats are 16 MB, half of what a small server's

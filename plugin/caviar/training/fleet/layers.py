@@ -24,9 +24,6 @@ VECTORS: dict[BatchNorm, tuple[str, ...]] = {
 }
 """The trainable vectors of a hidden layer."""
 
-NOT_ZERO_AT_ZERO: frozenset[Activation] = frozenset({"sigmoid"})
-"""Activations that make padding's 0 something else, so that it has to be set to 0 again."""
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class LayerInputs:

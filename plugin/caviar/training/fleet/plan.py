@@ -5,39 +5,9 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from ...config import Activation, BatchNorm, Optimizer
-from .layers import NOT_ZERO_AT_ZERO, VECTORS
+from ...program_key import ProgramKey
+from .layers import VECTORS
 from .updates import SQUARE_DECAYS, Coefficients
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class ProgramKey:
-    """What is constant in a program: lanes that share it are equal in this.
-
-    Attributes:
-        depth: Hidden layers of the deepest lane.
-        activation: Of all hidden layers.
-        batch_norm: Placement.
-        optimizer: Update rule.
-        ragged: Whether the lanes' batch sizes differ: smaller batches are padded, and lanes with fewer steps rest.
-        dropout: Whether any lane drops units.
-        l2: Whether any lane's kernels are penalised.
-        dtype: The float type.
-    """
-
-    depth: int
-    activation: Activation
-    batch_norm: BatchNorm
-    optimizer: Optimizer
-    ragged: bool
-    dropout: bool
-    l2: bool
-    dtype: str
-
-    @property
-    def masks_units(self) -> bool:
-        """Whether padding has to be set to 0 again behind the activation."""
-        return self.activation in NOT_ZERO_AT_ZERO and self.batch_norm != "after_activation"
 
 
 class EpochPlan(NamedTuple):

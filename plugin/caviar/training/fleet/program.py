@@ -6,32 +6,27 @@ compilation a shape, at 0.8 to 5 s each, and multiplies small matrices more slow
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, Final
 
 import tensorflow as tf
 
+from ...program_key import ProgramKey, program_depth
 from ..update_rules import SLOTS
 from .data import DataTensors, FleetData, normalized
 from .kept import KeptPrograms, Program
-from .plan import Constants, EpochPlan, ProgramKey, plan_signature
+from .plan import Constants, EpochPlan, plan_signature
 from .step import State, judge, predict, run_step
 
-# Depths are rounded up to multiples of this.
-_STEP: Final = 4
-_logger = logging.getLogger(__name__)
+_logger: Final = logging.getLogger(__name__)
 
 
 class FleetPrograms:
     """The programs that the fleets of a process share, each traced when first needed.
 
-    A program serves shallower fleets too, at 0.05 ms a step for each layer that no lane has, where a trace takes 0.2 s.
-    So depths are rounded up: to 4, 8 and so on, but not beyond the deepest network that will come.
-
     Args:
         data: The examples that they train on.
-        deepest: Hidden layers of the deepest network that will come; None where that is not known, and each depth gets
-            a program of its own.
+        deepest: Hidden layers of the deepest network that will come, or None; see `program_depth`.
         kept: Where traced programs are kept for other processes; None to keep none.
     """
 
@@ -44,7 +39,12 @@ class FleetPrograms:
 
     def depth_for(self, depth: int) -> int:
         """Return the depth of the program that trains fleets of this depth."""
-        return depth if self._deepest is None else max(depth, min(self._deepest, -(-depth // _STEP) * _STEP))
+        return program_depth(depth, deepest=self._deepest)
+
+    @property
+    def keys(self) -> Collection[ProgramKey]:
+        """The keys of all programs that there are: a view that grows with them."""
+        return self._programs.keys()
 
     @property
     def n_programs(self) -> int:
