@@ -21,19 +21,22 @@ def assert_sound(watch: Watch, *, budget: int) -> None:
 
 
 @pytest.mark.slow
-def test_a_storm_of_kills_leaves_exactly_the_budget(tmp_path: Path, prepared_home: Path) -> None:
+@pytest.mark.parametrize(("trainer", "budget", "deaths"), [("fleet", 40, 8), ("solo", 20, 4)])
+def test_a_storm_of_kills_leaves_exactly_the_budget(
+    tmp_path: Path, prepared_home: Path, trainer: str, budget: int, deaths: int
+) -> None:
     home = prepared_home
     # A sampler that learns has few trials in hand, so that there is progress between two kills.
-    file = write_study(tmp_path, trials=40, workers=4, epochs=3, lease_s=2, sampler="tpe")
+    file = write_study(tmp_path, trials=budget, workers=4, epochs=3, lease_s=2, sampler="tpe", trainer=trainer)
     watch = Watch(home)
     with running("run", file, "--home", home) as process:
         killed = kill_holders(watch, process, every=4)
         ended = process.finish()
     assert ended.exit_code == 0, ended.stderr
     assert "Traceback" not in ended.stderr
-    assert len(killed) >= 8
-    assert watch.deaths() >= 8
-    assert_sound(watch, budget=40)
+    assert len(killed) >= deaths
+    assert watch.deaths() >= deaths
+    assert_sound(watch, budget=budget)
     assert all(len(trial.intermediate_values) == 3 for trial in watch.trials() if trial.state == TrialState.COMPLETE)
     assert not list((home / "checkpoints").rglob("*.ckpt"))
 

@@ -78,3 +78,8 @@ def nearest_name(name: str, allowed: Iterable[str]) -> str:
     question = f"Did you mean {near[0]!r}? " if near else ""
     more = f" and {len(names) - _MANY_NAMES} more" if len(names) > _MANY_NAMES else ""
     return f"{question}Allowed: {', '.join(names[:_MANY_NAMES])}{more}."
+
+
+def ends_worker(error: Exception) -> bool:
+    """Tell whether an error is about the whole study; any other costs no more than the trial that raised it."""
+    return isinstance(error, (SpecError, FatalError)) and not isinstance(error, SpaceError)

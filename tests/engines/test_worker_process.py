@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterator
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from typing import Literal
 
 import optuna
 import pytest
@@ -75,11 +76,17 @@ def test_a_worker_recycles_its_process_and_loses_nothing(tmp_path: Path, trackin
     assert count_trials(storage, study._study_id)[TrialState.COMPLETE] == 6
 
 
-@pytest.mark.parametrize("sampler", ["random", "qmc", "tpe"])
-def test_a_study_resumed_equals_one_run_straight(sampler: str, tmp_path: Path, tracking_template: Path) -> None:
+@pytest.mark.parametrize(
+    ("sampler", "trainer"), [("random", "auto"), ("qmc", "auto"), ("tpe", "auto"), ("tpe", "solo")]
+)
+def test_a_study_resumed_equals_one_run_straight(
+    sampler: str, trainer: Literal["auto", "solo"], tmp_path: Path, tracking_template: Path
+) -> None:
+    spec = tiny_spec(trials=8, sampler=sampler)
+    spec = dataclasses.replace(spec, search=dataclasses.replace(spec.search, trainer=trainer))
     found = []
     for name, budgets in (("resumed", (4, 8)), ("straight", (8,))):
-        order, _, study = begin(tmp_path / name, tiny_spec(trials=8, sampler=sampler), tracking_template)
+        order, _, study = begin(tmp_path / name, spec, tracking_template)
         for budget in budgets:
             search = dataclasses.replace(order.spec.search, trials=budget)
             spec = dataclasses.replace(order.spec, search=search)

@@ -11,6 +11,7 @@ from ..engines.warming import warm_up
 from ..packing.calibration import known_prices, prices_path
 from ..packing.cost_model import DataShape, LaneShape
 from ..packing.packing import Packer, describe_plan
+from ..packing.planning import MOST_IN_HAND
 from ..search.samplers import make_sampler_factory
 from ..search.warm_sampler import warm_sampler_factory
 from ..search.warm_start import WarmStart
@@ -41,7 +42,8 @@ def fleet_plan_lines(spec: StudySpec, warm: WarmStart | None) -> list[str]:
     memory_bytes = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // (2 * spec.search.workers)
     packer = Packer(cost=prices, data=_shape(facts), memory_bytes=memory_bytes, deepest=spec.space.deepest)
     search = spec.search
-    n = min(trials_to_take(search, in_hand=0, set_aside=0, left=search.trials, running=0), search.trials)
+    wanted = trials_to_take(search, in_hand=0, set_aside=0, left=search.trials, running=0)
+    n = min(wanted, search.trials, MOST_IN_HAND)
     lanes = _first_lanes(spec, warm, n)
     plan = packer.plan(lanes)
     return [f"fleets of a worker's first {n} trials:", *describe_plan(plan, lanes, packer)]

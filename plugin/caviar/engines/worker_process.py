@@ -32,10 +32,11 @@ from ..storage.handing_back import hand_back_all
 from ..storage.home import Home
 from ..storage.studies import open_study
 from ..worker.best_network import NetworkFolder
-from ..worker.fleet_worker import FleetWorker
+from ..worker.crew import Crew
 from ..worker.objective import KerasObjective, objective_of
 from ..worker.opening import open_checkpoints, open_mirror, sampling_seed
-from ..worker.worker import SoloWorker
+from ..worker.trainers import fleet_crew, solo_crew
+from ..worker.worker import Worker
 from ..worker.worker_setup import WorkerSetup
 from .quiet import import_tensorflow_quietly
 from .supervisor import WorkerExit, send_refusal
@@ -125,23 +126,22 @@ def work(order: WorkOrder, *, owner: str, stop: threading.Event, dataset: Datase
         deadline_s=order.deadline_s,
         on_trial=count,
     )
-    if spec.trains_in_fleets:
-        _run_fleets(setup, home, owner=owner, threads=order.threads)
-    else:
-        SoloWorker(setup).run()
+    crew = _make_crew(spec, objective, threads=order.threads)
+    try:
+        Worker(setup, crew).run()
+    finally:
+        host_and_process = owner.rsplit(":", 1)[0].replace(":", ".")
+        crew.timings.save(home.timings / f"{study.study_name}.{host_and_process}.json")
     return share_done.is_set() and not stop.is_set()
 
 
-def _run_fleets(setup: WorkerSetup, home: Home, *, owner: str, threads: int) -> None:
+def _make_crew(spec: StudySpec, objective: KerasObjective, *, threads: int) -> Crew:
+    if not spec.trains_in_fleets:
+        return solo_crew(objective)
     from ..training.devices import fleet_memory_bytes
 
-    memory_bytes = fleet_memory_bytes(n_workers=setup.spec.search.workers)
-    worker = FleetWorker(setup, cost=load_or_calibrate(prices_path(threads=threads)), memory_bytes=memory_bytes)
-    try:
-        worker.run()
-    finally:
-        host_and_process = owner.rsplit(":", 1)[0].replace(":", ".")
-        worker.timings.save(home.timings / f"{setup.study.study_name}.{host_and_process}.json")
+    memory_bytes = fleet_memory_bytes(n_workers=spec.search.workers)
+    return fleet_crew(objective, cost=load_or_calibrate(prices_path(threads=threads)), memory_bytes=memory_bytes)
 
 
 def prepare_devices(*, threads: int) -> None:

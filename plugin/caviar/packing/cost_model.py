@@ -136,9 +136,9 @@ class LaneRow:
             np.logical_or.accumulate(self.dropout),
             np.logical_or.accumulate(self.l2),
         )
-        flags = zip(*(column.tolist() for column in columns), strict=True)
+        flags = zip(depths, *(column.tolist() for column in columns), strict=True)
         family = self.first.family
-        return [ProgramKey(depth, *family, *row, dtype) for depth, row in zip(depths, flags, strict=True)]
+        return [ProgramKey(depth, *family, ragged, dropout, l2, dtype) for depth, ragged, dropout, l2 in flags]
 
     def n_bytes(self) -> npt.NDArray[np.int64]:
         """Return about how much memory each fleet takes, besides the data, in float32."""

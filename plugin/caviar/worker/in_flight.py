@@ -1,21 +1,23 @@
-"""How many trials a worker has in hand at once."""
+"""How many trials a worker takes, and gives back; and taking them."""
 
 from collections.abc import Iterable
-from typing import Final
+from typing import Final, Literal, final
 
 from optuna.trial import FrozenTrial, TrialState
 
-from ..packing.packing import MAX_LANES
 from ..search.promotion import is_paused
 from ..spec import SearchSpec
+from ..storage.buffered_storage import BufferedStorage
+from ..storage.tickets import Ticket, claim_tickets
+from .crew import Crew
+from .promoter import Promoter
+from .worker_setup import WorkerSetup
 
 #: Samplers that learn from the trials before: many at once would draw as if they were blind.
 _BLIND_SAMPLERS: Final = frozenset({"random", "grid", "qmc"})
 _MOST_OF_A_LEARNER: Final = 32
 #: Of a sampler that does not learn, beside those that were set aside: less is not worth a transaction.
 _FEWEST: Final = 4
-#: Of a sampler that does not: planning fleets of more takes longer than it saves.
-_MOST_IN_HAND: Final = 4 * MAX_LANES
 
 
 def count_open(trials: Iterable[FrozenTrial], *, budget: int) -> tuple[int, int]:
@@ -35,7 +37,8 @@ def trials_to_take(search: SearchSpec, *, in_hand: int, set_aside: int, left: in
     """Return how many trials a worker should take now.
 
     A sampler that learns has at most an eighth of the budget in flight, over all workers. Of one that does not, a
-    worker takes its share of all that has not ended: the more are planned together, the less is padding.
+    worker takes its share of all that has not ended: the more are planned together, the less is padding. Its crew may
+    bear fewer.
 
     Args:
         search: The study's.
@@ -46,7 +49,7 @@ def trials_to_take(search: SearchSpec, *, in_hand: int, set_aside: int, left: in
     """
     if search.sampler not in _BLIND_SAMPLERS:
         return max(0, max(2, min(_MOST_OF_A_LEARNER, search.trials // (8 * search.workers))) - in_hand)
-    share = min(_MOST_IN_HAND, (left + running) // search.workers)
+    share = (left + running) // search.workers
     return max(0, min(share - in_hand, left), _FEWEST + set_aside - in_hand)
 
 
@@ -68,3 +71,57 @@ def trials_to_give(search: SearchSpec, *, in_hand: int, unbegun: int, left: int,
     beyond = in_hand - (in_hand + others) // search.workers if 3 * others < in_hand * (search.workers - 1) else 0
     asked_for = -(-unbegun * idle // (idle + 1)) if left == 0 else 0
     return min(unbegun, max(beyond, asked_for))
+
+
+@final
+class Intake:
+    """Claims a worker's trials.
+
+    Args:
+        setup: The worker's.
+        buffer: The study in memory.
+        promoter: The worker's.
+    """
+
+    def __init__(self, setup: WorkerSetup, buffer: BufferedStorage, promoter: Promoter) -> None:
+        self._storage = setup.storage
+        self._search = setup.spec.search
+        self._study_id = setup.study._study_id
+        self._buffer = buffer
+        self._promoter = promoter
+
+    def claim(self, n: int) -> list[Ticket] | Literal["wait", "done"]:
+        """Claim up to n trials: promoted ones where there are any, else those that wait or are new."""
+        search = self._search
+        claimed: list[Ticket] | Literal["wait", "done"] = self._promoter.claim(n) or claim_tickets(
+            self._storage,
+            self._study_id,
+            n=n,
+            budget=search.trials,
+            lease_s=search.lease_s,
+            retries=search.retries,
+            keeping=self._buffer.own_trials,
+        )
+        if claimed == "wait":  # no new trial is left to start
+            self._buffer.refresh()
+            claimed = self._promoter.claim(n, closing=True) or claimed
+        if not isinstance(claimed, str):
+            self._buffer.refresh()
+        return claimed
+
+    def n_wanted(self, crew: Crew) -> int:
+        """Return how many trials to take now."""
+        left, running = self._count_open()
+        in_hand, set_aside = len(crew.in_hand), len(crew.begun) - len(crew.running)
+        n = trials_to_take(self._search, in_hand=in_hand, set_aside=set_aside, left=left, running=running)
+        return max(0, min(n, crew.most_in_hand - in_hand))
+
+    def n_to_give(self, crew: Crew) -> int:
+        """Return how many trials that have not begun to give back."""
+        left, running = self._count_open()
+        in_hand, unbegun = len(crew.in_hand), len(crew.unbegun)
+        idle = self._buffer.n_idle
+        return trials_to_give(self._search, in_hand=in_hand, unbegun=unbegun, left=left, running=running, idle=idle)
+
+    def _count_open(self) -> tuple[int, int]:
+        return count_open(self._buffer.get_all_trials(self._study_id, deepcopy=False), budget=self._search.trials)

@@ -2,14 +2,16 @@
 
 import contextlib
 import copy
+import dataclasses
 import datetime
 import time
 from collections.abc import Callable, Collection, Mapping
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import optuna
 from optuna.trial import TrialState
 
+from ..config import NetworkConfig, TrainingConfig
 from ..data.dataset import Dataset, load_dataset
 from ..errors import SpecError
 from ..imports import import_callable
@@ -18,6 +20,7 @@ from ..search.seeds import trial_seed
 from ..space import DEFAULT_SPACE_TABLE, SearchSpace, make_configs, parse_space
 from ..spec import StudySpec, direction_of
 from ..user_cache import user_cache
+from .decision import Decision, decide
 from .mirroring import mirror_trial
 from .trial_run import TrialRun
 
@@ -25,23 +28,27 @@ if TYPE_CHECKING:
     import keras
 
     from ..record.mlflow_mirror import MlflowMirror
-    from ..training import FleetPrograms, Lane, SoloTrainer, TensorSplits, Trainer
+    from ..training import FleetPrograms, SoloTrainer, TensorSplits
 
 #: Builds a network of the user's own from the trial's hyperparameters and the data set.
 NetworkFunction = Callable[[Mapping[str, Any], Dataset], "keras.Model"]
 
 
-class EpochHooks(Protocol):
-    """What a worker does around a trial's epochs; what it raises ends the trial's run."""
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LaneSpec:
+    """What one trial trains.
 
-    def begin(self, run: TrialRun, trainer: "Trainer") -> None:
-        """Called before the first epoch; may put a checkpoint's state into both."""
+    Attributes:
+        hyperparameters: As the user thinks of them, for a network function of theirs.
+        network: The network that they describe otherwise.
+        training: How it is trained.
+        seed: Of its weights, batches and dropout.
+    """
 
-    def after_epoch(self, run: TrialRun, trainer: "Trainer") -> None:
-        """Called after every epoch that does not end the trial."""
-
-    def complete(self, run: TrialRun, trainer: "Trainer") -> None:
-        """Called after the last epoch of a trial that was not ended early."""
+    hyperparameters: Mapping[str, Any]
+    network: NetworkConfig
+    training: TrainingConfig
+    seed: int
 
 
 class KerasObjective:
@@ -130,21 +137,8 @@ class KerasObjective:
         self._mirror_trial(trial, state=TrialState.COMPLETE, value=value)
         return value
 
-    def run(
-        self,
-        trial: optuna.Trial,
-        *,
-        origin: int | None = None,
-        reported: Collection[int] = frozenset(),
-        hooks: "EpochHooks | None" = None,
-    ) -> float:
+    def run(self, trial: optuna.Trial) -> float:
         """Run one trial, whoever tells its end.
-
-        Args:
-            trial: Optuna's trial.
-            origin: The number that its seeds derive from, where it is not the trial's own.
-            reported: Steps that an earlier run of it has reported.
-            hooks: Called before the first epoch, after every one that does not end the trial, and at its end.
 
         Returns:
             The best epoch's metric.
@@ -152,28 +146,39 @@ class KerasObjective:
         Raises:
             optuna.TrialPruned: If the pruner ended it, or it diverged.
         """
-        hyperparameters = self.space.suggest(trial)
-        seed = trial_seed(self.seed, trial.number if origin is None else origin, "training")
-        run = TrialRun(trial, metric=self.metric, n_classes=self.dataset.n_classes, reported=reported)
-        goes_on, started = True, time.monotonic()
-        with contextlib.closing(self.make_trainer(hyperparameters, seed=seed)) as trainer:
-            if hooks is not None:
-                hooks.begin(run, trainer)
-            while goes_on and run.epochs < self.epochs:
-                metrics = trainer.run_epoch()[0]
+        lane, run = self.draw(trial), self.make_run(trial)
+        decision, started = Decision.GO_ON, time.monotonic()
+        with contextlib.closing(self.make_trainer(lane.hyperparameters, seed=lane.seed)) as trainer:
+            while decision is Decision.GO_ON:
+                (metrics,) = trainer.run_epoch()
                 run.train_seconds += time.monotonic() - started
-                goes_on = run.record(metrics)
-                if hooks is not None and goes_on:
-                    hooks.after_epoch(run, trainer)
+                pruned = not run.record(metrics)
+                decision = decide(epochs=run.epochs, max_epochs=self.epochs, pruned=pruned)
                 started = time.monotonic()
-            if hooks is not None and goes_on:
-                hooks.complete(run, trainer)
-        for key, value in run.attributes().items():
-            trial.set_user_attr(key, value)
-        if not goes_on:
+        run.store()
+        if decision is Decision.PRUNE:
             raise optuna.TrialPruned("Training diverged." if run.diverged else None)
         assert run.best_value is not None
         return run.best_value
+
+    def draw(self, trial: optuna.Trial, *, origin: int | None = None) -> LaneSpec:
+        """Draw a trial's hyperparameters, and return what it trains.
+
+        Args:
+            trial: Optuna's trial.
+            origin: The number that its seeds derive from, where it is not the trial's own.
+
+        Raises:
+            SpaceError: If what was drawn is not allowed.
+        """
+        hyperparameters = self.space.suggest(trial)
+        network, training = make_configs(hyperparameters, epochs=self.epochs)
+        seed = trial_seed(self.seed, trial.number if origin is None else origin, "training")
+        return LaneSpec(hyperparameters=hyperparameters, network=network, training=training, seed=seed)
+
+    def make_run(self, trial: optuna.Trial, *, reported: Collection[int] = frozenset()) -> TrialRun:
+        """Return a trial's run; `TrialRun` says what ``reported`` is."""
+        return TrialRun(trial, metric=self.metric, n_classes=self.dataset.n_classes, reported=reported)
 
     def make_trainer(self, hyperparameters: Mapping[str, Any], *, seed: int) -> "SoloTrainer":
         """Build the network of these hyperparameters and a trainer for it, to be closed after use."""
@@ -193,14 +198,6 @@ class KerasObjective:
                 seed=seed,
             )
         return SoloTrainer(model, tensors, training, seed=seed)
-
-    def make_lane(self, trial: optuna.Trial, *, origin: int | None = None) -> "Lane":
-        """Draw a trial's hyperparameters and return the lane that trains them in a fleet, as `run` would alone."""
-        from ..training import Lane
-
-        network, training = make_configs(self.space.suggest(trial), epochs=self.epochs)
-        seed = trial_seed(self.seed, trial.number if origin is None else origin, "training")
-        return Lane(network=network, training=training, seed=seed)
 
     @property
     def programs(self) -> "FleetPrograms":

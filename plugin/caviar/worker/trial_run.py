@@ -95,6 +95,11 @@ class TrialRun:
         }
         return attributes | ({DIVERGED: True} if self.diverged else {})
 
+    def store(self) -> None:
+        """Give the trial its attributes."""
+        for key, value in self.attributes().items():
+            self.trial.set_user_attr(key, value)
+
     def notes(self) -> dict[str, Any]:
         """Return what a checkpoint keeps of the run, beside the network's state."""
         return {CURVES: self.curves, TRAIN_SECONDS: self.train_seconds}

@@ -1,64 +1,75 @@
-"""The worker that trains one network at a time: takes tickets, runs trials, tells their ends, hands back the rest."""
+"""The worker: takes trials of a study, trains them with its crew, and writes what becomes of them."""
 
+import functools
 import logging
-import threading
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Final, Literal, final
+import time
+from collections.abc import Collection, Mapping, Sequence
+from typing import Final, Literal, final
 
 import optuna
 from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 
-from ..errors import CaviarError, FatalError, SpecError
+from ..errors import FatalError, SpecError, ends_worker
 from ..search.pruners import promotion_rule
 from ..search.samplers import plan_of_study
-from ..storage.handing_back import fail_trial, hand_back
+from ..storage.buffered_storage import BufferedStorage
 from ..storage.leased_storage import LeaseLost
-from ..storage.parking import park
-from ..storage.schema import describe_outage
-from ..storage.tickets import Ticket, claim_ticket
-from .best_network import BestEpochKeeper
-from .mirroring import mirror_trial
+from ..storage.tickets import Ticket
+from .crew import Crew
+from .decision import Decision, decide
+from .in_flight import Intake
+from .mirroring import mirror_trial, mirror_trials
 from .patience import Patience
 from .promoter import Promoter
-from .trial_checkpoint import load_trial, save_trial
-from .trial_run import TrialRun
-from .worker_setup import FailuresInARow, WorkerSetup, best_value
-
-if TYPE_CHECKING:
-    from ..training import Trainer
+from .trial_checkpoint import save_trial
+from .trial_in_hand import TrialInHand, draw_trial
+from .worker_setup import FailuresInARow, WorkerSetup, keep_leases
 
 _logger = logging.getLogger(__name__)
 
-
-class _Parked(CaviarError):  # noqa: N818  (what was decided, not an error)
-    """The trial at hand is to wait for its promotion."""
-
-
-class _Stopped(CaviarError):  # noqa: N818  (what was asked, not an error)
-    """The worker was asked to stop in the middle of a trial."""
+#: Seconds between two writes to the database, and so what a killed worker repeats of its trials' reports.
+SYNC_S: Final = 1.0
+#: Seconds to the second look at a study whose last trials others run; each look after that comes a tenth later.
+_FIRST_POLL_S: Final = 0.05
 
 
 @final
-class SoloWorker:
-    """Runs trials of one study, one at a time, until the budget is spent or it is asked to stop.
+class Worker:
+    """Runs trials of one study until the budget is spent or it is asked to stop.
+
+    Samplers and pruners work on the study in memory. Every second, before a trial's first epoch and after its last, all
+    changes are written in one transaction, and MLflow is told of the trials that ended. A trial that is lost meanwhile
+    leaves the crew, and the others train on.
 
     Args:
         setup: The study, and what its worker works with.
+        crew: Trains the trials, one at a time or in fleets.
     """
 
-    def __init__(self, setup: WorkerSetup) -> None:
+    def __init__(self, setup: WorkerSetup, crew: Crew) -> None:
         self._setup = setup
+        self._crew = crew
+        self._timings = crew.timings
         self._patience = Patience(setup.stop, patience_s=setup.patience_s, poll_s=setup.poll_s)
         self._failures = FailuresInARow()
-        spec = setup.spec
-        rule = promotion_rule(spec.search, epochs=spec.objective.epochs)
-        minimize = spec.objective.direction == "minimize"
-        plan = plan_of_study(setup.study, spec.search)
-        self.promoter: Final = Promoter(
-            setup.study, setup.storage, rule, minimize=minimize, space=setup.spec.space, plan=plan
+        self._buffer = BufferedStorage(setup.storage, setup.study._study_id)
+        self._study = optuna.Study(setup.study.study_name, storage=self._buffer, pruner=setup.study.pruner)
+        self._maximize = setup.objective.direction == "maximize"
+        self._promoter = Promoter(
+            self._study,
+            setup.storage,
+            promotion_rule(setup.spec.search, epochs=setup.objective.epochs),
+            minimize=not self._maximize,
+            space=setup.spec.space,
+            plan=plan_of_study(setup.study, setup.spec.search),
         )
+        self._intake = Intake(setup, self._buffer, self._promoter)
+        self._left: list[FrozenTrial] = []  # trials that ended or were parked since the last write, as they were then
+        self._has_news = False  # whether trials were announced since
+        self._poll_s = _FIRST_POLL_S  # to the next look at a study in which there is nothing to do
+        self._synced_at_s = time.monotonic()
+        self._checkpointed_at_s = 0.0  # of training
 
     def run(self) -> None:
         """Work until nothing is left to do.
@@ -66,238 +77,275 @@ class SoloWorker:
         Raises:
             FatalError: If trial after trial fails, or the study was deleted.
             StorageUnavailableError: If the study's database is full, or stays locked.
-            SpecError: If the study's configuration turns out to be wrong; the trial at hand is handed back.
+            SpecError: If the study's configuration turns out to be wrong; the trials in hand are handed back.
         """
-        while not self._setup.should_end():
-            ticket = self._patience.outlast(self._claim, what="take a trial")
-            if ticket is None or ticket == "done":
-                return
-            if ticket == "wait":
-                self._give_up(closing=True)
-                self._setup.stop.wait(self._setup.poll_s)
-                continue
-            trial = self._run_ticket(ticket)
-            if trial is not None:
-                self._finish(trial)
-            self._give_up()
-
-    def _claim(self) -> "Ticket | Literal['wait', 'done']":
-        """Claim a trial: a promoted one where there is any, else one that waits or is new."""
-        promoted = self.promoter.claim(1)
-        claimed = promoted[0] if promoted else self._claim_other()
-        if claimed == "wait":  # no new trial is left to start
-            promoted = self.promoter.claim(1, closing=True)
-        return promoted[0] if promoted else claimed
-
-    def _claim_other(self) -> "Ticket | Literal['wait', 'done']":
-        search = self._setup.spec.search
-        return claim_ticket(
-            self._setup.storage,
-            self._setup.study._study_id,
-            budget=search.trials,
-            lease_s=search.lease_s,
-            retries=search.retries,
-        )
-
-    def _run_ticket(self, ticket: Ticket) -> FrozenTrial | None:
-        """Run one trial to its end; None where it was handed back or lost."""
-        try:
-            with self._keep_lease(ticket) as lost:
-                ended = self._run_trial(ticket, lost)
-        except _Stopped:
-            self._hand_back(ticket)
-            return None
-        except _Parked:
-            self._park(ticket)
-            return None
-        except StorageInternalError as error:
-            _logger.warning("Trial %d cannot be written: %s.", ticket.number, describe_outage(error))
-            self._hand_back(ticket)
-            return None
-        except LeaseLost as error:
-            _logger.warning("Trial %d is left alone: %s.", ticket.number, error)
-            return None
-        except UpdateFinishedTrialError:
-            _logger.warning("Trial %d was ended from outside; its result is not stored.", ticket.number)
-            return None
-        except (SpecError, FatalError, KeyboardInterrupt):
-            self._hand_back(ticket)
-            raise
-        return ended
-
-    def _finish(self, trial: FrozenTrial) -> None:
-        """Do what is left to do for a trial whose end is stored.
-
-        Raises:
-            FatalError: If it is one failure too many.
-        """
-        spec = self._setup.spec
-        if self._setup.checkpoints is not None:
-            self._setup.checkpoints.remove(trial.number)
-        if self._setup.mirror is not None:
-            mirror_trial(self._setup.mirror, trial, space=spec.space, metric=spec.objective.metric)
-        self._setup.on_trial(trial)
-        self._failures.count(trial)
-
-    def _park(self, ticket: Ticket) -> None:
-        """Let the trial wait for its promotion, its run in MLflow open; whoever took it meanwhile may keep it."""
-        check = self._patience.outlast(
-            lambda: park(self._setup.storage, ticket.trial_id), what=f"park trial {ticket.number}"
-        )
-        if check is not None and not check.held:
-            _logger.warning("Trial %d is left alone: its lease was lost, or it was ended.", ticket.number)
-
-    def _give_up(self, *, closing: bool = False) -> None:
-        """End the parked trials that will never be promoted."""
-        ended = self._patience.attempt(lambda: self.promoter.give_up(closing=closing), what="end parked trials")
-        for trial_id in ended or ():
-            self._finish(self._setup.storage.get_trial(trial_id))
-
-    def _hand_back(self, ticket: Ticket) -> None:
-        """Give the trial back, however long the database is locked; whoever took it meanwhile may keep it."""
-        try:
-            self._patience.outlast(
-                lambda: hand_back(self._setup.storage, ticket.trial_id), what=f"hand trial {ticket.number} back"
-            )
-        except LeaseLost as error:
-            _logger.warning("Trial %d is left alone: %s.", ticket.number, error)
-
-    def _run_trial(self, ticket: Ticket, lost: threading.Event) -> FrozenTrial:
-        """Run one trial and tell its end, whatever it is.
-
-        Raises:
-            _Parked: If the trial is to wait for its promotion.
-            _Stopped: If the worker is to stop.
-            LeaseLost: If the trial is no longer this worker's, or its study is gone.
-            UpdateFinishedTrialError: If it was ended from outside.
-            StorageInternalError: If the database could not be written.
-        """
-        try:
-            self._setup.study.sampler = self._setup.make_sampler(ticket.origin)
-            self._setup.study.get_trials(deepcopy=False)  # Optuna's cache learns of the trial only by reading the study
-            trial = optuna.Trial(self._setup.study, ticket.trial_id)
-            reported = frozenset(self._read(ticket).intermediate_values) if ticket.resumed else frozenset()
-            session = _TrialSession(self, self._setup, ticket, lost)
+        with keep_leases(self._buffer.renew, lease_s=self._setup.spec.search.lease_s):
             try:
-                value = self._setup.objective.run(trial, origin=ticket.origin, reported=reported, hooks=session)
-            except optuna.TrialPruned:
-                return self._setup.study.tell(trial, state=TrialState.PRUNED)
-            return self._setup.study.tell(trial, value, state=TrialState.COMPLETE)
-        except (_Parked, _Stopped, LeaseLost, UpdateFinishedTrialError, StorageInternalError, SpecError, FatalError):
-            raise
-        except Exception as error:  # noqa: BLE001  whatever one network raises must not end the study
-            return self._fail(ticket, error)
+                self._run()
+            except (SpecError, FatalError, KeyboardInterrupt):
+                self._leave()
+                raise
 
-    def _fail(self, ticket: Ticket, error: Exception) -> FrozenTrial:
+    def _run(self) -> None:
+        crew, setup = self._crew, self._setup
+        while not setup.stop.is_set():
+            if setup.should_end():
+                self._hand_back(crew.unbegun)
+            if not crew.in_hand:
+                self._sync()
+                if setup.should_end() or not self._take_first():
+                    return
+                continue
+            crew.regroup()
+            if crew.is_free and self._intake.n_wanted(self._crew) > 0:
+                self._sync()
+                self._take_more()
+            self._announce()
+            self._train()
+            is_due = self._trained_s - self._checkpointed_at_s >= setup.spec.search.checkpoint_s
+            if is_due or time.monotonic() - self._synced_at_s >= SYNC_S:
+                self._sync()
+                self._take_more()
+                self._share()
+            if is_due:
+                self._checkpoint()
+        self._leave()
+
+    @property
+    def _trained_s(self) -> float:
+        return self._timings.compile_s + self._timings.training_s
+
+    def _take_first(self) -> bool:
+        """Claim trials for the empty hands; False when there is nothing left to do."""
+        claimed = self._patience.outlast(lambda: self._claim(self._intake.n_wanted(self._crew)), what="take trials")
+        if claimed is None or claimed == "done":
+            return False
+        if claimed == "wait":
+            self._give_up(closing=True)
+            with self._timings.phase("waiting_s"):
+                self._setup.stop.wait(self._poll_s)
+            self._poll_s = min(1.1 * self._poll_s, self._setup.poll_s)
+        else:
+            self._poll_s = _FIRST_POLL_S
+            self._draw(claimed)
+        return True
+
+    def _take_more(self) -> None:
+        """Claim trials where some of those in hand have ended."""
+        while not self._setup.should_end():
+            n = self._intake.n_wanted(self._crew)
+            claimed = self._patience.attempt(functools.partial(self._claim, n), what="take trials") if n > 0 else None
+            if claimed is None or isinstance(claimed, str):
+                return
+            self._draw(claimed)
+
+    def _share(self) -> None:
+        """Give trials that have not begun back, where the other workers run out of them."""
+        n = self._intake.n_to_give(self._crew)
+        self._hand_back(self._crew.unbegun[-n:] if n else [])
+
+    def _claim(self, n: int) -> "list[Ticket] | Literal['wait', 'done']":
+        with self._timings.phase("bookkeeping_s"):
+            return self._intake.claim(n)
+
+    def _draw(self, tickets: Sequence[Ticket]) -> None:
+        """Draw the hyperparameters of claimed trials; they wait for a place."""
+        for ticket in tickets:
+            if ticket.trial_id not in self._buffer.own_trials:
+                continue  # its lease ran out between the claim and now
+            self._buffer.hold(ticket.trial_id)
+            try:
+                with self._timings.phase("sampling_s"):
+                    trial = draw_trial(ticket, self._setup, self._buffer)
+            except StorageInternalError as error:  # a sampler that keeps something in the study
+                self._patience.bear(error, what=f"draw trial {ticket.number}")
+                self._give_back([ticket.trial_id])
+            except Exception as error:  # noqa: BLE001  whatever a sampler raises must not end the study
+                self._fail(ticket, error)
+            else:
+                self._crew.waiting.append(trial)
+                if not ticket.promoted and self._paused([trial]):
+                    self._settle({trial: Decision.PARK})  # its worker died before it had judged, or parked it
+
+    def _announce(self) -> None:
+        """Let the trials that train next be known, in case one of them kills this worker."""
+        for trial in self._crew.announce():
+            self._buffer.release(trial.ticket.trial_id)
+            self._has_news = True
+        if self._has_news:
+            self._sync()
+
+    def _train(self) -> None:
+        """Train for an epoch, and settle what becomes of each trial."""
+        crew = self._crew
+        try:
+            crew.board()
+            done = [trial for trial in crew.running if trial.epochs >= self._setup.objective.epochs]
+            metrics = [] if done else crew.run_epoch()
+        except Exception as error:  # noqa: BLE001  whatever one network raises must not end the study
+            failed = crew.running
+            crew.remove(failed)
+            for trial in failed:
+                self._fail(trial.ticket, error)
+            return
+        with self._timings.phase("bookkeeping_s"):  # those that are done had a worker that died after the last epoch
+            self._settle(dict.fromkeys(done, Decision.COMPLETE) if done else self._decide(metrics))
+
+    def _decide(self, metrics: Sequence[Mapping[str, float]]) -> dict[TrialInHand, Decision]:
+        """Report an epoch of the running trials, and decide what they do next; those whose pruner raises fail."""
+        pruned: dict[TrialInHand, bool] = {}
+        for trial, values in zip(self._crew.running if metrics else [], metrics, strict=True):
+            try:
+                pruned[trial] = not trial.run.record(values)
+            except Exception as error:  # noqa: BLE001  a pruner of the user's
+                self._fail(trial.ticket, error)
+                continue
+            if self._setup.networks is not None and not pruned[trial]:
+                self._crew.keep_best(trial)
+        self._crew.remove([trial for trial in self._crew.running if metrics and trial not in pruned])
+        paused = self._paused([trial for trial, ends in pruned.items() if not ends])
+        max_epochs = self._setup.objective.epochs
+        return {
+            trial: decide(epochs=trial.epochs, max_epochs=max_epochs, pruned=ends, paused=trial in paused)
+            for trial, ends in pruned.items()
+        }
+
+    def _paused(self, trials: Sequence[TrialInHand]) -> set[TrialInHand]:
+        numbers = self._promoter.to_park({trial.ticket.number: trial.epochs for trial in trials})
+        return {trial for trial in trials if trial.ticket.number in numbers}
+
+    def _settle(self, decisions: Mapping[TrialInHand, Decision]) -> None:
+        """Do with each trial in hand what was decided. The best is told first: its network alone may be saved."""
+        leaving = [trial for trial, decision in decisions.items() if decision is not Decision.GO_ON]
+        for trial in sorted(leaving, key=self._rank):
+            decision, trial_id = decisions[trial], trial.ticket.trial_id
+            trial.run.store()
+            if decision is Decision.COMPLETE:
+                self._save_network(trial)
+                self._study.tell(trial.run.trial, trial.run.best_value, state=TrialState.COMPLETE)
+                for other in self._crew.in_hand:
+                    if other.keeper.beats(trial.run.best_value):
+                        other.keeper.to_beat = trial.run.best_value
+            elif decision is Decision.PRUNE:
+                self._study.tell(trial.run.trial, state=TrialState.PRUNED)
+            self._left.append(self._buffer.get_trial(trial_id))
+            if decision is Decision.PARK:
+                self._save(trial)
+                self._buffer.park(trial_id)
+        self._crew.remove(leaving)
+
+    def _rank(self, trial: TrialInHand) -> float:
+        value = trial.run.best_value or 0.0
+        return -value if self._maximize else value
+
+    def _save_network(self, trial: TrialInHand) -> None:
+        networks, keeper = self._setup.networks, trial.keeper
+        if networks is not None and keeper.state is not None and keeper.beats(trial.run.best_value):
+            networks.save(trial.run.trial, self._crew.best_model(trial))
+
+    def _fail(self, ticket: Ticket, error: Exception) -> None:
         """End a trial that raised as FAIL, unless it raised because it was taken away.
 
-        Optuna raises KeyError where a study was deleted and ValueError where a trial was ended from outside, as a
-        network of the user's may: renewing the lease tells them apart.
+        Raises:
+            SpecError: The error itself, if it is about the whole study, as FatalError is.
         """
-        self._setup.storage.renew(ticket.trial_id)
+        if ends_worker(error):
+            raise error
         reason = f"{type(error).__name__}: {error}".splitlines()[0][:500]
         _logger.warning("Trial %d failed: %s", ticket.number, reason)
         _logger.debug("Trial %d's traceback:", ticket.number, exc_info=error)
-        fail_trial(self._setup.storage, self._read(ticket), reason=reason, retries=self._setup.spec.search.retries)
-        return self._read(ticket)
-
-    def show_running(self, ticket: Ticket, *, curves: Mapping[str, Sequence[float]]) -> None:
-        """Show in MLflow how far a long trial is.
-
-        Raises:
-            LeaseLost: If it is no longer this worker's: another may be making its run.
-        """
-        if self._setup.mirror is None:
-            return
-        self._setup.storage.renew(ticket.trial_id)
-        search_space, metric = self._setup.spec.space, self._setup.spec.objective.metric
-        mirror_trial(self._setup.mirror, self._read(ticket), space=search_space, metric=metric, curves=curves)
-
-    def _read(self, ticket: Ticket) -> FrozenTrial:
-        return self._setup.storage.get_trial(ticket.trial_id)
-
-    @contextmanager
-    def _keep_lease(self, ticket: Ticket) -> Iterator[threading.Event]:
-        """Renew the lease from a thread: an epoch or a compilation may last longer than the lease."""
-        done, lost = threading.Event(), threading.Event()
-
-        def renew() -> None:
-            while not done.wait(self._setup.spec.search.lease_s / 3):
-                try:
-                    self._setup.storage.renew(ticket.trial_id)
-                except (LeaseLost, FatalError):
-                    lost.set()
-                    return
-                except StorageInternalError as error:
-                    outage = describe_outage(error)
-                    _logger.warning("The lease on trial %d could not be renewed: %s.", ticket.number, outage)
-
-        thread = threading.Thread(target=renew, name=f"lease-{ticket.number}", daemon=True)
-        thread.start()
         try:
-            yield lost
-        finally:
-            done.set()
-            thread.join()
-
-
-class _TrialSession:
-    """Watches one trial between its epochs: restores it, checkpoints it, and ends it when it is lost or must stop."""
-
-    def __init__(self, worker: SoloWorker, setup: WorkerSetup, ticket: Ticket, lost: threading.Event) -> None:
-        self._worker = worker
-        self._setup = setup
-        self._ticket = ticket
-        self._lost = lost
-        self._saved_at_s = 0.0
-        self._best = BestEpochKeeper(best_value(setup.study), maximize=setup.objective.direction == "maximize")
-
-    def begin(self, run: TrialRun, trainer: "Trainer") -> None:
-        """Go on from the trial's last checkpoint, if it has one that fits."""
-        saved = load_trial(self._setup.checkpoints, self._ticket)
-        if saved is None:
+            failed = self._patience.outlast(
+                lambda: self._buffer.fail(ticket.trial_id, reason=reason, retries=self._setup.spec.search.retries),
+                what=f"fail trial {ticket.number}",
+            )
+        except (LeaseLost, UpdateFinishedTrialError) as lost:
+            _logger.warning("Trial %d is left alone: %s.", ticket.number, lost)
             return
-        try:
-            trainer.load_lane_state(0, saved.lane)
-        except ValueError as error:
-            _logger.warning("Trial %d begins again: its checkpoint does not fit (%s).", self._ticket.number, error)
-            return
-        run.restore(saved.notes)
-        self._best.state = saved.best
-        self._saved_at_s = run.train_seconds
-        if not self._ticket.promoted:  # its worker may have died before it had judged, or parked it
-            self._judge(run, trainer)
+        if failed is not None:
+            self._finish([self._buffer.get_trial(ticket.trial_id)])
 
-    def after_epoch(self, run: TrialRun, trainer: "Trainer") -> None:
-        """Checkpoint when it is due, and stop when the lease is lost or the worker is to stop."""
-        if self._lost.is_set():
-            self._setup.storage.renew(self._ticket.trial_id)  # says how it was lost
-        if self._setup.networks is not None:
-            self._best.after_epoch(run, trainer)
-        stop = self._setup.stop.is_set()
-        if stop or run.train_seconds - self._saved_at_s >= self._setup.spec.search.checkpoint_s:
-            self._save(run, trainer)
-        if stop:
-            raise _Stopped
-        self._judge(run, trainer)
+    def _sync(self) -> None:
+        """Write what is pending, tell MLflow what ended, and read what others did."""
+        with self._timings.phase("bookkeeping_s"):
+            check = self._patience.attempt(self._buffer.flush, what="store the trials")
+            self._synced_at_s = time.monotonic()
+            if check is None:
+                return
+            self._has_news = False
+            gone = check.lost | check.ended
+            for trial_id in sorted(gone):
+                how = "its lease was lost" if trial_id in check.lost else "it was ended from outside"
+                _logger.warning("Trial %d is left alone: %s.", self._buffer.get_trial(trial_id).number, how)
+            self._crew.remove([trial for trial in self._crew.in_hand if trial.ticket.trial_id in gone])
+            left, self._left = [trial for trial in self._left if trial._trial_id not in gone], []
+            self._finish([trial for trial in left if trial.state.is_finished()])
+            self._mirror([trial for trial in left if not trial.state.is_finished()])
+            self._patience.attempt(self._buffer.refresh, what="read the study")
+            self._give_up()
 
-    def _judge(self, run: TrialRun, trainer: "Trainer") -> None:
-        """Park the trial if it stands at a rung and is not to go on."""
-        if not self._worker.promoter.to_park({self._ticket.number: run.epochs}):
-            return
-        for key, value in run.attributes().items():
-            run.trial.set_user_attr(key, value)
-        self._save(run, trainer)
-        raise _Parked
+    def _give_up(self, *, closing: bool = False) -> None:
+        """End the parked trials that will never be promoted."""
 
-    def complete(self, run: TrialRun, trainer: "Trainer") -> None:
-        """Save the network as it was at its best epoch, if it beats the study's best."""
-        if self._setup.networks is not None and self._best.state is not None:
-            trainer.load_lane_state(0, self._best.state)
-            self._setup.networks.save(run.trial, trainer.lane_model(0))
+        def give_up() -> list[FrozenTrial]:
+            trial_ids = self._promoter.give_up(closing=closing)
+            if trial_ids:
+                self._buffer.refresh()
+            return [self._buffer.get_trial(trial_id) for trial_id in trial_ids]
 
-    def _save(self, run: TrialRun, trainer: "Trainer") -> None:
+        self._finish(self._patience.attempt(give_up, what="end parked trials") or [])
+
+    def _finish(self, trials: Sequence[FrozenTrial]) -> None:
+        """Do what is left to do for trials whose end is stored."""
+        self._mirror(trials)
+        for trial in trials:
+            if self._setup.checkpoints is not None:
+                self._setup.checkpoints.remove(trial.number)
+            self._timings.trials += 1
+            self._setup.on_trial(trial)
+        for trial in trials:
+            self._failures.count(trial)
+
+    def _mirror(self, trials: Sequence[FrozenTrial]) -> None:
+        if self._setup.mirror is not None and trials:
+            spec = self._setup.spec
+            mirror_trials(self._setup.mirror, trials, space=spec.space, metric=spec.objective.metric)
+
+    def _save(self, trial: TrialInHand) -> bool:
+        """Keep what a trial has reached; False where that was kept already."""
+        if trial.epochs <= trial.saved_epochs:
+            return False
         if self._setup.checkpoints is not None:
-            save_trial(self._setup.checkpoints, self._ticket, run, lane=trainer.lane_state(0), best=self._best.state)
-        self._saved_at_s = run.train_seconds
-        self._worker.show_running(self._ticket, curves=run.curves)
+            lane = self._crew.lane_state(trial)
+            save_trial(self._setup.checkpoints, trial.ticket, trial.run, lane=lane, best=trial.keeper.state)
+        trial.saved_epochs = trial.epochs
+        return True
+
+    def _checkpoint(self) -> None:
+        """Keep what the trials that have begun have reached, and show it in MLflow; comes after a write."""
+        self._checkpointed_at_s = self._trained_s
+        mirror, spec = self._setup.mirror, self._setup.spec
+        with self._timings.phase("bookkeeping_s"):
+            for trial in self._crew.begun:
+                if self._save(trial) and mirror is not None:
+                    shown = self._buffer.get_trial(trial.ticket.trial_id)
+                    metric = spec.objective.metric
+                    mirror_trial(mirror, shown, space=spec.space, metric=metric, curves=trial.run.curves)
+
+    def _hand_back(self, trials: Sequence[TrialInHand]) -> None:
+        """Give trials back, with what they have reached; whoever took one meanwhile may keep it."""
+        self._crew.remove(trials)
+        self._give_back([trial.ticket.trial_id for trial in trials])
+
+    def _give_back(self, trial_ids: Collection[int]) -> None:
+        if trial_ids:
+            with self._timings.phase("bookkeeping_s"):
+                what = f"hand {len(trial_ids)} trials back"
+                self._patience.outlast(lambda: self._buffer.hand_back(trial_ids), what=what)
+
+    def _leave(self) -> None:
+        """Checkpoint and give back all that this worker holds, so that any worker may go on with it."""
+        self._sync()
+        self._checkpoint()
+        self._crew.remove(self._crew.in_hand)
+        self._give_back(self._buffer.own_trials)

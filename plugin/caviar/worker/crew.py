@@ -1,0 +1,267 @@
+"""The trials that a worker has in hand: those that train, and those that wait for a place."""
+
+import logging
+import time
+from collections.abc import Collection, Iterable, Sequence
+from typing import TYPE_CHECKING, Final, Protocol, final
+
+from ..errors import ends_worker
+from ..packing.plan import Plan
+from .best_network import State
+from .objective import LaneSpec
+from .timings import Timings
+from .trial_in_hand import Stage, TrialInHand
+
+if TYPE_CHECKING:
+    from ..training import Metrics, Trainer
+
+_logger = logging.getLogger(__name__)
+
+#: How long the fleets train, in all, that are announced together.
+ANNOUNCED_S: Final = 2.0
+
+
+class Trainers(Protocol):
+    """Makes trainers."""
+
+    @property
+    def n_programs(self) -> int:
+        """Programs that there are."""
+
+    @property
+    def n_traces(self) -> int:
+        """Those of them that were traced."""
+
+    def make(self, lanes: Sequence[LaneSpec]) -> "Trainer":
+        """Return a trainer of these lanes, at least one, in their order."""
+
+
+@final
+class Crew:
+    """One trainer at a time, for some of the trials in hand.
+
+    Fleets are planned for the trials that have trained least, and run one after the other. Where these are cheap, a
+    fleet that pruning has thinned is broken up, and its survivors wait for those of the others: together they fill
+    fleets again, and are judged against more. Where they are dear, waiting trials take the places of those that left.
+    Each round is `regroup`, `announce`, `board` and `run_epoch`.
+
+    Args:
+        plan: Decides which trials train together.
+        trainers: Makes their trainers.
+        timings: Counts the time of epochs and of planning; None for new ones.
+
+    Attributes:
+        waiting: The trials that wait for a place.
+        running: Those that train, in the order of their lanes.
+    """
+
+    def __init__(self, plan: Plan, trainers: Trainers, timings: Timings | None = None) -> None:
+        self.timings: Final = timings or Timings()
+        self.waiting: list[TrialInHand] = []
+        self.running: list[TrialInHand] = []
+        self._plan = plan
+        self._trainers = trainers
+        self._trainer: Trainer | None = None
+        self._n_programs, self._n_traces = trainers.n_programs, trainers.n_traces
+        self._planned: list[list[TrialInHand]] = []  # fleets to come
+        self._chosen: list[TrialInHand] = []  # for the next places
+        self._n_lanes = 0  # of the fleet that runs, as planned
+        self._regroups = False
+
+    @property
+    def most_in_hand(self) -> int:
+        """Trials that there should be at once, at most."""
+        return self._plan.most_in_hand
+
+    @property
+    def in_hand(self) -> list[TrialInHand]:
+        """All trials, those that train first, in the order of their lanes."""
+        return [*self.running, *self.waiting]
+
+    @property
+    def begun(self) -> list[TrialInHand]:
+        """The trials that have trained."""
+        return [trial for trial in self.in_hand if trial.has_begun]
+
+    @property
+    def unbegun(self) -> list[TrialInHand]:
+        """The trials that have not: those of planned fleets, in their order, then the others."""
+        planned = [trial for fleet in self._planned for trial in fleet]
+        return [trial for trial in dict.fromkeys([*planned, *self.waiting]) if not trial.has_begun]
+
+    @property
+    def is_free(self) -> bool:
+        """Whether the next fleet is yet to be planned."""
+        return not self.running and not self._planned
+
+    def regroup(self) -> None:
+        """Break the fleet up where a third of it has left, its trials are cheap, and others wait to train with."""
+        if self._regroups and self.waiting and 3 * len(self.running) <= 2 * self._n_lanes:
+            self._break_up()
+
+    def announce(self) -> list[TrialInHand]:
+        """Choose who gets a place next.
+
+        Returns:
+            The trials that are announced by it, for they train now or soon: let them be known before they do. Not all
+            that are planned: what is known is blamed for the worker's death, and trains alone after it.
+        """
+        with self.timings.phase("sampling_s"):
+            fleets = self._next_fleets()
+            self._chosen = fleets[0] if fleets else []
+            if all(trial.stage is not Stage.DRAWN for trial in self._chosen):
+                return []
+            announced, seconds = [], 0.0
+            for fleet in fleets:
+                announced += [trial for trial in fleet if trial.stage is Stage.DRAWN]
+                seconds += self._plan.training_s(fleet)
+                if seconds > ANNOUNCED_S:
+                    break
+        for trial in announced:
+            trial.stage = Stage.ANNOUNCED
+        return announced
+
+    def board(self) -> None:
+        """Give those that were chosen their places, each to go on from where it is.
+
+        Raises:
+            Exception: What a trainer of one raised when it was made.
+        """
+        joining = [trial for trial in self._chosen if trial in self.waiting]
+        self._chosen = []
+        if not joining:
+            return
+        if not self.running:
+            self._n_lanes = len(joining)
+            self.timings.fleets += 1
+        self._leave_lanes()
+        self.running = [*self.running, *joining]
+        self._forget(joining)
+        with self.timings.phase("sampling_s"):
+            try:
+                self._trainer = self._trainers.make([trial.lane for trial in self.running])
+                for lane, trial in enumerate(self.running):
+                    self._load(self._trainer, lane, trial)
+            except Exception as error:  # noqa: BLE001  it may be one trial's fault
+                self._blame(error)
+
+    def run_epoch(self) -> "list[Metrics]":
+        """Train all lanes for one epoch.
+
+        Returns:
+            Each running trial's metrics; none where a fleet failed, whose trials wait again, each to train alone.
+
+        Raises:
+            Exception: What a trainer of one raised.
+        """
+        if self._trainer is None:
+            return []
+        started = time.perf_counter()
+        try:
+            metrics = self._trainer.run_epoch()
+        except Exception as error:  # noqa: BLE001  it may be one trial's fault
+            self._blame(error)
+            return []
+        elapsed_s = time.perf_counter() - started
+        n_programs, n_traces = self._trainers.n_programs, self._trainers.n_traces
+        timings, (flop, padded_flop) = self.timings, self._plan.flop(self.running)
+        timings.add("compile_s" if n_programs > self._n_programs else "training_s", elapsed_s)
+        timings.traces += n_traces - self._n_traces
+        timings.flop += flop
+        timings.padded_flop += padded_flop
+        self._n_programs, self._n_traces = n_programs, n_traces
+        for trial in self.running:
+            trial.run.train_seconds += elapsed_s / len(self.running)
+        return metrics
+
+    def lane_state(self, trial: TrialInHand) -> State:
+        """Return a copy of the state of a trial that has begun."""
+        if trial.state is not None:
+            return trial.state
+        assert self._trainer is not None
+        return self._trainer.lane_state(self.running.index(trial))
+
+    def keep_best(self, trial: TrialInHand) -> None:
+        """Copy a running trial's state, if its last epoch is the best that the study has seen."""
+        assert self._trainer is not None
+        trial.keeper.after_epoch(trial.run, self._trainer, self.running.index(trial))
+
+    def best_model(self, trial: TrialInHand) -> object:
+        """Return a running trial's Keras network as it was at the epoch that its keeper holds; its lane is spent."""
+        assert self._trainer is not None
+        assert trial.keeper.state is not None
+        lane = self.running.index(trial)
+        self._trainer.load_lane_state(lane, trial.keeper.state)
+        return self._trainer.lane_model(lane)
+
+    def remove(self, trials: Iterable[TrialInHand]) -> None:
+        """Let go of trials, running or waiting."""
+        gone = set(trials)
+        if self._trainer is not None:
+            self._trainer.drop_lanes([lane for lane, trial in enumerate(self.running) if trial in gone])
+        self.running = [trial for trial in self.running if trial not in gone]
+        self._forget(gone)
+        if not self.running:
+            self._close()
+
+    def _next_fleets(self) -> list[list[TrialInHand]]:
+        """Return who takes the free places, then the fleets to come."""
+        if not self.waiting:
+            return []
+        if self.running:
+            if self._regroups or self.running[0].suspected or len(self.running) >= self._n_lanes:
+                return []
+            candidates = [trial for trial in self.waiting if not trial.suspected]
+            return [self._plan.refill(self.running, candidates, n_lanes=self._n_lanes)]
+        suspects = [trial for trial in self.waiting if trial.suspected]
+        if suspects:
+            return [suspects[:1]]
+        if not self._planned:
+            self._planned, self._regroups = self._plan.fleets(self.waiting)
+        return self._planned
+
+    def _forget(self, trials: Collection[TrialInHand]) -> None:
+        """Have trials wait no more."""
+        self.waiting = [trial for trial in self.waiting if trial not in trials]
+        planned = ([trial for trial in fleet if trial not in trials] for fleet in self._planned)
+        self._planned = [fleet for fleet in planned if fleet]
+
+    def _load(self, trainer: "Trainer", lane: int, trial: TrialInHand) -> None:
+        if trial.state is not None:
+            try:
+                trainer.load_lane_state(lane, trial.state)
+            except ValueError as error:
+                _logger.warning("Trial %d begins again: its checkpoint does not fit (%s).", trial.ticket.number, error)
+                trial.run.begin_again()
+                trial.keeper.state = None
+                trial.saved_epochs = 0
+        trial.state = None
+        trial.stage = Stage.RUNNING
+
+    def _blame(self, error: Exception) -> None:
+        """Let the trials of a fleet that failed wait, each to go on alone; raise what one alone raised."""
+        if len(self.running) == 1 or ends_worker(error):
+            raise error
+        _logger.warning("A fleet of %d trials failed, and each is tried alone: %s", len(self.running), error)
+        for trial in self.running:
+            trial.suspected = True
+        self._break_up()
+
+    def _break_up(self) -> None:
+        """Let all trials of the fleet wait, to go on from where they are."""
+        self._leave_lanes()
+        self.waiting = [*self.running, *self.waiting]
+        self.running = []
+
+    def _leave_lanes(self) -> None:
+        """Take the running trials' states out of their lanes."""
+        for trial in self.running:
+            if trial.stage is Stage.RUNNING:
+                trial.state = self.lane_state(trial)
+                trial.stage = Stage.SET_ASIDE
+        self._close()
+
+    def _close(self) -> None:
+        if self._trainer is not None:
+            self._trainer.close()
+        self._trainer = None

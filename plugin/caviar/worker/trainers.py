@@ -1,0 +1,93 @@
+"""The crews that a study's worker may have: of one trial that trains alone, or of fleets."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, final
+
+from ..packing.plan import SoloPlan
+from .crew import Crew
+from .objective import KerasObjective, LaneSpec
+
+if TYPE_CHECKING:
+    from ..packing.cost_model import CostModel
+    from ..training import FleetPrograms, FleetTrainer, SoloTrainer
+
+
+@final
+class SoloTrainers:
+    """Makes a trainer for one network, the user's own included; each has a program of its own."""
+
+    def __init__(self, objective: KerasObjective) -> None:
+        self.n_programs = 0
+        self._objective = objective
+
+    @property
+    def n_traces(self) -> int:
+        """Programs that were traced: all."""
+        return self.n_programs
+
+    def make(self, lanes: Sequence[LaneSpec]) -> "SoloTrainer":
+        """Build the lane's network, and return its trainer."""
+        (lane,) = lanes
+        self.n_programs += 1
+        return self._objective.make_trainer(lane.hyperparameters, seed=lane.seed)
+
+
+@final
+class FleetTrainers:
+    """Makes trainers of many networks, which share the process' programs."""
+
+    def __init__(self, programs: "FleetPrograms") -> None:
+        self._programs = programs
+
+    @property
+    def n_programs(self) -> int:
+        """Programs that were traced or loaded."""
+        return self._programs.n_programs
+
+    @property
+    def n_traces(self) -> int:
+        """Programs that were traced."""
+        return self._programs.n_traces
+
+    def make(self, lanes: Sequence[LaneSpec]) -> "FleetTrainer":
+        """Return a fleet of these lanes."""
+        from ..training import FleetTrainer, Lane
+
+        made = [Lane(network=lane.network, training=lane.training, seed=lane.seed) for lane in lanes]
+        return FleetTrainer(made, self._programs)
+
+
+def solo_crew(objective: KerasObjective) -> Crew:
+    """Return a crew that trains one trial at a time."""
+    return Crew(SoloPlan(), SoloTrainers(objective))
+
+
+def fleet_crew(objective: KerasObjective, *, cost: "CostModel", memory_bytes: int) -> Crew:
+    """Return a crew that trains in fleets.
+
+    Args:
+        objective: Of networks that a search space describes.
+        cost: This machine's prices.
+        memory_bytes: What one fleet may take.
+    """
+    import keras
+
+    from ..packing.cost_model import DataShape
+    from ..packing.packing import Packer
+    from ..packing.planning import FleetPlan
+
+    dataset, programs = objective.dataset, objective.programs
+    data = DataShape(
+        n_train=len(dataset.train.labels),
+        n_validation=len(dataset.validation.labels),
+        n_features=dataset.train.features[0].size,
+        n_classes=dataset.n_classes,
+    )
+    packer = Packer(
+        cost=cost,
+        data=data,
+        memory_bytes=memory_bytes,
+        deepest=objective.space.deepest,
+        dtype=keras.config.floatx(),
+    )
+    return Crew(FleetPlan(packer, traced=programs.keys), FleetTrainers(programs))
