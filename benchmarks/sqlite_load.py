@@ -26,7 +26,7 @@ import optuna
 from optuna.storages import RDBStorage
 
 from caviar.storage.database import new_owner, open_storage
-from caviar.storage.tickets import Ticket, claim_ticket
+from caviar.storage.tickets import claim_tickets
 
 REPORTS_A_TRIAL = 20
 
@@ -105,10 +105,10 @@ def write(way: str, url: str, trials: int, budget: int, barrier: Barrier, result
 def begin_trial(way: str, study: optuna.Study, storage: Any, budget: int) -> optuna.Trial:
     if way == "stock":
         return study.ask()
-    ticket = claim_ticket(storage, study._study_id, budget=budget, lease_s=300, retries=2)
-    assert isinstance(ticket, Ticket), ticket
+    tickets = claim_tickets(storage, study._study_id, n=1, budget=budget, lease_s=300, retries=2)
+    assert not isinstance(tickets, str), tickets
     study.get_trials(deepcopy=False)
-    return optuna.Trial(study, ticket.trial_id)
+    return optuna.Trial(study, tickets[0].trial_id)
 
 
 class Polls:

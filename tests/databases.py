@@ -4,10 +4,12 @@ import contextlib
 import os
 import uuid
 from collections.abc import Iterator
+from typing import Literal
 
 import sqlalchemy
 
 from caviar.storage.leased_storage import LeasedStorage
+from caviar.storage.tickets import Ticket, claim_tickets
 
 SERVER = os.environ.get("CAVIAR_TEST_POSTGRESQL", "")
 BACKENDS = ["sqlite", "postgresql"] if SERVER else ["sqlite"]
@@ -22,6 +24,14 @@ def fresh_postgresql() -> Iterator[str]:
         connection.execute(sqlalchemy.text(f"CREATE DATABASE {name}"))
         yield sqlalchemy.engine.make_url(SERVER).set(database=name).render_as_string(hide_password=False)
         connection.execute(sqlalchemy.text(f"DROP DATABASE {name} WITH (FORCE)"))
+
+
+def claim_ticket(
+    storage: LeasedStorage, study_id: int, *, budget: int, lease_s: float, retries: int
+) -> Ticket | Literal["wait", "done"]:
+    """Claim one trial, as a worker that trains one at a time does."""
+    claimed = claim_tickets(storage, study_id, n=1, budget=budget, lease_s=lease_s, retries=retries)
+    return claimed if isinstance(claimed, str) else claimed[0]
 
 
 def expire(storage: LeasedStorage, trial_id: int) -> None:

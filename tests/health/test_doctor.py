@@ -17,6 +17,7 @@ import optuna
 import pytest
 from click.testing import CliRunner
 from optuna.trial import TrialState
+from tests.databases import claim_ticket
 
 from caviar.attributes import ENVIRONMENT, STUDY_UID
 from caviar.cli import main
@@ -31,7 +32,7 @@ from caviar.storage.filesystems import Mounts, network_file_system
 from caviar.storage.home import Home, address_home, locate_home
 from caviar.storage.overview import count_trials
 from caviar.storage.studies import create_study
-from caviar.storage.tickets import Ticket, claim_ticket
+from caviar.storage.tickets import Ticket
 from caviar.user_cache import user_cache
 from caviar.worker.opening import open_checkpoints
 

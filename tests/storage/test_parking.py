@@ -11,7 +11,7 @@ from caviar.storage.buffered_storage import BufferedStorage
 from caviar.storage.database import new_owner, open_storage
 from caviar.storage.leased_storage import LeasedStorage, take_lease
 from caviar.storage.overview import count_trials, read_leases
-from caviar.storage.parking import claim_parked, park, prune_parked
+from caviar.storage.parking import claim_parked, prune_parked
 from caviar.storage.tickets import Ticket, claim_tickets
 
 
@@ -24,9 +24,11 @@ def parked(storage: LeasedStorage, study: optuna.Study) -> list[int]:
     """Four parked trials, the whole budget, by their ids; the last of two reports of each is 0.7."""
     tickets = claim(storage, study, 4)
     assert not isinstance(tickets, str)
+    buffer = BufferedStorage(storage, study._study_id)
     for ticket in tickets:
         storage.report(ticket.trial_id, {0: 0.9, 1: 0.7})
-        assert park(storage, ticket.trial_id).held == {ticket.trial_id}
+        buffer.park(ticket.trial_id)
+    assert buffer.flush().held == {ticket.trial_id for ticket in tickets}
     return [ticket.trial_id for ticket in tickets]
 
 
@@ -92,9 +94,11 @@ def test_given_up_they_are_pruned_with_their_last_report_and_the_study_is_done(
 def test_a_worker_that_lost_its_trial_parks_nothing(storage: LeasedStorage, study: optuna.Study) -> None:
     tickets = claim(storage, study, 1)
     assert not isinstance(tickets, str)
+    buffer = BufferedStorage(storage, study._study_id)
     with storage.engine.begin() as connection:
         take_lease(connection, tickets[0].trial_id, "another:1:worker")
-    assert park(storage, tickets[0].trial_id).lost == {tickets[0].trial_id}
+    buffer.park(tickets[0].trial_id)
+    assert buffer.flush().lost == {tickets[0].trial_id}
     trial = storage.get_trial(tickets[0].trial_id)
     assert trial.state == TrialState.RUNNING
     assert PAUSED not in trial.system_attrs

@@ -11,7 +11,7 @@ import optuna
 import pytest
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import TrialState
-from tests.databases import expire
+from tests.databases import claim_ticket, expire
 
 from caviar.attributes import DEATHS, FAIL_REASON, PAUSED
 from caviar.errors import FatalError
@@ -21,10 +21,10 @@ from caviar.storage.database import new_owner, open_storage
 from caviar.storage.handing_back import expired_trials, fail_trial, hand_back, hand_back_many
 from caviar.storage.leased_storage import LeasedStorage, LeaseLost, take_lease
 from caviar.storage.overview import count_trials, read_leases, read_running
-from caviar.storage.parking import park, prune_parked
+from caviar.storage.parking import prune_parked
 from caviar.storage.schema import optuna_tables
 from caviar.storage.studies import open_study
-from caviar.storage.tickets import Ticket, claim_ticket, claim_tickets
+from caviar.storage.tickets import Ticket, claim_tickets
 
 
 def claim(storage: LeasedStorage, study: optuna.Study, *, budget: int = 4, retries: int = 2) -> Ticket | str:
@@ -298,8 +298,10 @@ def test_no_trial_ends_before_it_started(storage: LeasedStorage, study: optuna.S
     buffer.refresh()
     finish(study, tickets[0])
     fail_trial(storage, storage.get_trial(tickets[1].trial_id), reason="a test", retries=0)
-    park(storage, tickets[2].trial_id)
+    buffer.park(tickets[2].trial_id)
+    buffer.flush()
     prune_parked(storage, study._study_id, [tickets[2].trial_id])
+    buffer.refresh()
     buffer.set_trial_state_values(tickets[3].trial_id, TrialState.PRUNED)
     buffer.flush()
     study.enqueue_trial({"x": 0.5})

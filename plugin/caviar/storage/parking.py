@@ -11,28 +11,9 @@ from optuna.trial import TrialState
 
 from ..attributes import PAUSED
 from . import schema
-from .handing_back import put_back
 from .identity import check_study
-from .leased_storage import LeaseCheck, LeasedStorage, renew_leases, set_attribute, take_leases
+from .leased_storage import LeasedStorage, take_leases
 from .tickets import Ticket, is_parked, start_trials
-
-
-def park(storage: LeasedStorage, trial_id: int) -> LeaseCheck:
-    """Give a running trial of this worker up until it is promoted; ``BufferedStorage.park`` does it for many.
-
-    Returns:
-        What became of it: if it was ``held`` it is parked, else it is left alone.
-
-    Raises:
-        StorageInternalError: If the database cannot be written.
-    """
-    with schema.transaction(storage.engine) as connection:
-        schema.take_write_lock(connection)
-        check = renew_leases(connection, [trial_id], storage.owner)
-        for held in check.held:
-            set_attribute(connection, schema.optuna_tables().system_attributes, held, PAUSED, value=True)
-        put_back(connection, check.held)
-    return check
 
 
 def claim_parked(storage: LeasedStorage, study_id: int, trial_ids: Sequence[int]) -> list[Ticket]:

@@ -42,19 +42,6 @@ class Ticket:
     promoted: bool = False
 
 
-def claim_ticket(
-    storage: LeasedStorage, study_id: int, *, budget: int, lease_s: float, retries: int
-) -> Ticket | Literal["wait", "done"]:
-    """Claim one trial of the budget, as ``claim_tickets`` claims several.
-
-    Returns:
-        A ticket; ``"wait"`` when the whole budget is being run by others, who may yet hand trials back; ``"done"`` when
-        the budget is spent.
-    """
-    claimed = claim_tickets(storage, study_id, n=1, budget=budget, lease_s=lease_s, retries=retries)
-    return claimed if isinstance(claimed, str) else claimed[0]
-
-
 def claim_tickets(
     storage: LeasedStorage,
     study_id: int,

@@ -68,8 +68,7 @@ class Worker:
         self._left: list[FrozenTrial] = []  # trials that ended or were parked since the last write, as they were then
         self._has_news = False  # whether trials were announced since
         self._poll_s = _FIRST_POLL_S  # to the next look at a study in which there is nothing to do
-        self._synced_at_s = time.monotonic()
-        self._checkpointed_at_s = 0.0  # of training
+        self._synced_at_s, self._checkpointed_at_s = time.monotonic(), 0.0  # the latter of training
 
     def run(self) -> None:
         """Work until nothing is left to do.
