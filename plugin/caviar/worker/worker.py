@@ -93,7 +93,7 @@ class Worker:
             if not crew.in_hand:
                 self._sync()
                 if setup.should_end() or not self._take_first():
-                    return
+                    break
                 continue
             crew.regroup()
             if crew.is_free and self._intake.n_wanted(self._crew) > 0:
