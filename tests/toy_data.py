@@ -7,7 +7,7 @@ from typing import Any, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
-Arrays = tuple[NDArray[np.float32], NDArray[np.int64]]
+Arrays = tuple[NDArray[np.floating[Any]], NDArray[np.int64]]
 
 
 def blobs() -> tuple[Arrays, Arrays]:
@@ -24,6 +24,12 @@ def endless_blobs() -> tuple[Arrays, Arrays]:
     return (np.tile(features, (20_000, 1)), np.tile(labels, 20_000)), test
 
 
+def far_blobs() -> tuple[Arrays, Arrays]:
+    """Return the same clouds as seconds since 1970, which float32 knows to two minutes."""
+    (features, labels), (test_features, test_labels) = blobs()
+    return (1.7e9 + features.astype(np.float64), labels), (1.7e9 + test_features.astype(np.float64), test_labels)
+
+
 def own_network(hyperparameters: Mapping[str, Any], dataset: Any) -> Any:
     """Return a Keras network that ends in a softmax, its width searched under a name of its own."""
     import keras
@@ -35,6 +41,31 @@ def own_network(hyperparameters: Mapping[str, Any], dataset: Any) -> Any:
             keras.layers.Dense(dataset.n_classes, activation="softmax"),
         ]
     )
+
+
+def drawing_network(hyperparameters: Mapping[str, Any], dataset: Any) -> Any:
+    """Return a Keras network that draws at random in every way, and without any seed."""
+    import keras
+    import tensorflow as tf
+
+    class Noise(keras.layers.Layer):  # type: ignore[misc]  # Keras has no types
+        def call(self, inputs: Any) -> Any:
+            shape = keras.ops.shape(inputs)
+            return inputs + 0.1 * (keras.random.normal(shape) + tf.random.normal(shape) + np.random.normal())
+
+    return keras.Sequential(
+        [
+            keras.layers.Dense(8, activation="tanh"),  # built when it first sees examples
+            keras.layers.GaussianNoise(0.1),
+            keras.layers.Dropout(0.2),
+            Noise(),
+            keras.layers.Dense(dataset.n_classes),
+        ]
+    )
+
+
+def forgetful_network(hyperparameters: Mapping[str, Any], dataset: Any) -> None:
+    """Return nothing, as a user's function without its last line does."""
 
 
 def broken_network(hyperparameters: Mapping[str, Any], dataset: Any) -> Any:

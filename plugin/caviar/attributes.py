@@ -52,6 +52,10 @@ BEST_EPOCH: Final = "best_epoch"
 DIVERGED: Final = "diverged"
 #: Seconds of training. Written with CURVES; zooms and the report read it.
 TRAIN_SECONDS: Final = "train_seconds"
+#: Why the best trial's network could not be saved. Written when it is the best at its end; `status` shows it.
+NETWORK_LOST: Final = "network_lost"
+#: What a network of the user's own was found, or said, to give: ``logits`` or ``probabilities``. Written with CURVES.
+NETWORK_OUTPUT: Final = "network_output"
 #: Why a trial failed, in one line. Written when it fails; `trials` and the report show it.
 FAIL_REASON: Final = "fail_reason"
 #: The number that a zoom's copied trial has in its parent. Written by `zoom`; budgets and MLflow leave copies out.

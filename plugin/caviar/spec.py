@@ -18,6 +18,7 @@ PRUNERS: tuple[str, ...] = (
     *("none", "promotion", "median", "percentile", "successive_halving", "hyperband", "patient", "threshold"),
     "wilcoxon",
 )
+OUTPUTS: tuple[Literal["logits"], Literal["probabilities"]] = ("logits", "probabilities")
 TRAINERS: tuple[str, ...] = ("auto", "fleet", "solo")
 #: What a resumed study may change: how much is run and by whom, not what is searched.
 CHANGEABLE: frozenset[str] = frozenset({"search.trials", "search.timeout_s", "search.workers", "search.trainer"})
@@ -46,11 +47,13 @@ class ObjectiveSpec:
         metric: What is optimised; accuracies are maximised, losses minimised.
         epochs: Passes over the training split for a trial that is not pruned.
         network: ``package.module:function`` that builds the network, or None for the configurable dense one.
+        output: What that network gives, one of ``OUTPUTS``, or None to find out from what it does.
     """
 
     metric: str = "val_accuracy"
     epochs: int = 20
     network: str | None = None
+    output: Literal["logits", "probabilities"] | None = None
 
     @property
     def direction(self) -> Literal["maximize", "minimize"]:
@@ -226,10 +229,19 @@ def _parse_objective(table: Mapping[str, Any]) -> ObjectiveSpec:
     network = _take(table, "network", str, "objective.", default=None)
     if network is not None and not is_import_path(network):
         raise SpecError(f"objective.network must be `package.module:function`, but got {network!r}.")
+    output = _take(table, "output", str, "objective.", default=None)
+    if output is not None and output not in OUTPUTS:
+        raise SpecError(f"objective.output is not {output!r}. {nearest_name(output, OUTPUTS)}")
+    if output is not None and network is None:
+        raise SpecError(
+            f"objective.output is {output!r}, but it says what the network of objective.network gives, and there is "
+            "none. Remove it."
+        )
     return ObjectiveSpec(
         metric=metric,
         epochs=_at_least(_take(table, "epochs", int, "objective.", default=20), 1, "objective.epochs"),
         network=network,
+        output=output,
     )
 
 

@@ -191,6 +191,15 @@ def test_images_of_uint8_stay_and_flat_vectors_become_float32(source: Callable[[
     assert load_dataset(source((images.astype(np.uint16), Y))).train.features.dtype == np.float32
 
 
+def test_features_stay_float64_where_float32_would_lose_their_differences(source: Callable[[Any], str]) -> None:
+    stamps = 1.7e9 + np.random.default_rng(0).normal(size=(20, 4))
+    name = source(((stamps, Y), (stamps, Y)))
+    dataset = load_dataset(name)
+    assert dataset.train.features.dtype == dataset.validation.features.dtype == np.float64
+    assert np.isin(dataset.train.features, stamps).all()
+    np.testing.assert_array_equal(load_test_split(name).features, stamps)
+
+
 def with_nan() -> Any:
     features = X.copy()
     features[7, 1] = np.nan
@@ -200,8 +209,8 @@ def with_nan() -> Any:
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        ((with_nan(), Y), "1 of 20 examples have NaN or infinite values, the first at position 7"),
-        ((X * 1e300, Y), "must be finite in float32"),
+        ((with_nan(), Y), "1 of 20 examples have NaN or infinite values, or larger ones, the first at position 7"),
+        ((X * 1e300, Y), r"must be finite and at most 1e\+150 in size"),
         ((X, Y[:-1]), "one label an example is needed, but there are 20 and 19"),
         ((X, np.zeros(20, dtype=int)), "at least two classes are needed, but every label is '0'"),
         ((X, np.where(np.arange(20) == 3, 2, Y)), "class '2' has 1"),
@@ -314,6 +323,15 @@ def test_dict_of_features_is_concatenated_in_the_order_of_keys(tmp_path: Path) -
     ]
     assert test.labels.tolist() == [0, 1, 0]
     assert load_dataset(name).class_names == ("x", "y")
+
+
+def test_joined_features_keep_what_float32_would_lose(tmp_path: Path) -> None:
+    features = {"at": np.int64, "x": np.float32, "label": tfds.features.ClassLabel(num_classes=2)}
+    examples = [{"at": 1_700_000_000 + i, "x": 0.5 * i, "label": i % 2} for i in range(10)]
+    name = prepare(tmp_path, features, {"train": examples, "test": examples}, ({"at": "at", "x": "x"}, "label"))
+    for _ in range(2):  # from the files, and as it was kept
+        test = load_test_split(name)
+        assert test.features.tolist() == [[1_700_000_000 + i, 0.5 * i] for i in range(10)]
 
 
 def test_declared_class_without_examples_is_allowed(tmp_path: Path) -> None:

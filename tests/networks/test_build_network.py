@@ -1,3 +1,4 @@
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -114,6 +115,23 @@ def test_network_normalises_its_inputs_inside() -> None:
     np.testing.assert_allclose(normalised.mean(axis=0), 0, atol=1e-5)
     np.testing.assert_allclose(normalised.var(axis=0), 1, atol=1e-4)
     assert model(features).shape == (50, 3)
+
+
+# Keras 3.15 saves its variables by np.array, whose new copy keyword they do not know.
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+@pytest.mark.parametrize(("offset", "scale"), [(1.7e9, 1e3), (0.0, 1e30), (0.0, 1e-25)])
+def test_network_of_float64_features_normalises_in_float64_and_is_loaded_by_keras_alone(
+    offset: float, scale: float, tmp_path: Path
+) -> None:
+    plain = np.random.default_rng(0).normal(size=(50, 2, 3))
+    wide = offset + scale * plain
+    expected = build(feature_shape=(2, 3), normalization=fit_normalization(plain.astype(np.float32)))(plain)
+    model = build(feature_shape=(2, 3), normalization=fit_normalization(wide))
+    model.save(tmp_path / "wide.keras")
+    for network in (model, keras.saving.load_model(tmp_path / "wide.keras", compile=False)):
+        outputs = network(wide)
+        assert keras.backend.standardize_dtype(outputs.dtype) == "float32"
+        np.testing.assert_allclose(outputs, expected, atol=1e-5)
 
 
 def test_normalisation_of_other_features_is_refused() -> None:

@@ -43,6 +43,16 @@ def test_statistics_are_float32_of_the_shape_of_one_example() -> None:
     np.testing.assert_allclose(variance, features.var(axis=0), rtol=1e-5)
 
 
+def test_statistics_of_float64_are_float64_and_know_small_differences_of_large_values() -> None:
+    small = np.random.default_rng(0).normal(size=(5000, 2))
+    mean, variance = fit_normalization(1.7e9 + 0.01 * small)
+    assert mean.dtype == variance.dtype == np.float64
+    np.testing.assert_allclose(mean - 1.7e9, 0.01 * small.mean(axis=0), atol=1e-6)
+    np.testing.assert_allclose(variance, 1e-4 * small.var(axis=0), rtol=1e-3)
+    for scale in (1e140, 1e-140):
+        np.testing.assert_allclose(fit_normalization(scale * small)[1], scale**2 * small.var(axis=0), rtol=1e-9)
+
+
 def test_no_examples_are_refused() -> None:
     with pytest.raises(ValueError, match="at least 1 example, but got 0"):
         fit_normalization(np.zeros((0, 4)))

@@ -1,6 +1,8 @@
 """A lane of a fleet computes what the solo trainer computes, alone and beside others."""
 
+import dataclasses
 from collections.abc import Iterator
+from typing import Any
 
 import keras
 import numpy as np
@@ -65,6 +67,29 @@ def fleets(draw: st.DrawFn, *, batch_sizes: st.SearchStrategy[int] = SMALL_BATCH
         )
         lanes.append(Lane(network=network, training=training, seed=draw(st.integers(0, 100))))
     return lanes
+
+
+@pytest.mark.parametrize("largest_normalized_bytes", [1 << 20, 0])
+def test_features_of_float64_are_normalised_in_float64(largest_normalized_bytes: int) -> None:
+    def wide(features: Any) -> Any:
+        return tf.constant(1.7e9 + 0.1 * np.float64(features))
+
+    splits = dataclasses.replace(
+        SPLITS,
+        train_features=wide(SPLITS.train_features),
+        validation_features=wide(SPLITS.validation_features),
+    )
+    lane = Lane(network=NetworkConfig(units=6), training=TrainingConfig(batch_size=16), seed=0)
+    statistics = fit_normalization(splits.train_features.numpy())
+    data = FleetData.from_splits(splits, normalization=statistics, largest_normalized_bytes=largest_normalized_bytes)
+    with FleetTrainer([lane], make_programs()) as plain, FleetTrainer([lane], FleetPrograms(data)) as trainer:
+        expected = plain.run_epoch()[0]
+        assert trainer.run_epoch()[0] == pytest.approx(expected, rel=1e-4)
+        model = trainer.lane_model(0)
+    with solo_trainer(lane) as solo:
+        solo.run_epoch()
+        given = solo.lane_model(0)(SPLITS.validation_features)
+    np.testing.assert_allclose(model(splits.validation_features), given, atol=1e-4)
 
 
 def make_programs() -> FleetPrograms:

@@ -361,6 +361,55 @@ def test_two_outputs_are_refused() -> None:
         SoloTrainer(model, DATA, TrainingConfig(), seed=0)
 
 
+class GivesDict(keras.Model):  # type: ignore[misc]  # Keras has no types
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = keras.Sequential([keras.layers.Flatten(), keras.layers.Dense(N_CLASSES)])
+
+    def call(self, inputs: Any) -> Any:
+        return {"a": self.head(inputs)}
+
+
+def gives_dict() -> Any:
+    inputs = keras.Input(DATA.feature_shape)
+    return keras.Model(inputs, {"a": keras.layers.Dense(N_CLASSES)(keras.layers.Flatten()(inputs))})
+
+
+@pytest.mark.parametrize("make_model", [GivesDict, gives_dict])
+def test_a_dict_of_outputs_is_refused(make_model: Any) -> None:
+    with pytest.raises(SpecError, match=r"must give 1 tensor, but gives a dict \('a'\)"):
+        SoloTrainer(make_model(), DATA, TrainingConfig(), seed=0)
+
+
+@pytest.mark.parametrize(("value", "kind"), [(None, "None"), (3, "of type int"), (keras.layers.Dense(3), "type Dense")])
+def test_what_is_no_network_is_refused(value: Any, kind: str) -> None:
+    with pytest.raises(SpecError, match=f"must be a keras.Model, but is .*{kind}. Return one from your function"):
+        SoloTrainer(value, DATA, TrainingConfig(), seed=0)
+
+
+def test_an_output_that_is_said_to_be_otherwise_is_believed_or_refused() -> None:
+    training = TrainingConfig(batch_size=16)
+    with SoloTrainer(softmax_headed(), DATA, training, seed=0) as trainer:
+        assert trainer.output == "probabilities"
+    with SoloTrainer(softmax_headed(), DATA, training, seed=0, output="logits") as trainer:
+        assert trainer.output == "logits"
+    with pytest.raises(SpecError, match="said to be probabilities, but for one example its outputs sum to"):
+        SoloTrainer(network(NetworkConfig()), DATA, training, seed=0, output="probabilities")
+
+
+def test_an_epoch_is_a_program_even_where_the_process_runs_functions_eagerly() -> None:
+    curves = []
+    for eagerly in (False, True):
+        tf.config.run_functions_eagerly(eagerly)
+        try:
+            with SoloTrainer(network(NetworkConfig(units=4)), DATA, TrainingConfig(batch_size=16), seed=0) as trainer:
+                curves.append([trainer.run_epoch() for _ in range(2)])
+                assert trainer.n_traces == 1
+        finally:
+            tf.config.run_functions_eagerly(False)
+    assert curves[0] == curves[1]
+
+
 def test_model_without_anything_to_train_is_refused() -> None:
     model = network(NetworkConfig())
     model.trainable = False

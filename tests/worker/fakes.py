@@ -19,6 +19,7 @@ from caviar.storage.overview import count_trials
 from caviar.storage.studies import create_study, open_study
 from caviar.worker.crew import Crew
 from caviar.worker.objective import LaneSpec
+from caviar.worker.trial_run import TrialRun
 from caviar.worker.worker import Worker
 from caviar.worker.worker_setup import WorkerSetup
 
@@ -40,6 +41,8 @@ class FakeLane:
 
 class FakeTrainer:
     """Keeps the trainers' contract without training."""
+
+    output = "logits"
 
     def __init__(self, trainers: "FakeTrainers", lanes: Sequence[LaneSpec]) -> None:
         self._trainers = trainers
@@ -151,8 +154,8 @@ class Networks:
     def __init__(self) -> None:
         self.saved: dict[int, int] = {}
 
-    def save(self, trial: optuna.Trial, model: Any) -> None:
-        self.saved[trial.number] = model
+    def save(self, run: TrialRun, model: Any) -> None:
+        self.saved[run.trial.number] = model
 
 
 @dataclasses.dataclass

@@ -27,7 +27,7 @@ def draw(objective: KerasObjective) -> Any:
             trial = study.ask()
             ticket = Ticket(trial_id=trial._trial_id, number=trial.number, origin=trial.number, resumed=False)
             lane, run = objective.draw(trial), objective.make_run(trial)
-            keeper = BestEpochKeeper(None, maximize=True)
+            keeper = BestEpochKeeper(None, number=trial.number, maximize=True)
             drawn.append(TrialInHand(ticket=ticket, run=run, lane=lane, keeper=keeper, **options))
         return drawn
 

@@ -1,14 +1,17 @@
+import random
 from pathlib import Path
 from typing import Any
 
+import keras
 import numpy as np
 import optuna
 import pytest
+import tensorflow as tf
 from optuna.trial import TrialState
-from tests.toy_data import broken_network, own_network
+from tests.toy_data import broken_network, drawing_network, forgetful_network, own_network
 
 from caviar import KerasObjective
-from caviar.attributes import CURVES
+from caviar.attributes import CURVES, NETWORK_OUTPUT
 from caviar.errors import SpecError
 
 TINY: dict[str, Any] = {"learning_rate": {"low": 1e-3, "high": 0.3, "scale": "log"}, "depth": 1, "units": 8}
@@ -90,12 +93,72 @@ def test_equal_seeds_give_equal_curves_and_other_seeds_others() -> None:
     assert curves(0) != curves(1)
 
 
+def test_large_offsets_change_nothing_but_the_rounding() -> None:
+    losses = []
+    for data in ("blobs", "far_blobs"):
+        study = optuna.create_study(direction="minimize", sampler=optuna.samplers.RandomSampler(seed=1))
+        study.optimize(KerasObjective(f"tests.toy_data:{data}", epochs=3, metric="val_loss", space=TINY), n_trials=1)
+        losses.append(study.best_value)
+    assert losses[1] == pytest.approx(losses[0], rel=1e-4)
+
+
+def test_a_network_of_the_users_own_that_takes_float32_is_told_once_of_what_it_loses(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    study = optuna.create_study(direction="maximize")
+    space = {"width": {"low": 4, "high": 16}}
+    study.optimize(KerasObjective("tests.toy_data:far_blobs", epochs=1, space=space, network=own_network), n_trials=2)
+    told = [message for message in caplog.messages if "but the network takes float32" in message]
+    assert len(told) == 1
+
+
 def test_a_network_of_the_users_own_is_trained_in_its_own_space() -> None:
     study = optuna.create_study(direction="maximize", pruner=optuna.pruners.NopPruner())
     space = {"width": {"low": 4, "high": 16, "scale": "log"}, "learning_rate": {"low": 0.05, "high": 0.3}}
     study.optimize(objective(network=own_network, space=space, epochs=8), n_trials=2)
     assert set(study.best_params) == {"width", "learning_rate"}
     assert study.best_value > 0.8
+
+
+def test_equal_runs_are_equal_whatever_a_network_of_the_users_own_draws() -> None:
+    def curves(seed: int) -> Any:
+        study = optuna.create_study(direction="maximize", sampler=optuna.samplers.RandomSampler(seed=1))
+        study.optimize(objective(network=drawing_network, seed=seed), n_trials=1)
+        return study.trials[0].user_attrs[CURVES]
+
+    first = curves(0)
+    random.random(), np.random.random(), keras.random.uniform(()), tf.random.uniform(())
+    assert curves(0) == first
+    assert curves(1) != first
+
+
+def test_the_users_own_random_numbers_go_on_as_if_no_network_had_been_built() -> None:
+    def draw(*, train: bool) -> list[float]:
+        keras.utils.set_random_seed(3)
+        values = [random.random(), np.random.random(), keras.random.uniform(()), tf.random.uniform(())]
+        if train:
+            study = optuna.create_study(direction="maximize", sampler=optuna.samplers.RandomSampler(seed=1))
+            study.optimize(objective(network=drawing_network), n_trials=1)
+        values += [random.random(), np.random.random(), keras.random.uniform(()), tf.random.uniform(())]
+        return [float(value) for value in values]
+
+    assert draw(train=True) == draw(train=False)
+
+
+def test_what_a_network_gives_is_kept_with_its_trial_unless_it_is_said() -> None:
+    found = []
+    for output in (None, "logits"):
+        study = optuna.create_study(direction="maximize")
+        space = {"width": 4, "learning_rate": {"low": 0.1, "high": 0.2}}
+        study.optimize(objective(network=own_network, space=space, output=output), n_trials=1)
+        found.append(study.trials[0].user_attrs[NETWORK_OUTPUT])
+    assert found == ["probabilities", "logits"]
+
+
+def test_a_network_function_that_returns_nothing_is_told_so() -> None:
+    study = optuna.create_study(direction="maximize")
+    with pytest.raises(SpecError, match=r"must be a keras.Model, but is None. Return one from your function"):
+        study.optimize(objective(network=forgetful_network), n_trials=1)
 
 
 def test_what_the_users_function_raises_is_raised() -> None:
@@ -108,6 +171,7 @@ def test_what_the_users_function_raises_is_raised() -> None:
     ("options", "message"),
     [
         ({"metric": "val_acc"}, r"Did you mean 'val_accuracy'\?"),
+        ({"output": "softmax"}, "output must be one of logits, probabilities or None, but got 'softmax'"),
         ({"epochs": 0}, "epochs must be a whole number of at least 1, but got 0"),
         ({"space": {"width": {"low": 1, "high": 2}}}, "No hyperparameter is called 'width'"),
     ],

@@ -12,7 +12,8 @@ import pytest
 import sqlalchemy
 from optuna.exceptions import StorageInternalError
 from optuna.trial import FrozenTrial, TrialState
-from tests.databases import expire
+from tests.databases import claim_ticket, expire
+from tests.worker import fakes
 from tests.worker.fakes import Made, Mirror, Networks, PairPlan, accuracy
 
 from caviar import KerasObjective
@@ -24,9 +25,10 @@ from caviar.search.samplers import make_sampler_factory
 from caviar.spec import StudySpec, parse_spec
 from caviar.storage.checkpoints import CheckpointStore
 from caviar.storage.database import new_owner, open_storage
+from caviar.storage.handing_back import hand_back
 from caviar.storage.schema import optuna_tables
 from caviar.storage.studies import open_study
-from caviar.storage.tickets import claim_tickets
+from caviar.storage.tickets import Ticket, claim_tickets
 from caviar.worker import worker as worker_module
 from caviar.worker.best_network import NetworkFolder
 from caviar.worker.objective import LaneSpec
@@ -514,6 +516,28 @@ def test_a_worker_without_trials_gets_fleets_that_another_has_not_begun(
     assert sorted([*taken, *(trial.number for trial in fleets.ended)]) == list(range(6))
 
 
+def test_the_best_trial_has_its_network_where_an_equal_one_of_a_higher_number_ended_first(
+    made: Made, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fakes, "accuracy", lambda _seed, _epoch: 0.5)
+    networks, share_done = Networks(), threading.Event()
+    other_storage = open_storage(str(made.storage.url), owner=new_owner())
+    first = claim_ticket(other_storage, made.study._study_id, budget=6, lease_s=30.0, retries=2)
+    assert isinstance(first, Ticket)
+    made.options = {
+        "networks": networks,
+        "share_done": share_done,
+        "on_trial": lambda trial: share_done.set() if trial.number == 5 else None,
+    }
+    made.work()
+    assert made.study.best_trial.number == 1
+    hand_back(other_storage, first.trial_id)
+    made.options = {"networks": networks}
+    made.work()
+    assert made.study.best_trial.number == 0
+    assert sorted(networks.saved) == [0, 1]
+
+
 @pytest.mark.slow
 def test_both_trainers_give_the_same_trials_and_save_the_best_network(
     spec: StudySpec, objective: KerasObjective, tmp_path: Path
@@ -526,7 +550,7 @@ def test_both_trainers_give_the_same_trials_and_save_the_best_network(
     found = []
     for name, make in crews.items():
         made = Made(open_storage(f"sqlite:///{tmp_path / name}.db", owner=new_owner(), create=True), spec, objective)
-        folder = NetworkFolder(tmp_path / name, tmp_path / "artifacts")
+        folder = NetworkFolder(tmp_path / name, tmp_path / "artifacts", validation=objective.dataset.validation)
         made.options = {"networks": folder, "checkpoints": CheckpointStore(tmp_path / f"{name}-checkpoints")}
         crew = make()
         made.work_with(crew)

@@ -26,6 +26,7 @@ class CheckResult:
     Attributes:
         hyperparameters: Of the network that was built, the middle of each range.
         summary: Keras' table of its layers.
+        output: What it gives for each class, ``logits`` or ``probabilities``.
         n_parameters: Trainable numbers in it.
         first_epoch_s: Seconds of building, tracing and the first epoch, the first in this process.
         epoch_s: Seconds of a further epoch.
@@ -36,6 +37,7 @@ class CheckResult:
 
     hyperparameters: Mapping[str, Any]
     summary: str
+    output: str
     n_parameters: int
     first_epoch_s: float
     epoch_s: float
@@ -66,7 +68,7 @@ def check_spec(spec: StudySpec) -> CheckResult:
         first = time.monotonic()
         trainer.run_epoch()
         epoch_s = time.monotonic() - first
-        model = trainer.lane_model(0)
+        model, output = trainer.lane_model(0), trainer.output
         model.summary(print_fn=lambda line, **_: lines.append(line), line_length=90)
         n_parameters = sum(int(weight.shape.num_elements()) for weight in model.trainable_weights)
     trial_s = spec.objective.epochs * epoch_s  # fleets trace a program once, and keep it
@@ -81,6 +83,7 @@ def check_spec(spec: StudySpec) -> CheckResult:
     return CheckResult(
         hyperparameters=hyperparameters,
         summary="\n".join(lines),
+        output=output,
         n_parameters=n_parameters,
         first_epoch_s=first - started,
         epoch_s=epoch_s,
@@ -94,7 +97,7 @@ def check_lines(result: CheckResult) -> list[str]:
     """Return a check's findings in words."""
     return [
         result.summary,
-        f"{result.n_parameters} trainable parameters, with "
+        f"{result.n_parameters} trainable parameters and {result.output} as output, with "
         + ", ".join(f"{name} = {value}" for name, value in result.hyperparameters.items()),
         f"first epoch {result.first_epoch_s:.2f} s, a further one {result.epoch_s:.3f} s",
         f"{result.approach.capitalize()}: {result.reason}",

@@ -1,12 +1,13 @@
 """How a study stands: trials by state, budget, best, rate, time left, workers."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from ..attributes import OWNER, PARENT_TRIAL, PAUSED
+from ..attributes import NETWORK_LOST, OWNER, PARENT_TRIAL, PAUSED
 from ..insight.lineage import parent_name
 from ..insight.warm_start import warm_start_sentences, warm_start_table
 from ..search.warm_start import warm_start_of
@@ -16,6 +17,7 @@ from ..storage.leased_storage import LeasedStorage
 from ..storage.opening import open_existing, required_spec
 from ..storage.overview import Lease, read_leases
 from ..storage.studies import n_former_stages
+from ..worker.best_network import best_trial
 from ..worker.mirroring import trials_with_runs
 from .family import open_family, open_parent
 
@@ -32,7 +34,8 @@ def study_status(home: Home, study: str) -> dict[str, Any]:
     Returns:
         ``study``, ``metric``, ``direction``, ``budget``; ``trials`` by state; ``best`` (``number``, ``value``,
         ``params`` as Optuna stores them, ``hyperparameters`` as one thinks of them, ``network``, the file of the
-        trained one) or None; ``trials_per_minute`` over the last trials, or None;
+        trained one, or None and ``network_missing``, why there is none) or None;
+        ``trials_per_minute`` over the last trials, or None;
         ``seconds_left`` at that rate, or None; ``workers`` that hold a trial; ``copied``, how many of the finished
         trials a zoom took over from its parent; ``family``, the studies of a search from coarse to fine, the first one
         first, each with ``study``, ``parent`` or None, ``budget``, ``done``, ``copied`` and ``best`` as above, empty
@@ -96,21 +99,23 @@ def describe_best(storage: LeasedStorage, study: optuna.Study, home: Home) -> di
 
     The network of a trial that was copied from the study's parent is the parent's.
     """
-    if not any(trial.state == TrialState.COMPLETE for trial in study.get_trials(deepcopy=False)):
+    best = best_trial(study)
+    if best is None:
         return None
-    best = study.best_trial
-    origin, number = study, best.number
-    while (copied := origin.get_trials(deepcopy=False)[number].user_attrs.get(PARENT_TRIAL)) is not None:
+    origin, trial = study, best
+    while (copied := trial.user_attrs.get(PARENT_TRIAL)) is not None:
         parent = open_parent(storage, origin)
         if parent is None:
             break
-        origin, number = parent, copied
+        origin, trial = parent, parent.get_trials(deepcopy=False)[copied]
+    path = home.networks / origin.study_name / f"{trial.number}.keras"
     return {
         "number": best.number,
         "value": best.value,
         "params": best.params,
         "hyperparameters": required_spec(study).space.hyperparameters(best.params),
-        "network": _network(home, origin.study_name, number),
+        "network": str(path) if path.exists() else None,
+        "network_missing": None if path.exists() else _why_missing(trial, path, is_copy=trial is not best),
     }
 
 
@@ -143,9 +148,12 @@ def _n_copied(trials: Sequence[FrozenTrial]) -> int:
     return len(trials) - len(trials_with_runs(trials))
 
 
-def _network(home: Home, study: str, number: int) -> str | None:
-    path = home.networks / study / f"{number}.keras"
-    return str(path) if path.exists() else None
+def _why_missing(trial: FrozenTrial, path: Path, *, is_copy: bool) -> str:
+    if NETWORK_LOST in trial.user_attrs:
+        return f"it could not be saved: {trial.user_attrs[NETWORK_LOST]}"
+    if is_copy:
+        return f"the trial is a copy of its parent's trial {trial.number}, which was not the best there: no {path}"
+    return f"{path} was removed, or the trial was not run with this home"
 
 
 def _describe_workers(
@@ -189,8 +197,9 @@ def status_lines(status: Mapping[str, Any]) -> list[str]:
         where = f" of {best['study']}" if best.get("study") else ""
         lines.append(f"best {status['metric']} {best['value']:.4f}, trial {best['number']}{where}:")
         lines += [f"  {name} = {_shown(value)}" for name, value in best["hyperparameters"].items()]
-        if best["network"] is not None:
-            lines.append(f"network {best['network']}")
+        lines.append(
+            f"no network: {best['network_missing']}" if best["network"] is None else f"network {best['network']}"
+        )
     if status["trials_per_minute"] is not None and status["workers"]:
         lines.append(f"{status['trials_per_minute']} trials a minute, {status['seconds_left']} s left")
     lines += [f"worker {worker['pid']} on {worker['host']}: {worker['trials']} trials" for worker in status["workers"]]

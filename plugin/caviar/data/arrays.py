@@ -7,9 +7,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DataError
+from .precision import narrowed
 
-Features = NDArray[np.uint8] | NDArray[np.float32]
+Features = NDArray[np.uint8] | NDArray[np.float32] | NDArray[np.float64]
 Labels = NDArray[np.int32]
+
+#: The square of a larger value, and with it a variance, overflows.
+LARGEST_FEATURE = 1e150
 
 
 def check_features(features: Any, *, where: str) -> Features:
@@ -21,7 +25,8 @@ def check_features(features: Any, *, where: str) -> Features:
         where: Names the data in messages: ``Data set 'x', train split``.
 
     Returns:
-        Images of uint8 as they are, everything else as float32; no NaN, nothing infinite.
+        Images of uint8 as they are, everything else as float32, or as float64 where a column needs it (`narrowed`);
+        no NaN, nothing infinite.
 
     Raises:
         DataError: If the features are no such array, have no rows, or have a value that is not finite.
@@ -38,15 +43,17 @@ def check_features(features: Any, *, where: str) -> Features:
         raise DataError(f"{where}: features are empty, with shape {array.shape}.")
     if array.dtype == np.uint8 and array.ndim > 2:
         return np.ascontiguousarray(array)
-    with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is found below
-        numbers = np.ascontiguousarray(array, dtype=np.float32)
-    if not np.isfinite(numbers).all():
-        bad = np.flatnonzero(~np.isfinite(numbers.reshape(len(numbers), -1)).all(axis=1))
-        raise DataError(
-            f"{where}: features must be finite in float32, but {len(bad)} of {len(numbers)} examples have NaN or"
-            f" infinite values, the first at position {bad[0]}. Drop these examples, or fill in their values."
-        )
-    return numbers
+    if array.dtype.kind == "f":
+        limit = min(LARGEST_FEATURE, float(np.finfo(array.dtype).max))
+        fits = (np.abs(array) <= limit).reshape(len(array), -1).all(axis=1)  # NaN does not fit
+        if not fits.all():
+            bad = np.flatnonzero(~fits)
+            raise DataError(
+                f"{where}: features must be finite and at most {LARGEST_FEATURE:g} in size, but {len(bad)} of"
+                f" {len(array)} examples have NaN or infinite values, or larger ones, the first at position {bad[0]}."
+                " Drop these examples, or fill in their values."
+            )
+    return narrowed(array, where=where)
 
 
 def check_labels(labels: Any, *, where: str) -> NDArray[Any]:

@@ -36,7 +36,8 @@ class Split:
 
     Attributes:
         features: Shape (n, *feature_shape): flat vectors (n, k) or images (n, height, width[, channels]). Images of
-            uint8 stay so, with the source's values (0 to 255, in ``digits`` 0 to 16); all else is float32 and finite.
+            uint8 stay so, with the source's values (0 to 255, in ``digits`` 0 to 16); all else is finite and float32,
+            or float64 where that would lose what its classes may depend on (`data.precision`).
         labels: Shape (n,), int32, each in [0, n_classes).
     """
 

@@ -156,9 +156,7 @@ class PreparedDataset:
         if len(features) == 1 and len(columns.feature_shape) > 1:
             return Arrays(features=features[0], labels=labels)
         flat = [array.reshape(len(array), -1) for array in features]
-        with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is refused as such
-            joined = flat[0] if len(flat) == 1 else np.concatenate(flat, axis=1, dtype=np.float32)
-        return Arrays(features=joined, labels=labels)
+        return Arrays(features=flat[0] if len(flat) == 1 else _joined(flat), labels=labels)
 
     def _examples(self, split: str, inputs: tuple[tuple[tuple[str, ...], Any], ...], label: str) -> Mapping[str, Any]:
         """Read the features that are wanted and the labels of a split."""
@@ -244,6 +242,12 @@ class PreparedDataset:
             return None
         kind = "regression" if is_scalar else "several labels an example, or a label that is no class,"
         raise DataError(f"{self._where}: label {label!r} is {feature}; {kind} is not supported, only classification.")
+
+
+def _joined(columns: list[NDArray[Any]]) -> NDArray[Any]:
+    """Return columns side by side, in float32 where that holds the type of each, else in float64."""
+    fits = all(array.dtype == np.float32 or array.dtype.itemsize <= 2 for array in columns)
+    return np.concatenate(columns, axis=1, dtype=np.float32 if fits else np.float64)
 
 
 def _strings(keys: Any) -> Iterator[str]:

@@ -6,6 +6,7 @@ They come from the fork server, which has TensorFlow, so that the process that s
 import contextlib
 import dataclasses
 import json
+import logging
 from collections.abc import Iterator
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
@@ -101,6 +102,8 @@ def ready_workers(spec: StudySpec, *, threads: int, n_workers: int) -> Iterator[
 def _get_ready(spec: StudySpec, threads: int, is_first: bool, connection: Connection) -> None:
     try:
         prepare_devices(threads=threads)
+        if not is_first:  # the first one warns of what is odd about the data
+            logging.getLogger("caviar.data").setLevel(logging.ERROR)
         dataset = _look(spec, connection) if is_first else None
     except BaseException as error:
         if not is_first:  # the supervisor hears it from the first

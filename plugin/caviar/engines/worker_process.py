@@ -120,7 +120,9 @@ def work(order: WorkOrder, *, owner: str, stop: threading.Event, dataset: Datase
         make_sampler=warm_sampler_factory(make_sampler, warm_start_of(study), spec.search, spec.space, seed=seed),
         mirror=mirror,
         checkpoints=open_checkpoints(home, study),
-        networks=NetworkFolder(home.networks / study.study_name, home.artifacts),
+        networks=NetworkFolder(
+            home.networks / study.study_name, home.artifacts, validation=objective.dataset.validation
+        ),
         stop=stop,
         share_done=share_done,
         deadline_s=order.deadline_s,
@@ -218,7 +220,8 @@ def be_worker(order: WorkOrder, connection: Connection, dataset: Dataset | None 
         dataset: The study's data, or None to load it.
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    logging.getLogger("tensorflow").setLevel(logging.ERROR)
+    for quiet in ("tensorflow", "caviar.data"):  # the run has warned of what is odd about the data
+        logging.getLogger(quiet).setLevel(logging.ERROR)
     owner, stop, asked = new_owner(), threading.Event(), threading.Event()
 
     def leave() -> None:

@@ -1,16 +1,19 @@
 """From a frozen configuration to a stock Keras network, and from a trained network to the one that is exported."""
 
 from .build import BATCH_NORM_EPSILON, build_network
-from .head import gives_probabilities, with_probabilities
-from .normalization import fit_normalization
+from .head import Output, check_probabilities, find_output, with_probabilities
+from .normalization import Statistics, fit_normalization
 from .variables import Variable, initial_values, network_variables
 
 __all__ = [
     "BATCH_NORM_EPSILON",
+    "Output",
+    "Statistics",
     "Variable",
     "build_network",
+    "check_probabilities",
+    "find_output",
     "fit_normalization",
-    "gives_probabilities",
     "initial_values",
     "network_variables",
     "with_probabilities",

@@ -5,9 +5,9 @@ from typing import Any
 
 import keras
 import numpy as np
-import numpy.typing as npt
 
 from ..config import NetworkConfig
+from .normalization import Statistics
 
 # Keras' own value, named so that other programs (the fleet's) can use the same.
 BATCH_NORM_EPSILON = 1e-3
@@ -32,7 +32,7 @@ def build_network(
     *,
     feature_shape: tuple[int, ...],
     n_classes: int,
-    normalization: tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]] | None,
+    normalization: Statistics | None,
     seed: int,
 ) -> Any:
     """Return a dense classifier as a stock Keras functional model that outputs logits.
@@ -50,7 +50,8 @@ def build_network(
             the hidden layers and of the head, no other weight; at 0 the kernels carry no regularizer.
         feature_shape: Shape of one example, without the batch axis.
         n_classes: Outputs, at least 2.
-        normalization: Mean and variance of each feature, from `fit_normalization`; None to leave the inputs alone.
+        normalization: Mean and variance of each feature, from `fit_normalization`; None to leave the inputs alone. In
+            float64, the network takes float64, subtracts the mean and divides in it, and goes on in Keras' float type.
         seed: Gives the initial weights, at least 0: the same seed, the same weights, on any machine. Each layer draws
             from a seed of its own, so two networks of different depth begin with the same first layers.
 
@@ -69,10 +70,13 @@ def build_network(
     """
     if n_classes < 2:
         raise ValueError(f"A classifier needs n_classes of at least 2, but got {n_classes}.")
-    inputs = keras.Input(feature_shape, name="features")
-    x = inputs if len(feature_shape) == 1 else keras.layers.Flatten(name="flatten")(inputs)
+    is_wide = normalization is not None and normalization[0].dtype == np.float64
+    inputs = keras.Input(feature_shape, name="features", dtype="float64" if is_wide else None)
+    flatten = keras.layers.Flatten(name="flatten", dtype="float64" if is_wide else None)
+    x = inputs if len(feature_shape) == 1 else flatten(inputs)
     if normalization is not None:
-        x = _normalization_layer(normalization, n_features=math.prod(feature_shape))(x)
+        for layer in _normalization_layers(normalization, n_features=math.prod(feature_shape)):
+            x = layer(x)
     for index, width in enumerate(config.widths):
         x = _hidden_layer(config, x, width=width, index=index, seed=seed)
     head = keras.layers.Dense(
@@ -84,16 +88,20 @@ def build_network(
     return keras.Model(inputs, head(x), name="network")
 
 
-def _normalization_layer(
-    statistics: tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]], *, n_features: int
-) -> Any:
-    mean, variance = (np.asarray(values, np.float32).reshape(-1) for values in statistics)
+def _normalization_layers(statistics: Statistics, *, n_features: int) -> list[Any]:
+    mean, variance = (values.reshape(-1) for values in statistics)
     if mean.size != n_features or variance.size != n_features:
         raise ValueError(
             f"The normalisation needs one mean and one variance for each of {n_features} features, but got "
             f"{mean.size} and {variance.size}. Use fit_normalization on the same features."
         )
-    return keras.layers.Normalization(mean=mean, variance=variance, name="normalization")
+    if mean.dtype == np.float64:
+        # Not Normalization, which divides by 1e-7 at least. One Rescaling alone would multiply before it subtracts.
+        return [
+            keras.layers.Rescaling(1.0, offset=-mean, dtype="float64", name="centering"),
+            keras.layers.Rescaling(1.0 / np.sqrt(variance), dtype="float64", name="normalization"),
+        ]
+    return [keras.layers.Normalization(mean=mean, variance=variance, name="normalization")]
 
 
 def _hidden_layer(config: NetworkConfig, x: Any, *, width: int, index: int, seed: int) -> Any:

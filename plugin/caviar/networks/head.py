@@ -1,80 +1,149 @@
 """The softmax head: networks train on logits, which is stable, and are exported with probabilities."""
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Literal
 
 import keras
 import numpy as np
 import numpy.typing as npt
 
+from ..errors import SpecError
 
-def with_probabilities(model: Any) -> Any:
+Output = Literal["logits", "probabilities"]
+"""What a network gives for each class."""
+
+_Rows = npt.NDArray[np.float64]
+
+# How often signs are drawn for a network's weights: too often for all its logits to be positive each time.
+_DRAWS = 8
+
+
+def with_probabilities(
+    model: Any, *, output: Output | None = None, feature_shape: tuple[int, ...] | None = None
+) -> Any:
     """Return the exported form of a network: the same layers and weights, with a softmax on top.
 
     The result shares its weights with ``model``. It adds stock Keras layers only, so what can be saved to a ``.keras``
     file and loaded with plain Keras can be so with its softmax, too.
 
     Args:
-        model: A functional or sequential network with one output, logits or probabilities.
+        model: A built network with one output.
+        output: What it gives; None to find out on random inputs.
+        feature_shape: Shape of one example. Only a subclassed network needs it, whose input Keras does not know.
 
     Returns:
-        A keras.Model whose outputs are at least 0 and sum to 1. ``model`` itself, where it ends in a softmax already.
+        A keras.Model whose outputs are at least 0 and sum to 1. ``model`` itself, where it gives probabilities.
 
     Raises:
-        ValueError: If the network is subclassed: Keras knows no output to build on. End it in a softmax yourself.
+        ValueError: If the network is subclassed, and the shape of its examples is not given.
+        SpecError: If it gives neither logits nor probabilities.
 
     Shapes:
         Output (n, n_classes), of the network's float type.
     """
-    if not _is_graph(model):
+    is_graph = bool(getattr(model, "inputs", None)) and bool(getattr(model, "outputs", None))
+    if is_graph:
+        inputs, outputs = model.inputs[0], model.outputs[0]
+        feature_shape = tuple(inputs.shape[1:])
+    elif feature_shape is None:
         raise ValueError(
-            f"with_probabilities needs a functional or sequential keras.Model, but got the subclassed "
-            f"{type(model).__name__}. Return probabilities from its call(), or use keras.Model(inputs, outputs)."
+            f"with_probabilities needs the feature_shape of the subclassed {type(model).__name__}: Keras does not know "
+            "its input."
         )
-    if _ends_in(model) == "softmax":
+    else:
+        inputs = keras.Input(feature_shape)
+        outputs = model(inputs, training=False)
+    if output is None:
+        random = np.abs(np.random.default_rng(0).normal(size=(1, *feature_shape)))
+        output = find_output(model, random.astype(inputs.dtype))
+    if output == "probabilities":
         return model
     # A float16 softmax cannot hold small probabilities: the head is float32 at least, whatever the network's policy.
-    policy = "float64" if model.outputs[0].dtype == "float64" else "float32"
-    softmax = keras.layers.Activation("softmax", dtype=policy, name="probabilities")
-    return keras.Model(model.inputs[0], softmax(model.outputs[0]), name=f"{model.name}_probabilities")
+    policy = "float64" if outputs.dtype == "float64" else "float32"
+    taken = any(layer.name == "probabilities" for layer in model.layers)
+    softmax = keras.layers.Activation("softmax", dtype=policy, name=None if taken else "probabilities")
+    return keras.Model(inputs, softmax(outputs), name=f"{model.name}_probabilities")
 
 
-def gives_probabilities(model: Any, sample: npt.NDArray[np.generic]) -> bool:
-    """Say whether a network's outputs are probabilities, so that its loss is not taken from logits.
+def find_output(model: Any, sample: npt.NDArray[np.generic]) -> Output:
+    """Find out whether a network gives logits or probabilities, so that its loss is taken from what it gives.
 
-    A last layer that names its activation answers the question; else the outputs for ``sample`` do.
+    What it gives decides, for the sample and for random inputs, and not how its last layer is called: a softmax may
+    stand in a layer within it, in an operation, or before a Flatten. Where that leaves a doubt, as in a network that
+    begins at 0, random signs of its weights settle it: a softmax gives probabilities whatever these are.
 
     Args:
-        model: A built keras.Model with one output.
+        model: A built keras.Model with one output of shape (n, n_classes).
         sample: A few examples as the network takes them, at least 1.
 
     Returns:
-        True where the network ends in a softmax, or every row of outputs for ``sample`` is at least 0 and sums to 1
-        within 1e-3.
+        ``probabilities`` where every row is at least 0 and sums to 1 within 1e-3; else ``logits``.
+
+    Raises:
+        SpecError: If its outputs are never negative and do not sum to 1: those of a sigmoid or a relu.
 
     Shapes:
         sample (n, *feature_shape).
     """
-    end = _ends_in(model)
-    if end != "unknown":
-        return end == "softmax"
-    outputs = np.asarray(keras.ops.convert_to_numpy(model(sample, training=False)), np.float64)
-    return bool(np.all(outputs >= 0) and np.all(np.abs(outputs.sum(axis=-1) - 1) < 1e-3))
+    inputs = np.concatenate([sample, _random_like(sample)])
+    rows = _outputs(model, inputs)
+    if not len(rows) or (rows < 0).any():
+        return "logits"
+    is_steady = bool(np.ptp(rows, axis=0).max() < 1e-6)
+    if _sum_to_one(rows) and not is_steady:
+        return "probabilities"
+    if _sum_to_one(rows):
+        return "probabilities" if _whatever_the_weights(model, inputs, _sum_to_one) else "logits"
+    if _whatever_the_weights(model, inputs, lambda rows: bool((rows >= 0).all())) and not is_steady:
+        raise SpecError(
+            f"The network gives neither logits nor probabilities: its outputs are never negative, and for one example "
+            f"they sum to {rows[0].sum():.4g}, not to 1, as those of a sigmoid or a relu. End it in Dense(n_classes) "
+            'or in a softmax; or say what they are by objective.output = "logits" (in KerasObjective: output="logits").'
+        )
+    return "logits"
 
 
-def _is_graph(model: Any) -> bool:
-    return bool(getattr(model, "inputs", None)) and bool(getattr(model, "outputs", None))
+def check_probabilities(model: Any, sample: npt.NDArray[np.generic]) -> None:
+    """Raise SpecError where a network that is said to give probabilities does not, for a sample as `find_output`'s."""
+    rows = _outputs(model, sample)
+    if len(rows) and not ((rows >= 0).all() and _sum_to_one(rows)):
+        raise SpecError(
+            f"The network's output is said to be probabilities, but for one example its outputs sum to "
+            f"{rows[0].sum():.4g} and the least of them is {rows[0].min():.4g}. End it in a softmax, or set output to "
+            '"logits".'
+        )
 
 
-def _ends_in(model: Any) -> str:
-    """Return ``softmax``, ``linear`` or ``unknown`` from the last layer of a functional or sequential network."""
-    if not _is_graph(model):
-        return "unknown"
-    last = model.layers[-1]
-    if type(last) is keras.layers.Softmax:
-        return "softmax"
-    if type(last) in (keras.layers.Dense, keras.layers.Activation):
-        if last.activation is keras.activations.softmax:
-            return "softmax"
-        if last.activation is keras.activations.linear:
-            return "linear"
-    return "unknown"
+def _outputs(model: Any, inputs: npt.NDArray[np.generic]) -> _Rows:
+    """Return a network's outputs, without the rows that are not finite."""
+    rows = np.asarray(keras.ops.convert_to_numpy(model(inputs, training=False)), np.float64)
+    return rows[np.isfinite(rows).all(axis=1)]
+
+
+def _sum_to_one(rows: _Rows) -> bool:
+    return bool(np.all(np.abs(rows.sum(axis=1) - 1) < 1e-3))
+
+
+def _random_like(sample: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
+    """Return 8 random examples: whole numbers within the sample's range where it has none but these, as indices are."""
+    generator, shape = np.random.default_rng(0), (8, *sample.shape[1:])
+    values = np.asarray(sample, np.float64)
+    if np.isfinite(values).all() and (values == np.rint(values)).all():
+        return generator.integers(int(values.min()), int(values.max()) + 1, shape).astype(sample.dtype)
+    return generator.normal(size=shape).astype(sample.dtype)
+
+
+def _whatever_the_weights(model: Any, inputs: npt.NDArray[np.generic], holds: Callable[[_Rows], bool]) -> bool:
+    """Say whether something holds of a network's outputs with random signs of its weights, which are put back."""
+    generator, weights = np.random.default_rng(0), model.trainable_variables
+    values = [weight.numpy() for weight in weights]
+    try:
+        for _ in range(_DRAWS):
+            for weight, value in zip(weights, values, strict=True):
+                weight.assign(value * generator.choice(np.array([-1, 1], value.dtype), value.shape))
+            if not holds(_outputs(model, inputs)):
+                return False
+    finally:
+        for weight, value in zip(weights, values, strict=True):
+            weight.assign(value)
+    return True

@@ -1,6 +1,7 @@
 """The input normalisation's mean and variance, fitted on the training split."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -9,8 +10,12 @@ import numpy.typing as npt
 _ROWS_AT_A_TIME = 4096
 
 
-def fit_normalization(features: npt.NDArray[np.generic]) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-    """Return the mean and variance of each feature, for the Normalization layer inside the model.
+Statistics = tuple[npt.NDArray[np.floating[Any]], npt.NDArray[np.floating[Any]]]
+"""Mean and variance of each feature, of its shape, in float32 or float64."""
+
+
+def fit_normalization(features: npt.NDArray[np.generic]) -> Statistics:
+    """Return the mean and variance of each feature, for the normalisation inside the model.
 
     Fit on the training split only: statistics of validation or test examples would leak them into training.
 
@@ -18,12 +23,12 @@ def fit_normalization(features: npt.NDArray[np.generic]) -> tuple[npt.NDArray[np
         features: Examples on axis 0, of an integer or float type.
 
     Returns:
-        ``(mean, variance)``. The variance is the population's (divided by n). A feature that never changes gets
-        variance 1, so that it becomes 0, and a value that first appears later stays of moderate size, where
-        dividing by a variance of 0 would give infinity.
+        ``(mean, variance)``, in float64 where the features are: then a network normalises in float64 too. The variance
+        is the population's (divided by n). A feature that never changes gets variance 1, so that it becomes 0, and a
+        value that first appears later stays of moderate size, where dividing by a variance of 0 would give infinity.
 
     Shapes:
-        features (n, *shape), n at least 1; mean and variance (*shape), float32, variance above 0.
+        features (n, *shape), n at least 1; mean and variance (*shape), variance above 0.
 
     Raises:
         ValueError: If there is no example.
@@ -34,20 +39,23 @@ def fit_normalization(features: npt.NDArray[np.generic]) -> tuple[npt.NDArray[np
     n = len(features)
     if n == 0:
         raise ValueError("fit_normalization needs at least 1 example, but got 0. Pass the training split.")
-    mean = np.zeros(features.shape[1:], np.float64)
+    # Differences from the first example: their sums round by their own size, not by that of an offset, and those of a
+    # constant feature are 0.
+    first = features[0].astype(np.float64)
+    shift = np.zeros_like(first)
     for rows in _chunks(features):
-        mean += rows.sum(axis=0)
-    mean /= n
-    variance = np.zeros_like(mean)
+        rows -= first
+        shift += rows.sum(axis=0)
+    mean = first + shift / n
+    variance = np.zeros_like(first)
     for rows in _chunks(features):
-        variance += np.square(rows - mean).sum(axis=0)
+        rows -= mean
+        variance += np.square(rows, out=rows).sum(axis=0)
     variance /= n
-    # Rounding leaves a constant feature a variance of up to about (n·ε·mean)²: below that it carries no information.
-    # In float32, where it is used, a smaller one than the smallest normal number could become 0 and divide by it.
-    resolution = np.square(n * np.finfo(np.float64).eps * mean)
-    constant = variance <= np.maximum(resolution, np.finfo(np.float32).tiny)
-    variance[constant] = 1.0
-    return mean.astype(np.float32), variance.astype(np.float32)
+    dtype = np.float64 if features.dtype == np.float64 else np.float32
+    # Where it is used, a smaller one than the smallest normal number could become 0 and divide by it.
+    variance[variance <= np.finfo(dtype).tiny] = 1.0
+    return mean.astype(dtype), variance.astype(dtype)
 
 
 def _chunks(features: npt.NDArray[np.generic]) -> Iterator[npt.NDArray[np.float64]]:

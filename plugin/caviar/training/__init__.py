@@ -1,6 +1,7 @@
 """The compiled epoch, the update rules, and the trainers that run them."""
 
 from .fleet import FleetData, FleetPrograms, FleetTrainer, KeptPrograms, Lane
+from .library_seeds import seeded_libraries
 from .solo import SoloTrainer
 from .tensors import TensorSplits
 from .trainer import Hyperparameter, LaneState, Metrics, Trainer
@@ -17,4 +18,5 @@ __all__ = [
     "SoloTrainer",
     "TensorSplits",
     "Trainer",
+    "seeded_libraries",
 ]

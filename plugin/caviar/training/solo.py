@@ -3,15 +3,17 @@
 from collections.abc import Collection, Mapping
 from typing import Any, final
 
+import keras
 import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
 from ..config import TrainingConfig
 from ..errors import SpecError, nearest_name
-from ..networks import gives_probabilities
+from ..networks import Output, check_probabilities, find_output
 from .epoch import EpochParts, compile_epoch, graph_rewriting_where_it_pays
 from .forward import find_dropouts, find_kernels, find_normalizers, input_type
+from .library_seeds import seeded_libraries
 from .randomness import dropout_row_keys, epoch_order
 from .states import check_state, check_value
 from .tensors import TensorSplits
@@ -35,12 +37,15 @@ class SoloTrainer(Trainer):
         model: A keras.Model with one input and one output of n_classes values. It is trained in place.
         data: The splits, shared by all trainers of the process.
         training: Update rule, batch size, decay, and the first values of the hyperparameters.
-        seed: At least 0; gives the order of the examples and the dropout masks. The initial weights are the model's.
+        seed: At least 0; gives the order of the examples, the dropout masks, and what random operations without a seed
+            draw. The initial weights are the model's, as are the seeds of its layers.
+        output: What the model gives; None to find out from what it does.
         jit_compile: Compile by XLA: steps take less than half the time, the first call about a second more. It pays off
             from about 5,000 steps of a small network.
 
     Raises:
-        SpecError: If the model has not one input and one output of n_classes values, or nothing to train.
+        SpecError: If the model has not one input and one output of n_classes values, if these are neither logits nor
+            probabilities, or if it has nothing to train.
 
     Example:
         >>> trainer = SoloTrainer(model, splits, TrainingConfig(), seed=0)  # doctest: +SKIP
@@ -49,12 +54,20 @@ class SoloTrainer(Trainer):
     """
 
     def __init__(
-        self, model: Any, data: TensorSplits, training: TrainingConfig, *, seed: int, jit_compile: bool = False
+        self,
+        model: Any,
+        data: TensorSplits,
+        training: TrainingConfig,
+        *,
+        seed: int,
+        output: Output | None = None,
+        jit_compile: bool = False,
     ) -> None:
         if seed < 0:
             raise ValueError(f"seed must be at least 0, but got {seed}.")
-        self._parts: EpochParts | None = _make_parts(model, data, training)
+        self._parts: EpochParts | None = _make_parts(model, data, training, output)
         self._run = compile_epoch(self._parts, jit_compile=jit_compile)
+        self._program: Any = None
         self._seed = seed
         self._epoch = 0
 
@@ -68,6 +81,16 @@ class SoloTrainer(Trainer):
         """How often the epoch was traced: 1 once an epoch has run."""
         return 0 if self._run is None else int(self._run.experimental_get_tracing_count())
 
+    @property
+    def output(self) -> Output:
+        """What the model gives; see `Trainer.output`."""
+        return "logits" if self._lane(0).from_logits else "probabilities"
+
+    @property
+    def input_type(self) -> str:
+        """The type to which examples are cast before the model takes them."""
+        return str(input_type(self._lane(0).model).name)
+
     def run_epoch(self) -> list[Metrics]:
         """Train for one epoch; see `Trainer.run_epoch`."""
         if self._parts is None:
@@ -76,7 +99,12 @@ class SoloTrainer(Trainer):
         order = epoch_order(self._seed, epoch=self._epoch, n_examples=parts.data.n_train)[: parts.n_rows]
         row_keys = dropout_row_keys(self._seed, epoch=self._epoch, n_rows=parts.n_keys)
         with graph_rewriting_where_it_pays(parts):
-            values = self._run(tf.constant(order), tf.constant(row_keys), tf.constant(self._epoch, tf.float64)).numpy()
+            if self._program is None:
+                # The traced function itself, since a process may have TensorFlow run its tf.functions untraced.
+                with seeded_libraries(self._seed):
+                    self._program = self._run.get_concrete_function()
+            epoch = tf.constant(self._epoch, tf.float64)
+            values = self._program(tf.constant(order), tf.constant(row_keys), epoch).numpy()
         self._epoch += 1
         return [dict(zip(_METRICS, values.tolist(), strict=True))]
 
@@ -123,8 +151,7 @@ class SoloTrainer(Trainer):
 
     def close(self) -> None:
         """End the lane and let go of model and program; see `Trainer.close`."""
-        self._parts = None
-        self._run = None
+        self._parts = self._run = self._program = None
 
     def _lane(self, lane: int) -> EpochParts:
         if self._parts is None or lane != 0:
@@ -132,9 +159,12 @@ class SoloTrainer(Trainer):
         return self._parts
 
 
-def _make_parts(model: Any, data: TensorSplits, training: TrainingConfig) -> EpochParts:
-    sample = tf.cast(data.train_features[:8], input_type(model))
-    from_logits = _check_model(model, sample, n_classes=data.n_classes)
+def _make_parts(model: Any, data: TensorSplits, training: TrainingConfig, output: Output | None) -> EpochParts:
+    sample = tf.cast(data.train_features[:8], input_type(model)).numpy()
+    _check_model(model, sample, n_classes=data.n_classes)
+    if output == "probabilities":
+        check_probabilities(model, sample)
+    output = output or find_output(model, sample)
     weights = list(model.trainable_variables)
     if not weights:
         raise SpecError("The model has no trainable variable. Set trainable = True on a layer.")
@@ -159,24 +189,33 @@ def _make_parts(model: Any, data: TensorSplits, training: TrainingConfig) -> Epo
         dropouts=dropouts,
         normalizers=find_normalizers(model),
         kernels=list(kernels),
-        from_logits=from_logits,
+        from_logits=output == "logits",
     )
 
 
-def _check_model(model: Any, sample: Any, *, n_classes: int) -> bool:
-    """Build the model if it is not yet built, and say whether it outputs logits."""
+def _check_model(model: Any, sample: Any, *, n_classes: int) -> None:
+    """Build the model if it is not built, and raise SpecError where its inputs or outputs are not as they must be."""
+    if not isinstance(model, keras.Model):
+        kind = "None" if model is None else f"of type {type(model).__name__}"
+        raise SpecError(f"The network must be a keras.Model, but is {kind}. Return one from your function.")
     if not model.built:
         model(sample, training=False)
     inputs, outputs = (getattr(model, name, None) or [None] for name in ("inputs", "outputs"))
     if len(inputs) != 1 or len(outputs) != 1:
         raise SpecError(f"The model must have 1 input and 1 output, but has {len(inputs)} and {len(outputs)}.")
-    shape = tuple((model(sample, training=False) if outputs[0] is None else outputs[0]).shape)
-    if len(shape) != 2 or shape[1] != n_classes:
+    given = model(sample, training=False)
+    if not keras.ops.is_tensor(given):
+        keys = f" ({', '.join(map(repr, given))})" if isinstance(given, Mapping) else ""
+        raise SpecError(
+            f"The model must give 1 tensor, but gives a {type(given).__name__}{keys}. Give the values of the classes "
+            "alone, as keras.Model(inputs, outputs) does."
+        )
+    shape = (None, *given.shape[1:])
+    if shape != (None, n_classes):
         raise SpecError(
             f"The model must give {n_classes} values an example, one a class, but its output has the shape {shape}. "
             f"End it with Dense({n_classes})."
         )
-    return not gives_probabilities(model, sample)
 
 
 def _state_variables(parts: EpochParts) -> dict[str, Any]:

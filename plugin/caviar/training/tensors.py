@@ -17,7 +17,7 @@ class TensorSplits:
     keep the data set's compact type (uint8 images stay uint8) and are cast batch by batch.
 
     Attributes:
-        train_features: Tensor (n_train, *feature_shape), uint8 or float32.
+        train_features: Tensor (n_train, *feature_shape), uint8, float32 or float64.
         train_labels: Tensor (n_train,), int32, in [0, n_classes).
         validation_features: Tensor (n_validation, *feature_shape), of the same type.
         validation_labels: Tensor (n_validation,), int32, in [0, n_classes).

@@ -7,6 +7,8 @@ from typing import Any, Literal, Self
 import numpy as np
 import numpy.typing as npt
 
+from ..networks import Output
+
 Hyperparameter = Literal["learning_rate", "momentum", "decay_rate", "dropout", "l2"]
 """What can change while a network trains, without a new trace."""
 
@@ -35,6 +37,11 @@ class Trainer(abc.ABC):
     @abc.abstractmethod
     def n_lanes(self) -> int:
         """Lanes that are training; 0 once all are dropped."""
+
+    @property
+    @abc.abstractmethod
+    def output(self) -> Output:
+        """What the networks that `lane_model` returns give for each class."""
 
     @abc.abstractmethod
     def run_epoch(self) -> list[Metrics]:

@@ -236,6 +236,7 @@ class Crew:
                 trial.keeper.state = None
                 trial.saved_epochs = 0
         trial.state = None
+        trial.run.output = trainer.output
         trial.stage = Stage.RUNNING
 
     def _blame(self, error: Exception) -> None:

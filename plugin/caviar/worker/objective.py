@@ -4,10 +4,12 @@ import contextlib
 import copy
 import dataclasses
 import datetime
+import logging
 import time
 from collections.abc import Callable, Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import optuna
 from optuna.trial import TrialState
 
@@ -18,7 +20,7 @@ from ..imports import import_callable
 from ..keras_backend import check_keras_backend
 from ..search.seeds import trial_seed
 from ..space import DEFAULT_SPACE_TABLE, SearchSpace, make_configs, parse_space
-from ..spec import StudySpec, direction_of
+from ..spec import OUTPUTS, StudySpec, direction_of
 from ..user_cache import user_cache
 from .decision import Decision, decide
 from .mirroring import mirror_trial
@@ -27,8 +29,11 @@ from .trial_run import TrialRun
 if TYPE_CHECKING:
     import keras
 
+    from ..networks import Output
     from ..record.mlflow_mirror import MlflowMirror
     from ..training import FleetPrograms, SoloTrainer, TensorSplits
+
+_logger = logging.getLogger(__name__)
 
 #: Builds a network of the user's own from the trial's hyperparameters and the data set.
 NetworkFunction = Callable[[Mapping[str, Any], Dataset], "keras.Model"]
@@ -65,7 +70,9 @@ class KerasObjective:
         space: What is searched, as a ``SearchSpace`` or a study file's ``[space]`` table; None for the default six.
         network: Builds the network from (hyperparameters, dataset), in place of the configurable dense one. It ends in
             logits or in a softmax.
-        seed: From which, with the trial's number, weights, batches and dropout are derived.
+        output: What a network of your own gives, ``logits`` or ``probabilities``; None to find out from what it does.
+        seed: From which, with the trial's number, weights, batches and dropout are derived, and all else that a
+            network of your own draws.
         tracking_uri: Where MLflow logs every trial; None logs nothing.
 
     Raises:
@@ -85,6 +92,7 @@ class KerasObjective:
         metric: str = "val_accuracy",
         space: SearchSpace | Mapping[str, Any] | None = None,
         network: NetworkFunction | None = None,
+        output: "Output | None" = None,
         seed: int = 0,
         tracking_uri: str | None = None,
     ) -> None:
@@ -98,7 +106,11 @@ class KerasObjective:
         if not isinstance(space, SearchSpace):
             space = parse_space(DEFAULT_SPACE_TABLE if space is None else space, own_names=network is not None)
         self.space = space
+        if output not in (None, *OUTPUTS):
+            raise SpecError(f"output must be one of {', '.join(OUTPUTS)} or None, but got {output!r}.")
         self._network = network
+        self._has_warned = False
+        self._output = output
         self._tracking_uri = tracking_uri
         self._mirror: MlflowMirror | None = None
         self._source = dataset
@@ -149,6 +161,7 @@ class KerasObjective:
         lane, run = self.draw(trial), self.make_run(trial)
         decision, started = Decision.GO_ON, time.monotonic()
         with contextlib.closing(self.make_trainer(lane.hyperparameters, seed=lane.seed)) as trainer:
+            run.output = trainer.output
             while decision is Decision.GO_ON:
                 (metrics,) = trainer.run_epoch()
                 run.train_seconds += time.monotonic() - started
@@ -178,26 +191,35 @@ class KerasObjective:
 
     def make_run(self, trial: optuna.Trial, *, reported: Collection[int] = frozenset()) -> TrialRun:
         """Return a trial's run; `TrialRun` says what ``reported`` is."""
-        return TrialRun(trial, metric=self.metric, n_classes=self.dataset.n_classes, reported=reported)
+        return TrialRun(
+            trial,
+            metric=self.metric,
+            n_classes=self.dataset.n_classes,
+            reported=reported,
+            tells_output=self._network is not None,
+        )
 
     def make_trainer(self, hyperparameters: Mapping[str, Any], *, seed: int) -> "SoloTrainer":
         """Build the network of these hyperparameters and a trainer for it, to be closed after use."""
         from ..networks import build_network
-        from ..training import SoloTrainer
+        from ..training import SoloTrainer, seeded_libraries
 
         tensors, normalization = self._loaded()
         network, training = make_configs(hyperparameters, epochs=self.epochs)
         if self._network is not None:
-            model = self._network(hyperparameters, self.dataset)
-        else:
-            model = build_network(
-                network,
-                feature_shape=self.dataset.feature_shape,
-                n_classes=self.dataset.n_classes,
-                normalization=normalization,
-                seed=seed,
-            )
-        return SoloTrainer(model, tensors, training, seed=seed)
+            with seeded_libraries(seed):
+                model = self._network(hyperparameters, self.dataset)
+                trainer = SoloTrainer(model, tensors, training, seed=seed, output=self._output)
+            self._warn_of_rounding(trainer)
+            return trainer
+        model = build_network(
+            network,
+            feature_shape=self.dataset.feature_shape,
+            n_classes=self.dataset.n_classes,
+            normalization=normalization,
+            seed=seed,
+        )
+        return SoloTrainer(model, tensors, training, seed=seed, output="logits")
 
     @property
     def programs(self) -> "FleetPrograms":
@@ -220,6 +242,18 @@ class KerasObjective:
             self._tensors = TensorSplits.from_dataset(self.dataset)
             self._normalization = fit_normalization(self.dataset.train.features)
         return self._tensors, self._normalization
+
+    def _warn_of_rounding(self, trainer: "SoloTrainer") -> None:
+        """Say, once, that a network of the user's own takes in float32 what float32 cannot hold."""
+        wide = self.dataset.train.features.dtype
+        if wide == np.float64 and trainer.input_type != wide and not self._has_warned:
+            self._has_warned = True
+            _logger.warning(
+                "The features of %r are float64, since float32 cannot tell some of their values apart, but the network "
+                "takes %s. Begin it with keras.Input(shape, dtype='float64') and a keras.layers.Rescaling of "
+                "dtype='float64' that subtracts the mean; or scale the features where your data comes from.",
+                *(self.dataset.name, trainer.input_type),
+            )
 
     def _check_directions(self, study: optuna.Study) -> None:
         directions = [direction.name.lower() for direction in study.directions]
@@ -269,5 +303,6 @@ def objective_of(spec: StudySpec, dataset: Dataset) -> KerasObjective:
         metric=spec.objective.metric,
         space=spec.space,
         network=network_function(spec),
+        output=spec.objective.output,
         seed=spec.seed,
     )

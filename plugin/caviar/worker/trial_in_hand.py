@@ -7,11 +7,11 @@ import optuna
 
 from ..storage.buffered_storage import BufferedStorage
 from ..storage.tickets import Ticket
-from .best_network import BestEpochKeeper, State
+from .best_network import BestEpochKeeper, State, best_standing
 from .objective import LaneSpec
 from .trial_checkpoint import load_trial
 from .trial_run import TrialRun
-from .worker_setup import WorkerSetup, best_value
+from .worker_setup import WorkerSetup
 
 
 class Stage(enum.Enum):
@@ -80,7 +80,7 @@ def draw_trial(ticket: Ticket, setup: WorkerSetup, buffer: BufferedStorage) -> T
         ticket=ticket,
         run=objective.make_run(trial, reported=frozenset(reported)),
         lane=lane,
-        keeper=BestEpochKeeper(best_value(study), maximize=objective.direction == "maximize"),
+        keeper=BestEpochKeeper(best_standing(study), number=ticket.number, maximize=objective.direction == "maximize"),
         suspected=ticket.deaths > 0,
     )
     saved = load_trial(setup.checkpoints, ticket)

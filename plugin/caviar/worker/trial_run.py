@@ -2,12 +2,15 @@
 
 import math
 from collections.abc import Collection, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import optuna
 
-from ..attributes import BEST_EPOCH, BEST_VALUE, CURVES, DIVERGED, TRAIN_SECONDS
+from ..attributes import BEST_EPOCH, BEST_VALUE, CURVES, DIVERGED, NETWORK_OUTPUT, TRAIN_SECONDS
 from ..spec import direction_of
+
+if TYPE_CHECKING:
+    from ..networks import Output
 
 
 def worst_case(metric: str, *, n_classes: int) -> float:
@@ -28,15 +31,27 @@ class TrialRun:
         n_classes: Of the data set, for the worst case.
         reported: Steps that an earlier run of the trial has reported: they are not reported again, and only the last of
             them is judged again, since that run may have died before it was judged.
+        tells_output: Whether what the network gives is kept among its attributes.
+
+    Attributes:
+        output: What the network gives, once its trainer is made.
     """
 
     def __init__(
-        self, trial: optuna.Trial, *, metric: str, n_classes: int, reported: Collection[int] = frozenset()
+        self,
+        trial: optuna.Trial,
+        *,
+        metric: str,
+        n_classes: int,
+        reported: Collection[int] = frozenset(),
+        tells_output: bool = False,
     ) -> None:
         self.trial = trial
         self.curves: dict[str, list[float]] = {}
         self.diverged = False
         self.train_seconds = 0.0
+        self.output: Output = "logits"
+        self._tells_output = tells_output
         self._metric = metric
         self._n_classes = n_classes
         self._reported = frozenset(reported)
@@ -93,6 +108,8 @@ class TrialRun:
             BEST_EPOCH: self.best_epoch,
             TRAIN_SECONDS: round(self.train_seconds, 3),
         }
+        if self._tells_output:
+            attributes[NETWORK_OUTPUT] = self.output
         return attributes | ({DIVERGED: True} if self.diverged else {})
 
     def store(self) -> None:

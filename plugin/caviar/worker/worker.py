@@ -16,6 +16,7 @@ from ..search.samplers import plan_of_study
 from ..storage.buffered_storage import BufferedStorage
 from ..storage.leased_storage import LeaseLost
 from ..storage.tickets import Ticket
+from .best_network import Standing
 from .crew import Crew
 from .decision import Decision, decide
 from .in_flight import Intake
@@ -222,9 +223,9 @@ class Worker:
             if decision is Decision.COMPLETE:
                 self._save_network(trial)
                 self._study.tell(trial.run.trial, trial.run.best_value, state=TrialState.COMPLETE)
+                assert trial.run.best_value is not None
                 for other in self._crew.in_hand:
-                    if other.keeper.beats(trial.run.best_value):
-                        other.keeper.to_beat = trial.run.best_value
+                    other.keeper.raise_to(Standing(trial.run.best_value, trial.ticket.number))
             elif decision is Decision.PRUNE:
                 self._study.tell(trial.run.trial, state=TrialState.PRUNED)
             self._left.append(self._buffer.get_trial(trial_id))
@@ -233,14 +234,14 @@ class Worker:
                 self._buffer.park(trial_id)
         self._crew.remove(leaving)
 
-    def _rank(self, trial: TrialInHand) -> float:
+    def _rank(self, trial: TrialInHand) -> tuple[float, int]:
         value = trial.run.best_value or 0.0
-        return -value if self._maximize else value
+        return (-value if self._maximize else value), trial.ticket.number
 
     def _save_network(self, trial: TrialInHand) -> None:
         networks, keeper = self._setup.networks, trial.keeper
         if networks is not None and keeper.state is not None and keeper.beats(trial.run.best_value):
-            networks.save(trial.run.trial, self._crew.best_model(trial))
+            networks.save(trial.run, self._crew.best_model(trial))
 
     def _fail(self, ticket: Ticket, error: Exception) -> None:
         """End a trial that raised as FAIL, unless it raised because it was taken away.

@@ -93,14 +93,6 @@ class FailuresInARow:
             )
 
 
-def best_value(study: optuna.Study) -> float | None:
-    """Return the study's best value, or None before its first complete trial."""
-    try:
-        return study.best_value
-    except ValueError:  # Optuna's word for a study without a complete trial
-        return None
-
-
 @contextlib.contextmanager
 def keep_leases(renew: Callable[[], object], *, lease_s: float) -> Iterator[None]:
     """Renew the leases from a thread: an epoch or a trace may last longer than they do.

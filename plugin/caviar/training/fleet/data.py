@@ -5,9 +5,9 @@ from typing import Any, NamedTuple
 
 import keras
 import numpy as np
-import numpy.typing as npt
 import tensorflow as tf
 
+from ...networks import Statistics
 from ..tensors import TensorSplits
 
 # Above this the features stay as they are and each batch is normalised when it is taken: a step of a network on 784
@@ -56,7 +56,7 @@ class FleetData:
     validation_labels: Any
     feature_shape: tuple[int, ...]
     n_classes: int
-    normalization: tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]] | None
+    normalization: Statistics | None
     mean: Any
     scale: Any
 
@@ -65,7 +65,7 @@ class FleetData:
         cls,
         splits: TensorSplits,
         *,
-        normalization: tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]] | None,
+        normalization: Statistics | None,
         largest_normalized_bytes: int = _LARGEST_NORMALIZED_BYTES,
     ) -> "FleetData":
         """Flatten and normalise a data set's splits, as the Keras networks' first layers do.
@@ -79,10 +79,7 @@ class FleetData:
         n_features = int(np.prod(splits.feature_shape))
         mean = scale = None
         if normalization is not None:
-            # Rounded to float32 first, as keras.layers.Normalization holds them.
-            values = [tf.constant(np.asarray(part, np.float32).reshape(-1)) for part in normalization]
-            mean = tf.cast(values[0], dtype)
-            scale = tf.maximum(tf.sqrt(tf.cast(values[1], dtype)), tf.constant(_EPSILON, dtype))
+            mean, scale = _constants(normalization, dtype)
         features = [tf.reshape(part, (-1, n_features)) for part in (splits.train_features, splits.validation_features)]
         n_bytes = sum(int(np.prod(part.shape)) for part in features) * np.dtype(dtype).itemsize
         if n_bytes <= largest_normalized_bytes:
@@ -129,7 +126,16 @@ class FleetData:
         return int(self.train_features.shape[1])
 
 
+def _constants(normalization: Statistics, dtype: str) -> tuple[Any, Any]:
+    """Return what is subtracted and then divided by, in the type in which the Keras networks do so."""
+    mean, variance = (tf.constant(part.reshape(-1)) for part in normalization)
+    if mean.dtype == tf.float64:
+        return mean, tf.sqrt(variance)
+    return tf.cast(mean, dtype), tf.maximum(tf.sqrt(tf.cast(variance, dtype)), tf.constant(_EPSILON, dtype))
+
+
 def normalized(features: Any, *, mean: Any, scale: Any, dtype: str) -> Any:
     """Return features as floats, x := (x − mean) / scale; only cast where there is no scale."""
-    features = tf.cast(features, dtype)
-    return features if scale is None else (features - mean) / scale
+    if scale is not None:
+        features = (tf.cast(features, scale.dtype) - mean) / scale
+    return tf.cast(features, dtype)

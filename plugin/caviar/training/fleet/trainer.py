@@ -9,7 +9,7 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from ...errors import SpecError, nearest_name
-from ...networks import build_network
+from ...networks import Output, build_network
 from ..epoch import without_graph_rewriting
 from ..states import check_state, check_value
 from ..trainer import Hyperparameter, LaneState, Metrics, Trainer
@@ -77,6 +77,11 @@ class FleetTrainer(Trainer):
         joining = [RunningLane(lane, self._programs.data) for lane in lanes]
         own.extend(lane.initial_arrays(self._programs.data) for lane in joining)
         self._lanes.extend(joining)
+
+    @property
+    def output(self) -> Output:
+        """Logits; see `Trainer.output`."""
+        return "logits"
 
     def run_epoch(self) -> list[Metrics]:
         """Train every lane for one epoch; see `Trainer.run_epoch`."""
