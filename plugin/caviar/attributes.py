@@ -71,5 +71,7 @@ PAUSED: Final = "caviar:paused"
 DEATHS: Final = "caviar:deaths"
 #: The numbers of the trials that a retry repeats, first to last: Optuna's own key. Seeds derive from the first.
 RETRY_HISTORY: Final = "retry_history"
+#: The parameters that `enqueue_trial` gave a trial: Optuna's own key. Drawing and counting failures read it.
+ENQUEUED: Final = "fixed_params"
 #: The first of them: Optuna's own key. Written with RETRY_HISTORY; its tools read it.
 FAILED_TRIAL: Final = "failed_trial"

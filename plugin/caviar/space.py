@@ -117,6 +117,10 @@ class SearchSpace:
         """Return Optuna's distribution of every parameter that any trial may draw, in drawing order."""
         return {parameter.parameter: parameter.distribution for parameter in self._expanded()}
 
+    def stored_by_name(self) -> dict[str, str]:
+        """Return the name under which Optuna stores each hyperparameter that any trial may draw."""
+        return {parameter.name: parameter.parameter for parameter in self._expanded()}
+
     def stored_names(self, parameter: Parameter) -> tuple[str, ...]:
         """Return the names under which a trial may hold one of ``parameters``: one a layer where each has its own."""
         return tuple(drawn.parameter for drawn in self._drawn_as(parameter))

@@ -4,12 +4,14 @@ from typing import Any
 import optuna
 import pytest
 
+from caviar.attributes import RETRY_HISTORY
 from caviar.errors import SpecError
 from caviar.search.pruners import make_pruner, promotion_rule
 from caviar.search.samplers import make_sampler_factory, try_sampler
 from caviar.spec import PRUNERS, SAMPLERS, SearchSpec, parse_spec
 
 SPACE = parse_spec({"name": "toy", "data": {"dataset": "digits"}}).space
+GRID = {"batch_size": {"choices": [32, 64]}, "units": {"choices": [8, 16]}}
 NAMES = [name for name in SAMPLERS if name != "gp"]
 
 
@@ -48,6 +50,35 @@ def test_trials_drawn_in_any_order_are_the_same_trials(name: str) -> None:
     study = optuna.create_study()
     study.sampler = make(7)
     assert {**SPACE.hyperparameters(drawn(forward)[7])} == SPACE.suggest(study.ask())
+
+
+@pytest.mark.parametrize(
+    ("path", "options", "instead"),
+    [
+        ("optuna.samplers:GridSampler", {"search_space": {"depth": [1, 2]}}, "grid"),
+        ("optuna.samplers:BruteForceSampler", {}, "grid"),
+        ("optuna.samplers:QMCSampler", {}, "qmc"),
+    ],
+)
+def test_a_sampler_that_keeps_its_place_in_one_process_is_refused(path: str, options: Any, instead: str) -> None:
+    with pytest.raises(SpecError, match=f"Use sampler = '{instead}'"):
+        make_sampler_factory(SearchSpec(sampler=path, sampler_options=options), SPACE, seed=0)
+
+
+def test_a_grid_visits_every_point_although_a_trial_was_tried_again() -> None:
+    space = parse_spec({"name": "toy", "data": {"dataset": "digits"}, "space": GRID}).space
+    make = make_sampler_factory(SearchSpec(sampler="grid", trials=4), space, seed=0)
+    study = optuna.create_study()
+    for number, origin in enumerate([0, 1, 1, 3, 4]):  # the second trial failed, and its retry is the third
+        study.enqueue_trial({})
+        trial_id = study._storage.get_trial_id_from_study_id_trial_number(study._study_id, number)
+        if origin != number:
+            study._storage.set_trial_system_attr(trial_id, RETRY_HISTORY, [origin])
+        study.sampler = make(origin)
+        space.suggest(study.ask())
+    points = [tuple(params.values()) for params in drawn(study)]
+    assert points[1] == points[2]
+    assert len(set(points)) == 4
 
 
 @pytest.mark.parametrize("name", NAMES)

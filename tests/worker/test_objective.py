@@ -12,7 +12,7 @@ from tests.toy_data import broken_network, drawing_network, forgetful_network, o
 
 from caviar import KerasObjective
 from caviar.attributes import CURVES, NETWORK_OUTPUT
-from caviar.errors import SpecError
+from caviar.errors import SpecError, TrialFailed
 
 TINY: dict[str, Any] = {"learning_rate": {"low": 1e-3, "high": 0.3, "scale": "log"}, "depth": 1, "units": 8}
 
@@ -81,6 +81,30 @@ def test_a_study_with_other_directions_is_refused_before_training(
     with pytest.raises(SpecError, match=f'create_study\\(direction="{right}"\\)'):
         study.optimize(objective(metric=metric), n_trials=1)
     assert study.trials[0].params == {}
+
+
+def test_the_best_trial_is_evaluated_again_outside_its_study() -> None:
+    study = optuna.create_study(direction="maximize", pruner=optuna.pruners.NopPruner())
+    study.optimize(objective(), n_trials=2)
+    best = study.best_trial
+    assert objective()(best) == best.value
+    assert objective()(optuna.trial.FixedTrial(best.params, number=best.number)) == best.value
+    assert study.best_trial == best
+
+
+def test_a_fixed_trial_takes_the_names_that_a_study_file_has() -> None:
+    space = {**TINY, "learning_rate": 0.1, "momentum": {"low": 0.5, "high": 0.99, "scale": "log-complement"}}
+    by_name = objective(space=space)(optuna.trial.FixedTrial({"momentum": 0.9}))
+    assert by_name == objective(space=space)(optuna.trial.FixedTrial({"one_minus_momentum": 0.1}))
+    with pytest.raises(TrialFailed, match=r"draws no 'momentun'. Did you mean 'momentum'"):
+        objective(space=space)(optuna.trial.FixedTrial({"momentun": 0.9}))
+
+
+def test_an_enqueued_value_that_the_space_refuses_fails_its_trial_alone() -> None:
+    study = optuna.create_study(direction="maximize")
+    study.enqueue_trial({"learning_rate": 0.5})
+    study.optimize(objective(), n_trials=2, catch=TrialFailed)
+    assert [trial.state for trial in study.trials] == [TrialState.FAIL, TrialState.COMPLETE]
 
 
 def test_equal_seeds_give_equal_curves_and_other_seeds_others() -> None:

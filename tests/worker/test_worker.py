@@ -17,7 +17,7 @@ from tests.worker import fakes
 from tests.worker.fakes import Made, Mirror, Networks, PairPlan, accuracy
 
 from caviar import KerasObjective
-from caviar.attributes import CURVES, DEATHS, PAUSED
+from caviar.attributes import CURVES, DEATHS, FAIL_REASON, PAUSED
 from caviar.errors import FatalError, SpaceError, SpecError, StorageUnavailableError
 from caviar.packing.cost_model import TYPICAL
 from caviar.packing.plan import SoloPlan
@@ -258,6 +258,23 @@ def test_what_is_wrong_with_one_draw_costs_its_trial_and_what_is_wrong_with_the_
         made.work(refuse=refuse)
     assert made.states["FAIL"] == 1
     assert "RUNNING" not in made.states
+
+
+def test_enqueued_values_outside_the_space_cost_their_trials_alone(made: Made) -> None:
+    made.search(trials=2)
+    for given in ({"units": 0}, {"units": 4.5}, {"unit": 4}, {"depth": 9}, {"depth": "deep"}, {"units": 5}):
+        made.study.enqueue_trial(given)
+    made.work()
+    assert made.states == {"FAIL": 5, "COMPLETE": 2}
+    *failed, fine, _ = made.stored
+    assert fine.params["units"] == 5
+    assert [trial.user_attrs[FAIL_REASON] for trial in failed] == [
+        "units must be a whole number from 4 to 8 in this space, but was given as 0.",
+        "units must be a whole number from 4 to 8 in this space, but was given as 4.5.",
+        "This space draws no 'unit'. Did you mean 'units'? Allowed: learning_rate, depth, units.",
+        "depth must be a whole number from 1 to 2 in this space, but was given as 9.",
+        "depth must be a whole number from 1 to 2 in this space, but was given as 'deep'.",
+    ]
 
 
 def test_a_deleted_study_stops_the_worker(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -71,7 +71,7 @@ def make_sampler_factory(
             kind=optuna.samplers.BaseSampler,  # type: ignore[type-abstract]  # isinstance takes it
         )
 
-    make(0)  # a wrong option must be refused before any work starts
+    _refuse_sequences(search.sampler, make(0))  # a wrong option, too, must be refused before any work starts
     return make
 
 
@@ -143,6 +143,27 @@ def _stock_sampler(name: str, space: SearchSpace) -> tuple[Any, dict[str, Any]]:
             "independent_sampler": None,
         }
     return import_callable(name, what="search.sampler"), {}
+
+
+def _refuse_sequences(name: str, sampler: optuna.samplers.BaseSampler) -> None:
+    """Refuse Optuna's samplers that walk a sequence, which no sampler made for one trial, beside other workers, can.
+
+    All others of Optuna's find what they need in the study's trials and attributes.
+
+    Raises:
+        SpecError: Naming the sampler of ours that does the same.
+    """
+    ours = {
+        optuna.samplers.GridSampler: ("grid", "choices for every value of a parameter, or points for a range"),
+        optuna.samplers.BruteForceSampler: ("grid", "choices for every value of a parameter, or points for a range"),
+        optuna.samplers.QMCSampler: ("qmc", "qmc_type = sobol or halton in sampler_options"),
+    }
+    for theirs, (instead, how) in ours.items():
+        if isinstance(sampler, theirs):
+            raise SpecError(
+                f"search.sampler {name!r} walks a sequence that several workers, or a resumed study, would lose. "
+                f"Use sampler = {instead!r}, with {how}: trial n takes its point n, on whichever worker."
+            )
 
 
 def _grid_factory(search: SearchSpec, space: SearchSpace, options: dict[str, Any], *, seed: int) -> SamplerFactory:

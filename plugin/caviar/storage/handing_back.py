@@ -8,7 +8,7 @@ from typing import Any
 import sqlalchemy
 from optuna.trial import FrozenTrial, TrialState
 
-from ..attributes import DEATHS, FAIL_REASON, FAILED_TRIAL, OWNER, RETRY_HISTORY
+from ..attributes import DEATHS, ENQUEUED, FAIL_REASON, FAILED_TRIAL, OWNER, RETRY_HISTORY
 from . import schema
 from .leased_storage import LeaseCheck, LeasedStorage, LeaseLost, release_leases, renew_leases, set_attribute
 from .overview import count_states
@@ -98,7 +98,8 @@ def fail_trial(storage: LeasedStorage, trial: FrozenTrial, *, reason: str, retri
             tables.trials.insert().values(study_id=study_id, number=number, state=TrialState.WAITING)
         ).inserted_primary_key[0]  # type: ignore[index]  # SQLAlchemy types it optional, an insert always has it
         _copy_params(connection, trial._trial_id, retry_id)
-        for key, value in ((FAILED_TRIAL, history[0]), (RETRY_HISTORY, history)):
+        given = {ENQUEUED: trial.system_attrs[ENQUEUED]} if ENQUEUED in trial.system_attrs else {}
+        for key, value in {FAILED_TRIAL: history[0], RETRY_HISTORY: history, **given}.items():
             set_attribute(connection, tables.system_attributes, retry_id, key, value)
     return True
 

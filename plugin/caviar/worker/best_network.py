@@ -103,6 +103,7 @@ class NetworkFolder:
             _logger.warning("The network of trial %d could not be saved: %s", run.trial.number, reason)
             run.trial.set_user_attr(NETWORK_LOST, reason)
             return
+        assert isinstance(run.trial, optuna.Trial)
         self._offer(run.trial, path)
 
     def _offer(self, trial: optuna.Trial, path: Path) -> None:

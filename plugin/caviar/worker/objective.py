@@ -13,11 +13,13 @@ import numpy as np
 import optuna
 from optuna.trial import TrialState
 
+from ..attributes import RETRY_HISTORY
 from ..config import NetworkConfig, TrainingConfig
 from ..data.dataset import Dataset, load_dataset
-from ..errors import SpecError
+from ..errors import SpaceError, SpecError, TrialFailed
 from ..imports import import_callable
 from ..keras_backend import check_keras_backend
+from ..search.given_params import take_given
 from ..search.seeds import trial_seed
 from ..space import DEFAULT_SPACE_TABLE, SearchSpace, make_configs, parse_space
 from ..spec import OUTPUTS, StudySpec, direction_of
@@ -127,16 +129,24 @@ class KerasObjective:
             self._dataset = load_dataset(self._source, seed=self.seed)
         return self._dataset
 
-    def __call__(self, trial: optuna.Trial) -> float:
-        """Run one trial of a stock study.
+    def __call__(self, trial: optuna.trial.BaseTrial) -> float:
+        """Run one trial of a stock study, or train a network again, outside any study.
+
+        Args:
+            trial: A study's; or a ``FixedTrial`` or ``FrozenTrial``, of which nothing is stored or logged. Its number
+                decides the seeds: a ``FrozenTrial`` trains as it did in its study.
 
         Returns:
             The best epoch's metric.
 
         Raises:
             SpecError: If the study's direction contradicts the metric.
+            TrialFailed: If the trial was given a value that the space does not have.
             optuna.TrialPruned: If the pruner ended it, or it diverged.
         """
+        if not isinstance(trial, optuna.Trial):
+            history = trial.system_attrs.get(RETRY_HISTORY) if isinstance(trial, optuna.trial.FrozenTrial) else None
+            return self.run(copy.deepcopy(trial), origin=history[0] if history else None)
         self._check_directions(trial.study)
         try:
             value = self.run(trial)
@@ -149,16 +159,21 @@ class KerasObjective:
         self._mirror_trial(trial, state=TrialState.COMPLETE, value=value)
         return value
 
-    def run(self, trial: optuna.Trial) -> float:
+    def run(self, trial: optuna.trial.BaseTrial, *, origin: int | None = None) -> float:
         """Run one trial, whoever tells its end.
+
+        Args:
+            trial: Optuna's trial.
+            origin: Of `draw`.
 
         Returns:
             The best epoch's metric.
 
         Raises:
+            TrialFailed: If the trial was given a value that the space does not have.
             optuna.TrialPruned: If the pruner ended it, or it diverged.
         """
-        lane, run = self.draw(trial), self.make_run(trial)
+        lane, run = self.draw(trial, origin=origin), self.make_run(trial)
         decision, started = Decision.GO_ON, time.monotonic()
         with contextlib.closing(self.make_trainer(lane.hyperparameters, seed=lane.seed)) as trainer:
             run.output = trainer.output
@@ -174,7 +189,7 @@ class KerasObjective:
         assert run.best_value is not None
         return run.best_value
 
-    def draw(self, trial: optuna.Trial, *, origin: int | None = None) -> LaneSpec:
+    def draw(self, trial: optuna.trial.BaseTrial, *, origin: int | None = None) -> LaneSpec:
         """Draw a trial's hyperparameters, and return what it trains.
 
         Args:
@@ -182,14 +197,18 @@ class KerasObjective:
             origin: The number that its seeds derive from, where it is not the trial's own.
 
         Raises:
-            SpaceError: If what was drawn is not allowed.
+            TrialFailed: If it was given what the space does not allow.
         """
-        hyperparameters = self.space.suggest(trial)
-        network, training = make_configs(hyperparameters, epochs=self.epochs)
+        try:
+            take_given(trial, self.space)
+            hyperparameters = self.space.suggest(trial)
+            network, training = make_configs(hyperparameters, epochs=self.epochs)
+        except SpaceError as error:
+            raise TrialFailed(str(error)) from error
         seed = trial_seed(self.seed, trial.number if origin is None else origin, "training")
         return LaneSpec(hyperparameters=hyperparameters, network=network, training=training, seed=seed)
 
-    def make_run(self, trial: optuna.Trial, *, reported: Collection[int] = frozenset()) -> TrialRun:
+    def make_run(self, trial: optuna.trial.BaseTrial, *, reported: Collection[int] = frozenset()) -> TrialRun:
         """Return a trial's run; `TrialRun` says what ``reported`` is."""
         return TrialRun(
             trial,

@@ -39,7 +39,7 @@ class TrialRun:
 
     def __init__(
         self,
-        trial: optuna.Trial,
+        trial: optuna.trial.BaseTrial,
         *,
         metric: str,
         n_classes: int,

@@ -25,7 +25,7 @@ from .patience import Patience
 from .promoter import Promoter
 from .trial_checkpoint import save_trial
 from .trial_in_hand import TrialInHand, draw_trial
-from .worker_setup import FailuresInARow, WorkerSetup, keep_leases
+from .worker_setup import FailuresInARow, WorkerSetup, fail_reason, keep_leases
 
 _logger = logging.getLogger(__name__)
 
@@ -222,12 +222,12 @@ class Worker:
             trial.run.store()
             if decision is Decision.COMPLETE:
                 self._save_network(trial)
-                self._study.tell(trial.run.trial, trial.run.best_value, state=TrialState.COMPLETE)
+                self._study.tell(trial.ticket.number, trial.run.best_value, state=TrialState.COMPLETE)
                 assert trial.run.best_value is not None
                 for other in self._crew.in_hand:
                     other.keeper.raise_to(Standing(trial.run.best_value, trial.ticket.number))
             elif decision is Decision.PRUNE:
-                self._study.tell(trial.run.trial, state=TrialState.PRUNED)
+                self._study.tell(trial.ticket.number, state=TrialState.PRUNED)
             self._left.append(self._buffer.get_trial(trial_id))
             if decision is Decision.PARK:
                 self._save(trial)
@@ -251,12 +251,12 @@ class Worker:
         """
         if ends_worker(error):
             raise error
-        reason = f"{type(error).__name__}: {error}".splitlines()[0][:500]
+        reason, retries = fail_reason(error), self._setup.retries_after(error)
         _logger.warning("Trial %d failed: %s", ticket.number, reason)
         _logger.debug("Trial %d's traceback:", ticket.number, exc_info=error)
         try:
             failed = self._patience.outlast(
-                lambda: self._buffer.fail(ticket.trial_id, reason=reason, retries=self._setup.spec.search.retries),
+                lambda: self._buffer.fail(ticket.trial_id, reason=reason, retries=retries),
                 what=f"fail trial {ticket.number}",
             )
         except (LeaseLost, UpdateFinishedTrialError) as lost:

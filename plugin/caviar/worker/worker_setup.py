@@ -11,7 +11,8 @@ import optuna
 from optuna.exceptions import StorageInternalError
 from optuna.trial import FrozenTrial, TrialState
 
-from ..errors import FatalError
+from ..attributes import ENQUEUED, FAIL_REASON
+from ..errors import CaviarError, FatalError, TrialFailed
 from ..record.mlflow_mirror import MlflowMirror
 from ..search.samplers import SamplerFactory
 from ..spec import StudySpec
@@ -71,6 +72,10 @@ class WorkerSetup:
         out_of_time = self.deadline_s is not None and time.monotonic() >= self.deadline_s
         return self.stop.is_set() or self.share_done.is_set() or out_of_time
 
+    def retries_after(self, error: Exception) -> int:
+        """Return how often a trial that raised may run anew: never with values that the space refuses."""
+        return 0 if isinstance(error, TrialFailed) else self.spec.search.retries
+
 
 class FailuresInARow:
     """Counts trials that failed one after the other."""
@@ -79,18 +84,26 @@ class FailuresInARow:
         self._failures = 0
 
     def count(self, trial: FrozenTrial) -> None:
-        """Take note of a trial that ended.
+        """Take note of a trial that ended. What a user enqueued says nothing about the study.
 
         Raises:
             FatalError: If it is one failure too many.
         """
+        if trial.state == TrialState.FAIL and ENQUEUED in trial.system_attrs:
+            return
         self._failures = self._failures + 1 if trial.state == TrialState.FAIL else 0
         if self._failures >= MAX_FAILURES_IN_A_ROW:
-            reason = trial.user_attrs.get("fail_reason", "")
+            reason = trial.user_attrs.get(FAIL_REASON, "")
             raise FatalError(
                 f"{self._failures} trials in a row failed, the last with: {reason} "
                 "Mend the cause and run the study again; what is done is kept."
             )
+
+
+def fail_reason(error: Exception) -> str:
+    """Return what is kept of an error that ended a trial, in one line."""
+    message = str(error) if isinstance(error, CaviarError) else f"{type(error).__name__}: {error}"
+    return message.splitlines()[0][:500]
 
 
 @contextlib.contextmanager
