@@ -96,7 +96,7 @@ def test_a_fixed_trial_takes_the_names_that_a_study_file_has() -> None:
     space = {**TINY, "learning_rate": 0.1, "momentum": {"low": 0.5, "high": 0.99, "scale": "log-complement"}}
     by_name = objective(space=space)(optuna.trial.FixedTrial({"momentum": 0.9}))
     assert by_name == objective(space=space)(optuna.trial.FixedTrial({"one_minus_momentum": 0.1}))
-    with pytest.raises(TrialFailed, match=r"draws no 'momentun'. Did you mean 'momentum'"):
+    with pytest.raises(TrialFailed, match="Did you mean 'momentum'"):
         objective(space=space)(optuna.trial.FixedTrial({"momentun": 0.9}))
 
 
