@@ -16,6 +16,7 @@ FLOORS: tuple[frozenset[str], ...] = (
             "config",
             "imports",
             "keras_backend",
+            "memory",
             "parameters",
             "program_key",
             "user_cache",

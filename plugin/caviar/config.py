@@ -6,6 +6,12 @@ from typing import Literal, get_args
 
 from .errors import SpaceError, nearest_name
 
+#: Largest values that mean anything: deeper networks take minutes to trace, and more epochs or units fit no machine.
+MAX_DEPTH = 200
+MAX_UNITS = 1_000_000
+MAX_EPOCHS = 1_000_000
+MAX_BATCH_SIZE = 1_000_000_000
+
 Activation = Literal["relu", "tanh", "sigmoid", "elu", "selu", "gelu", "silu", "leaky_relu"]
 BatchNorm = Literal["none", "before_activation", "after_activation"]
 Optimizer = Literal["sgd", "adam", "rmsprop"]
@@ -48,10 +54,10 @@ class NetworkConfig:
     l2: float = 0.0
 
     def __post_init__(self) -> None:
-        _check_integer("depth", self.depth)
+        _check_integer("depth", self.depth, MAX_DEPTH)
         widths = self.units if isinstance(self.units, tuple) else (self.units,)
         for width in widths:
-            _check_integer("units", width)
+            _check_integer("units", width, MAX_UNITS)
         if isinstance(self.units, tuple) and len(self.units) != self.depth:
             raise SpaceError(
                 f"units names a width for each hidden layer, so it needs {self.depth} of them, but got {self.units}."
@@ -97,8 +103,8 @@ class TrainingConfig:
     decay_rate: float = 0.05
 
     def __post_init__(self) -> None:
-        _check_integer("epochs", self.epochs)
-        _check_integer("batch_size", self.batch_size)
+        _check_integer("epochs", self.epochs, MAX_EPOCHS)
+        _check_integer("batch_size", self.batch_size, MAX_BATCH_SIZE)
         _check_choice("optimizer", self.optimizer)
         _check_choice("decay", self.decay)
         if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
@@ -107,9 +113,11 @@ class TrainingConfig:
         _check_range("decay_rate", self.decay_rate, 0.0, 1.0 if self.decay == "exponential" else math.inf)
 
 
-def _check_integer(name: str, value: object) -> None:
+def _check_integer(name: str, value: object, most: int) -> None:
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
         raise SpaceError(f"{name} must be a whole number of at least 1, but got {value!r}.")
+    if value > most:
+        raise SpaceError(f"{name} must be at most {most}, but got {value}.")
 
 
 def _check_choice(name: str, value: str) -> None:

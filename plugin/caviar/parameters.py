@@ -19,6 +19,11 @@ if TYPE_CHECKING:
 Scale = Literal["uniform", "log", "log-complement"]
 Choice: TypeAlias = str | int | float | bool
 
+#: Choices beyond which no sampler learns anything of one, and drawing takes ever longer.
+MAX_CHOICES = 1_000
+#: The whole numbers that a float, as which databases and samplers keep them, can tell apart.
+MAX_WHOLE = 2**53
+
 #: The course's importance tiers ("Tuning process"); tier 4 holds what the course does not rank.
 TIERS: Mapping[str, int] = {
     "learning_rate": 1,
@@ -148,6 +153,11 @@ class ChoiceParameter:
     choices: tuple[Choice, ...]
 
     def __post_init__(self) -> None:
+        if len(self.choices) > MAX_CHOICES:
+            raise SpaceError(
+                f"{self.name} has {len(self.choices)} choices, but at most {MAX_CHOICES} can be searched. "
+                "Give a number a range, with low and high, or name fewer choices."
+            )
         if not self.choices:
             raise SpaceError(f"{self.name} needs at least one choice, but got an empty list.")
         repeated = [choice for index, choice in enumerate(self.choices) if choice in self.choices[:index]]
@@ -185,11 +195,18 @@ def complement(value: float) -> float:
 
 
 def _check_ends(name: str, low: float, high: float) -> None:
+    for end in (low, high):
+        if isinstance(end, int) and abs(end) > MAX_WHOLE:
+            raise SpaceError(
+                f"{name} must lie between -2^53 and 2^53, but an end of its range has {len(str(end))} digits."
+            )
     if not (math.isfinite(low) and math.isfinite(high) and low < high):
         raise SpaceError(
             f"{name} needs low below high, both finite, but got low = {low}, high = {high}. "
             f"Swap them, or fix the value with `{name} = {low}`."
         )
+    if not math.isfinite(high - low):
+        raise SpaceError(f"{name} has a range too wide for a float: low = {low}, high = {high}. Narrow it.")
 
 
 def _check_log(name: str, low: float, scale: str) -> None:

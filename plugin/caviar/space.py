@@ -1,13 +1,14 @@
 """The search space: which hyperparameters are drawn, which are fixed, and what a network is then built from."""
 
 import dataclasses
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from .config import CHOICES, NetworkConfig, TrainingConfig
 from .errors import SpaceError, nearest_name
-from .parameters import ChoiceParameter, FloatParameter, IntParameter, Parameter
+from .parameters import MAX_WHOLE, ChoiceParameter, FloatParameter, IntParameter, Parameter
 
 if TYPE_CHECKING:  # as in parameters.py
     import optuna
@@ -86,7 +87,11 @@ class SearchSpace:
     @property
     def deepest(self) -> int:
         """Hidden layers of the deepest network that may be drawn."""
-        return int(max(self._possible("depth")))
+        return self.largest("depth")
+
+    def largest(self, name: str) -> int:
+        """Return the largest value of a whole hyperparameter that may be drawn."""
+        return max(max(value) if isinstance(value, tuple) else int(value) for value in self._possible(name))
 
     def suggest(self, trial: "optuna.trial.BaseTrial") -> dict[str, Any]:
         """Draw one value for every parameter that matters in this trial.
@@ -278,6 +283,10 @@ def _parse_parameter(name: str, entry: Mapping[str, Any]) -> Parameter:
 
 def _check_value(name: str, value: Any) -> Any:
     """Return the value, made a float or a tuple where the field is one, if the config takes it."""
+    if isinstance(value, int) and abs(value) > MAX_WHOLE:
+        raise SpaceError(f"{name} must lie between -2^53 and 2^53, but got a number of {len(str(value))} digits.")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise SpaceError(f"{name} must be finite, but got {value}.")
     if name not in HYPERPARAMETERS:
         if not isinstance(value, str | int | float):
             raise SpaceError(f"{name} must be a number, a text or true/false, but got {value!r}.")

@@ -8,7 +8,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+from .config import MAX_EPOCHS
 from .errors import SpecError, nearest_name
+from .parameters import MAX_WHOLE
 from .space import DEFAULT_SPACE_TABLE, SearchSpace, parse_space, space_table
 from .study_file import read_table
 
@@ -22,6 +24,10 @@ OUTPUTS: tuple[Literal["logits"], Literal["probabilities"]] = ("logits", "probab
 TRAINERS: tuple[str, ...] = ("auto", "fleet", "solo")
 #: What a resumed study may change: how much is run and by whom, not what is searched.
 CHANGEABLE: frozenset[str] = frozenset({"search.trials", "search.timeout_s", "search.workers", "search.trainer"})
+
+#: Every look at a study reads its trials. A billion seconds are 31 years; threads cannot wait much longer.
+MAX_TRIALS = 1_000_000
+MAX_SECONDS = 1e9
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
@@ -239,7 +245,7 @@ def _parse_objective(table: Mapping[str, Any]) -> ObjectiveSpec:
         )
     return ObjectiveSpec(
         metric=metric,
-        epochs=_at_least(_take(table, "epochs", int, "objective.", default=20), 1, "objective.epochs"),
+        epochs=_within(_take(table, "epochs", int, "objective.", default=20), 1, MAX_EPOCHS, "objective.epochs"),
         network=network,
         output=output,
     )
@@ -260,18 +266,23 @@ def _parse_search(table: Mapping[str, Any]) -> SearchSpec:
             raise SpecError(f"No {key} is called {name!r}. {nearest_name(name, names)}{own}")
     timeout_s = _take(table, "timeout_s", float, "search.", default=None)
     return SearchSpec(
-        trials=_at_least(_take(table, "trials", int, "search.", default=default.trials), 1, "search.trials"),
+        trials=_within(_take(table, "trials", int, "search.", default=default.trials), 1, MAX_TRIALS, "search.trials"),
         sampler=table.get("sampler", default.sampler),
         sampler_options=_take(table, "sampler_options", dict, "search.", default={}),
         pruner=table.get("pruner", default.pruner),
         pruner_options=_take(table, "pruner_options", dict, "search.", default={}),
-        lease_s=_at_least(_take(table, "lease_s", float, "search.", default=default.lease_s), 1, "search.lease_s"),
-        checkpoint_s=_at_least(
-            _take(table, "checkpoint_s", float, "search.", default=default.checkpoint_s), 0, "search.checkpoint_s"
+        lease_s=_within(
+            _take(table, "lease_s", float, "search.", default=default.lease_s), 1, MAX_SECONDS, "search.lease_s"
         ),
-        retries=_at_least(_take(table, "retries", int, "search.", default=default.retries), 0, "search.retries"),
-        timeout_s=None if timeout_s is None else _at_least(timeout_s, 1, "search.timeout_s"),
-        workers=_at_least(_take(table, "workers", int, "search.", default=default.workers), 1, "search.workers"),
+        checkpoint_s=_within(
+            _take(table, "checkpoint_s", float, "search.", default=default.checkpoint_s),
+            0,
+            MAX_SECONDS,
+            "search.checkpoint_s",
+        ),
+        retries=_within(_take(table, "retries", int, "search.", default=default.retries), 0, 1000, "search.retries"),
+        timeout_s=None if timeout_s is None else _within(timeout_s, 1, MAX_SECONDS, "search.timeout_s"),
+        workers=_within(_take(table, "workers", int, "search.", default=default.workers), 1, 1000, "search.workers"),
         trainer=table.get("trainer", default.trainer),
     )
 
@@ -298,16 +309,18 @@ def _take(table: Mapping[str, Any], key: str, kind: type, prefix: str, *, defaul
         return default
     value = table[key]
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
+        return float(_within(value, -MAX_WHOLE, MAX_WHOLE, prefix + key))
     if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
         kinds = {str: "a text", int: "a whole number", float: "a number", dict: "a table", list: "a list"}
         raise SpecError(f"{prefix + key} must be {kinds[kind]}, but got {value!r}.")
     return value
 
 
-def _at_least(value: Any, low: float, key: str) -> Any:
-    if not low <= value < float("inf"):
+def _within(value: Any, low: float, high: float, key: str) -> Any:
+    if not value >= low:  # nor is NaN
         raise SpecError(f"{key} must be at least {low}, but got {value}.")
+    if value > high:
+        raise SpecError(f"{key} must be at most {high:.16g}, but got {value}.")
     return value
 
 

@@ -93,6 +93,12 @@ def test_validation_fraction_is_the_share_cut_off(data_dir: Path) -> None:
     assert len(load_dataset("digits", data_dir=data_dir, validation_fraction=0.5).validation.labels) == 719
 
 
+@pytest.mark.parametrize("fraction", [1e-9, 1 - 1e-9])
+def test_a_cut_of_less_than_one_example_is_refused(data_dir: Path, fraction: float) -> None:
+    with pytest.raises(SpecError, match=r"at least one of the 1438 examples .* between 0.0007 and 0.999305"):
+        load_dataset("digits", data_dir=data_dir, validation_fraction=fraction)
+
+
 def test_fingerprint_is_of_the_data_alone(data_dir: Path) -> None:
     first = load_dataset("digits", data_dir=data_dir).fingerprint
     other_cut = load_dataset("digits", data_dir=data_dir, seed=3, validation_fraction=0.4).fingerprint

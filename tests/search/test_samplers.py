@@ -65,6 +65,14 @@ def test_a_sampler_that_keeps_its_place_in_one_process_is_refused(path: str, opt
         make_sampler_factory(SearchSpec(sampler=path, sampler_options=options), SPACE, seed=0)
 
 
+@pytest.mark.parametrize("size", [10**12, 10**400])
+def test_a_sampler_is_given_no_more_than_it_can_hold(size: int) -> None:
+    with pytest.raises(SpecError, match=r"sampler_options.n_ei_candidates must be at most 1000000"):
+        make_sampler_factory(SearchSpec(sampler_options={"n_ei_candidates": size}, sampler="tpe"), SPACE, seed=0)
+    with pytest.raises(SpecError, match="must be a whole number from 1 to 100"):
+        make_sampler_factory(SearchSpec(sampler_options={"stages": size}), SPACE, seed=0)
+
+
 def test_a_grid_visits_every_point_although_a_trial_was_tried_again() -> None:
     space = parse_spec({"name": "toy", "data": {"dataset": "digits"}, "space": GRID}).space
     make = make_sampler_factory(SearchSpec(sampler="grid", trials=4), space, seed=0)

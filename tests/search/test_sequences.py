@@ -10,6 +10,7 @@ from optuna.trial import TrialState
 from scipy import stats
 
 from caviar.attributes import RETRY_HISTORY
+from caviar.errors import SpecError
 from caviar.search.sequences import GridSequence, SequenceSampler, SobolSequence, grid_points, position_of, value_at
 
 SPACE: dict[str, Any] = {
@@ -35,6 +36,20 @@ def test_a_grid_gives_every_combination_once_in_an_order_of_its_seed() -> None:
     assert grid.point(len(grid) + 2) == points[2]
     assert GridSequence(SPACE, points=3, seed=1).point(7) == points[7]
     assert [GridSequence(SPACE, points=3, seed=2).point(number) for number in range(len(grid))] != points
+
+
+@pytest.mark.parametrize(
+    ("points", "way"), [(10**9, "Lower points in search.sampler_options to 31"), (10**400, "to 31")]
+)
+def test_a_grid_that_fits_no_memory_is_refused_with_the_points_that_do(points: int, way: str) -> None:
+    floats = {name: FloatDistribution(0.0, 1.0) for name in ("a", "b", "c", "d")}
+    distributions = {**floats, "e": CategoricalDistribution(tuple(range(10)))}
+    with pytest.raises(SpecError, match=way):
+        GridSequence(distributions, points=points, seed=0)
+    assert len(GridSequence(distributions, points=31, seed=0)) == 31**4 * 10
+    choices = {name: CategoricalDistribution(tuple(range(300))) for name in "abc"}
+    with pytest.raises(SpecError, match="Give fewer choices"):
+        GridSequence(choices, points=points, seed=0)
 
 
 def test_sobol_points_cover_each_scale_evenly_and_do_not_depend_on_what_was_asked_before() -> None:

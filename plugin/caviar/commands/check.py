@@ -9,7 +9,7 @@ from typing import Any
 
 import optuna
 
-from ..data.dataset import load_study_dataset
+from ..data.dataset import DatasetFacts, load_study_dataset
 from ..data.names import absolute_name
 from ..engines.quiet import import_tensorflow_quietly
 from ..insight.approach import panda_or_caviar
@@ -17,6 +17,7 @@ from ..search.sequences import value_at
 from ..spec import StudySpec
 from ..worker.objective import objective_of
 from .run import check_runnable
+from .sizes import check_sizes
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -58,6 +59,7 @@ def check_spec(spec: StudySpec) -> CheckResult:
     check_runnable(spec)
     import_tensorflow_quietly()
     dataset = load_study_dataset(spec)
+    check_sizes(spec, DatasetFacts.of(dataset))
     objective = objective_of(spec, dataset)
     middle = {name: value_at(distribution, 0.5) for name, distribution in spec.space.distributions().items()}
     hyperparameters = spec.space.suggest(optuna.trial.FixedTrial(middle))

@@ -1,15 +1,12 @@
 """Which trials would train together: the plan that ``caviar run --dry-run`` prints."""
 
-import math
-import os
-
 import optuna
 
-from ..data.dataset import DatasetFacts
 from ..engines.ready_workers import ready_workers
 from ..engines.warming import warm_up
+from ..memory import available_memory
 from ..packing.calibration import known_prices, prices_path
-from ..packing.cost_model import DataShape, LaneShape
+from ..packing.cost_model import LaneShape
 from ..packing.packing import Packer, describe_plan
 from ..packing.planning import MOST_IN_HAND
 from ..search.samplers import make_sampler_factory
@@ -18,6 +15,7 @@ from ..search.warm_start import WarmStart
 from ..space import make_configs
 from ..spec import StudySpec
 from ..worker.in_flight import trials_to_take
+from .sizes import data_shape
 from .work import threads_for
 
 
@@ -39,8 +37,8 @@ def fleet_plan_lines(spec: StudySpec, warm: WarmStart | None) -> list[str]:
     with ready_workers(spec, threads=threads, n_workers=1) as workers:
         facts = workers.facts()
     prices = known_prices(prices_path(threads=threads))
-    memory_bytes = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // (2 * spec.search.workers)
-    packer = Packer(cost=prices, data=_shape(facts), memory_bytes=memory_bytes, deepest=spec.space.deepest)
+    memory_bytes = available_memory() // (2 * spec.search.workers)
+    packer = Packer(cost=prices, data=data_shape(facts), memory_bytes=memory_bytes, deepest=spec.space.deepest)
     search = spec.search
     wanted = trials_to_take(search, in_hand=0, set_aside=0, left=search.trials, running=0)
     n = min(wanted, search.trials, MOST_IN_HAND)
@@ -59,12 +57,3 @@ def _first_lanes(spec: StudySpec, warm: WarmStart | None, n: int) -> list[LaneSh
         network, training = make_configs(spec.space.suggest(study.ask()), epochs=spec.objective.epochs)
         lanes.append(LaneShape(network=network, training=training))
     return lanes
-
-
-def _shape(facts: DatasetFacts) -> DataShape:
-    return DataShape(
-        n_train=facts.n_train,
-        n_validation=facts.n_validation,
-        n_features=math.prod(facts.feature_shape),
-        n_classes=facts.n_classes,
-    )

@@ -35,6 +35,7 @@ from ..worker.opening import open_mirror
 from .family import archive_family, charts_link, set_leftovers_aside
 from .fleet_plan import fleet_plan_lines
 from .new_study import new_study_attributes
+from .sizes import check_sizes
 from .warm_start import check_source, plan_warm_start, warm_start_attributes
 from .work import stop_on_signals, supervise, threads_for
 
@@ -132,13 +133,14 @@ def run_study(
 
 
 def check_runnable(spec: StudySpec) -> None:
-    """Refuse a study file whose data set's name, sampler, pruner or network would be refused later.
+    """Refuse a study file whose sizes, data set's name, sampler, pruner or network would be refused later.
 
     Raises:
         DataError: If the data set has a name that none can have.
         SpecError: Naming what is wrong.
     """
     parse_name(spec.data.dataset)
+    check_sizes(spec)
     try_sampler(spec.search, spec.space, make_sampler_factory(spec.search, spec.space, seed=spec.seed))
     make_pruner(spec.search, epochs=spec.objective.epochs)
     network_function(spec)
@@ -172,6 +174,7 @@ def open_for_run(spec: StudySpec, home: Home) -> Iterator[Opening]:
         prepared = pool.submit(_prepare_databases, home)  # the fork server has yet to load TensorFlow
         with ready_workers(spec, threads=threads_for(spec, n_workers=n_workers), n_workers=n_workers) as workers:
             facts = workers.facts()
+            check_sizes(spec, facts)
             prepared.result()
             prepare_tracking(home.tracking_uri, artifact_location=home.mlflow_artifacts.as_uri())
             storage = open_storage(home.storage, owner=new_owner(), create=True)

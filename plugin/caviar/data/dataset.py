@@ -153,6 +153,12 @@ def load_dataset(
         split, _ = _cut(split, fraction=TEST_FRACTION, seed=_TEST_SEED)
         where += f" (after {TEST_FRACTION:.0%} were cut off to test on)"
     check_classes(split.labels, class_names=class_names, where=where)
+    least = 1 / len(split.labels)
+    if not least <= validation_fraction <= 1 - least:
+        raise SpecError(
+            f"validation_fraction must leave at least one of the {len(split.labels)} examples on each side, "
+            f"so it must lie between {least:.2g} and {1 - least:.6g}, but got {validation_fraction!r}."
+        )
     train, validation = _cut(split, fraction=validation_fraction, seed=seed)
     return Dataset(
         name=name,

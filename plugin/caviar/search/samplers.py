@@ -28,6 +28,8 @@ SamplerFactory = Callable[[int], optuna.samplers.BaseSampler]
 
 _Made = TypeVar("_Made")
 _GRID_POINTS = 5
+#: Candidates, populations and start-up trials beyond this fill the memory, or never end.
+_MAX_OPTION = 1_000_000
 
 
 def make_sampler_factory(
@@ -58,6 +60,10 @@ def make_sampler_factory(
     sampler_class, fixed = _stock_sampler(search.sampler, space)
     parameters = option_names(sampler_class)
     check_options(f"sampler {search.sampler!r}", options, [name for name in parameters if name != "seed"])
+
+    for name, value in options.items():
+        if isinstance(value, int) and abs(value) > _MAX_OPTION:
+            raise SpecError(f"search.sampler_options.{name} must be at most {_MAX_OPTION}, but got {value}.")
 
     def make(number: int) -> optuna.samplers.BaseSampler:
         seeded: dict[str, Any] = {"seed": trial_seed(seed, number, "sampler")} if "seed" in parameters else {}

@@ -4,16 +4,21 @@ Optuna's own grid raises on enqueued trials and on exhaustion under ask and tell
 counts its points in a study attribute, which workers race for.
 """
 
+import functools
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import optuna
+from numpy.typing import NDArray
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
 from ..attributes import RETRY_HISTORY
 from ..errors import SpecError
+
+#: Points of the largest grid: its order is kept in memory, in 80 MB.
+MAX_GRID = 10_000_000
 
 
 def value_at(distribution: BaseDistribution, position: float) -> Any:
@@ -132,20 +137,27 @@ class GridSequence:
         distributions: The parameters.
         points: Values of each range; choices are all taken.
         seed: Of the order.
+
+    Raises:
+        SpecError: If it has more points than ``MAX_GRID``.
     """
 
     def __init__(self, distributions: Mapping[str, BaseDistribution], *, points: int, seed: int) -> None:
+        _check_points(distributions, points)
         self._names = list(distributions)
         self._values = [grid_points(distribution, points) for distribution in distributions.values()]
         self._seed = seed
+
+    @functools.cached_property
+    def _order(self) -> NDArray[np.int64]:
+        return np.random.default_rng(self._seed).permutation(len(self))
 
     def __len__(self) -> int:
         return math.prod(len(values) for values in self._values)
 
     def point(self, number: int) -> dict[str, Any]:
         """Return the n-th combination, from 0; the sequence begins again at its end."""
-        order = np.random.default_rng(self._seed).permutation(len(self))
-        indices = np.unravel_index(int(order[number % len(self)]), [len(values) for values in self._values])
+        indices = np.unravel_index(int(self._order[number % len(self)]), [len(values) for values in self._values])
         return {
             name: values[int(index)] for name, values, index in zip(self._names, self._values, indices, strict=True)
         }
@@ -181,6 +193,30 @@ class SobolSequence:
 
 
 PointSequence = GridSequence | SobolSequence
+
+
+def _check_points(distributions: Mapping[str, BaseDistribution], points: int) -> None:
+    if _count_points(distributions, points) <= MAX_GRID:
+        return
+    low, high = 0, points
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if _count_points(distributions, middle) <= MAX_GRID else (low, middle - 1)
+    way = f"Lower points in search.sampler_options to {low}" if low else "Give fewer choices"
+    raise SpecError(f"The grid has more than the {MAX_GRID} points that can be shuffled, or walked. {way}.")
+
+
+def _count_points(distributions: Mapping[str, BaseDistribution], points: int) -> int:
+    """Return how many points a grid has at most, without making them."""
+    counts = []
+    for distribution in distributions.values():
+        if isinstance(distribution, CategoricalDistribution):
+            counts.append(len(distribution.choices))
+        elif isinstance(distribution, IntDistribution):
+            counts.append(min(points, distribution.high - distribution.low + 1))
+        else:
+            counts.append(points)
+    return math.prod(counts)
 
 
 def _between(low: float, high: float, position: float, *, log: bool) -> float:

@@ -79,8 +79,10 @@ def stages_of_search(search: SearchSpec, *, first: int = 0) -> Stages:
     if search.sampler != "zoom":
         return Stages()
     n_stages = search.sampler_options.get("stages")
-    if n_stages is not None and (not isinstance(n_stages, int) or isinstance(n_stages, bool) or n_stages < 1):
-        raise SpecError(f"search.sampler_options.stages must be a whole number of at least 1, but got {n_stages!r}.")
+    if n_stages is not None and (
+        not isinstance(n_stages, int) or isinstance(n_stages, bool) or not 1 <= n_stages <= 100
+    ):
+        raise SpecError(f"search.sampler_options.stages must be a whole number from 1 to 100, but got {n_stages!r}.")
     return shared_stages(max(search.trials - first, 1), n_stages=n_stages, first=first)
 
 

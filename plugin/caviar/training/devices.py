@@ -1,10 +1,11 @@
 """The processors that TensorFlow sees, and the memory that a fleet may take of them."""
 
 import contextlib
-import os
 from typing import Any, Final
 
 import tensorflow as tf
+
+from ..memory import available_memory
 
 # The rest is for the data, the program's own temporaries, and what else runs.
 _SHARE: Final = 0.4
@@ -31,7 +32,7 @@ def fleet_memory_bytes(*, n_workers: int) -> int:
         n_workers: Workers that share it.
     """
     gpus = [device for device in _local_devices() if device.device_type == "GPU"]
-    free = int(gpus[0].memory_limit) if gpus else os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    free = int(gpus[0].memory_limit) if gpus else available_memory()
     return max(_LEAST_BYTES, int(free * _SHARE / n_workers))
 
 

@@ -14,7 +14,7 @@ import optuna
 from optuna.trial import TrialState
 
 from ..attributes import RETRY_HISTORY
-from ..config import NetworkConfig, TrainingConfig
+from ..config import MAX_EPOCHS, NetworkConfig, TrainingConfig
 from ..data.dataset import Dataset, load_dataset
 from ..errors import SpaceError, SpecError, TrialFailed
 from ..imports import import_callable
@@ -98,8 +98,8 @@ class KerasObjective:
         seed: int = 0,
         tracking_uri: str | None = None,
     ) -> None:
-        if not isinstance(epochs, int) or isinstance(epochs, bool) or epochs < 1:
-            raise SpecError(f"epochs must be a whole number of at least 1, but got {epochs!r}.")
+        if not isinstance(epochs, int) or isinstance(epochs, bool) or not 1 <= epochs <= MAX_EPOCHS:
+            raise SpecError(f"epochs must be a whole number from 1 to {MAX_EPOCHS}, but got {epochs!r}.")
         check_keras_backend()
         self.direction = direction_of(metric)
         self.metric = metric
