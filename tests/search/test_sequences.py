@@ -47,6 +47,7 @@ def test_a_grid_that_fits_no_memory_is_refused_with_the_points_that_do(points: i
     with pytest.raises(SpecError, match=way):
         GridSequence(distributions, points=points, seed=0)
     assert len(GridSequence(distributions, points=31, seed=0)) == 31**4 * 10
+    assert len(GridSequence({"units": IntDistribution(1, 16)}, points=points, seed=0)) == 16
     choices = {name: CategoricalDistribution(tuple(range(300))) for name in "abc"}
     with pytest.raises(SpecError, match="Give fewer choices"):
         GridSequence(choices, points=points, seed=0)

@@ -71,11 +71,11 @@ def grid_points(distribution: BaseDistribution, points: int) -> list[Any]:
     if isinstance(distribution, CategoricalDistribution):
         return list(distribution.choices)
     assert isinstance(distribution, FloatDistribution | IntDistribution)
+    if isinstance(distribution, IntDistribution) and distribution.high - distribution.low < points:
+        return list(range(distribution.low, distribution.high + 1))
     positions = [0.5] if points == 1 else [index / (points - 1) for index in range(points)]
     values = [_between(distribution.low, distribution.high, position, log=distribution.log) for position in positions]
     if isinstance(distribution, IntDistribution):
-        if distribution.high - distribution.low < points:
-            return list(range(distribution.low, distribution.high + 1))
         return sorted({round(value) for value in values})
     return [min(max(value, distribution.low), distribution.high) for value in values]
 
