@@ -6,6 +6,7 @@ Importing this loads neither TensorFlow nor MLflow; they come when the first tri
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from .commands.predict import load_champion as load_champion
     from .data.dataset import Dataset as Dataset
     from .data.loading import load_dataset as load_dataset
     from .data.loading import make_dataset as make_dataset
@@ -24,6 +25,7 @@ _PUBLIC = {
     "StudySpec": "spec",
     "ZoomSampler": "search.zoom_sampler",
     "load_dataset": "data.loading",
+    "load_champion": "commands.predict",
     "make_dataset": "data.loading",
     "read_spec": "spec",
 }
@@ -35,6 +37,7 @@ __all__ = [
     "StudySpec",
     "ZoomSampler",
     "__version__",
+    "load_champion",
     "load_dataset",
     "make_dataset",
     "read_spec",

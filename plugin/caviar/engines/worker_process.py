@@ -129,7 +129,7 @@ def work(order: WorkOrder, *, owner: str, stop: threading.Event, dataset: Datase
         deadline_s=order.deadline_s,
         on_trial=count,
     )
-    crew = _make_crew(spec, objective, threads=order.threads)
+    crew = make_crew(spec, objective, threads=order.threads)
     try:
         Worker(setup, crew).run()
     finally:
@@ -138,7 +138,8 @@ def work(order: WorkOrder, *, owner: str, stop: threading.Event, dataset: Datase
     return share_done.is_set() and not stop.is_set()
 
 
-def _make_crew(spec: StudySpec, objective: KerasObjective, *, threads: int) -> Crew:
+def make_crew(spec: StudySpec, objective: KerasObjective, *, threads: int) -> Crew:
+    """Return the crew that trains a study's trials in this process."""
     if not spec.trains_in_fleets:
         return solo_crew(objective)
     from ..training.devices import fleet_memory_bytes
