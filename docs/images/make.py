@@ -86,21 +86,30 @@ class Browser:
         return self._call("Runtime.evaluate", expression=script, returnByValue=True)["result"].get("value")
 
     def open(self, address: str, *shown: str) -> None:
-        """Open an address, and wait until the page shows all these texts.
+        """Open an address, and wait until the page shows all these texts, those of its charts included.
 
         Raises:
             TimeoutError: If it does not within two minutes.
         """
         self._call("Page.navigate", url=address)
+        for text in shown:
+            self.wait(f"document.body?.textContent.includes({json.dumps(text)})")
+
+    def wait(self, script: str) -> None:
+        """Wait until an expression of JavaScript is true in the page.
+
+        Raises:
+            TimeoutError: If it is not within two minutes.
+        """
         deadline = time.monotonic() + _WAIT_S
-        while missing := [text for text in shown if text not in (self.run("document.body?.innerText") or "")]:
+        while not self.run(f"Boolean({script})"):
             if time.monotonic() > deadline:
-                raise TimeoutError(f"{address} does not show {missing}")
+                raise TimeoutError(f"The page never came to {script}")
             time.sleep(0.5)
-        time.sleep(3)  # charts fade in after their titles
 
     def take(self, name: str) -> None:
         """Save what the window shows, in 128 colours."""
+        time.sleep(5)  # charts fade in after their titles
         png = b64decode(self._call("Page.captureScreenshot", format="png")["data"])
         path = IMAGES / f"{name}.png"
         Image.open(BytesIO(png)).convert("RGB").quantize(128, dither=Image.Dither.NONE).save(path, optimize=True)
@@ -150,24 +159,27 @@ def serving(name: str, home: Home) -> Iterator[str]:
 
 def take_pictures(home: Home, profile: Path) -> None:
     """Take all three pictures of a home that holds the digits study and its report."""
-    with contextlib.closing(Browser(profile / "report", width=1100, height=1500)) as browser:
+    with contextlib.closing(Browser(profile / "report", width=1100, height=1300)) as browser:
         browser.open(home.report_files("digits")[0].as_uri(), "What to try next", "Importance")
-        browser.run("document.querySelector('#importance').scrollIntoView(), window.scrollBy(0, -8)")
-        time.sleep(2)
         browser.take("report")
     with (
         serving("dashboard", home) as address,
-        contextlib.closing(Browser(profile / "dashboard", width=1400, height=1000)) as browser,
+        contextlib.closing(Browser(profile / "dashboard", width=1400, height=1080)) as browser,
     ):
         browser.open(f"{address}/dashboard/studies/1", "History", "Hyperparameter Importance")
+        browser.wait("document.querySelector('#graph-hyperparameter-importances .point')")
         browser.take("optuna-dashboard")
     with (
         serving("mlflow", home) as address,
-        contextlib.closing(Browser(profile / "mlflow", width=1500, height=1000)) as browser,
+        contextlib.closing(Browser(profile / "mlflow", width=1600, height=1300)) as browser,
     ):
         link = MlflowMirror(home.tracking_uri, study_name="digits").experiment_link(address)
         assert link is not None
-        browser.open(link, "Complete trials, by value", "val_accuracy")
+        browser.open(link, "Complete trials, by value", "All trials, by epoch")
+        for label in ("Close", "Hide banner"):  # MLflow's assistant, and its note that the view is a shared one
+            browser.wait(f"document.querySelector('button[aria-label=\"{label}\"]')")
+            browser.run(f"document.querySelector('button[aria-label=\"{label}\"]').click()")
+        browser.wait("document.querySelectorAll('.js-plotly-plot .main-svg').length >= 9")  # three charts in sight
         browser.take("mlflow")
 
 
