@@ -30,7 +30,6 @@ WHOLE_PROGRAMS = [
     for number, code in enumerate(blocks(page, "python"))
     if code.startswith(("import", "from"))
 ]
-SHOWN = [command for page in GUIDES for command in (*commands(page), *indented_commands(page))]
 
 
 def verbs(group: click.Group = main, prefix: str = "") -> Iterator[tuple[str, click.Command]]:
@@ -41,6 +40,14 @@ def verbs(group: click.Group = main, prefix: str = "") -> Iterator[tuple[str, cl
 
 
 VERBS = dict(verbs())
+SHOWN = [
+    *(command for page in GUIDES for command in (*commands(page), *indented_commands(page))),
+    *(
+        Command(page=f"caviar {verb} --help", line=line, output=())
+        for verb, command in VERBS.items()
+        for line in re.findall(r"^ *(caviar .*)$", command.help or "", flags=re.MULTILINE)
+    ),
+]
 
 
 def verb_of(words: list[str]) -> str | None:
@@ -80,7 +87,8 @@ def test_every_verb_and_every_option_of_it_is_explained_with_an_example(verb: st
     assert f"\n### {verb}\n" in PAGES[COMMAND_LINE]
     section = PAGES[COMMAND_LINE].split(f"\n### {verb}\n")[1].split("\n## ")[0].split("\n### ")[0]
     head = PAGES[COMMAND_LINE].split("\n## ")[0]
-    assert [option for option in options_of(VERBS[verb]) if option not in section + head] == []
+    explained = head + re.sub(r"^```.*?^```$", "", section, flags=re.DOTALL | re.MULTILINE)
+    assert [option for option in options_of(VERBS[verb]) if f"`{option}" not in explained] == []
 
 
 @pytest.mark.parametrize("page", GUIDES)

@@ -1,15 +1,18 @@
 """README is true: its commands run and print what it says they print, and it keeps to its order and length.
 
-The commands run word for word, in README's order, in a scratch directory. Only two things are made quicker there:
-``QUICK`` shortens the study file, and ``QUICK_TRIALS`` lowers the budget that README raises it to.
+The commands of README and docs/zoom.md run word for word, in their order, in a scratch directory. Only two things are
+made quicker there: ``QUICK`` shortens the study file, and ``QUICK_TRIALS`` lowers the budget that README raises it to.
+The commands of the other pages are checked by test_docs.py, which parses them.
 """
 
+import dataclasses
 import os
 import re
 import shutil
 import subprocess
 import sys
 import tomllib
+from collections.abc import Sequence
 
 import pytest
 
@@ -17,8 +20,8 @@ from .documents import PAGES, ROOT, Command, blocks, commands
 
 README = PAGES["README.md"]
 QUICK = {"trials = 200": "trials = 12", "epochs = 20": "epochs = 3"}
-QUICK_TRIALS = {"--trials 210": "--trials 14"}
-COMMANDS = commands("README.md")
+QUICK_TRIALS = ("--trials 210", "--trials 14")
+RUN = ("README.md", "docs/zoom.md")
 SECTIONS = [
     *("Two commands", "One study, end to end", "In Python", "Resuming", "Many machines", "Limits", "Other tuners"),
     "More",
@@ -47,33 +50,36 @@ def test_readme_shows_a_picture_of_the_report_and_of_both_dashboards() -> None:
 
 
 @pytest.fixture(scope="module")
-def ran(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """Run README's commands in its order; return what each printed."""
-    directory = tmp_path_factory.mktemp("readme")
-    shutil.copytree(ROOT / "studies", directory / "studies")
-    study = directory / "studies" / "digits.toml"
-    study.write_text(_replaced(study.read_text(encoding="utf-8"), QUICK), encoding="utf-8")
+def ran(tmp_path_factory: pytest.TempPathFactory) -> dict[Command, str]:
+    """Run the commands in their order, each page's in a directory of its own; return what each printed."""
     environment = {key: value for key, value in os.environ.items() if not key.startswith(("CAVIAR_", "MLFLOW_"))}
     environment["PYTHONPATH"] = str(ROOT / "plugin")
     printed = {}
-    for command in COMMANDS:
-        quick = Command(page=command.page, line=_quick_line(command), output=())
-        result = subprocess.run(
-            [sys.executable, "-m", *quick.words], cwd=directory, env=environment, capture_output=True, text=True
-        )
-        assert result.returncode == 0, f"{command}: {result.stderr}"
-        printed[command.line] = result.stderr.replace("\r", "\n") + result.stdout
+    for page in RUN:
+        directory = tmp_path_factory.mktemp("page")
+        shutil.copytree(ROOT / "studies", directory / "studies")
+        study = directory / "studies" / "digits.toml"
+        study.write_text(_replaced(study.read_text(encoding="utf-8"), QUICK), encoding="utf-8")
+        for command in commands(page):
+            quick = dataclasses.replace(command, line=command.line.replace(*QUICK_TRIALS))
+            result = subprocess.run(
+                [sys.executable, "-m", *quick.words], cwd=directory, env=environment, capture_output=True, text=True
+            )
+            assert result.returncode == 0, f"{command}: {result.stderr}"
+            printed[command] = result.stderr.replace("\r", "\n") + result.stdout
     return printed
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("command", COMMANDS, ids=str)
-def test_a_command_prints_what_readme_says(command: Command, ran: dict[str, str]) -> None:
-    assert command.output, "README shows no output of it"
-    real = iter([shape(line) for line in ran[command.line].splitlines()])
-    for line in command.output:
-        if line != "…":
-            assert shape(line) in real, f"{line!r} is not printed, or not at this place, in:\n{ran[command.line]}"
+@pytest.mark.parametrize("command", [command for page in RUN for command in commands(page)], ids=str)
+def test_a_command_prints_what_the_page_says(command: Command, ran: dict[Command, str]) -> None:
+    missing = first_missing(command.output, ran[command].splitlines())
+    assert missing is None, f"{missing!r} is not printed, or not at this place, in:\n{ran[command]}"
+
+
+def test_readme_shows_what_each_of_its_commands_prints() -> None:
+    assert len(commands("README.md")) >= 4
+    assert [command for command in commands("README.md") if not command.output] == []
 
 
 @pytest.mark.parametrize(
@@ -102,6 +108,40 @@ def test_every_make_target_shown_exists_and_help_lists_it() -> None:
     assert [target for target in sorted(shown - {"help"}) if f"make {target} " not in listed] == []
 
 
+def first_missing(printed: Sequence[str], real: Sequence[str]) -> str | None:
+    """Return the first printed line that really does not follow the one before; a line ``…`` stands for any lines.
+
+    What comes before the first printed line is left open, as the progress bar is.
+    """
+    place, is_open = 0, True
+    for line in printed:
+        if line.strip() == "…":
+            is_open = True
+            continue
+        ahead = [shape(other) for other in (real[place:] if is_open else real[place : place + 1])]
+        if shape(line) not in ahead:
+            return line
+        place, is_open = place + ahead.index(shape(line)) + 1, False
+    return None if is_open or place == len(real) else f"the end after {printed[-1]!r}"
+
+
+@pytest.mark.parametrize(
+    ("printed", "missing"),
+    [
+        (["a", "b", "c"], None),
+        (["b", "c"], None),
+        (["a", "…", "c"], None),
+        (["a", "…"], None),
+        (["a", "c"], "c"),
+        (["b", "a"], "a"),
+        (["b", "…", "a"], "a"),
+        (["a", "b"], "the end after 'b'"),
+    ],
+)
+def test_a_line_must_follow_the_one_before_but_for_an_ellipsis(printed: list[str], missing: str | None) -> None:
+    assert first_missing(printed, ["a", "b", "c"]) == missing
+
+
 def shape(line: str) -> str:
     """Return what of a printed line is the same in every run: no numbers, choices, directories or counts by state."""
     line = re.sub(r"/\S*/(?=runs/)", "/", line.rstrip())
@@ -111,10 +151,6 @@ def shape(line: str) -> str:
     line = re.sub(r"^\d+\. \w.*", "advice", line)
     line = re.sub(r"^   \w.*", "what to change", line)
     return re.sub(r"\d+(\.\d+)?(e-?\d+)?", "#", line)
-
-
-def _quick_line(command: Command) -> str:
-    return _replaced(command.line, QUICK_TRIALS) if "--trials" in command.line else command.line
 
 
 def _replaced(text: str, replacements: dict[str, str]) -> str:
