@@ -19,7 +19,7 @@ import pytest
 from .documents import PAGES, ROOT, Command, blocks, commands
 
 README = PAGES["README.md"]
-QUICK = {"trials = 200": "trials = 12", "epochs = 20": "epochs = 3"}
+QUICK = {"trials = 200": "trials = 12", "epochs = 20": "epochs = 3", "workers = 2": "workers = 1"}
 QUICK_TRIALS = ("--trials 210", "--trials 14")
 RUN = ("README.md", "docs/zoom.md")
 SECTIONS = [
