@@ -133,6 +133,14 @@ def test_every_file_of_ours_that_is_named_exists(page: str) -> None:
     assert [name for name in named if not any(f"/{file}".endswith(f"/{name}") for file in files)] == []
 
 
+def test_the_picture_of_the_house_has_every_room() -> None:
+    (picture,) = blocks("docs/architecture.md", "text")
+    package = ROOT / "plugin" / "caviar"
+    rooms = [f"{path.parent.name}/" for path in package.glob("*/__init__.py")]
+    modules = [path.name for path in package.glob("*.py") if not path.name.startswith("__")]
+    assert [name for name in (*rooms, *modules) if not re.search(rf"(?<!\w){re.escape(name)}", picture)] == []
+
+
 @pytest.mark.parametrize("page", GUIDES)
 def test_every_study_file_shown_is_a_valid_one(page: str) -> None:
     for block in blocks(page, "toml"):
