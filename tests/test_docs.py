@@ -123,14 +123,17 @@ def test_readme_leads_to_every_page() -> None:
 
 
 @pytest.mark.parametrize("page", GUIDES)
-def test_every_file_of_ours_that_is_named_exists(page: str) -> None:
-    files = [
-        str(path.relative_to(ROOT))
-        for place in ("plugin", "tests", "benchmarks", "docs")
-        for path in (ROOT / place).rglob("*.py")
-    ]
-    named = [word for code in inline_code(page) for word in code.split() if re.fullmatch(r"[\w/]+\.py", word)]
-    assert [name for name in named if not any(f"/{file}".endswith(f"/{name}") for file in files)] == []
+def test_every_file_module_and_attribute_of_ours_that_is_named_exists(page: str) -> None:
+    places = ("plugin", "tests", "benchmarks", "docs")
+    files = [f"/{path.relative_to(ROOT)}" for place in places for path in (ROOT / place).rglob("*.py")]
+    attributes = (ROOT / "plugin" / "caviar" / "attributes.py").read_text(encoding="utf-8")
+    for word in (word for code in inline_code(page) for word in code.split()):
+        if re.fullmatch(r"[\w/]+\.py", word):
+            assert any(file.endswith(f"/{word}") for file in files), word
+        elif module := re.fullmatch(r"benchmarks\.(\w+)", word):
+            assert f"/benchmarks/{module[1]}.py" in files, word
+        elif re.fullmatch(r"caviar:\w+", word):
+            assert f'"{word}"' in attributes, word
 
 
 def test_the_picture_of_the_house_has_every_room() -> None:
