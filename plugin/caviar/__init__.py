@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from .data.dataset import Dataset as Dataset
     from .data.loading import load_dataset as load_dataset
     from .data.loading import make_dataset as make_dataset
+    from .estimator import CaviarClassifier as CaviarClassifier
     from .search.zoom_sampler import ZoomSampler as ZoomSampler
     from .space import SearchSpace as SearchSpace
     from .spec import StudySpec as StudySpec
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _PUBLIC = {
+    "CaviarClassifier": "estimator",
     "Dataset": "data.dataset",
     "KerasObjective": "worker.objective",
     "SearchSpace": "space",
@@ -31,6 +33,7 @@ _PUBLIC = {
 }
 
 __all__ = [
+    "CaviarClassifier",
     "Dataset",
     "KerasObjective",
     "SearchSpace",

@@ -13,6 +13,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from ..attributes import BEST_EPOCH, CANDIDATE, CURVES, DATA, FINGERPRINT, PARENT, RACE, ROUND, STUDY_UID
 from ..data.loading import Data
+from ..engines.in_process import work_here
 from ..errors import SpecError, StorageError
 from ..search.samplers import make_sampler_factory
 from ..search.seeds import trial_seed
@@ -21,17 +22,9 @@ from ..spec import SearchSpec, StudySpec
 from ..storage.home import Home
 from ..storage.leased_storage import LeasedStorage
 from ..storage.studies import create_study
-from ..worker.crew import Crew
-from ..worker.objective import KerasObjective, objective_of
-from ..worker.opening import open_checkpoints, open_mirror
 from ..worker.trial_run import worst_case
-from ..worker.worker import Worker
-from ..worker.worker_setup import WorkerSetup
 from .candidates import pick_candidates
 from .race import Interval, Standings, mean_interval, standings
-
-#: Makes the crew that trains a round.
-CrewFactory = Callable[[StudySpec, KerasObjective], Crew]
 
 _NAME_END: Final = "-champion"
 
@@ -149,7 +142,6 @@ class Race:
 
     def run(
         self,
-        make_crew: CrewFactory,
         *,
         stop: threading.Event,
         on_trial: Callable[[FrozenTrial, int], None] = lambda _trial, _total: None,
@@ -157,7 +149,6 @@ class Race:
         """Run what is left of the race.
 
         Args:
-            make_crew: Makes the crew of a round.
             stop: Set from outside to leave after the epoch at hand.
             on_trial: Called with each trial that ended, and how many trainings there are at most.
 
@@ -174,7 +165,7 @@ class Race:
                     return self._result(rounds, standing)
             if stop.is_set():
                 return None
-            self._train(len(rounds), wanted, make_crew, stop=stop, on_trial=on_trial)
+            self._train(len(rounds), wanted, stop=stop, on_trial=on_trial)
 
     def _standings(self, rounds: Sequence[Mapping[int, FrozenTrial]]) -> Standings:
         """Replay the race; the rounds after it confirm the winner."""
@@ -210,7 +201,6 @@ class Race:
         self,
         number: int,
         candidates: Sequence[int],
-        make_crew: CrewFactory,
         *,
         stop: threading.Event,
         on_trial: Callable[[FrozenTrial, int], None],
@@ -227,27 +217,19 @@ class Race:
                 )
         seed = trial_seed(self.spec.seed, number, "race")
         dataset = self._data.cut(validation_fraction=self.spec.data.validation_fraction, seed=seed)
-        objective = objective_of(self.spec, dataset)
         n_enqueued = len(self.study.get_trials(deepcopy=False))
-        spec = dataclasses.replace(
-            self.spec, search=dataclasses.replace(self.spec.search, trials=n_enqueued, workers=1)
-        )
+        spec = dataclasses.replace(self.spec, search=dataclasses.replace(self.spec.search, trials=n_enqueued))
         most = self._budget + self._seeds
-        setup = WorkerSetup(
-            study=self.study,
-            storage=self._storage,
-            spec=spec,
-            objective=objective,
+        work_here(
+            self.study,
+            self._storage,
+            spec,
+            dataset,
             make_sampler=make_sampler_factory(spec.search, spec.space, seed=spec.seed),
-            mirror=open_mirror(self._home, self.study, spec),
-            checkpoints=open_checkpoints(self._home, self.study),
-            networks=None,
+            home=self._home,
             stop=stop,
-            share_done=threading.Event(),
-            deadline_s=None,
             on_trial=lambda trial: on_trial(trial, most),
         )
-        Worker(setup, make_crew(spec, objective)).run()
 
     def _value(self, trial: FrozenTrial) -> float:
         """Return what a trial reached; the worst case where it failed or diverged."""

@@ -2,7 +2,7 @@
 
 import contextlib
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -10,8 +10,12 @@ from ..data.dataset import Dataset, Split
 from ..data.loading import Data
 from ..data.preprocessing import Preprocessing
 from ..search.seeds import trial_seed
+from ..space import make_configs
 from ..spec import StudySpec
-from ..worker.objective import objective_of
+from ..worker.objective import KerasObjective, objective_of
+
+if TYPE_CHECKING:
+    from ..training import Trainer
 
 _SHOWN_ROWS = 64  # a trainer validates after each epoch; here nothing is chosen by it
 
@@ -58,10 +62,19 @@ def refit(data: Data, spec: StudySpec, params: Mapping[str, Any], *, epochs: int
     hyperparameters = spec.space.hyperparameters(params)
     seed = trial_seed(spec.seed, 0, "refit")
     objective = objective_of(spec, dataset)
-    with contextlib.closing(objective.make_trainer(hyperparameters, seed=seed)) as trainer:
+    with contextlib.closing(_trainer(objective, spec, hyperparameters, seed=seed)) as trainer:
         for _ in range(epochs):
             (metrics,) = trainer.run_epoch()
             if not all(np.isfinite(value) for value in metrics.values()):
                 break
         model = with_probabilities(trainer.lane_model(0), output=trainer.output, feature_shape=train.features.shape[1:])
     return Refit(model, train, preprocessing, hyperparameters, seed)
+
+
+def _trainer(objective: KerasObjective, spec: StudySpec, hyperparameters: Mapping[str, Any], *, seed: int) -> "Trainer":
+    if not spec.trains_in_fleets:
+        return objective.make_trainer(hyperparameters, seed=seed)
+    from ..training import FleetTrainer, Lane
+
+    network, training = make_configs(hyperparameters, epochs=spec.objective.epochs)
+    return FleetTrainer([Lane(network=network, training=training, seed=seed)], objective.programs)

@@ -206,6 +206,9 @@ class Champion:
     def _load(self) -> None:
         if self._model is not None:
             return
+        from ..engines.quiet import import_tensorflow_quietly
+
+        import_tensorflow_quietly()
         import keras
 
         try:

@@ -49,10 +49,8 @@ def predict(champion: str, path: Path, *, output: Path | None, session: Session)
       caviar predict iris flowers.csv --output labels.parquet
     """
     from ..commands.predict import predict_file
-    from ..engines.quiet import import_tensorflow_quietly
 
     home = session.home()
-    import_tensorflow_quietly()
     n = predict_file(home, champion, path, output=output, results=session.results)
     if output is not None:
         session.print({"output": str(output), "examples": n}, lambda: f"{n} predictions in {output}")

@@ -23,7 +23,7 @@ from ..champion.saved import probabilities_of
 from ..champion.testing import TestFigures, baseline_accuracies, test_figures
 from ..data.loading import Data, open_data
 from ..data.names import absolute_data
-from ..engines.worker_process import make_crew, prepare_devices
+from ..engines.worker_process import prepare_devices
 from ..errors import SpecError, StorageError
 from ..record.tracking import prepare_tracking
 from ..spec import StudySpec
@@ -99,7 +99,7 @@ def make_champion(
             on_trial(done[0], total)
 
         with stop_on_signals(stop):
-            result = race.run(lambda s, o: make_crew(s, o, threads=os.cpu_count() or 1), stop=stop, on_trial=count)
+            result = race.run(stop=stop, on_trial=count)
         directory = home.champions / spec.name
         if result is None:
             return ChampionResult(directory=directory, description=None)
