@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from caviar.config import CHOICES, NetworkConfig, TrainingConfig
-from caviar.packing.cost_model import TYPICAL, CostModel, DataShape, FleetWork, LaneShape
+from caviar.packing.cost_model import TYPICAL, CostModel, DataShape, LaneRow, LaneShape
 from caviar.packing.packing import MAX_LANES, Packer, cheapest_cuts, describe_plan, fleet_bytes
 
 EPOCHS = 20
@@ -53,7 +53,7 @@ def test_plan_costs_no_more_than_each_alone_or_all_of_a_family_together(lanes: l
     for place, one in enumerate(lanes):
         families.setdefault(one.family, []).append(place)
     others = [[[place] for place in range(len(lanes))], list(families.values())]
-    traced = {PACKER.program_of([lanes[place] for place in fleet]) for plan in others for fleet in plan}
+    traced = {PACKER.program_key([lanes[place] for place in fleet]) for plan in others for fleet in plan}
     planned = cost(PACKER.plan(lanes, traced=traced))
     assert all(planned <= cost(plan) * (1 + 1e-9) for plan in others)
 
@@ -66,7 +66,7 @@ def test_alike_lanes_train_together_and_wide_ones_are_not_padded_for() -> None:
 def test_a_new_program_is_worth_its_trace_only_for_long_training() -> None:
     shallow, deep = [lane(depth=1, units=16)] * 2, [lane(depth=2, units=16)] * 2
     dear = Packer(cost=dataclasses.replace(TYPICAL, trace_s=100.0), data=DIGITS, memory_bytes=1 << 32)
-    known = {dear.program_of(deep)}
+    known = {dear.program_key(deep)}
     assert len(dear.plan([*shallow, *deep], traced=known)) == 1
 
 
@@ -104,14 +104,13 @@ def test_cuts_are_the_cheapest_of_all(costs: list[float]) -> None:
 def test_one_more_lane_is_never_less_work(lanes: list[LaneShape], other: LaneShape) -> None:
     fleet = [dataclasses.replace(one, network=dataclasses.replace(one.network, batch_norm="none")) for one in lanes]
     joined = dataclasses.replace(other, network=dataclasses.replace(other.network, batch_norm="none"))
-    less = FleetWork.of(fleet, DIGITS, cache_bytes=1 << 25).counted()
-    more = FleetWork.of([*fleet, joined], DIGITS, cache_bytes=1 << 25).counted()
+    less, more = LaneRow.of([*fleet, joined], DIGITS).work(cache_bytes=1 << 25)[-2:]
     assert (more >= less * (1 - 1e-9)).all()
 
 
 def test_padded_arithmetic_of_one_lane_is_its_own() -> None:
     for one in (lane(units=50, depth=3), lane(depth=1, batch_size=32)):
-        assert FleetWork.of([one], DIGITS, cache_bytes=1 << 25).training_flop == pytest.approx(one.flop(DIGITS))
+        assert LaneRow.of([one], DIGITS).training_flop() == pytest.approx(one.flop(DIGITS))
 
 
 def test_plan_is_told_in_words() -> None:
