@@ -81,7 +81,7 @@ def test_a_saved_network_gives_probabilities_with_the_reported_loss(
         ([], "logits", 0.1, r"its file gives a val_loss of \d\.\d+, but the trial reported \d\.\d+"),
         ([], "logits", -0.1, "its file gives a val_loss of"),
         ([keras.layers.Softmax()], "logits", 0.0, "its file gives a val_loss of"),
-        ([], "probabilities", 0.0, 'its outputs are no longer probabilities.*it was taken for "probabilities"'),
+        ([], "probabilities", 0.0, 'its outputs are no longer probabilities.*caviar took it for "probabilities"'),
         ([Unsaveable(2.0)], "logits", 0.0, "Unsaveable.__init__.. got an unexpected keyword argument"),
     ],
 )

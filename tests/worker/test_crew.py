@@ -9,7 +9,7 @@ from tests.worker.fakes import FakeTrainers, PairPlan
 
 from caviar import KerasObjective
 from caviar.errors import SpecError
-from caviar.packing.plan import Plan, SoloPlan
+from caviar.packing.planning import Plan, SoloPlan
 from caviar.storage.tickets import Ticket
 from caviar.worker.best_network import BestEpochKeeper
 from caviar.worker.crew import Crew
@@ -56,7 +56,7 @@ def test_alone_one_trains_after_the_other_and_is_announced_before_it(draw: Any) 
     trainers = FakeTrainers()
     crew = crew_of([first, second], SoloPlan(), trainers)
     assert crew.announce() == [first]
-    assert (first.stage, second.stage, trainers.n_programs) == (Stage.ANNOUNCED, Stage.DRAWN, 0)
+    assert (first.stage, second.stage, trainers.n_made) == (Stage.ANNOUNCED, Stage.DRAWN, 0)
     crew.board()
     assert first.stage is Stage.RUNNING
     crew.run_epoch()

@@ -6,7 +6,7 @@ import pytest
 
 from caviar.search.seeds import trial_seed
 from caviar.spec import direction_of
-from caviar.worker.trial_run import TrialRun, worst_case
+from caviar.worker.trial_run import Decision, TrialRun, decide, worst_case
 
 NAN = float("nan")
 
@@ -84,3 +84,22 @@ def test_seeds_differ_by_study_trial_and_purpose_and_stay_the_same() -> None:
     assert len(seeds) == 200
     assert all(0 <= seed < 2**31 for seed in seeds)
     assert trial_seed(0, 0, "training") == trial_seed(0, 0, "training")
+
+
+@pytest.mark.parametrize(
+    ("epochs", "pruned", "parked", "expected"),
+    [
+        (1, False, False, Decision.GO_ON),
+        (1, False, True, Decision.PARK),
+        (1, True, False, Decision.PRUNE),
+        (1, True, True, Decision.PRUNE),
+        (4, False, False, Decision.COMPLETE),
+        (4, False, True, Decision.COMPLETE),
+        (4, True, False, Decision.PRUNE),
+        (5, False, False, Decision.COMPLETE),
+    ],
+)
+def test_each_trial_gets_one_decision_after_an_epoch(
+    epochs: int, pruned: bool, parked: bool, expected: Decision
+) -> None:
+    assert decide(epochs=epochs, max_epochs=4, pruned=pruned, parked=parked) is expected

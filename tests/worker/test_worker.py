@@ -20,7 +20,7 @@ from caviar import KerasObjective
 from caviar.attributes import CURVES, DEATHS, FAIL_REASON, PAUSED
 from caviar.errors import FatalError, SpaceError, SpecError, StorageUnavailableError
 from caviar.packing.cost_model import TYPICAL
-from caviar.packing.plan import SoloPlan
+from caviar.packing.planning import SoloPlan
 from caviar.search.samplers import make_sampler_factory
 from caviar.spec import StudySpec, parse_spec
 from caviar.storage.checkpoints import CheckpointStore

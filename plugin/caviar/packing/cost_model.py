@@ -172,8 +172,8 @@ class LaneRow:
         """Return how many products of two numbers one example takes in each fleet's layers."""
         data, width = self.data, self.most("width").astype(np.float64)
         lanes, layers = np.arange(1.0, len(width) + 1), np.cumsum(self.lanes["depth"])
-        terms: npt.NDArray[np.float64] = lanes * (data.n_features + data.n_classes) * width
-        return terms + (layers - lanes) * width * width
+        terms: npt.NDArray[np.float64] = (lanes * (data.n_features + data.n_classes) + (layers - lanes) * width) * width
+        return terms
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

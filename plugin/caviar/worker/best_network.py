@@ -1,8 +1,7 @@
-"""Keeping the network of the best trial: its weights at its best epoch, saved as a stock Keras model."""
+"""Keeps the best trial's network: its weights at its best epoch, saved as a stock Keras model."""
 
 import logging
 import warnings
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -22,26 +21,24 @@ from .trial_run import TrialRun
 if TYPE_CHECKING:
     from ..data.dataset import Split
     from ..networks import Output
-    from ..training import Trainer
+    from ..training import LaneState
 
 _logger = logging.getLogger(__name__)
 
-State = Mapping[str, NDArray[generic]]
-
 _ROWS_AT_A_TIME: Final = 1000
 
-#: Keras cuts probabilities off at this before it takes their logarithm; the loss of logits is cut off nowhere.
+#: Keras raises smaller probabilities to this before it takes their logarithm; it does not change a loss of logits.
 _LEAST_PROBABILITY: Final[dict["Output", float]] = {"probabilities": 1e-7, "logits": 1e-38}
 
 
 class Standing(NamedTuple):
-    """What decides which trial is the best: the better value, and of equal ones the lower number, as in Optuna."""
+    """Decides which trial is the best: the better value and, if equal, the lower number, as in Optuna."""
 
     value: float
     number: int
 
     def beats(self, other: "Standing | None", *, maximize: bool) -> bool:
-        """Tell whether this is the better of two; anything is better than nothing."""
+        """Tell whether this is better than another; anything is better than nothing."""
         if other is None:
             return True
         sign = 1 if maximize else -1
@@ -49,9 +46,9 @@ class Standing(NamedTuple):
 
 
 def best_trial(study: optuna.Study) -> FrozenTrial | None:
-    """Return the study's best complete trial, or None before its first.
+    """Return the study's best complete trial, or None before its first; of equal ones, the lowest number.
 
-    It is Optuna's ``study.best_trial``, which leaves it to the database which of equally good trials comes first.
+    Optuna's ``study.best_trial`` leaves it to the database which of equally good trials comes first.
     """
     sign = 1 if study.direction == optuna.study.StudyDirection.MAXIMIZE else -1
     trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))  # in the order of their numbers
@@ -59,21 +56,21 @@ def best_trial(study: optuna.Study) -> FrozenTrial | None:
 
 
 def best_standing(study: optuna.Study) -> Standing | None:
-    """Return where the study's best trial stands, or None before its first complete one."""
+    """Return the standing of the study's best trial, or None before its first complete one."""
     best = best_trial(study)
     return None if best is None or best.value is None else Standing(best.value, best.number)
 
 
 class _UnfitError(CaviarError):
-    """A saved network is not what its trial trained."""
+    """The saved network is not the one that its trial trained."""
 
 
 class NetworkFolder:
-    """Where a study's best networks stand, a file for every trial that was the best when it ended.
+    """A study's best networks: a file for every trial that was the best when it ended.
 
     Args:
-        directory: For the files, ``TRIAL.keras``; created with the first one.
-        artifacts: optuna-dashboard's artifact directory, where each is offered for download beside its trial.
+        directory: Holds the files, ``TRIAL.keras``; created with the first one.
+        artifacts: optuna-dashboard's artifact directory, where each trial offers its file for download.
         validation: The examples that validate the study's trials.
     """
 
@@ -83,13 +80,13 @@ class NetworkFolder:
         self._validation = validation
 
     def save(self, run: TrialRun, model: Any) -> None:
-        """Save a trial's network, once its file has been read back and gives the loss that the trial reported.
+        """Save a trial's network, if the file, read back, gives the loss that the trial reported.
 
-        One that cannot be saved is said to be so, here and in the trial's attributes: the trial counts without it.
+        If it cannot be saved, a warning and the trial's attributes say why, and the trial counts without it.
 
         Args:
-            run: Of the trial, which is running.
-            model: A keras.Model as it was at the run's best epoch; the file's gives probabilities.
+            run: The running trial's.
+            model: A keras.Model as it was at the run's best epoch; the one in the file gives probabilities.
         """
         path = self._directory / f"{run.trial.number}.keras"
         try:
@@ -117,12 +114,12 @@ class NetworkFolder:
             _logger.warning("%s could not be copied for optuna-dashboard: %s", path, error)
 
     def _check(self, path: Path, model: Any, run: TrialRun) -> None:
-        """Raise _UnfitError where a saved network does not give what its trial reported."""
+        """Raise _UnfitError if a saved network does not give the loss that its trial reported."""
         probabilities = _predict(path, model, self._validation.features)
         if (probabilities < 0).any() or not np.allclose(probabilities.sum(axis=1), 1, atol=0.01):
             raise _UnfitError(
                 f"its outputs are no longer probabilities, as they were when it was built. Set objective.output "
-                f'(it was taken for "{run.output}").'
+                f'(caviar took it for "{run.output}").'
             )
         assert run.best_epoch is not None
         least, labels = _LEAST_PROBABILITY[run.output], self._validation.labels
@@ -134,31 +131,33 @@ class NetworkFolder:
 
 
 class BestEpochKeeper:
-    """Holds a copy of a trial's state at its best epoch, once that beats what the study has.
+    """Holds a copy of a trial's state at its best epoch, if that beats the study's best trial.
 
     Args:
-        to_beat: Where the study's best trial stood when this one began, or None.
-        number: The trial's.
+        to_beat: The standing of the study's best trial when this one began, or None.
+        number: The trial's number.
         maximize: Whether more is better.
+
+    Attributes:
+        state: The copy, or None while there is none.
     """
 
     def __init__(self, to_beat: Standing | None, *, number: int, maximize: bool) -> None:
         self._to_beat = to_beat
         self._number = number
         self._maximize = maximize
-        self.state: State | None = None
+        self.state: LaneState | None = None
 
-    def after_epoch(self, run: TrialRun, trainer: "Trainer", lane: int = 0) -> None:
-        """Copy the lane's state if this epoch is the trial's best and beats the study's best."""
-        if run.best_epoch == run.epochs - 1 and self.beats(run.best_value):
-            self.state = trainer.lane_state(lane)
+    def wants(self, run: TrialRun) -> bool:
+        """Tell whether the last epoch is the trial's best and beats the study's best: its state should be kept."""
+        return run.best_epoch == run.epochs - 1 and self.beats(run.best_value)
 
     def beats(self, value: float | None) -> bool:
         """Tell whether the trial would be the study's best with this value."""
         return value is not None and Standing(value, self._number).beats(self._to_beat, maximize=self._maximize)
 
     def raise_to(self, standing: Standing) -> None:
-        """Take note of another trial that ended."""
+        """Take note of the standing of another trial that ended."""
         if standing.beats(self._to_beat, maximize=self._maximize):
             self._to_beat = standing
 
@@ -176,13 +175,13 @@ def _save(model: Any, path: Path, *, output: "Output", feature_shape: tuple[int,
 
 
 def _predict(path: Path, model: Any, features: NDArray[generic]) -> NDArray[np.float64]:
-    """Return what a saved network gives, read with the user's own layers where the network has such."""
+    """Return the outputs of a saved network, which is read with the user's own layers if it has any."""
     import keras
 
-    # Private, but `layers` leaves out what stands within layers of the user's own.
+    # Private, but `layers` leaves out the layers inside the user's own layers.
     kinds = {type(layer) for layer in model._flatten_layers()}
     own = {kind.__name__: kind for kind in kinds if not kind.__module__.startswith("keras.")}
-    # Not safe_mode: what it guards against are other people's files, and this one has just been written.
+    # safe_mode guards against other people's files, but this one has just been written here.
     loaded = keras.saving.load_model(path, custom_objects=own, compile=False, safe_mode=False)
     inputs = getattr(loaded, "inputs", None)
     dtype = inputs[0].dtype if inputs else keras.config.floatx()
