@@ -31,7 +31,7 @@ ROOT = Path(__file__).parent.parent
 STUDY = """# Trials of milliseconds, so that what is tested is what happens around them.
 name = "toy"
 [data]
-dataset = "tests.toy_data:blobs"
+dataset = "tests.toy_data:{dataset}"
 [objective]
 epochs = {epochs}
 [search]
@@ -60,6 +60,7 @@ def write_study(
     lease_s: float = 2.0,
     checkpoint_s: float = 30.0,
     trainer: str = "auto",
+    dataset: str = "blobs",
 ) -> Path:
     """Write the study file ``toy.toml`` into a directory."""
     file = path / "toy.toml"
@@ -72,6 +73,7 @@ def write_study(
             lease_s=lease_s,
             checkpoint_s=checkpoint_s,
             trainer=trainer,
+            dataset=dataset,
         )
     )
     return file

@@ -11,7 +11,6 @@ from caviar import KerasObjective
 from caviar.errors import SpecError
 from caviar.packing.planning import Plan, SoloPlan
 from caviar.storage.tickets import Ticket
-from caviar.worker.best_network import BestEpochKeeper
 from caviar.worker.crew import Crew
 from caviar.worker.objective import LaneSpec
 from caviar.worker.trial_in_hand import Stage, TrialInHand
@@ -27,8 +26,7 @@ def draw(objective: KerasObjective) -> Any:
             trial = study.ask()
             ticket = Ticket(trial_id=trial._trial_id, number=trial.number, origin=trial.number, resumed=False)
             lane, run = objective.draw(trial), objective.make_run(trial)
-            keeper = BestEpochKeeper(None, number=trial.number, maximize=True)
-            drawn.append(TrialInHand(ticket=ticket, run=run, lane=lane, keeper=keeper, **options))
+            drawn.append(TrialInHand(ticket=ticket, run=run, lane=lane, **options))
         return drawn
 
     return draw

@@ -38,7 +38,8 @@ def test_every_epoch_is_reported_and_the_best_one_kept(metric: str, best_epoch: 
     assert run.best_epoch == best_epoch
     assert run.best_value == run.curves[metric][best_epoch]
     assert frozen().intermediate_values == dict(enumerate(run.curves[metric]))
-    assert run.attributes()["curves"]["loss"] == [1.0, 1.0, 1.0]
+    run.store()
+    assert frozen().user_attrs["curves"]["loss"] == [1.0, 1.0, 1.0]
 
 
 @pytest.mark.parametrize(("metric", "worst"), [("val_accuracy", 0.0), ("val_loss", 10 * math.log(10))])
@@ -47,7 +48,8 @@ def test_a_diverged_trial_reports_the_worst_case_and_ends(metric: str, worst: fl
     assert run.record(metrics(0.5, 1.0))
     assert not run.record({**metrics(0.1, NAN), "loss": float("inf")})
     assert frozen().intermediate_values[1] == worst == worst_case(metric, n_classes=10)
-    assert run.attributes()["diverged"] is True
+    run.store()
+    assert frozen().user_attrs["diverged"] is True
     assert all(math.isfinite(value) for curve in run.curves.values() for value in curve)
     assert run.best_epoch == 0
 

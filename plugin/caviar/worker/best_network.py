@@ -3,7 +3,7 @@
 import logging
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import optuna
@@ -16,12 +16,11 @@ from optuna.trial import FrozenTrial, TrialState
 from ..atomic_write import written_whole
 from ..attributes import NETWORK_LOST
 from ..errors import CaviarError
-from .trial_run import TrialRun
+from .trial_run import Standing, TrialRun, standing
 
 if TYPE_CHECKING:
     from ..data.dataset import Split
     from ..networks import Output
-    from ..training import LaneState
 
 _logger = logging.getLogger(__name__)
 
@@ -29,20 +28,6 @@ _ROWS_AT_A_TIME: Final = 1000
 
 #: Keras raises smaller probabilities to this before it takes their logarithm; it does not change a loss of logits.
 _LEAST_PROBABILITY: Final[dict["Output", float]] = {"probabilities": 1e-7, "logits": 1e-38}
-
-
-class Standing(NamedTuple):
-    """Decides which trial is the best: the better value and, if equal, the lower number, as in Optuna."""
-
-    value: float
-    number: int
-
-    def beats(self, other: "Standing | None", *, maximize: bool) -> bool:
-        """Tell whether this is better than another; anything is better than nothing."""
-        if other is None:
-            return True
-        sign = 1 if maximize else -1
-        return (sign * self.value, -self.number) > (sign * other.value, -other.number)
 
 
 def best_trial(study: optuna.Study) -> FrozenTrial | None:
@@ -55,10 +40,10 @@ def best_trial(study: optuna.Study) -> FrozenTrial | None:
     return max(trials, key=lambda trial: sign * (trial.value or 0.0), default=None)
 
 
-def best_standing(study: optuna.Study) -> Standing | None:
+def best_standing(study: optuna.Study, metric: str) -> Standing | None:
     """Return the standing of the study's best trial, or None before its first complete one."""
     best = best_trial(study)
-    return None if best is None or best.value is None else Standing(best.value, best.number)
+    return None if best is None or best.value is None else standing(best.value, best.number, metric=metric)
 
 
 class _UnfitError(CaviarError):
@@ -128,38 +113,6 @@ class NetworkFolder:
         within_reach = run.output == "probabilities" or bool((right > least).all())
         if loss > reported + _tolerance(reported) or (within_reach and loss < reported - _tolerance(reported)):
             raise _UnfitError(f"its file gives a val_loss of {loss:.4f}, but the trial reported {reported:.4f}.")
-
-
-class BestEpochKeeper:
-    """Holds a copy of a trial's state at its best epoch, if that beats the study's best trial.
-
-    Args:
-        to_beat: The standing of the study's best trial when this one began, or None.
-        number: The trial's number.
-        maximize: Whether more is better.
-
-    Attributes:
-        state: The copy, or None while there is none.
-    """
-
-    def __init__(self, to_beat: Standing | None, *, number: int, maximize: bool) -> None:
-        self._to_beat = to_beat
-        self._number = number
-        self._maximize = maximize
-        self.state: LaneState | None = None
-
-    def wants(self, run: TrialRun) -> bool:
-        """Tell whether the last epoch is the trial's best and beats the study's best: its state should be kept."""
-        return run.best_epoch == run.epochs - 1 and self.beats(run.best_value)
-
-    def beats(self, value: float | None) -> bool:
-        """Tell whether the trial would be the study's best with this value."""
-        return value is not None and Standing(value, self._number).beats(self._to_beat, maximize=self._maximize)
-
-    def raise_to(self, standing: Standing) -> None:
-        """Take note of the standing of another trial that ended."""
-        if standing.beats(self._to_beat, maximize=self._maximize):
-            self._to_beat = standing
 
 
 def _tolerance(loss: float) -> float:

@@ -176,16 +176,15 @@ class Crew:
         return self._trainer.lane_state(self.running.index(trial))
 
     def keep_best(self, trial: TrialInHand) -> None:
-        """Copy a running trial's state if its last epoch is the best of the study so far."""
-        if trial.keeper.wants(trial.run):
-            trial.keeper.state = self.lane_state(trial)
+        """Keep a copy of a running trial's state as that of its best epoch."""
+        trial.best_state = self.lane_state(trial)
 
     def best_model(self, trial: TrialInHand) -> object:
         """Return a running trial's Keras network as it was at its best epoch; its lane cannot train on."""
         assert self._trainer is not None
-        assert trial.keeper.state is not None
+        assert trial.best_state is not None
         lane = self.running.index(trial)
-        self._trainer.load_lane_state(lane, trial.keeper.state)
+        self._trainer.load_lane_state(lane, trial.best_state)
         return self._trainer.lane_model(lane)
 
     def remove(self, trials: Iterable[TrialInHand]) -> None:
@@ -227,7 +226,7 @@ class Crew:
             except ValueError as error:
                 _logger.warning("Trial %d starts over: its checkpoint does not fit (%s).", trial.ticket.number, error)
                 trial.run.begin_again()
-                trial.keeper.state = None
+                trial.best_state = None
                 trial.saved_epochs = 0
         trial.state = None
         trial.run.output = trainer.output

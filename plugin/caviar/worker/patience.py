@@ -1,4 +1,4 @@
-"""Bears a study's database that is locked or out of reach: tries again for long, but not forever."""
+"""What a worker bears, for long but not forever: a database that is locked or out of reach, and failing trials."""
 
 import contextlib
 import logging
@@ -8,8 +8,10 @@ from collections.abc import Callable, Iterator
 from typing import Final, TypeVar, final
 
 from optuna.exceptions import StorageInternalError
+from optuna.trial import FrozenTrial, TrialState
 
-from ..errors import StorageUnavailableError
+from ..attributes import ENQUEUED, FAIL_REASON
+from ..errors import CaviarError, FatalError, StorageUnavailableError
 from ..storage.schema import describe_outage, explain_outage, may_pass
 
 _logger = logging.getLogger(__name__)
@@ -18,6 +20,8 @@ _T = TypeVar("_T")
 #: Seconds for which a worker tries to reach its database before it gives up: long enough for a backup or the restart of
 #: a server.
 PATIENCE_S: Final = 900.0
+#: After so many failures in a row, with no completed trial between them, a worker gives up: the study itself is broken.
+MAX_FAILURES_IN_A_ROW: Final = 5
 
 
 @final
@@ -65,6 +69,36 @@ class Patience:
         if not may_pass(error) or now_s - self._failing_since_s >= self._patience_s:
             raise StorageUnavailableError(f"{explain_outage(error)} What is done is kept.") from error
         _logger.warning("Could not %s, since the study's database is busy (%s). Trying again.", what, outage)
+
+
+@final
+class FailuresInARow:
+    """Counts trials that failed one after the other."""
+
+    def __init__(self) -> None:
+        self._failures = 0
+
+    def count(self, trial: FrozenTrial) -> None:
+        """Take note of a trial that ended. One that a user enqueued says nothing about the study.
+
+        Raises:
+            FatalError: If it is one failure too many.
+        """
+        if trial.state == TrialState.FAIL and ENQUEUED in trial.system_attrs:
+            return
+        self._failures = self._failures + 1 if trial.state == TrialState.FAIL else 0
+        if self._failures >= MAX_FAILURES_IN_A_ROW:
+            reason = trial.user_attrs.get(FAIL_REASON, "")
+            raise FatalError(
+                f"{self._failures} trials in a row failed, the last with: {reason} "
+                "Mend the cause and run the study again; what is done is kept."
+            )
+
+
+def fail_reason(error: Exception) -> str:
+    """Return in one line what is kept of an error that ended a trial."""
+    message = str(error) if isinstance(error, CaviarError) else f"{type(error).__name__}: {error}"
+    return message.splitlines()[0][:500]
 
 
 @contextlib.contextmanager

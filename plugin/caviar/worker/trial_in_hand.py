@@ -11,7 +11,6 @@ from ..packing.cost_model import LaneShape
 from ..storage.buffered_storage import BufferedStorage
 from ..storage.checkpoints import Checkpoint, CheckpointStore
 from ..storage.tickets import Ticket
-from .best_network import BestEpochKeeper, best_standing
 from .objective import LaneSpec
 from .trial_run import TrialRun
 from .worker_setup import WorkerSetup
@@ -42,9 +41,9 @@ class TrialInHand:
         ticket: The right to run it.
         run: Its curves.
         lane: What it trains.
-        keeper: Keeps its best epoch.
         stage: How far it has come.
         state: The state that its lane goes on from: a checkpoint's, or the one that another trainer left.
+        best_state: Its state at its best epoch, if the trial was the study's best then.
         saved_epochs: Epochs in its last checkpoint.
         suspected: Whether it trains by itself, because its worker died or its fleet failed, and it may be the cause.
     """
@@ -52,9 +51,9 @@ class TrialInHand:
     ticket: Ticket
     run: TrialRun
     lane: LaneSpec
-    keeper: BestEpochKeeper
     stage: Stage = Stage.DRAWN
     state: "LaneState | None" = None
+    best_state: "LaneState | None" = None
     saved_epochs: int = 0
     suspected: bool = False
 
@@ -76,7 +75,7 @@ class TrialInHand:
     def save(self, checkpoints: CheckpointStore, state: "LaneState") -> None:
         """Checkpoint it with its lane's state. A full disk only causes a warning, for the trial can train on."""
         arrays = {_LANE + key: value for key, value in state.items()}
-        arrays |= {_BEST + key: value for key, value in (self.keeper.state or {}).items()}
+        arrays |= {_BEST + key: value for key, value in (self.best_state or {}).items()}
         self.saved_epochs = self.epochs
         try:
             checkpoints.save(self.ticket.number, Checkpoint(epochs=self.epochs, state=arrays, notes=self.run.notes()))
@@ -87,7 +86,7 @@ class TrialInHand:
         """Go on from a checkpoint."""
         self.run.restore(checkpoint.notes)
         self.state = _part(checkpoint, _LANE)
-        self.keeper.state = _part(checkpoint, _BEST) or None
+        self.best_state = _part(checkpoint, _BEST) or None
         self.saved_epochs = self.epochs
 
 
@@ -108,7 +107,6 @@ def draw_trial(ticket: Ticket, setup: WorkerSetup, buffer: BufferedStorage) -> T
         ticket=ticket,
         run=objective.make_run(trial, reported=frozenset(reported)),
         lane=lane,
-        keeper=BestEpochKeeper(best_standing(study), number=ticket.number, maximize=objective.direction == "maximize"),
         suspected=ticket.deaths > 0,
     )
     checkpoint = setup.checkpoints.load(ticket.number) if ticket.resumed else None

@@ -39,6 +39,15 @@ def decide(*, epochs: int, max_epochs: int, pruned: bool, parked: bool = False) 
     return Decision.PARK if parked else Decision.GO_ON
 
 
+#: A trial's merit; of two trials the greater is better.
+Standing = tuple[float, int]
+
+
+def standing(value: float, number: int, *, metric: str) -> Standing:
+    """Return the merit of a trial: its value and, if equal, the lower number counts, as in Optuna."""
+    return (-value if direction_of(metric) == "minimize" else value), -number
+
+
 def worst_case(metric: str, *, n_classes: int) -> float:
     """Return the finite value that a diverged trial reports: 0 for an accuracy, 10·ln C nats for a loss.
 
@@ -100,6 +109,18 @@ class TrialRun:
         """The best epoch's metric, or None before the first epoch."""
         return None if self.best_epoch is None else self.curves[self._metric][self.best_epoch]
 
+    @property
+    def standing(self) -> Standing:
+        """Its merit, were it to end now; the worst before the first epoch."""
+        if self.best_value is None:
+            return -math.inf, -self.trial.number
+        return standing(self.best_value, self.trial.number, metric=self._metric)
+
+    @property
+    def is_at_best(self) -> bool:
+        """Whether the last epoch is the best so far."""
+        return self.best_epoch == self.epochs - 1
+
     def record(self, metrics: Mapping[str, float]) -> bool:
         """Keep an epoch's metrics, report it, and ask the pruner.
 
@@ -123,8 +144,8 @@ class TrialRun:
             return not self.diverged
         return not (self.diverged or self.trial.should_prune())
 
-    def attributes(self) -> dict[str, Any]:
-        """Return the user attributes that keep the trial besides its reports."""
+    def store(self) -> None:
+        """Set the user attributes that keep the trial besides its reports."""
         attributes: dict[str, Any] = {
             CURVES: self.curves,
             BEST_VALUE: self.best_value,
@@ -133,11 +154,9 @@ class TrialRun:
         }
         if self._tells_output:
             attributes[NETWORK_OUTPUT] = self.output
-        return attributes | ({DIVERGED: True} if self.diverged else {})
-
-    def store(self) -> None:
-        """Set the trial's user attributes."""
-        for key, value in self.attributes().items():
+        if self.diverged:
+            attributes[DIVERGED] = True
+        for key, value in attributes.items():
             self.trial.set_user_attr(key, value)
 
     def notes(self) -> dict[str, Any]:

@@ -16,12 +16,11 @@ from ..search.samplers import plan_of_study
 from ..storage.buffered_storage import BufferedStorage
 from ..storage.leased_storage import LeaseLost
 from ..storage.tickets import Ticket
-from .best_network import Standing
+from .best_network import best_standing
 from .crew import Crew
-from .failures import FailuresInARow, fail_reason
 from .in_flight import Intake
 from .mirroring import mirror_trials
-from .patience import Patience, keep_leases
+from .patience import FailuresInARow, Patience, fail_reason, keep_leases
 from .promoter import Promoter
 from .trial_in_hand import TrialInHand, draw_trial
 from .trial_run import Decision, decide
@@ -64,6 +63,7 @@ class Worker:
             plan=plan_of_study(setup.study, setup.spec.search),
         )
         self._intake = Intake(setup, self._buffer, self._promoter)
+        self._best = best_standing(self._study, setup.objective.metric)
         self._left: list[FrozenTrial] = []  # trials that ended or were parked since the last write, as they were then
         self._has_news = False  # whether trials were announced since the last write
         self._poll_s = _FIRST_POLL_S  # until the next look at a study without work for this worker
@@ -203,7 +203,7 @@ class Worker:
                 self._fail(trial.ticket, error)
                 failed.append(trial)
             else:
-                if not pruned[trial]:
+                if not pruned[trial] and trial.run.is_at_best and self._is_best(trial):
                     self._crew.keep_best(trial)
         self._crew.remove(failed)
         parked = self._to_park([trial for trial, ends in pruned.items() if not ends])
@@ -220,15 +220,12 @@ class Worker:
     def _settle(self, decisions: Mapping[TrialInHand, Decision]) -> None:
         """Do with each trial what was decided. The best ends first, since its network alone may be saved."""
         leaving = [trial for trial, decision in decisions.items() if decision is not Decision.GO_ON]
-        for trial in sorted(leaving, key=self._rank):
+        for trial in sorted(leaving, key=lambda trial: trial.run.standing, reverse=True):
             decision, trial_id = decisions[trial], trial.ticket.trial_id
             trial.run.store()
             if decision is Decision.COMPLETE:
                 self._save_network(trial)
                 self._study.tell(trial.ticket.number, trial.run.best_value, state=TrialState.COMPLETE)
-                assert trial.run.best_value is not None
-                for other in self._crew.in_hand:
-                    other.keeper.raise_to(Standing(trial.run.best_value, trial.ticket.number))
             elif decision is Decision.PRUNE:
                 self._study.tell(trial.ticket.number, state=TrialState.PRUNED)
             self._left.append(self._buffer.get_trial(trial_id))
@@ -237,13 +234,16 @@ class Worker:
                 self._buffer.park(trial_id)
         self._crew.remove(leaving)
 
-    def _rank(self, trial: TrialInHand) -> tuple[float, int]:
-        value = trial.run.best_value or 0.0
-        return (-value if self._setup.objective.direction == "maximize" else value), trial.ticket.number
+    def _is_best(self, trial: TrialInHand) -> bool:
+        """Tell whether a trial would be the study's best, were it to end now."""
+        return self._best is None or trial.run.standing > self._best
 
     def _save_network(self, trial: TrialInHand) -> None:
-        if trial.keeper.state is not None and trial.keeper.beats(trial.run.best_value):
-            self._setup.networks.save(trial.run, self._crew.best_model(trial))
+        """Save the network of a trial that completes, if it is the study's best."""
+        if self._is_best(trial):
+            self._best = trial.run.standing
+            if trial.best_state is not None:
+                self._setup.networks.save(trial.run, self._crew.best_model(trial))
 
     def _fail(self, ticket: Ticket, error: Exception) -> None:
         """End a trial that raised as FAIL, unless this worker has lost it; raise an error that ends the worker."""
@@ -281,6 +281,7 @@ class Worker:
             self._finish([trial for trial in left if trial.state.is_finished()])
             self._mirror([trial for trial in left if not trial.state.is_finished()])
             self._patience.attempt(self._buffer.refresh, what="read the study")
+            self._best = best_standing(self._study, self._setup.objective.metric)
             self._give_up()
 
     def _give_up(self, *, closing: bool = False) -> None:
