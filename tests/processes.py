@@ -297,7 +297,7 @@ class Watch:
         return True
 
 
-def kill_holders(watch: Watch, process: Caviar, *, every: int, at_most: int | None = None) -> list[int]:
+def kill_holders(watch: Watch, process: Caviar | CaviarHere, *, every: int, at_most: int | None = None) -> list[int]:
     """Kill a worker that holds a begun trial after every so many finished trials, until the run ends.
 
     A death between a claim and a first epoch would be blamed on no trial.
