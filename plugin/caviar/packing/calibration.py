@@ -62,7 +62,7 @@ def calibrate() -> CostModel:
 
 
 def prices_path(*, threads: int) -> Path:
-    """Return where this machine's prices for so many threads a worker are kept: in the user's cache, for all homes."""
+    """Return the file in the user's cache with this machine's prices for workers of so many threads."""
     facts = [
         importlib.metadata.version("tensorflow"),
         sources_digest("packing", "training", "program_key.py"),

@@ -79,8 +79,8 @@ class NetworkFolder:
                 _save(model, beside, output=run.output, feature_shape=self._validation.features.shape[1:])
                 self._check(beside, model, run)
         except Exception as error:  # noqa: BLE001  a network of the user's raises what it likes
-            told = str(error) if isinstance(error, _UnfitError) else f"{type(error).__name__}: {error}"
-            lines = told.splitlines()  # Keras' last one is the cause
+            message = str(error) if isinstance(error, _UnfitError) else f"{type(error).__name__}: {error}"
+            lines = message.splitlines()  # Keras' last one is the cause
             reason = " … ".join(line[:240] for line in dict.fromkeys([lines[0], lines[-1].strip() or lines[0]]))
             _logger.warning("The network of trial %d could not be saved: %s", run.trial.number, reason)
             run.trial.set_user_attr(NETWORK_LOST, reason)

@@ -81,7 +81,7 @@ class Promoter:
             return []
         chosen: list[FrozenTrial] = []
         while len(chosen) < n and (number := self._rungs.next_promotion(closing=closing)) is not None:
-            trial = self._seen.pop(number)  # it is looked at anew, whoever gets it
+            trial = self._seen.pop(number)  # it is looked at again, whichever worker gets it
             self._rungs.show(dataclasses.replace(self._progress(trial), state="running"))
             chosen.append(trial)
         return claim_parked(self._storage, self._study._study_id, [trial._trial_id for trial in chosen])
@@ -133,7 +133,7 @@ class Promoter:
         return True
 
     def _enter(self, stage: int, trials: list[FrozenTrial], plan: ZoomPlan | None) -> None:
-        """Begin a stage, which judges anew."""
+        """Begin a stage, whose trials are judged among themselves."""
         assert plan is not None
         self._stage, self._seen = stage, {}
         self._rungs = Rungs(self._rule, minimize=self._minimize)

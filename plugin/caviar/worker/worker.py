@@ -158,7 +158,7 @@ class Worker:
             except StorageInternalError as error:  # a sampler that keeps something in the study
                 self._patience.bear(error, what=f"draw trial {ticket.number}")
                 self._hand_back({ticket.trial_id})
-            except Exception as error:  # noqa: BLE001  whatever a sampler raises must not end the study
+            except Exception as error:  # noqa: BLE001  an error in one sampler must not end the study
                 self._fail(ticket, error)
             else:
                 self._crew.waiting.append(trial)
@@ -180,7 +180,7 @@ class Worker:
             crew.board()
             done = [trial for trial in crew.running if trial.epochs >= self._setup.objective.epochs]
             metrics = [] if done else crew.run_epoch()
-        except Exception as error:  # noqa: BLE001  whatever one network raises must not end the study
+        except Exception as error:  # noqa: BLE001  an error in one network must not end the study
             failed = crew.running
             crew.remove(failed)
             for trial in failed:
