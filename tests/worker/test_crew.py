@@ -174,13 +174,14 @@ def test_a_trial_whose_state_does_not_fit_begins_again(draw: Any) -> None:
 
 
 def test_time_is_counted_as_compiling_where_a_program_is_new_and_as_training_else(draw: Any) -> None:
-    (trial,) = draw(1)
-    crew = crew_of([trial], SoloPlan(), FakeTrainers())
+    pair = draw(2)
+    crew = crew_of(pair, PairPlan(), FakeTrainers())
     run_round(crew)
     compile_s = crew.timings.compile_s
     assert compile_s > 0
     assert crew.timings.training_s == 0
     run_round(crew)
     assert crew.timings.compile_s == compile_s
-    assert trial.run.train_seconds == pytest.approx(compile_s + crew.timings.training_s)
+    half_s = pytest.approx((compile_s + crew.timings.training_s) / 2)
+    assert [trial.run.train_seconds for trial in pair] == [half_s, half_s]
     assert crew.timings.fleets == 1

@@ -202,7 +202,7 @@ class Crew:
         if not self.waiting:
             return []
         if self.running:
-            if self._regroups or self.running[0].suspected or len(self.running) >= self._n_lanes:
+            if self._regroups or len(self.running) >= self._n_lanes:
                 return []
             candidates = [trial for trial in self.waiting if not trial.suspected]
             return [self._plan.refill(self.running, candidates, n_lanes=self._n_lanes)]
