@@ -382,17 +382,17 @@ def assert_whole(made: Made) -> None:
     assert PAUSED not in {key for trial in made.stored for key in trial.system_attrs}
 
 
-def test_promoted_trials_go_on_where_they_paused_and_the_budget_is_exact(promoting: Made) -> None:
+def test_promoted_trials_go_on_where_they_were_parked_and_the_budget_is_exact(promoting: Made) -> None:
     mirror = Mirror()
     promoting.options["mirror"] = mirror
     trainers = promoting.work()
     assert_whole(promoting)
     assert sorted(trial.number for trial in promoting.ended) == list(range(10))
     assert sum(trainers.sizes) == sum(len(trial.intermediate_values) for trial in promoting.stored)
-    paused = {number: states for number, states in mirror.states.items() if states[0] == "RUNNING"}
-    assert len(paused) > 2
+    parked = {number: states for number, states in mirror.states.items() if states[0] == "RUNNING"}
+    assert len(parked) > 2
     assert all(states[-1] in ("COMPLETE", "PRUNED") for states in mirror.states.values())
-    assert any(promoting.stored[number].state == TrialState.COMPLETE for number in paused)
+    assert any(promoting.stored[number].state == TrialState.COMPLETE for number in parked)
 
 
 @pytest.mark.parametrize("sync_s", [0.0, 3600.0])
