@@ -136,7 +136,7 @@ def test_a_full_disk_ends_the_run_with_a_line_and_the_next_run_goes_on(
     )
     home = small_disk / "runs"
     watch = Watch(home)
-    with running("run", file, "--home", home) as process:
+    with running_here("run", file, "--home", home) as process:
         wait_until(lambda: watch.reported() >= 5)
         filler = small_disk / "filler"
         with contextlib.suppress(OSError), filler.open("wb", buffering=0) as out:
