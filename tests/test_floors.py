@@ -34,6 +34,7 @@ FLOORS: tuple[frozenset[str], ...] = (
     frozenset({"engines"}),
     frozenset({"health"}),
     frozenset({"insight"}),
+    frozenset({"champion"}),
     frozenset({"commands"}),
     frozenset({"cli", "progress_bar"}),
     frozenset({"__main__", "__init__"}),

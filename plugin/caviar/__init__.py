@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from .data.dataset import Dataset as Dataset
-    from .data.dataset import load_dataset as load_dataset
+    from .data.loading import load_dataset as load_dataset
+    from .data.loading import make_dataset as make_dataset
     from .search.zoom_sampler import ZoomSampler as ZoomSampler
     from .space import SearchSpace as SearchSpace
     from .spec import StudySpec as StudySpec
@@ -22,7 +23,8 @@ _PUBLIC = {
     "SearchSpace": "space",
     "StudySpec": "spec",
     "ZoomSampler": "search.zoom_sampler",
-    "load_dataset": "data.dataset",
+    "load_dataset": "data.loading",
+    "make_dataset": "data.loading",
     "read_spec": "spec",
 }
 
@@ -34,6 +36,7 @@ __all__ = [
     "ZoomSampler",
     "__version__",
     "load_dataset",
+    "make_dataset",
     "read_spec",
 ]
 

@@ -18,7 +18,7 @@ from caviar.cli import main
 from caviar.commands.report import report_study
 from caviar.commands.status import study_status
 from caviar.commands.trials import list_trials
-from caviar.data.dataset import load_dataset
+from caviar.data.loading import load_dataset
 from caviar.insight.report import render_html
 from caviar.search.sequences import value_at
 from caviar.search.warm_start import warm_start_of

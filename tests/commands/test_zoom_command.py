@@ -25,7 +25,7 @@ from caviar.commands.family import archive_family, open_ancestors, open_descenda
 from caviar.commands.status import status_lines, study_status
 from caviar.commands.trials import list_trials
 from caviar.commands.zoom import zoom_facts, zoom_study
-from caviar.data.dataset import load_dataset
+from caviar.data.loading import load_dataset
 from caviar.errors import FatalError
 from caviar.insight.lineage import parent_name
 from caviar.search.narrowing import ZoomRule

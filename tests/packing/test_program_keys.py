@@ -2,7 +2,7 @@
 
 import pytest
 
-from caviar.data.dataset import load_dataset
+from caviar.data.loading import load_dataset
 from caviar.packing.cost_model import TYPICAL, DataShape, LaneShape
 from caviar.packing.packing import Packer
 from caviar.program_key import program_depth

@@ -18,7 +18,8 @@ from multiprocessing.process import BaseProcess
 import optuna
 
 from ..attributes import FINGERPRINT
-from ..data.dataset import Dataset, load_study_dataset
+from ..data.dataset import Dataset
+from ..data.loading import load_study_dataset
 from ..errors import CaviarError, FatalError, SpecError, StorageError
 from ..packing.calibration import load_or_calibrate, prices_path
 from ..search.pruners import make_pruner

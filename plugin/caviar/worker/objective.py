@@ -14,7 +14,8 @@ from optuna.trial import TrialState
 
 from ..attributes import RETRY_HISTORY
 from ..config import MAX_EPOCHS
-from ..data.dataset import Dataset, load_dataset
+from ..data.dataset import Dataset
+from ..data.loading import load_dataset
 from ..errors import SpaceError, SpecError, TrialFailed
 from ..imports import import_callable
 from ..keras_backend import check_keras_backend
