@@ -1,12 +1,15 @@
 """`CaviarClassifier`: the search for scikit-learn's users, who know `fit` and `predict`."""
 
+import contextlib
 import hashlib
 import json
 import os
+import pickle
 import tempfile
 import threading
 import time
-from collections.abc import Mapping
+import warnings
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -118,12 +121,14 @@ class CaviarClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
             data = data_of(features, named, columns=self.columns or {}, name="X")
         except DataError as error:
             raise ValueError(str(error)) from error
-        study, spec = self._search(data, seed)
+        with _quiet_optuna():
+            study, spec = self._search(data, seed)
         self._refit(data, study, spec)
         return self
 
     def predict(self, X: Any) -> NDArray[Any]:  # noqa: N803
         """Return the label of each row, shape (n,)."""
+        check_is_fitted(self)
         return np.asarray(self.classes_[self.predict_proba(X).argmax(axis=1)])
 
     def predict_proba(self, X: Any) -> NDArray[np.float64]:  # noqa: N803
@@ -145,6 +150,19 @@ class CaviarClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
         given = [self._ask(rows[start : start + _ROWS]) for start in range(0, len(rows), _ROWS)]
         probabilities = np.concatenate(given).astype(np.float64)
         return np.asarray(probabilities / probabilities.sum(axis=1, keepdims=True))
+
+    def __getstate__(self) -> dict[str, Any]:
+        state: dict[str, Any] = dict(super().__getstate__())
+        if "network_" in state:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", DeprecationWarning)  # Keras calls numpy's __array__ as numpy 1 did
+                state["network_"] = pickle.dumps(state["network_"])
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        if "network_" in state:
+            self.network_ = pickle.loads(state["network_"])  # noqa: S301  (part of a pickle that is being loaded)
 
     def _checked(self, x: Any, y: Any) -> tuple[Any, NDArray[Any]]:
         """Return features, an array or a DataFrame that numbers alone do not make up, and labels."""
@@ -177,7 +195,8 @@ class CaviarClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
         """Search in this process, in a database that is removed at the end."""
         from .engines.in_process import work_here
 
-        storage = open_storage(locate_home(directory).storage, owner=new_owner(), create=True)
+        home = locate_home(directory)
+        storage = open_storage(home.storage, owner=new_owner(), create=True)
         study = create_study(storage, spec, attributes={FINGERPRINT: data.fingerprint})
         study.pruner = make_pruner(spec.search, epochs=spec.objective.epochs)
         keep_stages(study, spec.search)
@@ -188,7 +207,8 @@ class CaviarClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
             spec,
             data.cut(validation_fraction=self.validation_fraction, seed=spec.seed),
             make_sampler=make_sampler_factory(spec.search, spec.space, seed=spec.seed, stages=stages),
-            home=None,
+            home=home,
+            mirrored=False,
             stop=threading.Event(),
             deadline_s=None if self.timeout_s is None else time.monotonic() + self.timeout_s,
         )
@@ -244,6 +264,16 @@ def _is_mixed_frame(x: Any) -> bool:
     if not hasattr(x, "iloc") or not hasattr(x, "columns"):
         return False
     return any(dtype.kind not in "iuf" for dtype in x.dtypes) or bool(x.isna().to_numpy().any())
+
+
+@contextlib.contextmanager
+def _quiet_optuna() -> Iterator[None]:
+    before = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(max(before, optuna.logging.WARNING))
+    try:
+        yield
+    finally:
+        optuna.logging.set_verbosity(before)
 
 
 def _are_names(labels: NDArray[Any]) -> bool:

@@ -227,6 +227,7 @@ class Race:
             dataset,
             make_sampler=make_sampler_factory(spec.search, spec.space, seed=spec.seed),
             home=self._home,
+            mirrored=True,
             stop=stop,
             on_trial=lambda trial: on_trial(trial, most),
         )

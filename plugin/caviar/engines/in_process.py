@@ -26,7 +26,8 @@ def work_here(
     dataset: Dataset,
     *,
     make_sampler: SamplerFactory,
-    home: Home | None,
+    home: Home,
+    mirrored: bool,
     stop: threading.Event,
     deadline_s: float | None = None,
     on_trial: Callable[[FrozenTrial], None] = lambda _trial: None,
@@ -39,7 +40,8 @@ def work_here(
         spec: Its study file.
         dataset: What its trials train on.
         make_sampler: Makes each trial's sampler.
-        home: Where its checkpoints and its MLflow are; None for a study without.
+        home: Where its checkpoints and its MLflow are.
+        mirrored: Whether MLflow is shown its trials.
         stop: Set from outside to leave after the epoch at hand.
         deadline_s: When no new trial starts any more, by ``time.monotonic``, or None.
         on_trial: Called with each trial that ended.
@@ -54,8 +56,8 @@ def work_here(
         spec=spec,
         objective=objective,
         make_sampler=make_sampler,
-        mirror=None if home is None else open_mirror(home, study, spec),
-        checkpoints=None if home is None else open_checkpoints(home, study),
+        mirror=open_mirror(home, study, spec) if mirrored else None,
+        checkpoints=open_checkpoints(home, study),
         networks=None,
         stop=stop,
         share_done=threading.Event(),

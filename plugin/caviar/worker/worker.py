@@ -203,7 +203,8 @@ class Worker:
                 self._fail(trial.ticket, error)
                 failed.append(trial)
             else:
-                if not pruned[trial] and trial.run.is_at_best and self._is_best(trial):
+                keeps = self._setup.networks is not None and not pruned[trial] and trial.run.is_at_best
+                if keeps and self._is_best(trial):
                     self._crew.keep_best(trial)
         self._crew.remove(failed)
         parked = self._to_park([trial for trial, ends in pruned.items() if not ends])
@@ -242,7 +243,7 @@ class Worker:
         """Save the network of a trial that completes, if it is the study's best."""
         if self._is_best(trial):
             self._best = trial.run.standing
-            if trial.best_state is not None:
+            if self._setup.networks is not None and trial.best_state is not None:
                 self._setup.networks.save(trial.run, self._crew.best_model(trial))
 
     def _fail(self, ticket: Ticket, error: Exception) -> None:
@@ -308,9 +309,9 @@ class Worker:
     def _mirror(
         self, trials: Sequence[FrozenTrial], curves: Mapping[int, Mapping[str, Sequence[float]]] | None = None
     ) -> None:
-        if trials:
-            spec = self._setup.spec
-            mirror_trials(self._setup.mirror, trials, space=spec.space, metric=spec.objective.metric, curves=curves)
+        mirror, spec = self._setup.mirror, self._setup.spec
+        if mirror is not None and trials:
+            mirror_trials(mirror, trials, space=spec.space, metric=spec.objective.metric, curves=curves)
 
     def _save(self, trial: TrialInHand) -> bool:
         """Checkpoint a trial; return False if its last checkpoint is as new."""

@@ -27,9 +27,9 @@ class WorkerSetup:
         spec: The study file.
         objective: What a trial is.
         make_sampler: Makes each trial's sampler.
-        mirror: The study's in MLflow.
+        mirror: The study's in MLflow, or None.
         checkpoints: The study's.
-        networks: Keeps the best networks.
+        networks: Keeps the best networks, or None.
         stop: Set from outside to stop the worker: it hands its trials back after their epoch.
         share_done: Set from outside when this process has run its share: the trials that have begun are finished.
         deadline_s: When no new trial starts any more, or None; those that have begun are finished. By
@@ -44,9 +44,9 @@ class WorkerSetup:
     spec: StudySpec
     objective: KerasObjective
     make_sampler: SamplerFactory
-    mirror: MlflowMirror
+    mirror: MlflowMirror | None
     checkpoints: CheckpointStore
-    networks: NetworkFolder
+    networks: NetworkFolder | None
     stop: threading.Event
     share_done: threading.Event
     deadline_s: float | None
