@@ -8,7 +8,6 @@ import pickle
 import tempfile
 import threading
 import time
-import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -154,8 +153,9 @@ class CaviarClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
     def __getstate__(self) -> dict[str, Any]:
         state: dict[str, Any] = dict(super().__getstate__())
         if "network_" in state:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", DeprecationWarning)  # Keras calls numpy's __array__ as numpy 1 did
+            from .networks import quiet_saving
+
+            with quiet_saving():
                 state["network_"] = pickle.dumps(state["network_"])
         return state
 

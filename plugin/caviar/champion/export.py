@@ -138,11 +138,14 @@ def write_champion(directory: Path, description: Description) -> None:
     Raises:
         StorageError: If it cannot be written.
     """
+    from ..networks import quiet_saving
+
     beside = directory.with_name(f".{directory.name}.{secrets.token_hex(4)}")
     table = description.table()
     try:
         beside.mkdir(parents=True)
-        description.trained.model.save(beside / NETWORK)
+        with quiet_saving():
+            description.trained.model.save(beside / NETWORK)
         if description.trained.preprocessing is not None:
             description.trained.preprocessing.save(beside / PREPROCESSING)
         (beside / CARD).write_text(model_card(table), encoding="utf-8")

@@ -120,10 +120,9 @@ def _tolerance(loss: float) -> float:
 
 
 def _save(model: Any, path: Path, *, output: "Output", feature_shape: tuple[int, ...]) -> None:
-    from ..networks import with_probabilities
+    from ..networks import quiet_saving, with_probabilities
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # Keras' saving calls numpy's __array__ as numpy 1 did
+    with quiet_saving():
         with_probabilities(model, output=output, feature_shape=feature_shape).save(path)
 
 
