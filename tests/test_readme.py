@@ -32,7 +32,7 @@ def test_readme_is_short_and_in_its_order() -> None:
     assert re.findall(r"^## (.*)$", README, flags=re.MULTILINE) == SECTIONS
     assert len(README.split()) <= 1200
     assert [line for line in README.splitlines() if len(line) > 120] == []
-    before_library_use = README.partition("\n## In Python\n")[0]
+    before_library_use = README.partition("\n## Fit and predict\n")[0]
     assert len(before_library_use.split()) < len(README.split()) / 2
 
 
