@@ -36,6 +36,8 @@ from .storage.studies import create_study
 
 #: Rows that the network takes at a time, always so many: what it gives for one does not depend on the others.
 _ROWS: Final = 64
+_ROWS_SEEN: Final = 30_000
+_FEW_ROWS: Final = 1000
 _LABEL: Final = "label of the row"
 
 
@@ -47,10 +49,12 @@ class CaviarClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
 
     Args:
         trials: Trials of the search, at least 1.
-        epochs: Passes over the data of a trial that is not pruned.
+        epochs: Passes over the data of a trial that is not pruned; None for as many as show 30,000 rows, from 20 to
+            200: small tables need more.
         timeout_s: Seconds after which no new trial starts; None for no limit.
-        metric: What decides: ``val_accuracy`` or ``val_loss``.
-        space: A study file's ``[space]`` as a dict; None for the default space.
+        metric: What decides: ``val_accuracy`` or ``val_loss``; None for the loss where fewer than 1,000 rows validate,
+            on which accuracy is too coarse.
+        space: A study file's ``[space]`` as a dict; None for the default space, with smaller batches for few rows.
         sampler: A study file's ``search.sampler``.
         validation_fraction: Share of the data that judges trials, in (0, 1).
         columns: Column of a DataFrame → ``number``, ``category`` or ``ignore``, where what is inferred is wrong.
@@ -76,9 +80,9 @@ class CaviarClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
         self,
         *,
         trials: int = 50,
-        epochs: int = 20,
+        epochs: int | None = None,
         timeout_s: float | None = None,
-        metric: str = "val_accuracy",
+        metric: str | None = None,
         space: Mapping[str, Any] | None = None,
         sampler: str = "zoom",
         validation_fraction: float = 0.2,
@@ -224,17 +228,20 @@ class CaviarClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
         return open_existing(home, spec.name)[1], spec
 
     def _spec(self, data: Data, seed: int, *, dataset: str) -> StudySpec:
-        is_table = data.kinds is not None
+        is_table, n = data.kinds is not None, len(data.examples.labels)
+        metric = self.metric or ("val_loss" if n * self.validation_fraction < _FEW_ROWS else "val_accuracy")
+        epochs = self.epochs if self.epochs is not None else min(max(_ROWS_SEEN // n, 20), 200)
+        small = {"batch_size": {"choices": [16, 32, 64]}} if n < _FEW_ROWS else {}
         table: dict[str, Any] = {
             "name": "classifier",
             "seed": seed,
             "data": {"dataset": dataset, "validation_fraction": self.validation_fraction}
             | ({"label": _LABEL, "test": str(Path(dataset).with_name("no_rows.parquet"))} if is_table else {})
             | ({"columns": dict(self.columns)} if self.columns else {}),
-            "objective": {"metric": self.metric, "epochs": self.epochs},
+            "objective": {"metric": metric, "epochs": epochs},
             "search": {"trials": self.trials, "sampler": self.sampler, "workers": self.workers}
             | ({} if self.timeout_s is None else {"timeout_s": self.timeout_s}),
-            "space": dict(DEFAULT_SPACE_TABLE if self.space is None else self.space),
+            "space": dict({**DEFAULT_SPACE_TABLE, **small} if self.space is None else self.space),
         }
         named = hashlib.sha256(json.dumps([data.fingerprint, table]).encode()).hexdigest()[:10]
         return parse_spec(table | {"name": f"classifier-{named}"})
@@ -246,7 +253,9 @@ class CaviarClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
             best = study.best_trial
         except ValueError as error:
             raise ValueError("No trial was completed, so there is no network. Raise trials or timeout_s.") from error
-        trained = refit(data, spec, best.params, epochs=int(best.user_attrs.get(BEST_EPOCH, self.epochs - 1)) + 1)
+        trained = refit(
+            data, spec, best.params, epochs=int(best.user_attrs.get(BEST_EPOCH, spec.objective.epochs - 1)) + 1
+        )
         self.study_ = study
         self.best_params_ = trained.hyperparameters
         self.best_score_ = best.value
