@@ -56,7 +56,7 @@ def simulate(*, spread: float, noise: float, repetitions: int, seed: int) -> dic
 
 def print_simulated(repetitions: int) -> None:
     print(
-        f"{repetitions} repetitions; the best of {TOP} is found by / mean loss; intervals cover; trainings of {TOP * SEEDS}"
+    print(f"{repetitions} repetitions: the best of {TOP} is found by / mean loss; intervals that cover")
     )
     print("| spread / noise | search | equal shares | race | covered | trainings |")
     print("|---|---|---|---|---|---|")
@@ -105,7 +105,8 @@ def run_real(data: str, *, seeds: int, trials: int, home: Path) -> None:
     for name in ("search", "champion"):
         print(f"{name}: test accuracy {columns[name].mean():.4f} ± {columns[name].std(ddof=1):.4f}")
     print(
-        f"gain {gain.mean():+.4f} ± {gain.std(ddof=1):.4f}, wins {(gain > 0).sum()}, losses {(gain < 0).sum()}, p {p:.3f}"
+    won, lost = int((gain > 0).sum()), int((gain < 0).sum())
+    print(f"gain {gain.mean():+.4f} ± {gain.std(ddof=1):.4f}, wins {won}, losses {lost}, p {p:.3f}")
     )
     for name, of in {"search_value": "search", "confirmed": "champion"}.items():
         print(f"optimism of {name}: {(columns[name] - columns[of]).mean():+.4f}")

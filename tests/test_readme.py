@@ -23,7 +23,16 @@ QUICK = {"trials = 200": "trials = 12", "epochs = 20": "epochs = 3", "workers = 
 QUICK_TRIALS = ("--trials 210", "--trials 14")
 RUN = ("README.md", "docs/zoom.md")
 SECTIONS = [
-    *("Two commands", "Fit and predict", "One study, end to end", "In Python", "Resuming", "Many machines", "Limits", "Other tuners"),
+    *(
+        "Two commands",
+        "Fit and predict",
+        "One study, end to end",
+        "In Python",
+        "Resuming",
+        "Many machines",
+        "Limits",
+        "Other tuners",
+    ),
     "More",
 ]
 
