@@ -55,9 +55,7 @@ def simulate(*, spread: float, noise: float, repetitions: int, seed: int) -> dic
 
 
 def print_simulated(repetitions: int) -> None:
-    print(
     print(f"{repetitions} repetitions: the best of {TOP} is found by / mean loss; intervals that cover")
-    )
     print("| spread / noise | search | equal shares | race | covered | trainings |")
     print("|---|---|---|---|---|---|")
     for number, ratio in enumerate((0.25, 0.5, 1.0, 2.0)):
@@ -104,10 +102,8 @@ def run_real(data: str, *, seeds: int, trials: int, home: Path) -> None:
     p = stats.wilcoxon(gain).pvalue if gain.any() else 1.0
     for name in ("search", "champion"):
         print(f"{name}: test accuracy {columns[name].mean():.4f} ± {columns[name].std(ddof=1):.4f}")
-    print(
     won, lost = int((gain > 0).sum()), int((gain < 0).sum())
     print(f"gain {gain.mean():+.4f} ± {gain.std(ddof=1):.4f}, wins {won}, losses {lost}, p {p:.3f}")
-    )
     for name, of in {"search_value": "search", "confirmed": "champion"}.items():
         print(f"optimism of {name}: {(columns[name] - columns[of]).mean():+.4f}")
 
