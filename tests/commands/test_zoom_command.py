@@ -27,7 +27,7 @@ from caviar.commands.trials import list_trials
 from caviar.commands.zoom import zoom_facts, zoom_study
 from caviar.data.dataset import load_dataset
 from caviar.errors import FatalError
-from caviar.insight.lineage import parent_name
+from caviar.insight.family import parent_name
 from caviar.search.narrowing import ZoomRule
 from caviar.search.sequences import value_at
 from caviar.search.zoom import narrow_space, observations_of

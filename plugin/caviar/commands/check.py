@@ -12,7 +12,7 @@ import optuna
 from ..data.dataset import DatasetFacts, load_study_dataset
 from ..data.names import absolute_name
 from ..engines.quiet import import_tensorflow_quietly
-from ..insight.approach import panda_or_caviar
+from ..insight.cost import panda_or_caviar
 from ..search.sequences import value_at
 from ..spec import StudySpec
 from ..worker.objective import objective_of

@@ -12,7 +12,6 @@ from typing import Any
 
 from ..attributes import DATA
 from ..errors import SpecError, nearest_name
-from ..insight.axes import drawn_parameters
 from ..insight.comparison import PaidTrial, Search
 from ..insight.comparison_report import (
     Comparison,
@@ -21,6 +20,7 @@ from ..insight.comparison_report import (
     comparison_lines,
     render_comparison,
 )
+from ..insight.rows import drawn_parameters, drawn_values
 from ..search.sequences import GridSequence
 from ..spec import SAMPLERS, StudySpec, parse_spec, spec_table
 from ..storage.database import creation_lock, database_exists, new_owner, open_storage
@@ -248,14 +248,12 @@ def _read_search(sampler: str, repeat: int, spending: Spending, home: Home, spec
     return Search(
         sampler=sampler,
         repeat=repeat,
-        studies=(spending.study,),
+        study=spending.study,
         trials=tuple(
             PaidTrial(
                 epochs=len(trial.intermediate_values),
                 value=trial.value if trial.state.name == "COMPLETE" else None,
-                hyperparameters={
-                    p.name: p.value(trial.params[p.parameter]) for p in parameters if p.parameter in trial.params
-                },
+                hyperparameters=drawn_values(trial, parameters),
             )
             for trial in read_trials(home, spending.study, uid=spending.uid)
         ),
@@ -263,7 +261,7 @@ def _read_search(sampler: str, repeat: int, spending: Spending, home: Home, spec
 
 
 def _data_in_words(home: Home, search: Search, spec: StudySpec) -> str:
-    _, study = open_existing(home, search.studies[0])
+    _, study = open_existing(home, search.study)
     return str(study.user_attrs.get(DATA, spec.data.dataset))
 
 

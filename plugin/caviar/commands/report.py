@@ -15,7 +15,7 @@ from ..storage.home import Home, prepare_home
 from ..storage.opening import open_existing, required_spec
 from ..storage.studies import check_still_there
 from ..worker.opening import open_mirror
-from .search_view import read_search, show_search
+from .family_view import read_family, show_family
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -51,16 +51,16 @@ def report_study(home: Home, study: str) -> WrittenReport:
     """
     storage, opened = open_existing(home, study)
     spec = required_spec(opened)
-    lineage = read_search(storage, opened)
+    family = read_family(storage, opened)
     now = datetime.datetime.now(datetime.UTC)
-    report = build_report(opened, spec, lineage=lineage, cores=os.cpu_count() or 1, now=now)
+    report = build_report(opened, spec, family=family, cores=os.cpu_count() or 1, now=now)
     prepare_home(home)
     html, data = home.report_files(opened.study_name)
     write_report_file(html, render_html(report))
     write_report_file(data, report_json(report))
     check_still_there(storage, opened)
     show_in_dashboard(opened, report, page=html, artifacts=home.artifacts)
-    show_search(storage, opened)
+    show_family(storage, opened)
     best = next((trial["number"] for trial in report.top if not trial["inherited"]), None)
     attached = best is not None and open_mirror(home, opened, spec).attach_report(best, (html, data))
     return WrittenReport(report=report, html=html, json=data, in_mlflow=best if attached else None)
