@@ -97,11 +97,11 @@ def test_the_median_lies_between_the_quartiles_from_where_all_repeats_have_a_val
     if band is None:
         assert any(curve.final is None for curve in curves)
         return
-    assert band.epochs[0] == max(curve.epochs[0] for curve in curves)
-    assert band.epochs[-1] == budget
-    assert all(low <= mid <= high for low, mid, high in zip(band.low, band.median, band.high, strict=True))
+    assert band["epochs"][0] == max(curve.epochs[0] for curve in curves)
+    assert band["epochs"][-1] == budget
+    assert all(low <= mid <= high for low, mid, high in zip(band["low"], band["median"], band["high"], strict=True))
     finals = sorted(curve.final or 0 for curve in curves)
-    assert finals[0] <= band.median[-1] <= finals[-1]
+    assert finals[0] <= band["median"][-1] <= finals[-1]
 
 
 def test_a_long_search_is_read_off_at_a_bounded_number_of_points() -> None:
@@ -110,8 +110,8 @@ def test_a_long_search_is_read_off_at_a_bounded_number_of_points() -> None:
     ]
     band = spread(curves, budget_epochs=1000)
     assert band is not None
-    assert len(band.epochs) <= 201
-    assert band.median[-1] == 0.999
+    assert len(band["epochs"]) <= 201
+    assert band["median"][-1] == 0.999
 
 
 @settings(deadline=None, max_examples=10)

@@ -70,23 +70,6 @@ class BestSoFar:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Band:
-    """The spread of best-so-far curves over repeats.
-
-    Attributes:
-        epochs: Ascending, from where every repeat has a complete trial.
-        median: Of the repeats, at these epochs.
-        low: The lower quartile.
-        high: The upper quartile.
-    """
-
-    epochs: tuple[float, ...]
-    median: tuple[float, ...]
-    low: tuple[float, ...]
-    high: tuple[float, ...]
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
 class PairedTest:
     """One sampler against another, repeat by repeat.
 
@@ -121,11 +104,6 @@ def best_so_far(trials: Sequence[PaidTrial], *, budget_epochs: int, maximize: bo
 
     The trials count as if trained one after another, and a trial's value counts from its end. Trials that fail or are
     pruned cost their epochs and bring no value.
-
-    Args:
-        trials: In the order in which they were started.
-        budget_epochs: Epochs after which nothing counts.
-        maximize: Whether larger is better.
     """
     sign = 1 if maximize else -1
     steps: list[tuple[int, float]] = []
@@ -142,12 +120,10 @@ def best_so_far(trials: Sequence[PaidTrial], *, budget_epochs: int, maximize: bo
     return BestSoFar(epochs=tuple(at for at, _ in steps), values=tuple(value for _, value in steps))
 
 
-def spread(curves: Sequence[BestSoFar], *, budget_epochs: int) -> Band | None:
-    """Return the median and the quartiles over repeats, from where every repeat has a value; None if one never has.
+def spread(curves: Sequence[BestSoFar], *, budget_epochs: int) -> dict[str, list[float]] | None:
+    """Return the spread of best-so-far curves over repeats: ``epochs``, ``median``, and the quartiles ``low`` and ``high``.
 
-    Args:
-        curves: One for each repeat, at least one.
-        budget_epochs: Where the band ends.
+    It begins where every repeat has a complete trial, and ends at the budget; None if a repeat has none.
     """
     if any(not curve.epochs for curve in curves):
         return None
@@ -155,12 +131,12 @@ def spread(curves: Sequence[BestSoFar], *, budget_epochs: int) -> Band | None:
     steps = sorted({at for curve in curves for at in curve.epochs if at > start})
     if len(steps) > _MAX_POINTS:
         steps = sorted({round(at) for at in np.linspace(start, budget_epochs, _MAX_POINTS)} - {start})
-    at = [float(point) for point in (start, *steps)]
-    if at[-1] < budget_epochs:
-        at.append(float(budget_epochs))
-    values = np.array([[curve.at(point) for point in at] for curve in curves])
-    low, median, high = np.quantile(values, (0.25, 0.5, 0.75), axis=0)
-    return Band(epochs=tuple(at), median=tuple(median.tolist()), low=tuple(low.tolist()), high=tuple(high.tolist()))
+    epochs = [float(at) for at in (start, *steps)]
+    if epochs[-1] < budget_epochs:
+        epochs.append(float(budget_epochs))
+    values = np.array([[curve.at(at) for at in epochs] for curve in curves])
+    low, median, high = np.quantile(values, (0.25, 0.5, 0.75), axis=0).tolist()
+    return {"epochs": epochs, "median": median, "low": low, "high": high}
 
 
 def paired_test(finals: Sequence[float | None], against: Sequence[float | None], *, maximize: bool) -> PairedTest:

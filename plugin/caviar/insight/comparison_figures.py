@@ -26,11 +26,8 @@ def comparison_figures(
 ) -> Mapping[str, go.Figure | None]:
     """Return the comparison's figures by name, None for those that would show nothing.
 
-    Args:
-        samplers: As ``comparison_report.Comparison`` has them.
-        searches: Sampler and trials of one search each, whose trials are drawn side by side.
-        important: The two hyperparameters that they are drawn by, both numeric; fewer give no picture.
-        metric: The one that was optimised.
+    The trials of ``searches``, each a sampler with the trials of one search, are drawn side by side, by two important
+    hyperparameters, both numeric.
     """
     looks = {
         entry["sampler"]: (_COLOURS[index % len(_COLOURS)], _SYMBOLS[index % len(_SYMBOLS)])

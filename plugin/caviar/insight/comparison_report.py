@@ -29,11 +29,8 @@ class Comparison:
     """What a comparison of samplers says. Every value is one that JSON has.
 
     Attributes:
-        study: The study file's name.
         made_at: UTC, ISO 8601.
         data: The data set and its splits, in words.
-        metric: What was optimised.
-        direction: ``maximize`` or ``minimize``.
         budget_epochs: Epochs that each search may spend.
         epochs: Of one whole training.
         repeats: Seeds.
@@ -135,15 +132,7 @@ def comparison_lines(comparison: Comparison) -> list[str]:
 def _sampler_entry(
     searches: Sequence[Search], baseline: Sequence[Search], names: Sequence[str], *, spec: StudySpec, budget_epochs: int
 ) -> dict[str, Any]:
-    """Return a sampler's entry of ``Comparison.samplers``.
-
-    Args:
-        searches: The sampler's, by repeat, at least one.
-        baseline: Those that they are paired with, by repeat.
-        names: The hyperparameters that are searched.
-        spec: The study file.
-        budget_epochs: Of each search.
-    """
+    """Return a sampler's entry of ``Comparison.samplers``; its searches are paired with the baseline's by repeat."""
     maximize = spec.objective.direction == "maximize"
     curves, others = (
         [best_so_far(search.trials, budget_epochs=budget_epochs, maximize=maximize) for search in found]
@@ -154,7 +143,6 @@ def _sampler_entry(
     test = paired_test(finals, [curve.final for curve in others], maximize=maximize)
     counted = [within_budget(search.trials, budget_epochs) for search in searches]
     distinct = [distinct_values(trials, names) for trials in counted]
-    band = spread(curves, budget_epochs=budget_epochs)
     return {
         "sampler": searches[0].sampler,
         "finals": finals,
@@ -167,7 +155,7 @@ def _sampler_entry(
         "p": test.p,
         "trials": [len(trials) for trials in counted],
         "epochs": [sum(trial.epochs for trial in trials) for trials in counted],
-        "band": None if band is None else dataclasses.asdict(band),
+        "band": spread(curves, budget_epochs=budget_epochs),
         "distinct": {name: statistics.median(counts[name] for counts in distinct) for name in names},
         "studies": [[search.study] for search in searches],
     }

@@ -50,9 +50,7 @@ def measure_cost(rows: Sequence[TrialRow], *, epochs: int) -> Cost:
     trials' (epochs, seconds). Its slope is the time of an epoch, scaled by how much longer or shorter than the line
     says the trial itself took.
 
-    Args:
-        rows: All trials; inherited ones are left out.
-        epochs: Of a trial that is not pruned, at least 1.
+    Inherited trials are left out. ``epochs`` is the length of a trial that is not pruned.
     """
     rows = [row for row in rows if not row.inherited]
     timed = [(row, row.seconds) for row in rows if row.is_finished and row.seconds and row.curve]

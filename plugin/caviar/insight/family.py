@@ -22,20 +22,17 @@ class Member:
     """One study of a family, or one zoom stage of a study.
 
     Attributes:
-        name: The study's name, and which stage of it.
         generation: 0 for the study without a parent, 1 for its zooms, and so on.
         is_current: Whether the report is about it.
         n_trials: Its finished trials, without those copied from its parent.
         best_value: Of its complete trials, copied ones included, or None.
-        parameters: What it draws.
-        n_copied: Trials that it copied from its parent.
         rows: Its finished trials, without copies; empty for a stage, whose trials its study has.
         study_id: Optuna's id, which the dashboard's addresses contain; None for a stage.
     """
 
     name: str
     generation: int
-    is_current: bool
+    is_current: bool = False
     n_trials: int
     best_value: float | None
     parameters: tuple[Parameter, ...]
@@ -57,11 +54,9 @@ def child_names(study: optuna.Study) -> list[str]:
 
 
 def family_members(family: Sequence[optuna.Study], *, current: optuna.Study) -> tuple[Member, ...]:
-    """Return the members of a family of studies; none for a study alone.
+    """Return the members of a family of studies, each given after its parent; none for a study alone.
 
-    Args:
-        family: Each study after its parent. Those that were not made from a study file are left out.
-        current: The one that the report is about.
+    Studies that were not made from a study file are left out. The report is about ``current``.
     """
     generations: dict[str, int] = {}
     members = []
@@ -69,21 +64,17 @@ def family_members(family: Sequence[optuna.Study], *, current: optuna.Study) -> 
         generation = generations.get(parent_name(study) or "", -1) + 1
         generations[study.study_name] = generation
         if (spec := stored_spec(study)) is not None:
-            found = _member(study.study_name, study.get_trials(deepcopy=False), spec, spec.space)
+            member = _member(study.study_name, study.get_trials(deepcopy=False), spec, spec.space, generation)
             here = study.study_name == current.study_name
-            members.append(dataclasses.replace(found, generation=generation, is_current=here, study_id=study._study_id))
+            members.append(dataclasses.replace(member, is_current=here, study_id=study._study_id))
     return tuple(members) if len(members) > 1 else ()
 
 
 def zoom_stages(study: optuna.Study, spec: StudySpec, *, generation: int = 0) -> tuple[Member, ...]:
     """Return the stages of the sampler ``zoom`` that a study has begun; none for another sampler or before the second.
 
-    Their ranges are those that the trials give them now, from which the next trial of each stage would be drawn.
-
-    Args:
-        study: In any state.
-        spec: The study file that it was run from.
-        generation: That of the first stage.
+    Their ranges are those that the trials give them now, from which the next trial of each stage would be drawn. The
+    first stage has the given generation.
     """
     if spec.search.sampler != "zoom":
         return ()
@@ -97,9 +88,8 @@ def zoom_stages(study: optuna.Study, spec: StudySpec, *, generation: int = 0) ->
     members = []
     for stage, space in enumerate(spaces):
         own = [trial for trial in trials if stages.stage_of(trial.number) == stage]
-        found = _member(f"{study.study_name}, stage {stage + 1}", own, spec, space)
-        here = stage == last
-        members.append(dataclasses.replace(found, generation=generation + stage, is_current=here, rows=()))
+        member = _member(f"{study.study_name}, stage {stage + 1}", own, spec, space, generation + stage)
+        members.append(dataclasses.replace(member, is_current=stage == last, rows=()))
     return tuple(members)
 
 
@@ -115,16 +105,14 @@ def with_zoom_stages(members: Sequence[Member], study: optuna.Study, spec: Study
     return tuple(found)
 
 
-def _member(name: str, trials: Sequence[FrozenTrial], spec: StudySpec, space: SearchSpace) -> Member:
-    """Return what the trials say of a member; its place in the family is the caller's to add."""
-    metric, parameters = spec.objective.metric, drawn_parameters(space)
-    rows = trial_rows(trials, parameters, metric=metric)
-    best = best_rows(rows, metric=metric)
+def _member(name: str, trials: Sequence[FrozenTrial], spec: StudySpec, space: SearchSpace, generation: int) -> Member:
+    parameters = drawn_parameters(space)
+    rows = trial_rows(trials, parameters, metric=spec.objective.metric)
+    best = best_rows(rows, metric=spec.objective.metric)
     own = tuple(row for row in rows if row.is_finished and not row.inherited)
     return Member(
         name=name,
-        generation=0,
-        is_current=False,
+        generation=generation,
         n_trials=len(own),
         best_value=best[0].value if best else None,
         parameters=parameters,

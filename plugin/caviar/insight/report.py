@@ -13,7 +13,7 @@ from ..attributes import DATA
 from ..config import NetworkConfig, TrainingConfig
 from ..parameters import ChoiceParameter, Parameter
 from ..search.warm_start import warm_start_of
-from ..spec import StudySpec
+from ..spec import StudySpec, spec_table
 from ..storage.studies import n_former_stages
 from .advice import next_steps
 from .cost import measure_cost, panda_or_caviar
@@ -34,27 +34,23 @@ class Report:
     """What a study's trials say. Every value is one that JSON has; a number's name ends in its unit.
 
     Attributes:
-        study: Its name.
-        made_at: When the report was made, UTC, ISO 8601.
+        made_at: UTC, ISO 8601.
         data: The data set and its splits, in words.
-        metric: What was optimised.
-        direction: ``maximize`` or ``minimize``.
-        settings: Sampler, pruner, epochs, seed and the like, by their keys in the study file.
+        settings: The study file's, by their keys.
         searched: For every hyperparameter that was drawn, ``name``, ``tier``, ``range``, ``scale`` and ``best`` value.
         fixed: Hyperparameters that every trial shares.
         counts: Trials by state.
         budget: Trials that were to be finished.
         trials: Every trial: ``number``, ``state``, ``value``, ``best_epoch``, ``epochs``, ``seconds``, ``curve``, …
         top: The best complete trials, best first, like ``trials``.
-        importance: ``parameters``, ``reason``, ``n_trials``, ``n_pruned``, ``best_fraction``, ``comparisons`` with the
-            course's tiers (``tiers.RankedPair``), and ``sentences`` that say all this.
+        importance: As ``importance.Importance``, with ``comparisons`` with the course's tiers (``tiers.RankedPair``),
+            and ``sentences`` that say all this.
         zooms: The studies of a search from coarse to fine, and this study's zoom stages; empty without any.
-        warm_start: What it took over from another study, as ``warm_start_table`` has it, with ``sentences`` and, for
-            each configuration, ``value_here``, what it reached in this study. None for a cold start.
+        warm_start: As ``warm_start_table`` returns it, with ``sentences`` and, for each configuration, ``value_here``,
+            what it reached in this study. None for a cold start.
         cost: As ``cost.Cost``.
         approach: ``panda`` or ``caviar``, or None before the first complete trial.
-        approach_reason: Why.
-        advice: What to try next: ``title``, ``evidence``, ``change`` of the study file.
+        advice: What to try next, as ``advice.Advice``.
         figures: Plotly figures by name, without those that would show nothing.
     """
 
@@ -151,21 +147,13 @@ def render_html(report: Report) -> str:
 
 
 def _settings(study: optuna.Study, spec: StudySpec) -> dict[str, Any]:
+    table = spec_table(spec)
     settings = {
-        "data.dataset": spec.data.dataset,
-        "data.validation_fraction": spec.data.validation_fraction,
-        "objective.metric": spec.objective.metric,
-        "objective.epochs": spec.objective.epochs,
-        "objective.network": spec.objective.network,
-        "search.sampler": spec.search.sampler,
-        "search.sampler_options": dict(spec.search.sampler_options) or None,
-        "search.pruner": spec.search.pruner,
-        "search.pruner_options": dict(spec.search.pruner_options) or None,
-        "search.workers": spec.search.workers,
-        "search.stages": f"{n_stages}, no longer run" if (n_stages := n_former_stages(study)) else None,
-        "seed": spec.seed,
+        f"{part}.{key}": value for part in ("data", "objective", "search") for key, value in table[part].items()
     }
-    return {key: value for key, value in settings.items() if value is not None}
+    if n_stages := n_former_stages(study):
+        settings["search.stages"] = f"{n_stages}, no longer run"
+    return {key: value for key, value in {**settings, "seed": spec.seed}.items() if value not in ({}, ())}
 
 
 def _fixed(spec: StudySpec) -> dict[str, Any]:
@@ -188,31 +176,15 @@ def _searched(parameter: Parameter, best: Sequence[TrialRow]) -> dict[str, Any]:
 
 
 def _trial(row: TrialRow) -> dict[str, Any]:
-    return {
-        "number": row.number,
-        "state": row.state,
-        "value": row.value,
-        "best_epoch": row.best_epoch,
-        "epochs": len(row.curve),
-        "seconds": row.seconds,
-        "diverged": row.diverged,
-        "hyperparameters": dict(row.hyperparameters),
-        "fail_reason": row.fail_reason,
-        "curve": list(row.curve),
-        "inherited": row.inherited,
-    }
+    table = dataclasses.asdict(row) | {"epochs": len(row.curve), "curve": list(row.curve)}
+    return {key: value for key, value in table.items() if key not in ("curves", "started", "ended")}
 
 
 def _importance(importance: Importance, *, sampler: str) -> dict[str, Any]:
-    return {
-        "parameters": [dataclasses.asdict(parameter) for parameter in importance.parameters],
-        "reason": importance.reason,
-        "n_trials": importance.n_trials,
-        "n_pruned": importance.n_pruned,
-        "best_fraction": importance.best_fraction,
-        "comparisons": [dataclasses.asdict(pair) for pair in judge_pairs(importance)],
-        "sentences": tier_sentences(importance, sampler=sampler),
-    }
+    table = dataclasses.asdict(importance)
+    del table["samples"]
+    pairs = [dataclasses.asdict(pair) for pair in judge_pairs(importance)]
+    return {**table, "comparisons": pairs, "sentences": tier_sentences(importance, sampler=sampler)}
 
 
 def _warm_start(study: optuna.Study, spec: StudySpec, rows: Sequence[TrialRow]) -> dict[str, Any] | None:

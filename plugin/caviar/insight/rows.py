@@ -71,13 +71,7 @@ def drawn_values(trial: FrozenTrial, parameters: Iterable[Parameter]) -> dict[st
 
 
 def trial_rows(trials: Iterable[FrozenTrial], parameters: Sequence[Parameter], *, metric: str) -> list[TrialRow]:
-    """Return a row for each trial, ordered by number.
-
-    Args:
-        trials: In any state and order.
-        parameters: Everything that the space draws, as ``drawn_parameters`` returns it.
-        metric: The one that the study optimises.
-    """
+    """Return a row for each trial, ordered by number; ``parameters`` are the space's, as ``drawn_parameters`` has them."""
     return [_row(trial, parameters, metric) for trial in sorted(trials, key=lambda trial: trial.number)]
 
 
