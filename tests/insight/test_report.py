@@ -170,7 +170,8 @@ def test_zooms_are_shown_as_one_history_and_as_nested_ranges() -> None:
     assert "zooms" in page.sections
     assert {"search", "zooms"} <= set(page.figures)
     assert "toy-zoom" in page.text
-    pruned, complete, best_so_far, star = report.figures["search"]["data"]
+    traces = {trace["name"]: trace for trace in report.figures["search"]["data"]}
+    pruned, complete, best_so_far, star = (traces[name] for name in ("pruned", "complete", "best so far", "best"))
     assert (pruned["x"], complete["x"]) == ([3, 6], [0, 1, 2, 4, 5])
     assert complete["hovertext"][-1].startswith("toy-zoom, trial 2, complete")
     assert best_so_far["x"][-1] == 6

@@ -28,7 +28,7 @@ class Advice:
     Attributes:
         title: What to do, in a few words.
         evidence: What in the data speaks for it.
-        change: The line of the study file, or the command, that does it; or None.
+        change: The line of the study file, or the command, that does it.
     """
 
     title: str
@@ -46,14 +46,7 @@ def next_steps(
 ) -> list[Advice]:
     """Return what to try next, most pressing first; empty if the data suggest nothing.
 
-    If the best may be a guess, that is the only advice: all other would read noise.
-
-    Args:
-        spec: The study file.
-        rows: All trials.
-        parameters: Everything that the space draws, as ``rows.drawn_parameters`` returns it.
-        importance: As measured on the trials.
-        guess: What guessing reaches on the study's data, or None if that is unknown.
+    If the best may be a guess, that is the only advice: all other would read noise. ``guess`` is None if it is unknown.
     """
     doubt = like_guessing(rows, guess, metric=spec.objective.metric)
     if doubt is not None:

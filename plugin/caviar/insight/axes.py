@@ -36,6 +36,10 @@ class Axis:
     high: float
     spread: float = 0.0
 
+    def positions(self, values: Iterable[Any]) -> list[float]:
+        """Return the positions of values."""
+        return [self.position(value) for value in values]
+
     def layout(self) -> dict[str, Any]:
         """Return the axis for plotly, with a little room at both ends."""
         margin = self.spread / 2 + 0.03 * (self.high - self.low)
@@ -48,13 +52,7 @@ class Axis:
 
 
 def parameter_axis(parameter: Parameter) -> Axis:
-    """Return the axis of a hyperparameter, on its own scale.
-
-    Example:
-        >>> axis = parameter_axis(FloatParameter(name="momentum", low=0.5, high=0.999, scale="log-complement"))
-        >>> [label for _, label in axis.ticks]
-        ['0.5', '0.9', '0.95', '0.99', '0.995', '0.999']
-    """
+    """Return the axis of a hyperparameter, on its own scale."""
     if isinstance(parameter, ChoiceParameter):
         choices = parameter.choices
         return Axis(
@@ -99,10 +97,6 @@ def metric_axis(metric: str, values: Iterable[float]) -> Axis:
 
     A loss stands at its exponent, and an accuracy at that of its error, 1 − accuracy: from 0.98 to 0.99 is as far as
     from 0.8 to 0.9. A perfect value has no exponent and stands at half the smallest error.
-
-    Args:
-        metric: ``val_accuracy`` and the like.
-        values: What will be drawn: accuracies in [0, 1], or losses of at least 0.
     """
     is_loss = metric.endswith("loss")
 

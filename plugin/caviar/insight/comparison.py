@@ -21,10 +21,9 @@ _EXACT_SIGN_FLIPS = 2**13
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PaidTrial:
-    """One trial, with what it cost.
+    """One trial, with the epochs that it cost.
 
     Attributes:
-        epochs: Epochs that it reported, at least 0.
         value: The metric of its best epoch if it is complete; None for a pruned or failed one, which has no result.
         hyperparameters: What was drawn, by the names that the user knows.
     """
@@ -36,12 +35,10 @@ class PaidTrial:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Search:
-    """One search of a comparison: a sampler with a seed.
+    """One search of a comparison: a sampler with a seed, held by one study.
 
     Attributes:
-        sampler: Its name.
         repeat: From 0; searches of the same repeat are a pair.
-        study: The name of the study that holds it.
         trials: In the order in which they were started.
     """
 
@@ -121,7 +118,7 @@ def best_so_far(trials: Sequence[PaidTrial], *, budget_epochs: int, maximize: bo
 
 
 def spread(curves: Sequence[BestSoFar], *, budget_epochs: int) -> dict[str, list[float]] | None:
-    """Return the spread of best-so-far curves over repeats: ``epochs``, ``median``, and the quartiles ``low`` and ``high``.
+    """Return the spread of best-so-far curves over repeats: ``epochs``, ``median``, and quartiles ``low`` and ``high``.
 
     It begins where every repeat has a complete trial, and ends at the budget; None if a repeat has none.
     """

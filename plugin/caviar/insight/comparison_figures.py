@@ -53,15 +53,15 @@ def _curves(
     for name, band in banded.items():
         colour = looks[name][0]
         edge = {"mode": "lines", "line": {"width": 0, "shape": "hv", "color": colour}, "legendgroup": name, **_QUIET}
-        figure.add_scatter(x=band["epochs"], y=[axis.position(value) for value in band["low"]], **edge)
+        figure.add_scatter(x=band["epochs"], y=axis.positions(band["low"]), **edge)
         fill = {"fill": "tonexty", "fillcolor": _faded(colour)}
-        figure.add_scatter(x=band["epochs"], y=[axis.position(value) for value in band["high"]], **fill, **edge)
+        figure.add_scatter(x=band["epochs"], y=axis.positions(band["high"]), **fill, **edge)
         texts = [
             f"{name}, {at:g} epochs<br>{shown(middle)}, {shown(low)} to {shown(high)}"
             for at, middle, low, high in zip(*(band[key] for key in ("epochs", "median", "low", "high")), strict=True)
         ]
         line = {"color": colour, "width": 2.5, "shape": "hv"}
-        height = [axis.position(value) for value in band["median"]]
+        height = axis.positions(band["median"])
         lines.append(
             go.Scatter(x=band["epochs"], y=height, mode="lines", name=name, legendgroup=name, line=line, **hover(texts))
         )
@@ -82,7 +82,7 @@ def _finals(
     for repeat in range(len(samplers[0]["finals"])):
         joined = [(i, e["finals"][repeat]) for i, e in enumerate(samplers) if e["finals"][repeat] is not None]
         figure.add_scatter(
-            x=[axis.position(value) for _, value in joined],
+            x=axis.positions(value for _, value in joined),
             y=[place for place, _ in joined],
             mode="lines",
             line={"color": "#d6dbde", "width": 1},
@@ -92,7 +92,7 @@ def _finals(
         name, (colour, symbol) = entry["sampler"], looks[entry["sampler"]]
         known = [(repeat, value) for repeat, value in enumerate(entry["finals"]) if value is not None]
         figure.add_scatter(
-            x=[axis.position(value) for _, value in known],
+            x=axis.positions(value for _, value in known),
             y=[index] * len(known),
             mode="markers",
             name=name,
@@ -139,8 +139,8 @@ def _coverage(
     beside = x_axis.low - 0.06 * (x_axis.high - x_axis.low)
     for column, (sampler, drawn) in enumerate(points.items(), 1):
         where, (colour, symbol) = {"row": 1, "col": column, "mode": "markers"}, looks[sampler]
-        x = [x_axis.position(one[across.name]) for one in drawn]
-        y = [y_axis.position(one[up.name]) for one in drawn]
+        x = x_axis.positions(one[across.name] for one in drawn)
+        y = y_axis.positions(one[up.name] for one in drawn)
         texts = [f"{across.name} {shown(one[across.name])}<br>{up.name} {shown(one[up.name])}" for one in drawn]
         marker = {"color": colour, "size": 8, "opacity": 0.75, "symbol": symbol}
         figure.add_scatter(x=x, y=y, showlegend=False, marker=marker, **hover(texts), **where)

@@ -82,15 +82,12 @@ def measure_cost(rows: Sequence[TrialRow], *, epochs: int) -> Cost:
 
 
 def panda_or_caviar(trial_s: float, trials: int, *, cores: int) -> tuple[str, str]:
-    """Say whether to train many networks side by side or to watch over a single one.
+    """Say whether to train many networks side by side, ``caviar``, or to watch over one, ``panda``, and why.
 
     Args:
         trial_s: Seconds that one unpruned trial takes on this machine, which may use every core; above 0.
         trials: The budget.
         cores: The machine's; only named in the reason.
-
-    Returns:
-        ``caviar`` or ``panda``, and the reason.
 
     Source:
         The course's "Hyperparameters tuning in practice: Pandas vs. Caviar": it depends on your computing power.

@@ -27,8 +27,13 @@ _SCALE = ((0.0, "#e8dcc8"), (0.5, "#86aebb"), (1.0, "#16506f"))
 _MAX_LINES = 400
 _MAX_TIMELINE = 300
 _ZOOM_COLUMNS = 2
-#: The marker of a state: not everybody can tell states apart by colour alone.
-_SYMBOLS = {"pruned": "x-thin-open", "complete": "circle"}
+_DRAWN_STATES = ("pruned", "complete")
+#: Not everybody can tell states apart by colour alone.
+_MARKERS: Mapping[str, Mapping[str, Any]] = {
+    "pruned": {"symbol": "x-thin-open", "size": 6, "color": COLOURS["pruned"], "opacity": 0.8},
+    "complete": {"symbol": "circle", "size": 6, "color": COLOURS["complete"], "opacity": 0.8},
+    "best": {"symbol": "star", "size": 15, "color": COLOURS["best"], "line": {"color": "white", "width": 1}},
+}
 
 
 def report_figures(
@@ -66,36 +71,26 @@ def family_figures(members: Sequence[Member], *, metric: str) -> Mapping[str, go
 
 def _history(rows: Sequence[TrialRow], names: Sequence[str], *, metric: str) -> go.Figure:
     """Return the trials' values in the order given, with the best so far of the complete ones."""
-    valued = [(place, row) for place, row in enumerate(rows) if row.is_finished and row.value is not None]
-    axis = metric_axis(metric, [row.value for _, row in valued if row.value is not None])
+    places = [place for place, row in enumerate(rows) if row.is_finished and row.value is not None]
+    valued = [rows[place] for place in places]
+    axis = metric_axis(metric, [row.value for row in valued if row.value is not None])
+    heights = axis.positions(row.value for row in valued)
+    complete = [index for index, row in enumerate(valued) if row.state == "complete"]
+    better = min if metric.endswith("loss") else max
     figure = new_figure(height=380)
-
-    def points(chosen: Sequence[tuple[int, TrialRow]], *, prefix: str = "") -> dict[str, Any]:
-        texts = [f"{prefix}{names[place]}, {row.state}<br>{metric} {shown(row.value)}" for place, row in chosen]
-        return {
-            "x": [place for place, _ in chosen],
-            "y": [axis.position(row.value) for _, row in chosen],
-            **hover(texts),
-        }
-
-    for state, symbol in _SYMBOLS.items():
-        marker = {"color": COLOURS[state], "size": 7, "symbol": symbol, "opacity": 0.85}
-        of_state = [(place, row) for place, row in valued if row.state == state]
-        figure.add_scatter(**points(of_state), mode="markers", name=state, marker=marker)
-    complete = [(place, row) for place, row in valued if row.state == "complete"]
     if complete:
-        is_loss = metric.endswith("loss")
-        heights = list(itertools.accumulate(points(complete)["y"], min if is_loss else max))
+        steps = list(itertools.accumulate((heights[index] for index in complete), better))
         figure.add_scatter(
-            x=[*(place for place, _ in complete), valued[-1][0]],
-            y=[*heights, heights[-1]],
+            x=[*(places[index] for index in complete), places[-1]],
+            y=[*steps, steps[-1]],
             mode="lines",
             line={"shape": "hv", "color": COLOURS["best"], "width": 2},
             name="best so far",
             hoverinfo="skip",
         )
-        first = next(one for one in complete if axis.position(one[1].value) == heights[-1])
-        figure.add_scatter(**points([first], prefix="best: "), **_star())
+    best = better(complete, key=heights.__getitem__, default=None)
+    texts = [f"{names[place]}, {rows[place].state}<br>{metric} {shown(rows[place].value)}" for place in places]
+    _add_trials(figure, valued, places, heights, texts, best=best)
     return figure.update_yaxes(**axis.layout())
 
 
@@ -124,42 +119,37 @@ def _curves(rows: Sequence[TrialRow], best: TrialRow | None, *, metric: str) -> 
     drawn = _at_most([row for row in rows if row.curve], _MAX_LINES, best)
     axis = metric_axis(metric, [value for row in drawn for value in row.curve])
     figure = new_figure(height=430)
-    for state in _SYMBOLS:
-        of_state = [row for row in drawn if row.state == state and row is not best]
+    for state in _DRAWN_STATES:
+        curves = [(f"trial {row.number}", row.curve) for row in drawn if row.state == state and row is not best]
         line = {"color": COLOURS[state], "width": 1}
-        figure.add_scatter(**_polyline(of_state, axis), mode="lines", name=state, line=line, opacity=0.55)
-    ended = [row for row in drawn if row.state == "pruned"]
+        figure.add_scatter(**_polyline(curves, axis), name=state, line=line, opacity=0.55)
+    ended = [row.curve for row in drawn if row.state == "pruned"]
     figure.add_scatter(
-        x=[len(row.curve) for row in ended],
-        y=[axis.position(row.curve[-1]) for row in ended],
+        x=[len(curve) for curve in ended],
+        y=axis.positions(curve[-1] for curve in ended),
         mode="markers",
         marker={"symbol": "x-thin", "size": 6, "line": {"color": COLOURS["pruned"], "width": 1.5}},
         showlegend=False,
         hoverinfo="skip",
     )
     if best is not None and best.curve:
-        line = {"color": COLOURS["best"], "width": 3}
-        figure.add_scatter(**_polyline([best], axis), mode="lines", name=f"best, trial {best.number}", line=line)
+        name, line = f"trial {best.number}", {"color": COLOURS["best"], "width": 3}
+        figure.add_scatter(**_polyline([(name, best.curve)], axis), name=f"best, {name}", line=line)
     return figure.update_xaxes(title_text="epoch").update_yaxes(**axis.layout())
 
 
 def _fit(best: TrialRow, *, metric: str) -> go.Figure | None:
     """Return the best trial's training and validation curves of one kind, or None unless both were stored."""
     kind = metric.removeprefix("val_")
-    pair = [(name, best.curves[name]) for name in (kind, f"val_{kind}") if best.curves.get(name)]
-    if len(pair) < 2:
+    training, validation = best.curves.get(kind), best.curves.get(f"val_{kind}")
+    if not training or not validation:
         return None
-    axis = metric_axis(kind, [value for _, curve in pair for value in curve])
+    axis = metric_axis(kind, [*training, *validation])
     figure = new_figure(height=300)
-    for (name, curve), colour, dash in zip(pair, (COLOURS["faint"], COLOURS["best"]), ("dot", "solid"), strict=True):
-        figure.add_scatter(
-            x=list(range(1, len(curve) + 1)),
-            y=[axis.position(value) for value in curve],
-            mode="lines",
-            name=name,
-            line={"color": colour, "dash": dash, "width": 2.5},
-            **hover([f"epoch {epoch}<br>{name} {shown(value)}" for epoch, value in enumerate(curve, 1)]),
-        )
+    dotted = {"color": COLOURS["faint"], "dash": "dot", "width": 2.5}
+    figure.add_scatter(**_polyline([(kind, training)], axis), name=kind, line=dotted)
+    solid = {"color": COLOURS["best"], "width": 2.5}
+    figure.add_scatter(**_polyline([(f"val_{kind}", validation)], axis), name=f"val_{kind}", line=solid)
     return figure.update_xaxes(title_text="epoch").update_yaxes(**axis.layout())
 
 
@@ -172,7 +162,7 @@ def _parallel(
     """
     drawn = _at_most(valued, _MAX_LINES * 2, best)
     value_axis = metric_axis(metric, [row.value for row in drawn if row.value is not None])
-    positions = [value_axis.position(row.value) for row in drawn]
+    positions = value_axis.positions(row.value for row in drawn)
     columns = [(metric, value_axis, positions)]
     for parameter in parameters:
         name, axis = parameter.name, parameter_axis(parameter)
@@ -190,14 +180,8 @@ def _parallel(
             }
             for name, axis, places in columns
         ],
-        line={
-            "color": positions,
-            "colorscale": _SCALE,
-            "reversescale": metric.endswith("loss"),
-            "showscale": False,
-        },
-        labelfont={"size": 12, "color": COLOURS["ink"]},
-        tickfont={"size": 10, "color": COLOURS["ink"]},
+        line={"color": positions, "colorscale": _SCALE, "reversescale": metric.endswith("loss"), "showscale": False},
+        tickfont_size=10,
         rangefont={"size": 1, "color": "rgba(0,0,0,0)"},
         unselected={"line": {"opacity": 0.04}},
     )
@@ -215,36 +199,23 @@ def _slices(
     figure = new_figure(height=90 + 270 * n_rows, shared_yaxes=True, **grid)
     figure.update_yaxes(**value_axis.layout()).update_yaxes(title_text=None).update_yaxes(title_text=metric, col=1)
     for index, parameter in enumerate(parameters):
-        where = {"row": index // n_columns + 1, "col": index % n_columns + 1, "showlegend": index == 0}
+        where = {"row": index // n_columns + 1, "col": index % n_columns + 1}
         name, axis = parameter.name, parameter_axis(parameter)
         drew = [row for row in valued if name in row.hyperparameters]
-        for state, symbol in _SYMBOLS.items():
-            marker = {"color": COLOURS[state], "size": 6, "symbol": symbol, "opacity": 0.75}
-            points = _slice_points([row for row in drew if row.state == state], name, axis, value_axis, metric)
-            figure.add_scatter(**points, mode="markers", name=state, legendgroup=state, marker=marker, **where)
-        figure.add_scatter(
-            **_slice_points([row for row in drew if row is best], name, axis, value_axis, metric), **_star(), **where
+        texts = [
+            f"trial {row.number}, {row.state}<br>{html.escape(f'{name} {shown(row.hyperparameters[name])}')}<br>"
+            f"{metric} {shown(row.value)}"
+            for row in drew
+        ]
+        # Moved by the number, within the axis' spread, so that equal values do not hide each other.
+        x = [axis.position(row.hyperparameters[name]) + ((row.number * 0.618) % 1 - 0.5) * axis.spread for row in drew]
+        y, place = (
+            value_axis.positions(row.value for row in drew),
+            next((i for i, row in enumerate(drew) if row is best), None),
         )
-        del where["showlegend"]
+        _add_trials(figure, drew, x, y, texts, best=place, showlegend=index == 0, **where)
         figure.update_xaxes(**axis.layout(), tickangle=0, tickfont_size=10, **where)
     return figure
-
-
-def _slice_points(rows: Sequence[TrialRow], name: str, axis: Axis, value_axis: Axis, metric: str) -> dict[str, Any]:
-    """Return the trials as points, each moved within the axis' spread so that equal values stay visible."""
-    values = [row.hyperparameters[name] for row in rows]
-    texts = [
-        f"trial {row.number}, {row.state}<br>{html.escape(f'{name} {shown(value)}')}<br>{metric} {shown(row.value)}"
-        for row, value in zip(rows, values, strict=True)
-    ]
-    return {
-        "x": [
-            axis.position(value) + ((row.number * 0.618) % 1 - 0.5) * axis.spread
-            for row, value in zip(rows, values, strict=True)
-        ],
-        "y": [value_axis.position(row.value) for row in rows],
-        **hover(texts),
-    }
 
 
 def _importance(importance: Importance) -> go.Figure:
@@ -333,26 +304,36 @@ def _timeline(study: optuna.Study) -> go.Figure:
     return figure.update_xaxes(title_text="time").update_yaxes(title_text="trial")
 
 
-def _polyline(rows: Sequence[TrialRow], axis: Axis) -> dict[str, Any]:
-    """Return all curves as one line with gaps: plotly draws one long line faster than hundreds of short ones."""
+def _add_trials(
+    figure: go.Figure,
+    rows: Sequence[TrialRow],
+    x: Sequence[float],
+    y: Sequence[float],
+    texts: Sequence[str],
+    *,
+    best: int | None,
+    **where: Any,
+) -> None:
+    """Draw trials as points that show their state, with a star at the place of the best."""
+    chosen = {state: [i for i, row in enumerate(rows) if row.state == state] for state in _DRAWN_STATES}
+    for name, places in {**chosen, **({} if best is None else {"best": [best]})}.items():
+        points = {"x": [x[i] for i in places], "y": [y[i] for i in places], **hover([texts[i] for i in places])}
+        figure.add_scatter(**points, mode="markers", name=name, legendgroup=name, marker=_MARKERS[name], **where)
+
+
+def _polyline(curves: Sequence[tuple[str, Sequence[float]]], axis: Axis) -> dict[str, Any]:
+    """Return named curves as one line with gaps: plotly draws one long line faster than hundreds of short ones."""
     x: list[int | None] = []
     y: list[float | None] = []
     texts: list[str] = []
-    for row in rows:
-        x += [*range(1, len(row.curve) + 1), None]
-        y += [*(axis.position(value) for value in row.curve), None]
-        texts += [f"trial {row.number}, epoch {epoch}<br>{shown(value)}" for epoch, value in enumerate(row.curve, 1)]
-        texts.append("")
-    return {"x": x, "y": y, **hover(texts)}
+    for name, curve in curves:
+        x += [*range(1, len(curve) + 1), None]
+        y += [*axis.positions(curve), None]
+        texts += [*(f"{name}, epoch {epoch}<br>{shown(value)}" for epoch, value in enumerate(curve, 1)), ""]
+    return {"x": x, "y": y, "mode": "lines", **hover(texts)}
 
 
 def _at_most(rows: Sequence[TrialRow], limit: int, best: TrialRow | None) -> list[TrialRow]:
     """Return all rows, or an even choice of them that holds the best."""
     every = max(1, -(-len(rows) // limit))
     return [row for index, row in enumerate(rows) if index % every == 0 or row is best]
-
-
-def _star() -> dict[str, Any]:
-    """Return the look of the best trial."""
-    marker = {"symbol": "star", "size": 15, "color": COLOURS["best"], "line": {"color": "white", "width": 1}}
-    return {"mode": "markers", "name": "best", "legendgroup": "best", "marker": marker}

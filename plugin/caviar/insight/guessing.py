@@ -35,9 +35,8 @@ class LikeGuessing:
 
     Attributes:
         metric: ``val_accuracy`` or ``val_loss``.
-        best: Its best value over all trials and epochs.
         guess: What guessing reaches.
-        n_looks: How many epochs, over all trials, it is the best of.
+        n_looks: How many epochs, over all trials, ``best`` is the best of.
         p: At most the chance that the best of so many guesses is as good.
     """
 
@@ -51,10 +50,8 @@ class LikeGuessing:
 def guess_of(attributes: Mapping[str, Any], *, data: str) -> Guess | None:
     """Return what guessing reaches on a study's data, or None if nothing is known of them.
 
-    Args:
-        attributes: The study's user attributes.
-        data: The study's description of its data. An old study has only this, without the classes' frequencies. They
-            are then taken as equal, so that guessing is suspected less often.
+    An old study has no attribute, only the description of its data, without the classes' frequencies. They are then
+    taken as equal, so that guessing is suspected less often.
     """
     if GUESS in attributes:
         return Guess(**attributes[GUESS])
@@ -71,12 +68,8 @@ def like_guessing(rows: Sequence[TrialRow], guess: Guess | None, *, metric: str)
     An accuracy is tested by the exact binomial tail, with Šidák's correction for the number of looks. A loss is tested
     by its likelihood ratio to the classes' frequencies. Under guessing the ratio's mean is at most 1, so Markov's
     inequality bounds its tail, and Bonferroni's correction bounds the best of many looks. Epochs of one trial resemble
-    each other, so both err on the side of guessing.
-
-    Args:
-        rows: All trials.
-        guess: What guessing reaches, or None if that is unknown.
-        metric: The one that the study optimises. A metric of the training split is judged on the validation split.
+    each other, so both err on the side of guessing. A metric of the training split is judged
+    on the validation split.
 
     Source:
         Šidák, Journal of the American Statistical Association 1967; Vovk and Wang, E-values, Annals of Statistics 2021.

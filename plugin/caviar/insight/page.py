@@ -34,12 +34,7 @@ _LOOK = {
 
 
 def new_figure(*, height: int, **subplots: Any) -> "go.Figure":
-    """Return an empty figure in the report's look.
-
-    Args:
-        height: In pixels.
-        subplots: As ``plotly.subplots.make_subplots`` takes them; none for one plot.
-    """
+    """Return an empty figure in the report's look, with subplots as ``plotly.subplots.make_subplots`` takes them."""
     import plotly.graph_objects as go
     from plotly.subplots import make_subplots
 
@@ -65,10 +60,7 @@ def figures_as_data(figures: Mapping[str, "go.Figure | None"]) -> dict[str, Any]
 def render_page(template: str, figures: Mapping[str, Any], **values: Any) -> str:
     """Return a page that contains plotly's script and needs no network.
 
-    Args:
-        template: The name of a file in ``templates``; it includes ``page.css`` and ``figures.html``.
-        figures: Figures as data, by the name that ``data-figure`` gives them.
-        values: What the template names.
+    The template includes ``page.css`` and ``figures.html``, names the figures by ``data-figure``, and uses ``values``.
     """
     import jinja2
     from plotly.offline import get_plotlyjs

@@ -93,7 +93,7 @@ def build_report(
         family: The search that it belongs to, as ``family.family_members`` returns it.
         cores: Of the machine that would run the next search.
         now: The present, with its time zone.
-        n_resamples: For the uncertainty of the importance; None leaves it to ``measure_importance``.
+        n_resamples: For the uncertainty of the importance, as ``measure_importance`` takes it.
     """
     from .figures import report_figures  # loads plotly
 

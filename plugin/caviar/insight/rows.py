@@ -71,7 +71,7 @@ def drawn_values(trial: FrozenTrial, parameters: Iterable[Parameter]) -> dict[st
 
 
 def trial_rows(trials: Iterable[FrozenTrial], parameters: Sequence[Parameter], *, metric: str) -> list[TrialRow]:
-    """Return a row for each trial, ordered by number; ``parameters`` are the space's, as ``drawn_parameters`` has them."""
+    """Return a row for each trial, ordered by number; the parameters are those of ``drawn_parameters``."""
     return [_row(trial, parameters, metric) for trial in sorted(trials, key=lambda trial: trial.number)]
 
 

@@ -36,11 +36,7 @@ _CARD_HEIGHT = 440
 def show_in_dashboard(study: optuna.Study, report: Report, *, page: Path, artifacts: Path) -> None:
     """Show a report in optuna-dashboard, in place of an earlier one; what the user noted there stays.
 
-    Args:
-        study: The one that the report is about.
-        report: The report.
-        page: The file of ``report.render_html``.
-        artifacts: The dashboard's artifact directory; created if it is missing.
+    ``page`` is the file of ``report.render_html``, ``artifacts`` the dashboard's directory, created if it is missing.
     """
     import plotly.graph_objects as go
 
@@ -55,13 +51,7 @@ def show_in_dashboard(study: optuna.Study, report: Report, *, page: Path, artifa
 
 
 def show_family_in_dashboard(study: optuna.Study, members: Sequence[Member], *, metric: str) -> None:
-    """Show a search from coarse to fine with one of its studies: its history, its ranges, and links to the others.
-
-    Args:
-        study: Any of the family.
-        members: The family, as ``family.family_members`` returns it, at least two.
-        metric: The one that is optimised.
-    """
+    """Show a search from coarse to fine with one of its studies: its history, its ranges, and links to the others."""
     from .figures import family_figures
 
     _save_note(study, _family_note(members, metric), between=_FAMILY)

@@ -15,11 +15,9 @@ _LEARNING_SAMPLERS = frozenset({"tpe", "zoom", "cmaes", "gp"})
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RankedPair:
-    """Two hyperparameters whose order the course gives.
+    """Two hyperparameters whose order the course gives: it puts ``first`` in an earlier tier than ``second``.
 
     Attributes:
-        first: The one of the earlier tier.
-        second: The one of the later tier.
         certainty: Share of the resamples in which ``first`` has the larger importance.
         verdict: ``agrees``, ``differs`` or ``open``.
     """
