@@ -167,5 +167,7 @@ def test_an_unranked_parameter_and_a_learning_sampler_are_said_to_be_so() -> Non
     importance = importance_of({"batch_norm": (4, 0.6, True), "depth": (3, 0.4, True)}, [[0.6, 0.4]] * 20)
     text = " ".join(tier_sentences(importance, sampler="tpe"))
     assert "The course does not rank it. " in text
-    assert "batch_norm has the largest share of the measured importance, 60% (60% to 60%)" in text
+    assert (
+        "batch_norm has the largest share of the measured importance, 60% (60% to 60% in 90% of the resamples)" in text
+    )
     assert "The sampler tpe soon draws mostly good values" in text

@@ -181,7 +181,7 @@ def _sentences(
     others = [entry for entry in samplers if entry["sampler"] != baseline]
     for entry in others:
         if entry["p"] is None or entry["p"] >= SIGNIFICANCE:
-            said.append(f"{entry['sampler']}: no difference from {baseline} that could not be chance.")
+            said.append(f"{entry['sampler']}: no difference from {baseline} beyond chance.")
         else:
             how = "better" if entry["wins"] > entry["losses"] else "worse"
             said.append(f"{entry['sampler']} is {how} than {baseline}, p = {entry['p']:.2g}.")

@@ -60,7 +60,7 @@ def figures_as_data(figures: Mapping[str, "go.Figure | None"]) -> dict[str, Any]
 def render_page(template: str, figures: Mapping[str, Any], **values: Any) -> str:
     """Return a page that contains plotly's script and needs no network.
 
-    The template includes ``page.css`` and ``figures.html``, names the figures by ``data-figure``, and uses ``values``.
+    The template extends ``page.html``, places the figures with the macro ``figure``, and uses ``values``.
     """
     import jinja2
     from plotly.offline import get_plotlyjs
@@ -76,5 +76,5 @@ def render_page(template: str, figures: Mapping[str, Any], **values: Any) -> str
     # Only `<` could end a script element; as \u003c it is the same JSON.
     figures_json = json.dumps(figures, ensure_ascii=True, allow_nan=False).replace("<", "\\u003c")
     return environment.get_template(template).render(
-        colours=COLOURS, plotly_js=get_plotlyjs(), figures_json=figures_json, **values
+        colours=COLOURS, plotly_js=get_plotlyjs(), drawn=set(figures), figures_json=figures_json, **values
     )

@@ -92,4 +92,4 @@ def _orders(pairs: Sequence[tuple[str, str]]) -> str:
 
 
 def _percent(parameter: ParameterImportance) -> str:
-    return f"{parameter.share:.0%} ({parameter.low:.0%} to {parameter.high:.0%})"
+    return f"{parameter.share:.0%} ({parameter.low:.0%} to {parameter.high:.0%} in 90% of the resamples)"
