@@ -142,10 +142,7 @@ def paired_test(finals: Sequence[float | None], against: Sequence[float | None],
     Wilcoxon's signed-rank test leaves out pairs without a difference. Up to 13 differences it runs over all sign flips:
     ties, which are frequent among accuracies on small validation splits, would make its usual tables an approximation.
 
-    Args:
-        finals: By repeat; None if a search completed no trial.
-        against: The other sampler's, of the same length.
-        maximize: Whether larger is better.
+    Both have a value for each repeat, None if the search completed no trial.
 
     Source:
         Demšar, Statistical Comparisons of Classifiers over Multiple Data Sets, JMLR 2006, section 3.1.3.

@@ -50,9 +50,7 @@ def report_figures(
     valued = [row for row in rows if row.is_finished and row.value is not None]
     best = next(iter(best_rows(rows, metric=metric)), None)
     if valued:
-        made["history"] = _history(rows, [f"trial {row.number}" for row in rows], metric=metric).update_xaxes(
-            title_text="trial"
-        )
+        made["history"] = _history(rows, [f"trial {row.number}" for row in rows], metric=metric, title="trial")
         made["curves"] = _curves(rows, best, metric=metric)
         made["parallel"] = _parallel(valued, parameters, best, metric=metric)
         made["slices"] = _slices(valued, parameters, best, metric=metric)
@@ -69,7 +67,7 @@ def family_figures(members: Sequence[Member], *, metric: str) -> Mapping[str, go
     return {"search": _search(members, metric=metric), "zooms": _zooms(members)}
 
 
-def _history(rows: Sequence[TrialRow], names: Sequence[str], *, metric: str) -> go.Figure:
+def _history(rows: Sequence[TrialRow], names: Sequence[str], *, metric: str, title: str) -> go.Figure:
     """Return the trials' values in the order given, with the best so far of the complete ones."""
     places = [place for place, row in enumerate(rows) if row.is_finished and row.value is not None]
     valued = [rows[place] for place in places]
@@ -91,7 +89,7 @@ def _history(rows: Sequence[TrialRow], names: Sequence[str], *, metric: str) -> 
     best = better(complete, key=heights.__getitem__, default=None)
     texts = [f"{names[place]}, {rows[place].state}<br>{metric} {shown(rows[place].value)}" for place in places]
     _add_trials(figure, valued, places, heights, texts, best=best)
-    return figure.update_yaxes(**axis.layout())
+    return figure.update_xaxes(title_text=title).update_yaxes(**axis.layout())
 
 
 def _search(members: Sequence[Member], *, metric: str) -> go.Figure | None:
@@ -103,7 +101,7 @@ def _search(members: Sequence[Member], *, metric: str) -> go.Figure | None:
     names = [
         f"{label}, trial {row.number}" for label, member in zip(labels, members, strict=True) for row in member.rows
     ]
-    figure = _history(rows, names, metric=metric)
+    figure = _history(rows, names, metric=metric, title="trials of the whole search")
     begin = -0.5
     for label, member in zip(labels, members, strict=True):
         if member.rows:
@@ -111,7 +109,7 @@ def _search(members: Sequence[Member], *, metric: str) -> go.Figure | None:
             figure.add_vline(x=begin, line={"color": COLOURS["faint"], "width": 1, "dash": "dot"})
             figure.add_annotation(x=begin, y=0, yref="paper", yanchor="bottom", **text)
         begin += len(member.rows)
-    return figure.update_xaxes(title_text="trials of the whole search")
+    return figure
 
 
 def _curves(rows: Sequence[TrialRow], best: TrialRow | None, *, metric: str) -> go.Figure:
@@ -209,11 +207,9 @@ def _slices(
         ]
         # Moved by the number, within the axis' spread, so that equal values do not hide each other.
         x = [axis.position(row.hyperparameters[name]) + ((row.number * 0.618) % 1 - 0.5) * axis.spread for row in drew]
-        y, place = (
-            value_axis.positions(row.value for row in drew),
-            next((i for i, row in enumerate(drew) if row is best), None),
-        )
-        _add_trials(figure, drew, x, y, texts, best=place, showlegend=index == 0, **where)
+        y = value_axis.positions(row.value for row in drew)
+        star = next((i for i, row in enumerate(drew) if row is best), None)
+        _add_trials(figure, drew, x, y, texts, best=star, showlegend=index == 0, **where)
         figure.update_xaxes(**axis.layout(), tickangle=0, tickfont_size=10, **where)
     return figure
 
