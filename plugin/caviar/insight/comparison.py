@@ -4,6 +4,7 @@ Searches of the same repeat share the seed, and so the split of the data: they a
 """
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -86,14 +87,8 @@ class PairedTest:
 
 def within_budget(trials: Sequence[PaidTrial], budget_epochs: int) -> tuple[PaidTrial, ...]:
     """Return the trials that end within a budget if they are trained one after another, in this order."""
-    kept: list[PaidTrial] = []
-    spent = 0
-    for trial in trials:
-        spent += trial.epochs
-        if spent > budget_epochs:
-            break
-        kept.append(trial)
-    return tuple(kept)
+    spent = itertools.accumulate(trial.epochs for trial in trials)
+    return tuple(trial for trial, so_far in zip(trials, spent, strict=True) if so_far <= budget_epochs)
 
 
 def best_so_far(trials: Sequence[PaidTrial], *, budget_epochs: int, maximize: bool) -> BestSoFar:
@@ -102,19 +97,14 @@ def best_so_far(trials: Sequence[PaidTrial], *, budget_epochs: int, maximize: bo
     The trials count as if trained one after another, and a trial's value counts from its end. Trials that fail or are
     pruned cost their epochs and bring no value.
     """
+    kept = within_budget(trials, budget_epochs)
     sign = 1 if maximize else -1
-    steps: list[tuple[int, float]] = []
-    spent = 0
-    for trial in within_budget(trials, budget_epochs):
-        spent += trial.epochs
-        if trial.value is None:
-            continue
-        best = steps[-1][1] if steps else -sign * math.inf
-        if sign * trial.value > sign * best:
-            if steps and steps[-1][0] == spent:
-                steps.pop()
-            steps.append((spent, trial.value))
-    return BestSoFar(epochs=tuple(at for at, _ in steps), values=tuple(value for _, value in steps))
+    steps: dict[int, float] = {}
+    best = -sign * math.inf
+    for trial, spent in zip(kept, itertools.accumulate(trial.epochs for trial in kept), strict=True):
+        if trial.value is not None and sign * trial.value > sign * best:
+            best = steps[spent] = trial.value
+    return BestSoFar(epochs=tuple(steps), values=tuple(steps.values()))
 
 
 def spread(curves: Sequence[BestSoFar], *, budget_epochs: int) -> dict[str, list[float]] | None:
