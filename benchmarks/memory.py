@@ -14,7 +14,8 @@ from pathlib import Path
 from tests.processes import Watch, write_study
 
 from caviar.commands.new_study import new_study_attributes
-from caviar.data.dataset import DatasetFacts, load_dataset
+from caviar.data.dataset import DatasetFacts
+from caviar.data.loading import load_dataset
 from caviar.engines.worker_process import WorkOrder, work
 from caviar.record.tracking import prepare_tracking
 from caviar.spec import read_spec

@@ -34,7 +34,9 @@ FLOORS: tuple[frozenset[str], ...] = (
     frozenset({"engines"}),
     frozenset({"health"}),
     frozenset({"insight"}),
+    frozenset({"champion"}),
     frozenset({"commands"}),
+    frozenset({"estimator"}),
     frozenset({"cli", "progress_bar"}),
     frozenset({"__main__", "__init__"}),
 )

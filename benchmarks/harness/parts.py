@@ -6,7 +6,8 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from caviar.data.dataset import Dataset, load_dataset
+from caviar.data.dataset import Dataset
+from caviar.data.loading import load_dataset
 from caviar.space import DEFAULT_SPACE_TABLE, parse_space
 from harness.caviar_side import Command, Study, run_caviar
 from harness.configurations import arrays_of, describe_sample, draw_configurations, fits_sklearn

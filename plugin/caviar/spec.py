@@ -22,6 +22,8 @@ PRUNERS: tuple[str, ...] = (
 )
 OUTPUTS: tuple[Literal["logits"], Literal["probabilities"]] = ("logits", "probabilities")
 TRAINERS: tuple[str, ...] = ("auto", "fleet", "solo")
+COLUMN_KINDS: tuple[str, ...] = ("number", "category", "ignore")
+IMAGE_COLORS: tuple[str, ...] = ("rgb", "grayscale")
 #: What a resumed study may change: how much is run and by whom, not what is searched.
 CHANGEABLE: frozenset[str] = frozenset({"search.trials", "search.timeout_s", "search.workers", "search.trainer"})
 
@@ -37,12 +39,25 @@ class DataSpec:
     """The study file's ``[data]``.
 
     Attributes:
-        dataset: A TFDS name, a directory of a prepared one, or ``package.module:function`` that returns arrays.
+        dataset: A TFDS name, a directory of a prepared one, ``package.module:function`` that returns arrays, a table
+            (``.csv``, ``.tsv``, ``.parquet``), an ``.npz`` file, or a directory with a folder of images for each class.
         validation_fraction: Share of the training split that is held out to judge trials, in (0, 1).
+        label: The column of a table that has the classes.
+        test: A file with the test split of a table; None to cut it off.
+        test_fraction: Share of the examples that is cut off to test on, where the data has no test split, in (0, 1).
+        columns: Column of a table → ``number``, ``category`` or ``ignore``, where what is inferred is wrong.
+        image_size: Height and width to which a folder's images are scaled.
+        image_color: ``rgb`` or ``grayscale``, of a folder's images.
     """
 
     dataset: str
     validation_fraction: float = 0.2
+    label: str | None = None
+    test: str | None = None
+    test_fraction: float = 0.2
+    columns: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    image_size: tuple[int, int] | None = None
+    image_color: str = "rgb"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -195,7 +210,7 @@ def spec_table(spec: StudySpec) -> dict[str, Any]:
     return {
         "name": spec.name,
         "seed": spec.seed,
-        "data": _without_none(dataclasses.asdict(spec.data)),
+        "data": _data_table(spec.data),
         "objective": _without_none(dataclasses.asdict(spec.objective)),
         "search": _without_none(dataclasses.asdict(spec.search)),
         "space": space_table(spec.space),
@@ -225,7 +240,36 @@ def _parse_data(table: Mapping[str, Any]) -> DataSpec:
     fraction = _take(table, "validation_fraction", float, "data.", default=0.2)
     if not 0 < fraction < 1:
         raise SpecError(f"data.validation_fraction must be above 0 and below 1, but got {fraction}.")
-    return DataSpec(dataset=dataset, validation_fraction=fraction)
+    test_fraction = _take(table, "test_fraction", float, "data.", default=0.2)
+    if not 0 < test_fraction < 1:
+        raise SpecError(f"data.test_fraction must be above 0 and below 1, but got {test_fraction}.")
+    columns = _take(table, "columns", dict, "data.", default={})
+    for name, kind in columns.items():
+        if kind not in COLUMN_KINDS:
+            raise SpecError(f"data.columns.{name} cannot be {kind!r}. {nearest_name(str(kind), COLUMN_KINDS)}")
+    color = _take(table, "image_color", str, "data.", default="rgb")
+    if color not in IMAGE_COLORS:
+        raise SpecError(f"data.image_color cannot be {color!r}. {nearest_name(color, IMAGE_COLORS)}")
+    return DataSpec(
+        dataset=dataset,
+        validation_fraction=fraction,
+        label=_take(table, "label", str, "data.", default=None),
+        test=_take(table, "test", str, "data.", default=None),
+        test_fraction=test_fraction,
+        columns=dict(columns),
+        image_size=_parse_image_size(table.get("image_size")),
+        image_color=color,
+    )
+
+
+def _parse_image_size(value: Any) -> tuple[int, int] | None:
+    if value is None:
+        return None
+    sides = [value, value] if isinstance(value, int) else value
+    if not (isinstance(sides, list | tuple) and len(sides) == 2 and all(type(side) is int for side in sides)):
+        raise SpecError(f"data.image_size must be a number of pixels or [height, width], but got {value!r}.")
+    height, width = (_within(side, 1, 4096, "data.image_size") for side in sides)
+    return height, width
 
 
 def _parse_objective(table: Mapping[str, Any]) -> ObjectiveSpec:
@@ -322,6 +366,13 @@ def _within(value: Any, low: float, high: float, key: str) -> Any:
     if value > high:
         raise SpecError(f"{key} must be at most {high:.16g}, but got {value}.")
     return value
+
+
+def _data_table(data: DataSpec) -> dict[str, Any]:
+    """Return ``[data]``; what few studies set only where it is set, so that the digests of older studies hold."""
+    default, table = DataSpec(dataset=""), dataclasses.asdict(data)
+    always = ("dataset", "validation_fraction")
+    return {name: value for name, value in table.items() if name in always or value != getattr(default, name)}
 
 
 def _without_none(table: Mapping[str, Any]) -> dict[str, Any]:

@@ -24,6 +24,8 @@ class Clock:
 
 
 class Trainer:
+    output = "logits"
+
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._is_traced = False

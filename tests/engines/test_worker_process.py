@@ -15,7 +15,8 @@ from optuna.trial import TrialState
 from caviar.attributes import OWNER
 from caviar.commands.new_study import new_study_attributes
 from caviar.commands.work import supervise
-from caviar.data.dataset import DatasetFacts, load_dataset
+from caviar.data.dataset import DatasetFacts
+from caviar.data.loading import load_dataset
 from caviar.engines.supervisor import WorkerExit
 from caviar.engines.warming import warm_up
 from caviar.engines.worker_process import WorkOrder, start_worker, work

@@ -8,6 +8,7 @@ import pytest
 from optuna.trial import FrozenTrial, TrialState, create_trial
 from tests.search.test_warm_start import SPACE, learn, near_a_tenth, source, trials_of
 
+from caviar.attributes import RETRY_HISTORY
 from caviar.search.samplers import SamplerFactory, make_sampler_factory
 from caviar.search.warm_sampler import has_its_turn, n_results_to_learn, source_helps, warm_sampler_factory
 from caviar.search.warm_start import WarmRule, WarmStart
@@ -56,6 +57,26 @@ def test_trial_n_takes_the_nth_configuration(name: str) -> None:
     late.sampler = make(N_FIRST - 1)  # another worker, which knows nothing of the trials before
     SPACE.suggest(trial := late.ask())
     assert trial.params == dict(WARM.configurations[-1].params)
+
+
+@pytest.mark.parametrize("name", ["random", "grid"])
+def test_a_retry_takes_no_configuration_from_another_trial(name: str) -> None:
+    _, make = factories(name)
+    straight = sample(optuna.create_study(), make, N_FIRST + 6)
+    study = optuna.create_study()
+    sample(study, make, 1)
+    study.sampler = make(1)
+    SPACE.suggest(failed := study.ask())
+    study.tell(failed, state=TrialState.FAIL)
+    study.enqueue_trial(failed.params)
+    retry_id = study.trials[2]._trial_id
+    study._storage.set_trial_system_attr(retry_id, RETRY_HISTORY, [1])
+    study.sampler = make(1)
+    study.tell(trial := study.ask(), -near_a_tenth(SPACE.suggest(trial)))
+    sample(study, make, N_FIRST + 4)
+    tried = [trial.params for trial in study.trials if trial.state == TrialState.COMPLETE]
+    expected = straight if name == "grid" else straight[:N_FIRST]  # random search draws by the trial's own number
+    assert tried[: len(expected)] == expected
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -185,7 +185,7 @@ def test_good_defaults_lie_in_the_range(parameter: Any, expected: float) -> None
     ("options", "message"),
     [
         ({"stage": 3}, r"Did you mean 'stages'\?"),
-        ({"stages": 0}, "stages must be a whole number of at least 1, but got 0"),
+        ({"stages": 0}, "stages must be a whole number from 1 to 100, but got 0"),
         ({"stages": 2.0}, "stages must be a whole number"),
         ({"keep": 1.5}, "keep must lie between 0 and 1, but got 1.5"),
         ({"keep": "much"}, "keep must be a number, but got 'much'"),

@@ -196,7 +196,7 @@ def test_what_the_users_function_raises_is_raised() -> None:
     [
         ({"metric": "val_acc"}, r"Did you mean 'val_accuracy'\?"),
         ({"output": "softmax"}, "output must be one of logits, probabilities or None, but got 'softmax'"),
-        ({"epochs": 0}, "epochs must be a whole number of at least 1, but got 0"),
+        ({"epochs": 0}, "epochs must be a whole number from 1 to 1000000, but got 0"),
         ({"space": {"width": {"low": 1, "high": 2}}}, "No hyperparameter is called 'width'"),
     ],
 )

@@ -51,7 +51,7 @@ class Session:
     def __init__(
         self, *, home_path: Path, storage: str | None, tracking_uri: str | None, as_json: bool, results: TextIO
     ) -> None:
-        self._results = results
+        self.results = results
         self._home_path = home_path
         self._storage = storage
         self._tracking_uri = tracking_uri
@@ -79,11 +79,11 @@ class Session:
     def print(self, value: Any, text: Callable[[], str]) -> None:
         """Print a result: as JSON where that was asked for, else in words."""
         if self.as_json:
-            utf8 = (self._results.encoding or "").lower().replace("-", "") == "utf8"
+            utf8 = (self.results.encoding or "").lower().replace("-", "") == "utf8"
             shown = json.dumps(value, indent=2, ensure_ascii=not utf8)
         else:
             shown = printable(text())
-        click.echo(shown, file=self._results)
+        click.echo(shown, file=self.results)
 
 
 def with_session(function: _Function) -> _Function:

@@ -9,8 +9,9 @@ from typing import Any
 
 import optuna
 
-from ..data.dataset import DatasetFacts, load_study_dataset
-from ..data.names import absolute_name
+from ..data.dataset import DatasetFacts
+from ..data.loading import load_study_dataset
+from ..data.names import absolute_data
 from ..engines.quiet import import_tensorflow_quietly
 from ..insight.cost import panda_or_caviar
 from ..search.sequences import value_at
@@ -55,7 +56,7 @@ def check_spec(spec: StudySpec) -> CheckResult:
     Raises:
         CaviarError: If anything would be refused.
     """
-    spec = dataclasses.replace(spec, data=dataclasses.replace(spec.data, dataset=absolute_name(spec.data.dataset)))
+    spec = dataclasses.replace(spec, data=absolute_data(spec.data))
     check_runnable(spec)
     import_tensorflow_quietly()
     dataset = load_study_dataset(spec)

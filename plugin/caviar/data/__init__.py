@@ -4,7 +4,17 @@ Importing this loads numpy, not TensorFlow. ``caviar.data.digits`` registers the
 """
 
 from .catalogue import DatasetEntry, list_datasets
-from .dataset import Dataset, Split, load_dataset, load_test_split
+from .dataset import Dataset, Split
+from .loading import load_dataset, load_test_split, make_dataset
 from .prepare import prepare_dataset
 
-__all__ = ["Dataset", "DatasetEntry", "Split", "list_datasets", "load_dataset", "load_test_split", "prepare_dataset"]
+__all__ = [
+    "Dataset",
+    "DatasetEntry",
+    "Split",
+    "list_datasets",
+    "load_dataset",
+    "load_test_split",
+    "make_dataset",
+    "prepare_dataset",
+]

@@ -1,13 +1,18 @@
 """What a data set's name means, and where TFDS keeps the prepared ones. Nothing here loads TFDS."""
 
+import contextlib
 import dataclasses
 import json
 import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 from ..errors import DataError
+from ..spec import DataSpec
+from .images import class_folders
+from .tables import is_table
 
 DIGITS_VERSION = "1.0.0"
 """Version of our own builder: raised whenever its records change, so that an old preparation is never taken for it."""
@@ -48,17 +53,41 @@ class FunctionName:
     function: str
 
 
-def parse_name(name: str) -> TfdsName | PreparedDirectory | FunctionName:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FileName:
+    """A file or directory of the user's.
+
+    Attributes:
+        path: Where it is.
+        kind: A table, an ``.npz`` file of arrays, or a directory with a folder of images for each class.
+    """
+
+    path: Path
+    kind: Literal["table", "arrays", "images"]
+
+
+def parse_name(name: str) -> TfdsName | PreparedDirectory | FunctionName | FileName:
     """Return what a data set's name means.
 
-    A directory that holds a prepared data set comes first, then ``package.module:function``, then TFDS' names.
+    A directory that holds a prepared data set comes first, then files by how they end and directories with images in
+    folders, then ``package.module:function``, then TFDS' names.
 
     Raises:
-        DataError: If the name is none of the three.
+        DataError: If the name is none of these, or there is no such file.
     """
     path = Path(name).expanduser()
     if name and is_prepared(path):
         return PreparedDirectory(path=path)
+    if is_table(path) or path.suffix.lower() == ".npz":
+        if not path.is_file():
+            raise DataError(f"There is no file {name!r}.")
+        return FileName(path=path, kind="table" if is_table(path) else "arrays")
+    if (
+        name
+        and path.is_dir()
+        and (class_folders(path) or ((path / "train").is_dir() and class_folders(path / "train")))
+    ):
+        return FileName(path=path, kind="images")
     if match := _FUNCTION.fullmatch(name):
         return FunctionName(module=match["module"], function=match["function"])
     if match := _TFDS_NAME.fullmatch(name):
@@ -69,14 +98,20 @@ def parse_name(name: str) -> TfdsName | PreparedDirectory | FunctionName:
         raise DataError(f"Directory {name!r} holds no prepared TFDS data set: it has no dataset_info.json.{hint}")
     raise DataError(
         f"{name!r} names no data set. Allowed are a TFDS name (name, name/config, name:1.0.0), the directory of a"
-        " prepared TFDS data set, and package.module:function."
+        " prepared TFDS data set, a table (.csv, .tsv, .parquet), an .npz file, a directory with a folder of images for"
+        " each class, and package.module:function."
     )
 
 
-def absolute_name(name: str) -> str:
-    """Return a data set's name that means the same after the user's code has changed the working directory."""
-    path = Path(name).expanduser()
-    return str(path.absolute()) if name and is_prepared(path) else name
+def absolute_data(data: DataSpec) -> DataSpec:
+    """Return a data set's description that means the same after the user's code has changed the working directory."""
+    dataset, test = data.dataset, data.test
+    with contextlib.suppress(DataError):  # which is told where the data is read
+        if isinstance(parse_name(dataset), PreparedDirectory | FileName):
+            dataset = str(Path(dataset).expanduser().absolute())
+    if test is not None:
+        test = str(Path(test).expanduser().absolute())
+    return dataclasses.replace(data, dataset=dataset, test=test)
 
 
 def _prepared_below(directory: Path) -> list[str]:

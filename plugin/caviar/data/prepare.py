@@ -13,7 +13,7 @@ from typing import Any
 from filelock import FileLock
 
 from ..errors import DataError
-from .names import FunctionName, PreparedDirectory, TfdsName, default_data_dir, find_prepared, is_prepared, parse_name
+from .names import PreparedDirectory, TfdsName, default_data_dir, find_prepared, is_prepared, parse_name
 from .network import unreachable_hosts
 from .registry import create_builder
 
@@ -48,8 +48,8 @@ def prepare_dataset(
     parsed = parse_name(name)
     if isinstance(parsed, PreparedDirectory):
         return parsed.path
-    if isinstance(parsed, FunctionName):
-        raise DataError(f"{name!r} is a function that returns arrays, and needs no preparing. Use it as it is.")
+    if not isinstance(parsed, TfdsName):
+        raise DataError(f"{name!r} is no data set of TFDS, and needs no preparing. Use it as it is.")
     root = (data_dir or default_data_dir()).expanduser().absolute()
     manual_dir = manual_dir and manual_dir.expanduser()
     if not force and (found := find_prepared(parsed, root)):

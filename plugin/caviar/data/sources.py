@@ -1,18 +1,20 @@
-"""Where arrays come from, behind one interface: prepared TFDS data sets and functions."""
+"""Where examples come from, behind one interface: TFDS data sets, functions, tables, arrays, and images."""
 
 from pathlib import Path
 from typing import Any, Protocol
 
+from ..spec import DataSpec
 from ..user_cache import user_cache
+from .files import ArraysFile, ImageFolder, TableSource, refuse_needless
 from .functions import FunctionSource
 from .kept_arrays import KeptArrays
-from .names import FunctionName, parse_name
+from .names import FileName, FunctionName, parse_name
 from .prepare import prepare_dataset
 from .prepared import PreparedDataset
 
 
 class Source(Protocol):
-    """Arrays to train and to test on, as they come: not yet checked, labels not yet encoded."""
+    """Examples to train and to test on, as they come: arrays or DataFrames, not yet checked, labels not yet encoded."""
 
     @property
     def class_names(self) -> tuple[str, ...] | None:
@@ -32,13 +34,25 @@ class Source(Protocol):
         """Return features and labels to test on; only where ``has_test``."""
 
 
-def open_source(name: str, *, data_dir: Path | None = None) -> Source:
-    """Return the source that a data set's name means, prepared if need be.
+def open_source(data: DataSpec, *, data_dir: Path | None = None) -> Source:
+    """Return the source that a data set's description means, prepared if need be.
 
     Raises:
-        DataError: If there is none, or it cannot be prepared.
+        DataError: If there is none, it cannot be prepared, or the description says what is for data of another kind.
     """
-    parsed = parse_name(name)
+    name, parsed = data.dataset, parse_name(data.dataset)
+    kind = parsed.kind if isinstance(parsed, FileName) else None
+    if kind != "table":
+        refuse_needless({"label": data.label, "test": data.test}, "tables", name=name)
+    if kind != "images":
+        refuse_needless({"image_size": data.image_size}, "directories of images", name=name)
+    if isinstance(parsed, FileName):
+        if kind == "table":
+            test = None if data.test is None else Path(data.test).expanduser()
+            return TableSource(parsed.path, label=data.label, test=test)
+        if kind == "arrays":
+            return ArraysFile(parsed.path)
+        return ImageFolder(parsed.path, size=data.image_size, color=data.image_color)
     if isinstance(parsed, FunctionName):
         return FunctionSource(parsed)
     return PreparedDataset(prepare_dataset(name, data_dir=data_dir), kept=KeptArrays(user_cache() / "arrays"))

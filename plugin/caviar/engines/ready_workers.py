@@ -12,7 +12,8 @@ from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from typing import Any, Final
 
-from ..data.dataset import Dataset, DatasetFacts, load_study_dataset
+from ..data.dataset import Dataset, DatasetFacts
+from ..data.loading import load_study_dataset
 from ..errors import CaviarError, DataError, FatalError, SpecError
 from ..imports import describe_error
 from ..packing.calibration import load_or_calibrate, prices_path

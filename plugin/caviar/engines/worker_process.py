@@ -18,7 +18,8 @@ from multiprocessing.process import BaseProcess
 import optuna
 
 from ..attributes import FINGERPRINT
-from ..data.dataset import Dataset, load_study_dataset
+from ..data.dataset import Dataset
+from ..data.loading import load_study_dataset
 from ..errors import CaviarError, FatalError, SpecError, StorageError
 from ..packing.calibration import load_or_calibrate, prices_path
 from ..search.pruners import make_pruner
@@ -128,7 +129,7 @@ def work(order: WorkOrder, *, owner: str, stop: threading.Event, dataset: Datase
         deadline_s=order.deadline_s,
         on_trial=count,
     )
-    crew = _make_crew(spec, objective, threads=order.threads)
+    crew = make_crew(spec, objective, threads=order.threads)
     try:
         Worker(setup, crew).run()
     finally:
@@ -137,7 +138,8 @@ def work(order: WorkOrder, *, owner: str, stop: threading.Event, dataset: Datase
     return share_done.is_set() and not stop.is_set()
 
 
-def _make_crew(spec: StudySpec, objective: KerasObjective, *, threads: int) -> Crew:
+def make_crew(spec: StudySpec, objective: KerasObjective, *, threads: int) -> Crew:
+    """Return the crew that trains a study's trials in this process."""
     if not spec.trains_in_fleets:
         return solo_crew(objective)
     from ..training.devices import fleet_memory_bytes

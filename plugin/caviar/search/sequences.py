@@ -13,6 +13,7 @@ import numpy as np
 import optuna
 from numpy.typing import NDArray
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.trial import FrozenTrial
 
 from ..attributes import RETRY_HISTORY
 from ..errors import SpecError
@@ -80,6 +81,23 @@ def grid_points(distribution: BaseDistribution, points: int) -> list[Any]:
     return [min(max(value, distribution.low), distribution.high) for value in values]
 
 
+def origin_of(trial: FrozenTrial) -> int:
+    """Return a trial's number, or that of the trial which it retries."""
+    return int((trial.system_attrs.get(RETRY_HISTORY) or [trial.number])[0])
+
+
+def place_of(number: int, trials: Sequence[FrozenTrial], *, begin: int = 0) -> int:
+    """Return which place of a sequence a trial has: retries have numbers, but take no place.
+
+    Args:
+        number: The trial's; of a retry, that of the trial which it retries.
+        trials: The study's, all with a lower number among them.
+        begin: The number of the trial that has place 0.
+    """
+    n_retries = sum(begin <= other.number < number and origin_of(other) != other.number for other in trials)
+    return number - begin - n_retries
+
+
 class SequenceSampler(optuna.samplers.BaseSampler):
     """Gives trial n the n-th point of a sequence; where it ends it begins again.
 
@@ -111,12 +129,9 @@ class SequenceSampler(optuna.samplers.BaseSampler):
     ) -> dict[str, Any]:
         """Return the point of this trial."""
         del search_space
-        first = (trial.system_attrs.get(RETRY_HISTORY) or [trial.number])[0]
-        number = trial.number if self._number is None else self._number
-        own = range(first - number, first)  # the numbers from the sequence's beginning to this trial
-        others = study.get_trials(deepcopy=False)
-        retries = [other for other in others if other.number in own and other.system_attrs.get(RETRY_HISTORY)]
-        return self._point.point(number - len(retries))
+        first = origin_of(trial)
+        begin = 0 if self._number is None else first - self._number
+        return self._point.point(place_of(first, study.get_trials(deepcopy=False), begin=begin))
 
     def sample_independent(
         self,

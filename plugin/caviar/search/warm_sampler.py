@@ -11,6 +11,7 @@ full trainings from an unrelated source was 1.16, 1.21 and 1.54 times that of a 
 alone 1.11, 1.07 and 1.14 times; from a related one it gained nothing that could be told from chance.
 """
 
+import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -25,7 +26,7 @@ from ..space import SearchSpace
 from ..spec import SearchSpec, is_import_path
 from .samplers import SamplerFactory
 from .seeds import trial_seed
-from .sequences import value_at
+from .sequences import origin_of, place_of, value_at
 from .warm_start import WarmStart
 from .zoom import observations_of
 
@@ -59,24 +60,35 @@ def warm_sampler_factory(
     n_first = len(warm.configurations)
 
     def make(number: int) -> optuna.samplers.BaseSampler:
-        if number < n_first:
-            return GivenSampler(make_sampler(number), distributions, warm.configurations[number].params)
+        return GivenSampler(distributions, functools.partial(choose, number))
+
+    def choose(number: int, study: optuna.Study) -> tuple[optuna.samplers.BaseSampler, Mapping[str, Any]]:
+        trials = study.get_trials(deepcopy=False)
+        place = place_of(number, trials)
+        if place < n_first:
+            return make_sampler(number), warm.configurations[place].params
+        begin = _begin_after(trials, n_first)
         if search.sampler in _SEQUENCES:
-            return make_sampler(number - n_first)
-        sampler = make_sampler(number)
-        if warm.prior is None or not until or not has_its_turn(number - n_first, warm.prior_share):
-            return sampler
+            return make_sampler(number - begin), {}
+        if warm.prior is None or not has_its_turn(place - n_first, warm.prior_share) or not trusts_prior(study, begin):
+            return make_sampler(number), {}
         rng = np.random.default_rng(trial_seed(seed, number, "warm start"))
         drawn = {name: value_at(prior, rng.random()) for name, prior in warm.prior.distributions().items()}
-        return GivenSampler(sampler, distributions, drawn, when=trusts_prior)
+        return make_sampler(number), drawn
 
-    def trusts_prior(study: optuna.Study) -> bool:
+    def trusts_prior(study: optuna.Study, begin: int) -> bool:
         trials = study.get_trials(deepcopy=False)
         if sum(trial.state in (TrialState.COMPLETE, TrialState.PRUNED) for trial in trials) >= until:
             return False
-        return source_helps(trials, n_first=n_first, minimize=study.direction == StudyDirection.MINIMIZE)
+        return source_helps(trials, n_first=begin, minimize=study.direction == StudyDirection.MINIMIZE)
 
     return make
+
+
+def _begin_after(trials: Sequence[FrozenTrial], n_first: int) -> int:
+    """Return the number of the first trial that is neither one of the first so many nor a retry."""
+    own = sorted(trial.number for trial in trials if origin_of(trial) == trial.number)
+    return own[n_first] if n_first < len(own) else len(trials)
 
 
 def source_helps(trials: Sequence[FrozenTrial], *, n_first: int, minimize: bool) -> bool:
@@ -87,16 +99,16 @@ def source_helps(trials: Sequence[FrozenTrial], *, n_first: int, minimize: bool)
 
     Args:
         trials: The study's, of which the first have the configurations; what is running is not judged yet.
-        n_first: Of how many trials these are the configurations; without any nothing can be said.
+        n_first: The number of the first trial that has none of the configurations.
         minimize: Whether small values are good.
 
     Returns:
         Whether they are; False while too few trials can tell.
     """
     ended = [trial for trial in trials if trial.state not in (TrialState.RUNNING, TrialState.FAIL)]
-    costs = {trial.number: observations_of([trial], minimize=minimize)[0].cost for trial in ended if trial.params}
-    taken = [cost for number, cost in costs.items() if number < n_first]
-    drawn = [cost for number, cost in costs.items() if number >= n_first]
+    costs = [(origin_of(trial), observations_of([trial], minimize=minimize)[0].cost) for trial in ended if trial.params]
+    taken = [cost for origin, cost in costs if origin < n_first]
+    drawn = [cost for origin, cost in costs if origin >= n_first]
     if not taken or len(drawn) < _N_DRAWN:
         return False
     wins = sum((one < other) + 0.5 * (one == other) for one in taken for other in drawn)
@@ -122,30 +134,23 @@ class GivenSampler(optuna.samplers.BaseSampler):
     """Gives a trial some of its values, and leaves the others to another sampler.
 
     Args:
-        sampler: What draws the others.
         distributions: Every parameter that a trial may draw.
-        given: Parameter → value, as Optuna stores it.
-        when: Whether anything is given, asked as the trial begins; None for always.
+        choose: Asked as the trial begins: what draws the others, and parameter → value as Optuna stores it.
     """
 
     def __init__(
         self,
-        sampler: optuna.samplers.BaseSampler,
         distributions: Mapping[str, BaseDistribution],
-        given: Mapping[str, Any],
-        *,
-        when: Callable[[optuna.Study], bool] | None = None,
+        choose: Callable[[optuna.Study], tuple[optuna.samplers.BaseSampler, Mapping[str, Any]]],
     ) -> None:
-        self._sampler = sampler
-        self._distributions = {name: distributions[name] for name in given}
-        self._given = dict(given)
-        self._when = when
+        self._all = distributions
+        self._choose = choose
         self._others: dict[str, BaseDistribution] = {}
 
     def before_trial(self, study: optuna.Study, trial: optuna.trial.FrozenTrial) -> None:
-        """Do what the other sampler does, and decide whether anything is given."""
-        if self._when is not None and not self._when(study):
-            self._distributions, self._given = {}, {}
+        """Decide what is given, and do what the other sampler does."""
+        self._sampler, self._given = self._choose(study)
+        self._distributions = {name: self._all[name] for name in self._given}
         self._sampler.before_trial(study, trial)
 
     def infer_relative_search_space(

@@ -1,0 +1,78 @@
+"""Folders of images, one folder a class."""
+
+import warnings
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import DataError
+
+SUFFIXES: Final = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff")
+COLORS: Final = ("rgb", "grayscale")
+
+
+def is_image(path: Path) -> bool:
+    """Tell whether a file's name is that of an image."""
+    return path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
+
+
+def class_folders(directory: Path) -> list[Path]:
+    """Return the folders of a directory that hold images, in the order of their names: the classes."""
+    folders = sorted(path for path in directory.iterdir() if path.is_dir() and not path.name.startswith("."))
+    return [folder for folder in folders if any(map(is_image, folder.iterdir()))]
+
+
+def list_images(directory: Path, class_names: Sequence[str]) -> tuple[list[Path], NDArray[np.int32]]:
+    """Return the images of the classes' folders, in the order of their names, and their classes."""
+    paths, labels = [], []
+    for label, name in enumerate(class_names):
+        found = sorted(filter(is_image, (directory / name).iterdir()))
+        paths += found
+        labels += [label] * len(found)
+    return paths, np.array(labels, np.int32)
+
+
+def read_images(paths: Sequence[Path], *, size: tuple[int, int], color: str) -> NDArray[np.uint8]:
+    """Read images, scaled to one size.
+
+    Args:
+        paths: The files, at least one.
+        size: (height, width) in pixels.
+        color: One of ``COLORS``.
+
+    Returns:
+        Shape (n, height, width, channels), 0 to 255; 3 channels in colour, 1 in shades of grey.
+
+    Raises:
+        DataError: If one cannot be read, naming it.
+    """
+    images = np.empty((len(paths), *size, 3 if color == "rgb" else 1), np.uint8)
+    for image, path in zip(images, paths, strict=True):
+        image[...] = read_image(path, size=size, color=color)
+    return images
+
+
+def read_image(path: Path, *, size: tuple[int, int], color: str) -> NDArray[np.uint8]:
+    """Read one image; see `read_images`."""
+    from PIL import Image
+
+    try:
+        # A picture of hundreds of megapixels is refused, as Pillow advises: a small file can hold one.
+        with warnings.catch_warnings(), Image.open(path) as opened:
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            converted = opened.convert("RGB" if color == "rgb" else "L")
+            if converted.size != (size[1], size[0]):
+                converted = converted.resize((size[1], size[0]), Image.Resampling.BILINEAR)
+            array = np.asarray(converted, np.uint8)
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise DataError(f"Image {str(path)!r} cannot be read: {str(error) or type(error).__name__}.") from error
+    return array.reshape(*size, -1)
+
+
+def image_batches(paths: Sequence[Path], *, size: tuple[int, int], color: str, n: int) -> Iterator[NDArray[np.uint8]]:
+    """Read images some at a time, so that any number of them fits in memory."""
+    for start in range(0, len(paths), n):
+        yield read_images(paths[start : start + n], size=size, color=color)
