@@ -190,7 +190,7 @@ def written_lines(written: WrittenComparison) -> list[str]:
     """Return a comparison's findings in words, and where it is."""
     if written.comparison is None:
         return ["Interrupted. What is done is kept, and the same command resumes it."]
-    return [*comparison_lines(written.comparison), f"report {written.html} (as data: {written.json.name})"]
+    return [*comparison_lines(written.comparison), f"report {written.html}; as data: {written.json.name}"]
 
 
 def comparison_summary(written: WrittenComparison) -> dict[str, Any]:

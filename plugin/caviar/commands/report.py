@@ -96,7 +96,7 @@ def report_lines(written: WrittenReport) -> list[str]:
         ]
     lines += [
         "",
-        f"report {written.html} (as data: {written.json.name}), also shown with the study in optuna-dashboard",
+        f"report {written.html}, also shown in optuna-dashboard; as data: {written.json.name}",
     ]
     if written.in_mlflow is not None:
         lines.append(f"attached in MLflow to the run of trial {written.in_mlflow}")
