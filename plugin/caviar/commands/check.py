@@ -13,7 +13,7 @@ from ..data.dataset import DatasetFacts
 from ..data.loading import open_data
 from ..data.names import absolute_data
 from ..engines.quiet import import_tensorflow_quietly
-from ..insight.approach import panda_or_caviar
+from ..insight.cost import panda_or_caviar
 from ..search.sequences import value_at
 from ..spec import StudySpec
 from ..worker.objective import objective_of

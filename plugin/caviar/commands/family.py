@@ -9,7 +9,7 @@ import optuna
 
 from ..attributes import CHILDREN, PARENT
 from ..errors import UnknownStudyError
-from ..insight.lineage import child_names, parent_name
+from ..insight.family import child_names, parent_name
 from ..storage.home import Home
 from ..storage.leased_storage import LeasedStorage
 from ..storage.studies import archive_study, open_study, stored_spec

@@ -8,7 +8,7 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from ..attributes import NETWORK_LOST, OWNER, PARENT_TRIAL, PAUSED
-from ..insight.lineage import parent_name
+from ..insight.family import parent_name
 from ..insight.warm_start import warm_start_sentences, warm_start_table
 from ..search.warm_start import warm_start_of
 from ..storage.addresses import masked

@@ -23,9 +23,9 @@ from ..storage.opening import open_existing, required_spec
 from ..storage.overview import count_trials
 from ..storage.studies import check_still_there, create_study, create_whole_study, open_study, study_key
 from .family import add_child, open_ancestors, open_children, set_leftovers_aside
+from .family_view import show_family
 from .new_study import new_study_attributes
 from .run import Progress, RunResult, check_runnable, open_for_run, read_progress, result_lines, run_created
-from .search_view import show_search
 
 DEFAULT_KEEP = ZoomRule.keep
 _LONGEST_NAME = 100
@@ -117,7 +117,7 @@ def zoom_study(
     outcome = _zoom(home, storage, parent, keep=keep, trials=trials, on_progress=on_progress, say=say)
     if outcome.child is not None:
         check_still_there(storage, parent)
-        show_search(storage, parent)
+        show_family(storage, parent)
     return outcome
 
 
