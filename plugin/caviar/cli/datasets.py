@@ -9,10 +9,10 @@ from .session import Session, with_session
 
 @click.group(invoke_without_command=True)
 @click.pass_context
-@click.option("--all", "with_names", is_flag=True, help="Name those that are not prepared too.")
+@click.option("--all", "with_names", is_flag=True, help="Also list the data sets that are not prepared.")
 @with_session
 def datasets(context: click.Context, *, with_names: bool, session: Session) -> None:
-    """List the data sets that can be used, and which are prepared.
+    """List the data sets that studies can use, and which of them are prepared.
 
     \b
     Example:
@@ -32,11 +32,11 @@ def datasets(context: click.Context, *, with_names: bool, session: Session) -> N
 @click.option(
     "--manual-dir",
     type=click.Path(path_type=Path, exists=True, file_okay=False),
-    help="Directory that holds the data set's original files, for a machine without a network.",
+    help="Directory with the data set's original files, for a machine without a network.",
 )
 @with_session
 def prepare(name: str, *, manual_dir: Path | None, session: Session) -> None:
-    """Prepare a TFDS data set, so that studies can read it.
+    """Prepare a TFDS data set, so that studies can use it.
 
     \b
     Example:

@@ -12,7 +12,7 @@ from .session import Session, with_session
 @click.argument("study")
 @with_session
 def status(study: str, *, session: Session) -> None:
-    """Show how a study stands, and its zooms.
+    """Show the progress of a study and its zooms, and the best trial.
 
     \b
     Example:
@@ -29,7 +29,7 @@ def status(study: str, *, session: Session) -> None:
 @click.option("--csv", "as_csv", is_flag=True, help="Print CSV.")
 @with_session
 def trials(study: str, *, as_csv: bool, session: Session) -> None:
-    """List a study's trials, a row each.
+    """List a study's trials, one a row.
 
     \b
     Example:
@@ -47,7 +47,7 @@ def trials(study: str, *, as_csv: bool, session: Session) -> None:
 @click.argument("study")
 @with_session
 def report(study: str, *, session: Session) -> None:
-    """Write a report on a study: importance, curves, zooms, time and cost, and what to try next.
+    """Write a report on a study: importance, curves, zooms, time, cost, and what to try next.
 
     \b
     Example:
@@ -64,7 +64,7 @@ def report(study: str, *, session: Session) -> None:
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Replace a value of the study file.")
 @with_session
 def check(study_file: Path, *, settings: tuple[str, ...], session: Session) -> None:
-    """Validate a study file, build one network and time it; say whether Panda or Caviar fits.
+    """Validate a study file, build and time one network, and say whether Panda or Caviar fits.
 
     \b
     Example:

@@ -1,4 +1,4 @@
-"""What every verb has: where things are, how results are printed, how errors end."""
+"""What all verbs share: the options that name the home, printing of results, and how errors end."""
 
 import contextlib
 import functools
@@ -29,10 +29,20 @@ _OPTIONS = (
         default=Path("runs"),
         show_default=True,
         show_envvar=True,
-        help="Directory below which everything is written.",
+        help="Directory that holds everything a run writes.",
     ),
-    click.option("--storage", envvar="CAVIAR_STORAGE", show_envvar=True, help="Address of Optuna's storage."),
-    click.option("--tracking-uri", envvar="MLFLOW_TRACKING_URI", show_envvar=True, help="Address of MLflow."),
+    click.option(
+        "--storage",
+        envvar="CAVIAR_STORAGE",
+        show_envvar=True,
+        help="Optuna's storage URL; by default SQLite in the home.",
+    ),
+    click.option(
+        "--tracking-uri",
+        envvar="MLFLOW_TRACKING_URI",
+        show_envvar=True,
+        help="MLflow's tracking URI; by default SQLite in the home.",
+    ),
     click.option("--json", "as_json", is_flag=True, help="Print JSON."),
 )
 
@@ -58,11 +68,7 @@ class Session:
         self.as_json = as_json
 
     def home(self) -> "Home":
-        """Return the home that the options name.
-
-        Raises:
-            StorageError: If its addresses are unsound.
-        """
+        """Return the home that the options name, its addresses checked."""
         import optuna
 
         from ..storage.home import locate_home
@@ -71,13 +77,13 @@ class Session:
         return locate_home(self._home_path, storage=self._storage, tracking_uri=self._tracking_uri)
 
     def addressed_home(self) -> "Home":
-        """Return the home that the options name, its addresses sound or not."""
+        """Return the home that the options name, its addresses unchecked."""
         from ..storage.home import address_home
 
         return address_home(self._home_path, storage=self._storage, tracking_uri=self._tracking_uri)
 
     def print(self, value: Any, text: Callable[[], str]) -> None:
-        """Print a result: as JSON where that was asked for, else in words."""
+        """Print a result as JSON if ``--json`` was given, else as text."""
         if self.as_json:
             utf8 = (self._results.encoding or "").lower().replace("-", "") == "utf8"
             shown = json.dumps(value, indent=2, ensure_ascii=not utf8)
@@ -87,7 +93,7 @@ class Session:
 
 
 def with_session(function: _Function) -> _Function:
-    """Give a verb the options that every verb has, and their values as its argument ``session``."""
+    """Give a verb the shared options; it gets their values as the argument ``session``."""
 
     @functools.wraps(function)
     def call(
@@ -107,10 +113,10 @@ def with_session(function: _Function) -> _Function:
 
 @contextlib.contextmanager
 def _results_alone() -> Iterator[TextIO]:
-    """Keep stdout for results: what the user's modules, libraries and worker processes print goes to stderr."""
+    """Keep stdout for results: send what the user's modules, libraries and workers print to stderr."""
     results = sys.stdout
     with contextlib.ExitStack() as stack:
-        if _is_descriptor(results, 1) and _is_descriptor(sys.stderr, 2):  # not in a test, which holds text in memory
+        if _is_descriptor(results, 1) and _is_descriptor(sys.stderr, 2):  # not in a test, which keeps text in memory
             results.flush()
             kept = os.dup(1)
             stack.callback(os.close, kept)
@@ -141,9 +147,9 @@ class CaviarGroup(click.Group):
         except CaviarError as error:
             fail(str(error), error.exit_code)
         except KeyboardInterrupt:
-            fail("Interrupted. What is done is kept.", INTERRUPTED)
+            fail("Interrupted. Finished work is kept.", INTERRUPTED)
         except OSError as error:
-            fail(f"{error}. Mend that, then run the same command again.", 1)
+            fail(f"{error}. Fix that, then run the same command again.", 1)
         except Exception as error:
             reason = _outage(error)
             if reason is None:
@@ -156,26 +162,26 @@ def fail(message: str, exit_code: int) -> NoReturn:
     from ..storage.addresses import masked
 
     short = re.sub(r"\S{201,}", lambda word: f"{word[0][:100]}…{word[0][-50:]}", masked(message))
-    if len(short) > 2000:  # what is wrong comes first, the way out last
+    if len(short) > 2000:  # a message begins with what is wrong and ends with what to do
         short = f"{short[:1500]} … {short[-500:]}"
     click.echo(f"Error: {printable(short)}", err=True)
     sys.exit(exit_code)
 
 
 def printable(text: str) -> str:
-    """Return a text with its control characters written out: names of others must not steer the terminal."""
+    """Return a text with its control characters escaped: other people's names must not control the terminal."""
     return "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in text)
 
 
 def spare_encoding_errors() -> None:
-    """Have characters that the terminal's encoding lacks written out, as Python does on stderr; they end no command."""
+    """Escape characters that the terminal's encoding lacks, as Python does on stderr; they must end no command."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
 
 
 def _outage(error: Exception) -> str | None:
-    """Return what is wrong with the study's database, or None where this program is at fault."""
+    """Return what is wrong with the study's database; None if the error is another one."""
     from optuna.exceptions import StorageInternalError
 
     from ..storage.schema import explain_outage

@@ -1,4 +1,4 @@
-"""Deleting a study: from Optuna's storage, from MLflow, and its files."""
+"""Keeping studies in order: deleting one with all that belongs to it, and filling in what MLflow lacks."""
 
 import shutil
 
@@ -8,54 +8,57 @@ from ..storage import studies
 from ..storage.addresses import masked
 from ..storage.home import Home
 from ..storage.leased_storage import LeasedStorage
-from ..storage.opening import open_existing
+from ..storage.opening import open_existing, required_spec
 from ..storage.overview import count_trials
 from ..storage.studies import stored_spec, study_key
+from ..worker.mirroring import sync_trials
 from ..worker.opening import open_checkpoints, open_mirror
-from .family import open_descendants, open_parent, remove_child
+from .lineage import open_descendants, open_parent, remove_child
 
 
 def describe_deletion(home: Home, study: str) -> tuple[str, str]:
-    """Return what deleting a study would delete, in one line, to be asked about first; and the study's uid.
-
-    Raises:
-        StorageError: If there is no such study.
-    """
+    """Return what deleting a study would delete, in one line, to ask the user first; and the study's uid."""
     storage, opened = open_existing(home, study)
     zooms = [f"{zoom.study_name!r} ({_n_trials(storage, zoom)} trials)" for zoom in open_descendants(storage, opened)]
     what = f"the study {opened.study_name!r} with its {_n_trials(storage, opened)} trials"
     if zooms:
-        what = f"{what}, and what was zoomed in to from it, {', '.join(zooms)},"
-    what = f"{what} in {masked(home.storage)} and {'their' if zooms else 'its'} runs in MLflow"
+        what = f"{what}, its zooms {', '.join(zooms)},"
+    what = f"{what} in {masked(home.storage)}, and {'their' if zooms else 'its'} runs in MLflow"
     return what, study_key(storage, opened).uid
 
 
-def delete_study(home: Home, study: str, *, uid: str | None = None) -> bool:
+def delete_study(home: Home, study: str, *, uid: str) -> bool:
     """Delete a study, its zooms, and their experiments in MLflow, which keeps deleted ones until ``mlflow gc``.
 
-    The zooms go first, the last one first of all: what an interrupted call leaves is a whole family, only smaller.
-
-    Args:
-        home: Where it lives.
-        study: Its name or its file.
-        uid: What tells it from others of its name, or None for whichever has the name.
+    The zooms go first, the youngest before its parent, so that an interrupted call leaves sound links.
 
     Returns:
-        Whether MLflow has forgotten it too; False when it is down.
+        Whether MLflow has forgotten them too; False when it is down.
 
     Raises:
-        StorageError: If there is no such study.
-        FatalError: If it is another one than ``uid`` says.
-        StorageInternalError: If the database is damaged or cannot be written; everything is there still.
+        FatalError: If the study of this name is not the one that ``uid`` says.
+        StorageInternalError: If the database is damaged or cannot be written; then nothing has been deleted.
     """
     storage, opened = open_existing(home, study, uid=uid)
     parent = open_parent(storage, opened)
-    family = [opened, *open_descendants(storage, opened)]
-    studies.check_deletable(storage, family)
-    gone = [_delete(home, storage, one) for one in reversed(family)]
+    doomed = [opened, *open_descendants(storage, opened)]
+    studies.check_deletable(storage, doomed)
+    gone = [_delete(home, storage, one) for one in reversed(doomed)]
     if parent is not None:
         remove_child(parent, opened.study_name)
     return all(gone)
+
+
+def sync_study(home: Home, study: str) -> tuple[int, int]:
+    """Record in MLflow what it lacks of a study's trials; a second call changes nothing.
+
+    Returns:
+        How many trials were recorded, and how many could not be, because MLflow is down or refuses them.
+    """
+    _, opened = open_existing(home, study)
+    spec = required_spec(opened)
+    mirror = open_mirror(home, opened, spec)
+    return sync_trials(mirror, opened.get_trials(deepcopy=False), space=spec.space, metric=spec.objective.metric)
 
 
 def _n_trials(storage: LeasedStorage, study: optuna.Study) -> int:
