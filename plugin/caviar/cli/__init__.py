@@ -7,8 +7,7 @@ import os
 import click
 
 from .. import __version__
-from .datasets import datasets
-from .looking import check, report, status, trials
+from .looking import check, datasets, report, status, trials
 from .running import compare, run, worker, zoom
 from .session import CaviarGroup
 from .upkeep import delete, doctor, sync

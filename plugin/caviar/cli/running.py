@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..progress_bar import ProgressBar
+from .progress_bar import ProgressBar
 from .session import INTERRUPTED, Session, printable, with_session
 
 if TYPE_CHECKING:

@@ -1,6 +1,7 @@
 """What all verbs share: the options that name the home, printing of results, and how errors end."""
 
 import contextlib
+import dataclasses
 import functools
 import io
 import json
@@ -29,81 +30,52 @@ _OPTIONS = (
         default=Path("runs"),
         show_default=True,
         show_envvar=True,
-        help="Directory that holds everything a run writes.",
+        help="Directory for everything that caviar writes.",
     ),
-    click.option(
-        "--storage",
-        envvar="CAVIAR_STORAGE",
-        show_envvar=True,
-        help="Optuna's storage URL; by default SQLite in the home.",
-    ),
-    click.option(
-        "--tracking-uri",
-        envvar="MLFLOW_TRACKING_URI",
-        show_envvar=True,
-        help="MLflow's tracking URI; by default SQLite in the home.",
-    ),
+    click.option("--storage", envvar="CAVIAR_STORAGE", show_envvar=True, help="URL of Optuna's storage."),
+    click.option("--tracking-uri", envvar="MLFLOW_TRACKING_URI", show_envvar=True, help="URI of MLflow's tracking."),
     click.option("--json", "as_json", is_flag=True, help="Print JSON."),
 )
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Session:
-    """One call of a verb.
+    """One call of a verb: the options that all verbs have, and where results are printed."""
 
-    Args:
-        home_path: ``--home``.
-        storage: ``--storage``, or None.
-        tracking_uri: ``--tracking-uri``, or None.
-        as_json: ``--json``.
-        results: Where results are printed.
-    """
+    home_path: Path
+    storage: str | None
+    tracking_uri: str | None
+    as_json: bool
+    results: TextIO
 
-    def __init__(
-        self, *, home_path: Path, storage: str | None, tracking_uri: str | None, as_json: bool, results: TextIO
-    ) -> None:
-        self._results = results
-        self._home_path = home_path
-        self._storage = storage
-        self._tracking_uri = tracking_uri
-        self.as_json = as_json
-
-    def home(self) -> "Home":
-        """Return the home that the options name, its addresses checked."""
+    def home(self, *, checked: bool = True) -> "Home":
+        """Return the home that the options name; unless unchecked, addresses that cannot be used are refused."""
         import optuna
 
-        from ..storage.home import locate_home
+        from ..storage.home import address_home, locate_home
 
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        return locate_home(self._home_path, storage=self._storage, tracking_uri=self._tracking_uri)
-
-    def addressed_home(self) -> "Home":
-        """Return the home that the options name, its addresses unchecked."""
-        from ..storage.home import address_home
-
-        return address_home(self._home_path, storage=self._storage, tracking_uri=self._tracking_uri)
+        locate = locate_home if checked else address_home
+        return locate(self.home_path, storage=self.storage, tracking_uri=self.tracking_uri)
 
     def print(self, value: Any, text: Callable[[], str]) -> None:
         """Print a result as JSON if ``--json`` was given, else as text."""
         if self.as_json:
-            utf8 = (self._results.encoding or "").lower().replace("-", "") == "utf8"
+            utf8 = (self.results.encoding or "").lower().replace("-", "") == "utf8"
             shown = json.dumps(value, indent=2, ensure_ascii=not utf8)
         else:
             shown = printable(text())
-        click.echo(shown, file=self._results)
+        click.echo(shown, file=self.results)
 
 
 def with_session(function: _Function) -> _Function:
-    """Give a verb the shared options; it gets their values as the argument ``session``."""
+    """Give a verb the options that all verbs have; it gets their values as the argument ``session``."""
 
     @functools.wraps(function)
-    def call(
-        *arguments: Any, home_path: Path, storage: str | None, tracking_uri: str | None, as_json: bool, **others: Any
-    ) -> Any:
+    def call(*arguments: Any, **options: Any) -> Any:
+        shared = {name: options.pop(name) for name in ("home_path", "storage", "tracking_uri", "as_json")}
         with _results_alone() as results:
-            session = Session(
-                home_path=home_path, storage=storage, tracking_uri=tracking_uri, as_json=as_json, results=results
-            )
-            return function(*arguments, session=session, **others)
+            return function(*arguments, session=Session(**shared, results=results), **options)
 
     wrapped: Any = call
     for option in reversed(_OPTIONS):
@@ -141,7 +113,9 @@ class CaviarGroup(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run a verb."""
-        spare_encoding_errors()
+        for stream in (sys.stdout, sys.stderr):  # a character that the terminal's encoding lacks must end no command
+            if isinstance(stream, io.TextIOWrapper):
+                stream.reconfigure(errors="backslashreplace")
         try:
             return super().invoke(ctx)
         except CaviarError as error:
@@ -151,8 +125,11 @@ class CaviarGroup(click.Group):
         except OSError as error:
             fail(f"{error}. Fix that, then run the same command again.", 1)
         except Exception as error:
-            reason = _outage(error)
-            if reason is None:
+            from optuna.exceptions import StorageInternalError
+
+            from ..storage.schema import explain_outage
+
+            if not isinstance(error, StorageInternalError) or (reason := explain_outage(error)) is None:
                 raise
             fail(reason, 1)
 
@@ -171,19 +148,3 @@ def fail(message: str, exit_code: int) -> NoReturn:
 def printable(text: str) -> str:
     """Return a text with its control characters escaped: other people's names must not control the terminal."""
     return "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in text)
-
-
-def spare_encoding_errors() -> None:
-    """Escape characters that the terminal's encoding lacks, as Python does on stderr; they must end no command."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
-
-
-def _outage(error: Exception) -> str | None:
-    """Return what is wrong with the study's database; None if the error is another one."""
-    from optuna.exceptions import StorageInternalError
-
-    from ..storage.schema import explain_outage
-
-    return explain_outage(error) if isinstance(error, StorageInternalError) else None

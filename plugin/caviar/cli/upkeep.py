@@ -63,7 +63,7 @@ def doctor(study: str | None, *, fix: bool, session: Session) -> None:
     """
     from ..health.doctor import doctor_lines, doctor_report, examine, is_healthy
 
-    home = session.addressed_home()  # a wrong address is a finding
+    home = session.home(checked=False)  # a wrong address is a finding
     findings = examine(home, study, fix=fix)
     session.print(doctor_report(findings), lambda: "\n".join(doctor_lines(findings, home)))
     if not is_healthy(findings):

@@ -54,6 +54,7 @@ class Progress:
         failed: Failed trials, which are not among ``done``.
         best_value: The best complete trial's, or None.
         uid: The study's identity.
+        unfinished: Trials that wait or run.
     """
 
     study: str
@@ -63,6 +64,12 @@ class Progress:
     failed: int
     best_value: float | None
     uid: str | None = None
+    unfinished: int = 0
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether nothing is left to run."""
+        return self.done >= self.budget and not self.unfinished
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -282,6 +289,7 @@ def read_progress(storage: LeasedStorage, study: optuna.Study, spec: StudySpec) 
         failed=counts[TrialState.FAIL],
         best_value=best_complete_value(storage, study._study_id, maximize=spec.objective.direction == "maximize"),
         uid=study_key(storage, study).uid,
+        unfinished=counts[TrialState.WAITING] + counts[TrialState.RUNNING],
     )
 
 
@@ -295,10 +303,8 @@ def _finished_study(spec: StudySpec, home: Home, *, uid: str | None) -> Progress
     except UnknownStudyError:
         return None
     check_resumable(study, spec, fingerprint=None)
-    counts = count_trials(storage, study._study_id)
     progress = read_progress(storage, study, spec)
-    busy = counts[TrialState.WAITING] + counts[TrialState.RUNNING]
-    return progress if progress.done >= progress.budget and not busy else None
+    return progress if progress.is_complete else None
 
 
 @contextlib.contextmanager

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Collection, Mapping
 
 import optuna
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial
 
 from ..attributes import FINGERPRINT, PARENT, SAMPLING_SEED, ZOOM
 from ..data.dataset import DatasetFacts
@@ -20,7 +20,6 @@ from ..storage.database import creation_lock
 from ..storage.home import Home, prepare_home
 from ..storage.leased_storage import LeasedStorage
 from ..storage.opening import open_existing, required_spec
-from ..storage.overview import count_trials
 from ..storage.studies import check_still_there, create_study, create_whole_study, open_study, study_key
 from .lineage import add_child, open_ancestors, open_children, set_leftovers_aside
 from .run import (
@@ -160,7 +159,7 @@ def _run_zoom(home: Home, name: str, *, trials: int | None, on_progress: Callabl
         known = dataclasses.replace(known, trials=trials)
         spec = dataclasses.replace(spec, search=dataclasses.replace(spec.search, trials=known.n_copied + trials))
     progress = read_progress(storage, child, spec)
-    if progress.done >= progress.budget and not _n_busy(storage, child):
+    if progress.is_complete:
         on_progress(progress)
         return RunResult(finished_now=0, progress=progress)
     check_runnable(spec)
@@ -285,17 +284,11 @@ def _unfinished_zoom(storage: LeasedStorage, parent: optuna.Study, *, keep: floa
     """Return the newest zoom of a study that has trials left to run, with this ``keep`` if one is given."""
     for child in reversed(open_children(storage, parent)):
         known = zoom_facts(child)
-        if known is not None and keep in (None, known.keep):
-            progress = read_progress(storage, child, required_spec(child))
-            if progress.done < progress.budget or _n_busy(storage, child):
-                return child.study_name
+        is_wanted = known is not None and keep in (None, known.keep)
+        if is_wanted and not read_progress(storage, child, required_spec(child)).is_complete:
+            return child.study_name
     return None
 
 
 def _same_zoom(storage: LeasedStorage, parent: optuna.Study, spec: StudySpec) -> optuna.Study | None:
     return next((zoom for zoom in open_children(storage, parent) if required_spec(zoom).space == spec.space), None)
-
-
-def _n_busy(storage: LeasedStorage, study: optuna.Study) -> int:
-    counts = count_trials(storage, study._study_id)
-    return counts[TrialState.WAITING] + counts[TrialState.RUNNING]

@@ -65,11 +65,8 @@ class RunningWorker(Protocol):
             CaviarError: The worker's own, if it refused to go on.
         """
 
-    def ask_to_leave(self) -> None:
-        """Ask it to hand its trials back after the current epoch, and to end."""
-
-    def leave_at_once(self) -> None:
-        """Ask it to hand its trials back now, in the middle of an epoch."""
+    def ask_to_leave(self, *, at_once: bool = False) -> None:
+        """Ask it to hand its trials back after the current epoch, or at once, and to end."""
 
     def end_by(self, deadline_s: float) -> None:
         """Wait for its end until then, by ``time.monotonic``; kill it if it has not ended."""

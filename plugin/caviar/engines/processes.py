@@ -51,13 +51,12 @@ class ProcessWorker:
         self.channel.close()
         return ending
 
-    def ask_to_leave(self) -> None:
-        """Send SIGTERM."""
-        self._signal(signal.SIGTERM)
-
-    def leave_at_once(self) -> None:
-        """Send SIGINT, which after SIGTERM means now."""
-        self._signal(signal.SIGINT)
+    def ask_to_leave(self, *, at_once: bool = False) -> None:
+        """Send SIGTERM, and for an end at once SIGINT after it."""
+        for number in (signal.SIGTERM, signal.SIGINT) if at_once else (signal.SIGTERM,):
+            if self.process.pid is not None and self.process.is_alive():
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(self.process.pid, number)
 
     def end_by(self, deadline_s: float) -> None:
         """Wait for its end until then; kill it if it has not ended."""
@@ -66,11 +65,6 @@ class ProcessWorker:
             self.process.kill()
             self.process.join()
         self.channel.close()
-
-    def _signal(self, number: signal.Signals) -> None:
-        if self.process.pid is not None and self.process.is_alive():
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(self.process.pid, number)
 
 
 @final

@@ -69,8 +69,7 @@ def supervise(
                 workers.append(engine.start(order))
     except KeyboardInterrupt:  # the second Ctrl-C: pass it on to workers outside the terminal's process group
         for worker in workers:
-            worker.ask_to_leave()
-            worker.leave_at_once()
+            worker.ask_to_leave(at_once=True)
         raise
     finally:
         for worker in workers:
