@@ -176,7 +176,7 @@ def test_a_changed_study_is_refused_and_fresh_archives_the_old_one(finished: Pat
 @pytest.mark.slow
 def test_deleting_asks_first(finished: Path) -> None:
     kept = caviar("delete", "toy", "--home", finished, text="n\n")
-    assert (kept.exit_code, "with its 4 trials" in kept.stderr, "Nothing was deleted" in kept.stderr) == (1, True, True)
+    assert (kept.exit_code, "'toy' (4 trials)" in kept.stderr, "Nothing was deleted" in kept.stderr) == (1, True, True)
     status(finished)
     succeed("delete", "toy", "--home", finished, "--yes")
     assert caviar("status", "toy", "--home", finished).exit_code == 2

@@ -276,7 +276,7 @@ def test_a_zoom_is_a_linked_study_that_begins_with_what_fits_and_runs_its_own_tr
     assert "Recorded 0 trials" in succeed(home, "sync", "toy-zoom-1").stdout
 
     again = json.loads(succeed(home, "zoom", "toy", "--json").stdout)
-    assert (again["zoom"]["child"], "is there and finished" in again["zoom"]["reason"]) == (None, True)
+    assert (again["zoom"]["child"], "is already finished" in again["zoom"]["reason"]) == (None, True)
     more = json.loads(succeed(home, "zoom", "toy", "--trials", "4", "--json").stdout)
     assert (more["study"], more["zoom"]["created"], more["budget"]) == ("toy-zoom-1", False, facts.n_copied + 4)
     assert sum(more["trials"][state] for state in ("complete", "pruned")) == facts.n_copied + 4
@@ -383,7 +383,7 @@ def test_deleting_a_study_names_its_zooms_and_deletes_them_too(
 ) -> None:
     family(storage, fingerprint)
     asked = CliRunner().invoke(main, ["delete", "toy", "--home", str(home.path)], input="n\n")
-    assert "its zooms 'toy-zoom-1' (0 trials), 'toy-zoom-2' (0 trials)," in asked.stderr
+    assert "and its zooms 'toy-zoom-1' (0 trials), 'toy-zoom-2' (0 trials) in" in asked.stderr
     succeed(home, "delete", "toy-zoom-2", "--yes")
     assert names(storage) == ["toy", "toy-zoom-1"]
     assert open_study(storage, "toy-zoom-1").user_attrs[CHILDREN] == []

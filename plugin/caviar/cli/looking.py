@@ -47,7 +47,9 @@ def trials(study: str, *, as_csv: bool, session: Session) -> None:
 @click.argument("study")
 @with_session
 def report(study: str, *, session: Session) -> None:
-    """Write a report on a study: importance, curves, zooms, time, cost, and what to try next.
+    """Write a report on a study.
+
+    It shows importance, curves, zooms, time, cost, and what to try next.
 
     \b
     Example:
@@ -64,7 +66,9 @@ def report(study: str, *, session: Session) -> None:
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Replace a value of the study file.")
 @with_session
 def check(study_file: Path, *, settings: tuple[str, ...], session: Session) -> None:
-    """Validate a study file, build and time one network, and say whether Panda or Caviar fits.
+    """Validate a study file; build and time one network.
+
+    It says whether Panda (babysit one network) or Caviar (train many) fits.
 
     \b
     Example:
@@ -83,7 +87,7 @@ def check(study_file: Path, *, settings: tuple[str, ...], session: Session) -> N
 @click.option("--all", "with_names", is_flag=True, help="Also list the data sets that are not prepared.")
 @with_session
 def datasets(context: click.Context, *, with_names: bool, session: Session) -> None:
-    """List the data sets that studies can use, and which of them are prepared.
+    """List the data sets that studies can use.
 
     \b
     Example:

@@ -85,7 +85,9 @@ def run(
 @click.option("--trials", type=int, help="New trials of the zoom; by default as many as the study had.")
 @with_session
 def zoom(study: str, *, keep: float | None, trials: int | None, session: Session) -> None:
-    """Run a new study in the narrower space that holds a study's best trials.
+    """Search the narrower space of a study's best trials.
+
+    A zoom is a study of its own. The same command resumes one that is not finished.
 
     \b
     Example:
@@ -126,7 +128,9 @@ def compare(
     fresh: bool,
     session: Session,
 ) -> None:
-    """Compare samplers on a study file, each with the same epochs and several seeds; resumes a comparison.
+    """Compare samplers on a study file.
+
+    Each sampler gets the same epochs, with several seeds. The same command resumes a comparison.
 
     \b
     Example:
@@ -161,7 +165,9 @@ def compare(
 @click.argument("study")
 @with_session
 def worker(study: str, *, session: Session) -> None:
-    """Join an existing study with one more worker, from this machine or another, until its budget is spent.
+    """Join a study with one more worker, from any machine.
+
+    It works until the study's budget is spent.
 
     \b
     Example:

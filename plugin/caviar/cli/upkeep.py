@@ -35,7 +35,7 @@ def delete(study: str, *, yes: bool, session: Session) -> None:
 @click.argument("study")
 @with_session
 def sync(study: str, *, session: Session) -> None:
-    """Record in MLflow the trials that it lacks, for instance because it was down.
+    """Record the trials that MLflow lacks, after it was down.
 
     \b
     Example:
@@ -54,7 +54,9 @@ def sync(study: str, *, session: Session) -> None:
 @click.option("--fix", is_flag=True, help="Fix what can be fixed safely.")
 @with_session
 def doctor(study: str | None, *, fix: bool, session: Session) -> None:
-    """Check storage, tracking, disk and studies, and say what is wrong and what to do.
+    """Check storage, tracking, disk and studies.
+
+    It says what is wrong and what to do about it.
 
     \b
     Example:

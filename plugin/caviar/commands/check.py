@@ -14,6 +14,7 @@ from ..data.loading import load_study_dataset
 from ..data.names import absolute_data
 from ..engines.quiet import import_tensorflow_quietly
 from ..insight.approach import panda_or_caviar
+from ..insight.axes import shown
 from ..search.sequences import value_at
 from ..spec import StudySpec
 from ..worker.objective import objective_of
@@ -94,8 +95,7 @@ def check_lines(result: CheckResult) -> list[str]:
     """Return a check's findings in words."""
     return [
         result.summary,
-        f"{result.n_parameters} trainable parameters, output {result.output}, with "
-        + ", ".join(f"{name} = {value}" for name, value in result.hyperparameters.items()),
+        f"{result.n_parameters} trainable parameters, output {result.output}, with {shown(result.hyperparameters)}",
         f"The first epoch took {result.first_epoch_s:.2f} s, the next one {result.epoch_s:.3f} s.",
         f"{result.approach.capitalize()}: {result.reason}",
     ]

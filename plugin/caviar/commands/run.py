@@ -20,7 +20,9 @@ from ..data.names import parse_name
 from ..engines.engine import Engine, WorkOrder
 from ..engines.processes import ProcessEngine
 from ..errors import CaviarError, UnknownStudyError
+from ..insight.axes import shown
 from ..insight.warm_start import warm_start_sentences, warm_start_table
+from ..parameters import ChoiceParameter, Parameter
 from ..record.environment import environment_versions
 from ..record.tracking import prepare_template, prepare_tracking
 from ..search.pruners import make_pruner
@@ -246,12 +248,18 @@ def dry_run_lines(spec: StudySpec, home: Home, *, source: str | None, fresh: boo
         f"{search.trials} trials of at most {objective.epochs} epochs, to {objective.direction} {objective.metric}",
         *(() if warm_table is None else warm_start_sentences(warm_table)),
         f"sampler {search.sampler}, pruner {search.pruner}, trainer {search.trainer}",
-        *(f"{parameter.name}: {parameter}" for parameter in spec.space.parameters),
-        *(f"{name} = {value}" for name, value in spec.space.fixed.items()),
+        *(f"{parameter.name}: {_range_in_words(parameter)}" for parameter in spec.space.parameters),
+        *(f"{name} = {shown(value)}" for name, value in spec.space.fixed.items()),
         f"storage {masked(home.storage)}",
         f"tracking {masked(home.tracking_uri)}",
         *(fleet_plan_lines(spec, warm) if spec.trains_in_fleets else ()),
     ]
+
+
+def _range_in_words(parameter: Parameter) -> str:
+    if isinstance(parameter, ChoiceParameter):
+        return f"one of {shown(parameter.choices)}"
+    return f"{shown(parameter.low)} to {shown(parameter.high)}, {parameter.scale} scale"
 
 
 def result_lines(result: RunResult, name: str) -> list[str]:

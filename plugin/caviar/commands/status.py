@@ -8,6 +8,7 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from ..attributes import NETWORK_LOST, OWNER, PARENT_TRIAL, PAUSED
+from ..insight.axes import shown
 from ..insight.lineage import parent_name
 from ..insight.warm_start import warm_start_sentences, warm_start_table
 from ..search.warm_start import warm_start_of
@@ -177,7 +178,7 @@ def status_lines(status: Mapping[str, Any]) -> list[str]:
     if best is not None:
         where = f" of {best['study']}" if best.get("study") else ""
         lines.append(f"best {status['metric']} {best['value']:.4f}, trial {best['number']}{where}:")
-        lines += [f"  {name} = {_shown(value)}" for name, value in best["hyperparameters"].items()]
+        lines += [f"  {name} = {shown(value)}" for name, value in best["hyperparameters"].items()]
         lines.append(
             f"no network: {best['network_missing']}" if best["network"] is None else f"network {best['network']}"
         )
@@ -195,7 +196,3 @@ def _member_line(member: Mapping[str, Any], lineage: Sequence[Mapping[str, Any]]
     best = "" if member["best"] is None else f", best {metric} {member['best']['value']:.4f}"
     new = f"{member['done'] - member['copied']} of {member['budget'] - member['copied']}"
     return f"{'  ' * depth}{'↳ ' if depth else ''}{member['study']}: {new} trials{best}"
-
-
-def _shown(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..attributes import BEST_EPOCH, BEST_VALUE, FAIL_REASON, PARENT_TRIAL, TRAIN_SECONDS
+from ..insight.axes import shown
 from ..search.sequences import origin_of
 from ..search.warm_start import warm_start_of
 from ..storage.home import Home
@@ -63,7 +64,7 @@ def trials_csv(rows: Sequence[Mapping[str, Any]]) -> str:
 def trials_table(rows: Sequence[Mapping[str, Any]]) -> str:
     """Return the rows as a table of aligned columns."""
     columns = [name for name in _columns(rows) if any(row.get(name) is not None for row in rows)]
-    cells = [[_shown(row.get(name)) for name in columns] for row in rows]
+    cells = [["" if row.get(name) is None else shown(row[name]) for name in columns] for row in rows]
     widths = [max(len(text) for text in column) for column in zip(columns, *cells, strict=True)]
     lines = [
         "  ".join(text.rjust(width) for text, width in zip(line, widths, strict=True)) for line in (columns, *cells)
@@ -74,9 +75,3 @@ def trials_table(rows: Sequence[Mapping[str, Any]]) -> str:
 def _columns(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     drawn = dict.fromkeys(name for row in rows for name in row if name not in (*_FIXED, FAIL_REASON))
     return [*_FIXED, *drawn, FAIL_REASON]
-
-
-def _shown(value: Any) -> str:
-    if value is None:
-        return ""
-    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -19,12 +19,12 @@ from .lineage import open_descendants, open_parent, remove_child
 def describe_deletion(home: Home, study: str) -> tuple[str, str]:
     """Return what deleting a study would delete, in one line, to ask the user first; and the study's uid."""
     storage, opened = open_existing(home, study)
-    zooms = [f"{zoom.study_name!r} ({_n_trials(storage, zoom)} trials)" for zoom in open_descendants(storage, opened)]
-    what = f"the study {opened.study_name!r} with its {_n_trials(storage, opened)} trials"
-    if zooms:
-        what = f"{what}, its zooms {', '.join(zooms)},"
-    what = f"{what} in {masked(home.storage)}, and {'their' if zooms else 'its'} runs in MLflow"
-    return what, study_key(storage, opened).uid
+    name, *zooms = [
+        f"{one.study_name!r} ({_n_trials(storage, one)} trials)" for one in (opened, *open_descendants(storage, opened))
+    ]
+    with_zooms = f" and its zooms {', '.join(zooms)}" if zooms else ""
+    runs = f"{'their' if zooms else 'its'} runs in MLflow"
+    return f"the study {name}{with_zooms} in {masked(home.storage)}, and {runs}", study_key(storage, opened).uid
 
 
 def delete_study(home: Home, study: str, *, uid: str) -> bool:
