@@ -13,10 +13,11 @@ from pathlib import Path
 
 from tests.processes import Watch, write_study
 
-from caviar.commands.new_study import new_study_attributes
+from caviar.commands.run import new_study_attributes
 from caviar.data.dataset import DatasetFacts
 from caviar.data.loading import load_dataset
-from caviar.engines.worker_process import WorkOrder, work
+from caviar.engines.engine import WorkOrder
+from caviar.engines.work import work
 from caviar.record.tracking import prepare_tracking
 from caviar.spec import read_spec
 from caviar.storage.database import new_owner, open_storage

@@ -99,7 +99,7 @@ def test_a_study_runs_resumes_and_grows(study_file: Path, home: Path) -> None:
     assert (state["metric"], state["direction"], state["workers"]) == ("val_accuracy", "maximize", [])
 
     again = succeed("run", study_file, "--home", home)
-    assert "is finished: all 4 trials are done, so none was run" in again.stderr
+    assert "is finished: all 4 trials are done, so nothing was run" in again.stderr
     grown = succeed("run", study_file, "--home", home, "--trials", "6", "--json")
     assert json.loads(grown.stdout)["trials"]["complete"] + json.loads(grown.stdout)["trials"]["pruned"] == 6
     assert status(home, study_file)["budget"] == 6
@@ -165,7 +165,7 @@ def test_a_changed_study_is_refused_and_fresh_archives_the_old_one(finished: Pat
     assert "objective.epochs: 3 → 2" in refused.stderr
     assert "--fresh" in refused.stderr
     fresh = succeed("run", study_file, "--home", finished, "--fresh")
-    assert "The study of before is kept as 'toy.archived-1'" in fresh.stderr
+    assert "The previous study was renamed to 'toy.archived-1'" in fresh.stderr
     names = optuna.get_all_study_names(f"sqlite:///{finished / 'optuna.db'}")
     assert sorted(names) == ["toy", "toy.archived-1"]
     assert status(finished, "toy.archived-1")["best"] is not None
@@ -176,7 +176,7 @@ def test_a_changed_study_is_refused_and_fresh_archives_the_old_one(finished: Pat
 @pytest.mark.slow
 def test_deleting_asks_first(finished: Path) -> None:
     kept = caviar("delete", "toy", "--home", finished, text="n\n")
-    assert (kept.exit_code, "with its 4 trials" in kept.stderr, "Nothing was deleted" in kept.stderr) == (1, True, True)
+    assert (kept.exit_code, "'toy' (4 trials)" in kept.stderr, "Nothing was deleted" in kept.stderr) == (1, True, True)
     status(finished)
     succeed("delete", "toy", "--home", finished, "--yes")
     assert caviar("status", "toy", "--home", finished).exit_code == 2
@@ -188,10 +188,10 @@ def test_deleting_asks_first(finished: Path) -> None:
 @pytest.mark.slow
 def test_what_mlflow_missed_is_synced_once_it_is_back(study_file: Path, home: Path) -> None:
     down = succeed("run", study_file, "--home", home, "--tracking-uri", "http://127.0.0.1:9")
-    assert "4 trials are missing in MLflow; `caviar sync toy` fills them in" in down.stderr
+    assert "MLflow lacks 4 trials; `caviar sync toy` adds them" in down.stderr
     assert status(home)["trials"]["fail"] == 0
-    assert "4 trials filled in" in succeed("sync", "toy", "--home", home).stdout
-    assert "0 trials filled in" in succeed("sync", "toy", "--home", home).stdout
+    assert "Recorded 4 trials" in succeed("sync", "toy", "--home", home).stdout
+    assert "Recorded 0 trials" in succeed("sync", "toy", "--home", home).stdout
 
 
 @pytest.mark.slow
@@ -216,7 +216,7 @@ def test_a_network_of_ones_own_is_searched_by_its_own_names(study_file: Path, ho
 @pytest.mark.slow
 def test_time_limits_end_a_run_and_the_same_command_goes_on(study_file: Path, home: Path) -> None:
     out_of_time = succeed("run", study_file, "--home", home, "--trials", "500", "--timeout", "1")
-    assert "Time is up with" in out_of_time.stderr
+    assert "Time is up after" in out_of_time.stderr
     assert status(home)["trials"]["running"] == 0
 
 
@@ -224,7 +224,7 @@ def test_time_limits_end_a_run_and_the_same_command_goes_on(study_file: Path, ho
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_the_run_with_what_is_done_kept(study_file: Path, home: Path, number: signal.Signals) -> None:
     command = [sys.executable, "-m", "caviar", "run", str(study_file), "--home", str(home), "--trials", "100000"]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT / "plugin"), str(ROOT)])}
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=ROOT, env=environment) as process:
         deadline = time.monotonic() + 60
         assert process.stderr is not None
@@ -235,7 +235,7 @@ def test_a_signal_ends_the_run_with_what_is_done_kept(study_file: Path, home: Pa
         process.send_signal(number)
         _, rest = process.communicate(timeout=60)
     assert process.returncode == 130, rest
-    assert "Interrupted. What is done is kept" in rest
+    assert "Interrupted. Finished trials are kept" in rest
     assert "Traceback" not in rest
     state = status(home)
     assert state["trials"]["complete"] + state["trials"]["pruned"] >= 1

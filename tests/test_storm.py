@@ -55,7 +55,7 @@ def test_six_workers_and_a_second_person_run_a_fresh_study_once_and_a_larger_bud
     assert_sound(watch, budget=40)
     assert len(watch.trials()) == 40
     with running_here("run", file, "--home", home) as again:
-        assert "all 40 trials are done, so none was run" in again.finish().stderr
+        assert "all 40 trials are done, so nothing was run" in again.finish().stderr
     with running_here("run", file, "--home", home, "--trials", "60", "--workers", "2") as more:
         assert more.finish().exit_code == 0
     assert_sound(watch, budget=60)

@@ -182,7 +182,7 @@ class CaviarClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
         return features, labels
 
     def _search(self, data: Data, seed: int) -> tuple[optuna.Study, StudySpec]:
-        from .engines.worker_process import prepare_devices
+        from .engines.work import prepare_devices
 
         prepare_devices(threads=os.cpu_count() or 1)
         if self.home is not None:

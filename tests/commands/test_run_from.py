@@ -188,7 +188,7 @@ def test_sources_that_teach_nothing_are_refused_before_anything_is_made(
     make_source(storage, name="widths", space={"units": {"low": 8, "high": 64}, "learning_rate": 0.1})
     optuna.create_study(storage=storage, study_name="foreign", direction="maximize")
     assert "'empty' has no trial with a result" in refuse(home, storage, file, "--from", "empty")
-    assert "to minimize val_loss, this one to maximize val_accuracy" in refuse(home, storage, file, "--from", "losses")
+    assert "minimizes val_loss, but this one maximizes val_accuracy" in refuse(home, storage, file, "--from", "losses")
     assert "searched units, this one searches learning_rate" in refuse(home, storage, file, "--from", "widths")
     assert "not made from a study file" in refuse(home, storage, file, "--from", "foreign")
     assert "no study 'emptty'. Did you mean 'empty'?" in refuse(home, storage, file, "--from", "emptty")
@@ -197,7 +197,7 @@ def test_sources_that_teach_nothing_are_refused_before_anything_is_made(
 def test_a_study_cannot_start_from_itself(tmp_path: Path, home: Home, storage: LeasedStorage) -> None:
     make_source(storage, name="toy")
     told = refuse(home, storage, write(tmp_path), "--from", "toy", "--fresh")
-    assert "cannot begin from itself or from its zooms" in told
+    assert "cannot start from itself or from its zooms" in told
 
 
 def test_a_source_in_an_empty_home_leaves_no_home_behind(tmp_path: Path) -> None:

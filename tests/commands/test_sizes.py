@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from caviar.commands.sizes import check_sizes
+from caviar.commands.sizing import check_sizes
 from caviar.data.dataset import DatasetFacts
 from caviar.errors import SpecError
 from caviar.spec import StudySpec, parse_spec

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from caviar.commands.work import threads_for
+from caviar.commands.sizing import threads_for
 from caviar.spec import parse_spec
 
 

@@ -21,8 +21,8 @@ from tests.processes import Watch, running, running_here, wait_until
 from caviar.attributes import CHILDREN, FINGERPRINT, PARENT, PAUSED, SAMPLING_SEED, STUDY_UID
 from caviar.cli import main
 from caviar.commands import zoom
-from caviar.commands.family import archive_family, open_ancestors, open_descendants
 from caviar.commands.family_view import read_family
+from caviar.commands.lineage import archive_lineage, open_ancestors, open_descendants
 from caviar.commands.status import status_lines, study_status
 from caviar.commands.trials import list_trials
 from caviar.commands.zoom import zoom_facts, zoom_study
@@ -274,10 +274,10 @@ def test_a_zoom_is_a_linked_study_that_begins_with_what_fits_and_runs_its_own_tr
     assert child.user_attrs[SAMPLING_SEED] != str(spec.seed)
     child.get_trials()  # Optuna finds the copies' distributions compatible
     assert sorted(Watch(home.path, "toy-zoom-1").runs_by_trial()) == [facts.n_copied + new for new in range(3)]
-    assert "0 trials filled in" in succeed(home, "sync", "toy-zoom-1").stdout
+    assert "Recorded 0 trials" in succeed(home, "sync", "toy-zoom-1").stdout
 
     again = json.loads(succeed(home, "zoom", "toy", "--json").stdout)
-    assert (again["zoom"]["child"], "is there and finished" in again["zoom"]["reason"]) == (None, True)
+    assert (again["zoom"]["child"], "is already finished" in again["zoom"]["reason"]) == (None, True)
     more = json.loads(succeed(home, "zoom", "toy", "--trials", "4", "--json").stdout)
     assert (more["study"], more["zoom"]["created"], more["budget"]) == ("toy-zoom-1", False, facts.n_copied + 4)
     assert sum(more["trials"][state] for state in ("complete", "pruned")) == facts.n_copied + 4
@@ -368,7 +368,7 @@ def test_a_study_and_its_zooms_are_archived_together_and_stay_linked(
 ) -> None:
     root, *_ = family(storage, fingerprint)
     assert [study.study_name for study in open_descendants(storage, root)] == ["toy-zoom-1", "toy-zoom-2"]
-    assert archive_family(storage, home, "toy") == "toy.archived-1"
+    assert archive_lineage(storage, home, "toy") == "toy.archived-1"
     assert names(storage) == ["toy-zoom-1.archived-1", "toy-zoom-2.archived-1", "toy.archived-1"]
     archived = open_study(storage, "toy.archived-1")
     zooms = open_descendants(storage, archived)
@@ -396,7 +396,7 @@ def test_deleting_a_study_names_its_zooms_and_deletes_them_too(
 ) -> None:
     family(storage, fingerprint)
     asked = CliRunner().invoke(main, ["delete", "toy", "--home", str(home.path)], input="n\n")
-    assert "zoomed in to from it, 'toy-zoom-1' (0 trials), 'toy-zoom-2' (0 trials)," in asked.stderr
+    assert "and its zooms 'toy-zoom-1' (0 trials), 'toy-zoom-2' (0 trials) in" in asked.stderr
     succeed(home, "delete", "toy-zoom-2", "--yes")
     assert names(storage) == ["toy", "toy-zoom-1"]
     assert open_study(storage, "toy-zoom-1").user_attrs[CHILDREN] == []

@@ -1,36 +1,45 @@
-import multiprocessing
 import os
 import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
-from multiprocessing.connection import Connection
+from collections.abc import Callable, Sequence
 from multiprocessing.process import BaseProcess
+from pathlib import Path
 
 import pytest
 from optuna.exceptions import StorageInternalError
 
-from caviar.engines.supervisor import Supervisor, WorkerExit, WorkerRefusedError, send_refusal
-from caviar.errors import FatalError
+from caviar.data.dataset import DatasetFacts
+from caviar.engines import supervisor
+from caviar.engines.engine import WorkOrder
+from caviar.engines.processes import ProcessEngine, ProcessWorker, start_process
+from caviar.engines.protocol import Channel, LoadData, Refusal, WorkerExit
+from caviar.errors import DataError, FatalError
+from caviar.spec import StudySpec, parse_spec
+from caviar.storage.home import locate_home
 
 pytestmark = pytest.mark.slow  # each process takes a second to start
 
 
-def be(what: str, connection: Connection) -> None:
+SPEC = parse_spec({"name": "toy", "data": {"dataset": "digits"}})
+ORDER = WorkOrder(home=locate_home(Path("none")), study="toy", spec=SPEC, threads=1)
+
+
+def be(channel: Channel, what: str) -> None:
     """Be a worker of one kind."""
     if what == "dies":
         os.kill(os.getpid(), signal.SIGKILL)
     if what == "vanishes":
         os._exit(0)
     if what == "refuses":
-        send_refusal(connection, FatalError("a reason"))
+        channel.send(Refusal.of(DataError("a reason")))
         sys.exit(WorkerExit.REFUSED)
     if what == "refuses in silence":
         sys.exit(WorkerExit.REFUSED)
     if what == "works on":
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(WorkerExit.STOPPED))
-        connection.send_bytes(b"ready")
+        channel.send(LoadData())
         time.sleep(60)
     sys.exit({"recycles": WorkerExit.RECYCLE, "leaves": WorkerExit.STOPPED}.get(what, WorkerExit.DONE))
 
@@ -38,18 +47,28 @@ def be(what: str, connection: Connection) -> None:
 class Staff:
     """Starts workers of the kinds given, the last kind again and again."""
 
-    def __init__(self, *kinds: str) -> None:
+    def __init__(self, *kinds: str, at_most: int = 100) -> None:
         self._kinds = list(kinds)
-        self.started: list[BaseProcess] = []
+        self._at_most = at_most
+        self._engine = ProcessEngine()
+        self.workers: list[ProcessWorker] = []
 
-    def start(self) -> tuple[BaseProcess, Connection]:
+    @property
+    def started(self) -> list[BaseProcess]:
+        return [worker.process for worker in self.workers]
+
+    def get_ready(self, spec: StudySpec, *, threads: int, n_workers: int) -> DatasetFacts:
+        raise NotImplementedError
+
+    def start(self, order: WorkOrder) -> ProcessWorker:
+        if len(self.workers) == self._at_most:
+            raise OSError("Cannot allocate memory")
         kind = self._kinds.pop(0) if len(self._kinds) > 1 else self._kinds[0]
-        reader, writer = multiprocessing.Pipe(duplex=False)
-        process = multiprocessing.get_context("forkserver").Process(target=be, args=(kind, writer))
-        process.start()
-        writer.close()
-        self.started.append(process)
-        return process, reader
+        self.workers.append(start_process(be, kind, name=kind))
+        return self.workers[-1]
+
+    def wait(self, workers: Sequence[ProcessWorker], *, timeout_s: float) -> None:
+        self._engine.wait(workers, timeout_s=timeout_s)
 
 
 def supervise(
@@ -60,13 +79,14 @@ def supervise(
     stop: threading.Event | None = None,
     on_poll: Callable[[], None] = lambda: None,
 ) -> None:
-    Supervisor(
+    supervisor.supervise(
+        staff,
+        ORDER,
         n_workers=n_workers,
-        start=staff.start,
         count_epochs=count_epochs,
         stop=stop or threading.Event(),
         on_poll=on_poll,
-    ).run()
+    )
 
 
 def test_a_worker_that_died_recycled_or_was_told_to_leave_is_replaced(caplog: pytest.LogCaptureFixture) -> None:
@@ -86,7 +106,7 @@ def test_three_deaths_in_a_row_end_the_run() -> None:
 
 def test_a_worker_that_ends_with_0_and_not_with_a_word_is_a_death() -> None:
     staff = Staff("vanishes")
-    with pytest.raises(FatalError, match=r"3 workers died in a row, the last with exit code 0, ended by the network's"):
+    with pytest.raises(FatalError, match=r"3 workers died in a row, the last with exit code 0: the network's own code"):
         supervise(staff)
 
 
@@ -100,14 +120,13 @@ def test_an_epoch_between_two_deaths_starts_the_count_anew() -> None:
 
 def test_a_refusal_is_passed_on_and_ends_the_others() -> None:
     staff = Staff("works on", "refuses")
-    with pytest.raises(WorkerRefusedError, match="a reason") as refusal:
+    with pytest.raises(DataError, match="a reason"):
         supervise(staff, n_workers=2)
-    assert refusal.value.exit_code == 1
     assert not any(process.is_alive() for process in staff.started)
 
 
 def test_a_refusal_without_a_reason_is_still_one() -> None:
-    with pytest.raises(WorkerRefusedError, match="could not say why"):
+    with pytest.raises(FatalError, match="could not say why"):
         supervise(Staff("refuses in silence"))
 
 
@@ -130,16 +149,7 @@ def test_what_cannot_be_counted_or_shown_does_not_end_the_work() -> None:
 
 
 def test_a_worker_that_cannot_be_started_leaves_none_behind() -> None:
-    staff = Staff("works on")
-
-    def start() -> tuple[BaseProcess, Connection]:
-        if len(staff.started) == 1:
-            raise OSError("Cannot allocate memory")
-        return staff.start()
-
-    supervisor = Supervisor(
-        n_workers=2, start=start, count_epochs=lambda: 0, stop=threading.Event(), on_poll=lambda: None
-    )
+    staff = Staff("works on", at_most=1)
     with pytest.raises(OSError, match="Cannot allocate memory"):
-        supervisor.run()
+        supervise(staff, n_workers=2)
     assert not staff.started[0].is_alive()

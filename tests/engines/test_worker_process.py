@@ -4,7 +4,6 @@ import shutil
 import signal
 import threading
 from collections.abc import Iterator
-from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Literal
 
@@ -13,13 +12,14 @@ import pytest
 from optuna.trial import TrialState
 
 from caviar.attributes import OWNER
-from caviar.commands.new_study import new_study_attributes
-from caviar.commands.work import supervise
+from caviar.commands.run import new_study_attributes
+from caviar.commands.work import work_on_study
 from caviar.data.dataset import DatasetFacts
 from caviar.data.loading import load_dataset
-from caviar.engines.supervisor import WorkerExit
-from caviar.engines.warming import warm_up
-from caviar.engines.worker_process import WorkOrder, start_worker, work
+from caviar.engines.engine import WorkOrder
+from caviar.engines.processes import ProcessEngine, ProcessWorker
+from caviar.engines.protocol import WorkerExit
+from caviar.engines.work import work
 from caviar.spec import StudySpec, parse_spec
 from caviar.storage.database import new_owner, open_storage
 from caviar.storage.home import locate_home
@@ -68,9 +68,9 @@ def test_a_worker_recycles_its_process_and_loses_nothing(tmp_path: Path, trackin
     spec = tiny_spec(trials=6)
     spec = dataclasses.replace(spec, search=dataclasses.replace(spec.search, trainer="solo"))
     order, storage, study = begin(tmp_path / "runs", spec, tracking_template)
-    warm_up()
     order = dataclasses.replace(order, max_trials=2)
-    supervise(order, storage, study, n_workers=1, stop=threading.Event())
+    with ProcessEngine() as engine:
+        work_on_study(engine, order, storage, study, n_workers=1, stop=threading.Event())
     owners = [trial.system_attrs[OWNER] for trial in study.trials]
     assert [owner == owners[0] for owner in owners] == [True] * 2 + [False] * 4
     assert len(set(owners)) == 3
@@ -99,27 +99,26 @@ def test_a_study_resumed_equals_one_run_straight(
 
 
 @pytest.fixture
-def endless(tmp_path: Path, tracking_template: Path) -> Iterator[tuple[BaseProcess, LeasedStorage, optuna.Study]]:
+def endless(tmp_path: Path, tracking_template: Path) -> Iterator[tuple[ProcessWorker, LeasedStorage, optuna.Study]]:
     """A worker in the middle of an epoch that outlasts every test."""
     spec = tiny_spec(epochs=2, dataset="endless_blobs")
     order, storage, study = begin(tmp_path / "runs", spec, tracking_template)
-    warm_up()
-    process, _ = start_worker(dataclasses.replace(order, grace_s=1.0))
+    worker = ProcessEngine().start(dataclasses.replace(order, grace_s=1.0))
     deadline = threading.Event()
     while not any(trial.params for trial in study.trials):
-        assert process.is_alive()
+        assert worker.process.is_alive()
         deadline.wait(0.05)
     deadline.wait(2.0)  # building and compiling; a signal that comes earlier is heard at once, which is no less right
-    yield process, storage, study
-    process.kill()
-    process.join()
+    yield worker, storage, study
+    worker.end_by(0.0)
 
 
 @pytest.mark.parametrize("signals", [(signal.SIGTERM,), (signal.SIGINT, signal.SIGINT)])
 def test_a_worker_asked_to_leave_in_a_long_epoch_hands_its_trial_back(
-    signals: tuple[signal.Signals, ...], endless: tuple[BaseProcess, LeasedStorage, optuna.Study]
+    signals: tuple[signal.Signals, ...], endless: tuple[ProcessWorker, LeasedStorage, optuna.Study]
 ) -> None:
-    process, storage, study = endless
+    worker, storage, study = endless
+    process = worker.process
     assert process.pid is not None
     for number in signals:
         os.kill(process.pid, number)

@@ -21,7 +21,7 @@ from tests.databases import claim_ticket
 
 from caviar.attributes import ENVIRONMENT, STUDY_UID
 from caviar.cli import main
-from caviar.commands.sync import sync_study
+from caviar.commands.upkeep import sync_study
 from caviar.health.doctor import doctor_lines, doctor_report, examine, is_healthy
 from caviar.health.findings import Finding
 from caviar.record import environment_versions, prepare_tracking

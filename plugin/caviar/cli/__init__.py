@@ -8,8 +8,7 @@ import click
 
 from .. import __version__
 from .champions import champion, predict
-from .datasets import datasets
-from .looking import check, report, status, trials
+from .looking import check, datasets, report, status, trials
 from .running import compare, run, worker, zoom
 from .session import CaviarGroup
 from .upkeep import delete, doctor, sync

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from ..progress_bar import ProgressBar
+from .progress_bar import ProgressBar
 from .session import INTERRUPTED, Session, printable, with_session
 
 

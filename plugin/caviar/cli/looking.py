@@ -1,4 +1,4 @@
-"""The verbs that only look: status, trials, report, check."""
+"""The verbs that look: status, trials, report, check, datasets."""
 
 import dataclasses
 from pathlib import Path
@@ -12,7 +12,7 @@ from .session import Session, with_session
 @click.argument("study")
 @with_session
 def status(study: str, *, session: Session) -> None:
-    """Show how a study stands, and its zooms.
+    """Show the progress of a study and its zooms, and the best trial.
 
     \b
     Example:
@@ -29,7 +29,7 @@ def status(study: str, *, session: Session) -> None:
 @click.option("--csv", "as_csv", is_flag=True, help="Print CSV.")
 @with_session
 def trials(study: str, *, as_csv: bool, session: Session) -> None:
-    """List a study's trials, a row each.
+    """List a study's trials, one a row.
 
     \b
     Example:
@@ -47,7 +47,9 @@ def trials(study: str, *, as_csv: bool, session: Session) -> None:
 @click.argument("study")
 @with_session
 def report(study: str, *, session: Session) -> None:
-    """Write a report on a study: importance, curves, zooms, time and cost, and what to try next.
+    """Write a report on a study.
+
+    It shows importance, curves, zooms, time, cost, and what to try next.
 
     \b
     Example:
@@ -64,7 +66,9 @@ def report(study: str, *, session: Session) -> None:
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Replace a value of the study file.")
 @with_session
 def check(study_file: Path, *, settings: tuple[str, ...], session: Session) -> None:
-    """Validate a study file, build one network and time it; say whether Panda or Caviar fits.
+    """Validate a study file; build and time one network.
+
+    It says whether Panda (babysit one network) or Caviar (train many) fits.
 
     \b
     Example:
@@ -76,3 +80,44 @@ def check(study_file: Path, *, settings: tuple[str, ...], session: Session) -> N
     session.home()
     result = check_spec(read_spec(study_file, settings=settings))
     session.print(dataclasses.asdict(result), lambda: "\n".join(check_lines(result)))
+
+
+@click.group(invoke_without_command=True)
+@click.pass_context
+@click.option("--all", "with_names", is_flag=True, help="Also list the data sets that are not prepared.")
+@with_session
+def datasets(context: click.Context, *, with_names: bool, session: Session) -> None:
+    """List the data sets that studies can use.
+
+    \b
+    Example:
+      caviar datasets
+      caviar datasets prepare fashion_mnist
+    """
+    if context.invoked_subcommand is not None:
+        return
+    from ..commands.datasets import dataset_rows, dataset_table
+
+    rows = dataset_rows()
+    session.print(rows, lambda: dataset_table(rows, with_names=with_names))
+
+
+@datasets.command()
+@click.argument("name")
+@click.option(
+    "--manual-dir",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    help="Directory with the data set's original files, for a machine without a network.",
+)
+@with_session
+def prepare(name: str, *, manual_dir: Path | None, session: Session) -> None:
+    """Prepare a TFDS data set, so that studies can use it.
+
+    \b
+    Example:
+      caviar datasets prepare fashion_mnist --manual-dir fashion-mnist-files
+    """
+    from ..commands.datasets import dataset_table, prepare_row
+
+    row = prepare_row(name, manual_dir=manual_dir)
+    session.print(row, lambda: dataset_table([row]))

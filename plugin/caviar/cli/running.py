@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..progress_bar import ProgressBar
+from .progress_bar import ProgressBar
 from .session import INTERRUPTED, Session, printable, with_session
 
 if TYPE_CHECKING:
@@ -18,15 +18,15 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("study_file", type=click.Path(path_type=Path), metavar="STUDY.toml")
-@click.option("--trials", type=int, help="Budget: how many trials finish, earlier runs included.")
-@click.option("--workers", type=int, help="Processes that share the study.")
+@click.option("--trials", type=int, help="Budget: how many trials to finish, those of earlier runs included.")
+@click.option("--workers", type=int, help="Worker processes.")
 @click.option("--timeout", "timeout_s", type=float, help="Seconds after which no new trial starts.")
 @click.option("--trainer", help="auto, fleet or solo.")
 @click.option("--sampler", help="zoom, random, grid, qmc, tpe, cmaes, gp, or package.module:Class.")
 @click.option("--pruner", help="promotion, none, median, hyperband, …, or package.module:Class.")
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Replace a value of the study file.")
 @click.option("--from", "source", metavar="STUDY", help="Start a new study from what another one has learned.")
-@click.option("--fresh", is_flag=True, help="Archive the study of this name and begin a new one.")
+@click.option("--fresh", is_flag=True, help="Archive the existing study of this name and start a new one.")
 @click.option("--dry-run", is_flag=True, help="Check the study file and print what would run.")
 @with_session
 def run(
@@ -44,7 +44,7 @@ def run(
     dry_run: bool,
     session: Session,
 ) -> None:
-    """Run a study, or go on with it, until its budget is spent.
+    """Run a study, or resume it, until its budget is spent.
 
     \b
     Example:
@@ -52,7 +52,7 @@ def run(
       caviar run studies/digits.toml --trials 120
       caviar run fashion.toml --from digits
     """
-    from ..engines.warming import warm_up
+    from ..engines.fork_server import start_fork_server
     from ..spec import read_spec
 
     options: dict[str, Any] = {"trials": trials, "workers": workers, "timeout_s": timeout_s}
@@ -60,12 +60,12 @@ def run(
     given = [f"search.{key}={json.dumps(value)}" for key, value in options.items() if value is not None]
     spec = read_spec(study_file, settings=[*settings, *given])
     if not dry_run:
-        warm_up()  # what is imported from here on takes half a second
+        start_fork_server()  # TensorFlow loads while this process imports the rest
     from ..commands.run import dry_run_lines, result_lines, run_study
 
     home = session.home()
     if source is not None and source.endswith(".toml"):
-        source = str(Path(source).absolute())  # the study's own code may change the directory before it is read
+        source = str(Path(source).absolute())  # the study's own code may change the directory before this is read
     if dry_run:
         lines = dry_run_lines(spec, home, source=source, fresh=fresh)
         session.print(lines, lambda: "\n".join(lines))
@@ -81,11 +81,13 @@ def run(
 
 @click.command()
 @click.argument("study")
-@click.option("--keep", type=float, help="Share of the trials that counts as the best, around which it searches: 0.2.")
+@click.option("--keep", type=float, help="Share of the trials that counts as the best, in (0, 1); by default 0.2.")
 @click.option("--trials", type=int, help="New trials of the zoom; by default as many as the study had.")
 @with_session
 def zoom(study: str, *, keep: float | None, trials: int | None, session: Session) -> None:
-    """Search on in the narrower space that holds a study's best trials, as a study of its own.
+    """Search the narrower space of a study's best trials.
+
+    A zoom is a study of its own. The same command resumes one that is not finished.
 
     \b
     Example:
@@ -109,10 +111,12 @@ def zoom(study: str, *, keep: float | None, trials: int | None, session: Session
 @click.option(
     "--samplers", required=True, metavar="NAME,…", help="Two or more of grid, random, qmc, tpe, cmaes, gp, zoom."
 )
-@click.option("--budget-epochs", type=int, help="Epochs of each search; by default a quarter of the study file's.")
-@click.option("--repeats", type=int, help="Seeds: 5.")
+@click.option(
+    "--budget-epochs", type=int, help="Epochs for each search; by default a quarter of what the study file may spend."
+)
+@click.option("--repeats", type=int, help="Searches of each sampler, each with its own seed; by default 5.")
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Replace a value of the study file.")
-@click.option("--fresh", is_flag=True, help="Archive the studies of an earlier comparison and begin anew.")
+@click.option("--fresh", is_flag=True, help="Archive the studies of an earlier comparison and start over.")
 @with_session
 def compare(
     study_file: Path,
@@ -124,7 +128,9 @@ def compare(
     fresh: bool,
     session: Session,
 ) -> None:
-    """Compare samplers on a study file, each with the same epochs and several seeds, or go on with a comparison.
+    """Compare samplers on a study file.
+
+    Each sampler gets the same epochs, with several seeds. The same command resumes a comparison.
 
     \b
     Example:
@@ -148,7 +154,7 @@ def compare(
         for line in plan_lines(plan):
             bar.say(line)
         if fresh and (archived := archive_comparison(plan, home)):
-            bar.say(f"{len(archived)} studies of before are kept, as {archived[0]} and the like.")
+            bar.say(f"{len(archived)} studies of the earlier comparison were renamed, such as {archived[0]}.")
         written = compare_samplers(plan, home, on_progress=bar.show)
     session.print(comparison_summary(written), lambda: "\n".join(written_lines(written)))
     if written.interrupted:
@@ -159,7 +165,9 @@ def compare(
 @click.argument("study")
 @with_session
 def worker(study: str, *, session: Session) -> None:
-    """Join a study with one more worker, from this machine or another, until nothing is left to do.
+    """Join a study with one more worker, from any machine.
+
+    It works until the study's budget is spent.
 
     \b
     Example:

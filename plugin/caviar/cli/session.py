@@ -1,6 +1,7 @@
-"""What every verb has: where things are, how results are printed, how errors end."""
+"""What all verbs share: the options that name the home, printing of results, and how errors end."""
 
 import contextlib
+import dataclasses
 import functools
 import io
 import json
@@ -29,55 +30,36 @@ _OPTIONS = (
         default=Path("runs"),
         show_default=True,
         show_envvar=True,
-        help="Directory below which everything is written.",
+        help="Directory for everything that caviar writes.",
     ),
-    click.option("--storage", envvar="CAVIAR_STORAGE", show_envvar=True, help="Address of Optuna's storage."),
-    click.option("--tracking-uri", envvar="MLFLOW_TRACKING_URI", show_envvar=True, help="Address of MLflow."),
+    click.option("--storage", envvar="CAVIAR_STORAGE", show_envvar=True, help="URL of Optuna's storage."),
+    click.option("--tracking-uri", envvar="MLFLOW_TRACKING_URI", show_envvar=True, help="URI of MLflow's tracking."),
     click.option("--json", "as_json", is_flag=True, help="Print JSON."),
 )
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Session:
-    """One call of a verb.
+    """One call of a verb: the options that all verbs have, and where results are printed."""
 
-    Args:
-        home_path: ``--home``.
-        storage: ``--storage``, or None.
-        tracking_uri: ``--tracking-uri``, or None.
-        as_json: ``--json``.
-        results: Where results are printed.
-    """
+    home_path: Path
+    storage: str | None
+    tracking_uri: str | None
+    as_json: bool
+    results: TextIO
 
-    def __init__(
-        self, *, home_path: Path, storage: str | None, tracking_uri: str | None, as_json: bool, results: TextIO
-    ) -> None:
-        self.results = results
-        self._home_path = home_path
-        self._storage = storage
-        self._tracking_uri = tracking_uri
-        self.as_json = as_json
-
-    def home(self) -> "Home":
-        """Return the home that the options name.
-
-        Raises:
-            StorageError: If its addresses are unsound.
-        """
+    def home(self, *, checked: bool = True) -> "Home":
+        """Return the home that the options name; unless unchecked, addresses that cannot be used are refused."""
         import optuna
 
-        from ..storage.home import locate_home
+        from ..storage.home import address_home, locate_home
 
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        return locate_home(self._home_path, storage=self._storage, tracking_uri=self._tracking_uri)
-
-    def addressed_home(self) -> "Home":
-        """Return the home that the options name, its addresses sound or not."""
-        from ..storage.home import address_home
-
-        return address_home(self._home_path, storage=self._storage, tracking_uri=self._tracking_uri)
+        locate = locate_home if checked else address_home
+        return locate(self.home_path, storage=self.storage, tracking_uri=self.tracking_uri)
 
     def print(self, value: Any, text: Callable[[], str]) -> None:
-        """Print a result: as JSON where that was asked for, else in words."""
+        """Print a result as JSON if ``--json`` was given, else as text."""
         if self.as_json:
             utf8 = (self.results.encoding or "").lower().replace("-", "") == "utf8"
             shown = json.dumps(value, indent=2, ensure_ascii=not utf8)
@@ -87,17 +69,13 @@ class Session:
 
 
 def with_session(function: _Function) -> _Function:
-    """Give a verb the options that every verb has, and their values as its argument ``session``."""
+    """Give a verb the options that all verbs have; it gets their values as the argument ``session``."""
 
     @functools.wraps(function)
-    def call(
-        *arguments: Any, home_path: Path, storage: str | None, tracking_uri: str | None, as_json: bool, **others: Any
-    ) -> Any:
+    def call(*arguments: Any, **options: Any) -> Any:
+        shared = {name: options.pop(name) for name in ("home_path", "storage", "tracking_uri", "as_json")}
         with _results_alone() as results:
-            session = Session(
-                home_path=home_path, storage=storage, tracking_uri=tracking_uri, as_json=as_json, results=results
-            )
-            return function(*arguments, session=session, **others)
+            return function(*arguments, session=Session(**shared, results=results), **options)
 
     wrapped: Any = call
     for option in reversed(_OPTIONS):
@@ -107,10 +85,10 @@ def with_session(function: _Function) -> _Function:
 
 @contextlib.contextmanager
 def _results_alone() -> Iterator[TextIO]:
-    """Keep stdout for results: what the user's modules, libraries and worker processes print goes to stderr."""
+    """Keep stdout for results: send what the user's modules, libraries and workers print to stderr."""
     results = sys.stdout
     with contextlib.ExitStack() as stack:
-        if _is_descriptor(results, 1) and _is_descriptor(sys.stderr, 2):  # not in a test, which holds text in memory
+        if _is_descriptor(results, 1) and _is_descriptor(sys.stderr, 2):  # not in a test, which keeps text in memory
             results.flush()
             kept = os.dup(1)
             stack.callback(os.close, kept)
@@ -135,18 +113,23 @@ class CaviarGroup(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run a verb."""
-        spare_encoding_errors()
+        for stream in (sys.stdout, sys.stderr):  # a character that the terminal's encoding lacks must end no command
+            if isinstance(stream, io.TextIOWrapper):
+                stream.reconfigure(errors="backslashreplace")
         try:
             return super().invoke(ctx)
         except CaviarError as error:
             fail(str(error), error.exit_code)
         except KeyboardInterrupt:
-            fail("Interrupted. What is done is kept.", INTERRUPTED)
+            fail("Interrupted. Finished work is kept.", INTERRUPTED)
         except OSError as error:
-            fail(f"{error}. Mend that, then run the same command again.", 1)
+            fail(f"{error}. Fix that, then run the same command again.", 1)
         except Exception as error:
-            reason = _outage(error)
-            if reason is None:
+            from optuna.exceptions import StorageInternalError
+
+            from ..storage.schema import explain_outage
+
+            if not isinstance(error, StorageInternalError) or (reason := explain_outage(error)) is None:
                 raise
             fail(reason, 1)
 
@@ -156,28 +139,12 @@ def fail(message: str, exit_code: int) -> NoReturn:
     from ..storage.addresses import masked
 
     short = re.sub(r"\S{201,}", lambda word: f"{word[0][:100]}…{word[0][-50:]}", masked(message))
-    if len(short) > 2000:  # what is wrong comes first, the way out last
+    if len(short) > 2000:  # a message begins with what is wrong and ends with what to do
         short = f"{short[:1500]} … {short[-500:]}"
     click.echo(f"Error: {printable(short)}", err=True)
     sys.exit(exit_code)
 
 
 def printable(text: str) -> str:
-    """Return a text with its control characters written out: names of others must not steer the terminal."""
+    """Return a text with its control characters escaped: other people's names must not control the terminal."""
     return "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in text)
-
-
-def spare_encoding_errors() -> None:
-    """Have characters that the terminal's encoding lacks written out, as Python does on stderr; they end no command."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
-
-
-def _outage(error: Exception) -> str | None:
-    """Return what is wrong with the study's database, or None where this program is at fault."""
-    from optuna.exceptions import StorageInternalError
-
-    from ..storage.schema import explain_outage
-
-    return explain_outage(error) if isinstance(error, StorageInternalError) else None

@@ -1,4 +1,4 @@
-"""The verbs that keep things in order: delete, sync, doctor."""
+"""The verbs that keep studies in order: delete, sync, doctor."""
 
 import sys
 
@@ -9,16 +9,16 @@ from .session import Session, fail, with_session
 
 @click.command()
 @click.argument("study")
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--yes", is_flag=True, help="Do not ask first.")
 @with_session
 def delete(study: str, *, yes: bool, session: Session) -> None:
-    """Delete a study with its trials and its zooms; asks first.
+    """Delete a study with its trials and its zooms, after asking.
 
     \b
     Example:
       caviar delete digits
     """
-    from ..commands.delete import delete_study, describe_deletion
+    from ..commands.upkeep import delete_study, describe_deletion
 
     home = session.home()
     what, uid = describe_deletion(home, study)
@@ -27,7 +27,7 @@ def delete(study: str, *, yes: bool, session: Session) -> None:
         sys.exit(1)
     in_mlflow = delete_study(home, study, uid=uid)
     if not in_mlflow:
-        click.echo("MLflow could not be reached: its runs are still there.", err=True)
+        click.echo("MLflow could not be reached, so it still has the runs.", err=True)
     session.print({"deleted": study, "mlflow": in_mlflow}, lambda: f"Deleted {what}.")
 
 
@@ -35,26 +35,28 @@ def delete(study: str, *, yes: bool, session: Session) -> None:
 @click.argument("study")
 @with_session
 def sync(study: str, *, session: Session) -> None:
-    """Fill in what MLflow lacks of a study, after it was down for instance.
+    """Record the trials that MLflow lacks, after it was down.
 
     \b
     Example:
       caviar sync digits
     """
-    from ..commands.sync import sync_study
+    from ..commands.upkeep import sync_study
 
     filled, failed = sync_study(session.home(), study)
-    session.print({"filled": filled, "failed": failed}, lambda: f"{filled} trials filled in.")
+    session.print({"filled": filled, "failed": failed}, lambda: f"Recorded {filled} trials in MLflow.")
     if failed:
         fail(f"{failed} trials could not be recorded; the warning above says why. Run this again later.", 1)
 
 
 @click.command()
 @click.argument("study", required=False)
-@click.option("--fix", is_flag=True, help="Mend what is safe to mend.")
+@click.option("--fix", is_flag=True, help="Fix what can be fixed safely.")
 @with_session
 def doctor(study: str | None, *, fix: bool, session: Session) -> None:
-    """Look storage, tracking, disk and studies over; say what is wrong and what to do.
+    """Check storage, tracking, disk and studies.
+
+    It says what is wrong and what to do about it.
 
     \b
     Example:
@@ -63,7 +65,7 @@ def doctor(study: str | None, *, fix: bool, session: Session) -> None:
     """
     from ..health.doctor import doctor_lines, doctor_report, examine, is_healthy
 
-    home = session.addressed_home()  # unsound addresses are findings
+    home = session.home(checked=False)  # a wrong address is a finding
     findings = examine(home, study, fix=fix)
     session.print(doctor_report(findings), lambda: "\n".join(doctor_lines(findings, home)))
     if not is_healthy(findings):

@@ -1,4 +1,4 @@
-"""Checking a study file: everything that would be refused, one network built, its epochs timed."""
+"""Checking a study file: what a run would refuse is refused, one network is built and its epochs are timed."""
 
 import contextlib
 import dataclasses
@@ -14,25 +14,26 @@ from ..data.loading import open_data
 from ..data.names import absolute_data
 from ..engines.quiet import import_tensorflow_quietly
 from ..insight.cost import panda_or_caviar
+from ..insight.words import shown
 from ..search.sequences import value_at
 from ..spec import StudySpec
 from ..worker.objective import objective_of
 from .run import check_runnable
-from .sizes import check_sizes
+from .sizing import check_sizes
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CheckResult:
-    """What a study file comes to.
+    """What a check found.
 
     Attributes:
-        hyperparameters: Of the network that was built, the middle of each range.
+        hyperparameters: The built network's: the middle of each range.
         summary: Keras' table of its layers.
-        output: What it gives for each class, ``logits`` or ``probabilities``.
-        n_parameters: Trainable numbers in it.
-        first_epoch_s: Seconds of building, tracing and the first epoch, the first in this process.
+        output: What it returns for each class, ``logits`` or ``probabilities``.
+        n_parameters: How many trainable parameters it has.
+        first_epoch_s: Seconds to build and trace it and to train one epoch, the first in this process.
         epoch_s: Seconds of a further epoch.
-        search_h: Hours that the whole budget takes on this machine, were nothing pruned.
+        search_h: Hours that the whole budget would take on this machine if nothing were pruned.
         approach: ``caviar`` (train many) or ``panda`` (babysit one).
         reason: Why, in words.
         columns: Of a table: column → ``number``, ``category`` or ``ignore``.
@@ -53,13 +54,7 @@ class CheckResult:
 
 
 def check_spec(spec: StudySpec) -> CheckResult:
-    """Validate a study file, build the network in the middle of its space and time an epoch of it.
-
-    Nothing is written.
-
-    Raises:
-        CaviarError: If anything would be refused.
-    """
+    """Validate a study file, build the network in the middle of its space and time an epoch; nothing is written."""
     spec = dataclasses.replace(spec, data=absolute_data(spec.data))
     check_runnable(spec)
     import_tensorflow_quietly()
@@ -110,9 +105,8 @@ def check_lines(result: CheckResult) -> list[str]:
         *kinds,
         *(f"Look at this: {line}" for line in result.odd_columns),
         result.summary,
-        f"{result.n_parameters} trainable parameters and {result.output} as output, with "
-        + ", ".join(f"{name} = {value}" for name, value in result.hyperparameters.items()),
-        f"first epoch {result.first_epoch_s:.2f} s, a further one {result.epoch_s:.3f} s",
+        f"{result.n_parameters} trainable parameters, output {result.output}, with {shown(result.hyperparameters)}",
+        f"The first epoch took {result.first_epoch_s:.2f} s, the next one {result.epoch_s:.3f} s.",
         f"{result.approach.capitalize()}: {result.reason}",
     ]
 

@@ -1,4 +1,4 @@
-"""Which data sets there are, and preparing one."""
+"""Listing data sets, and preparing one."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -10,29 +10,25 @@ from ..data.prepare import prepare_dataset
 
 
 def dataset_rows() -> list[dict[str, Any]]:
-    """Return every data set that a study can name without more ado, prepared ones first."""
+    """Return every data set that a study can name, prepared ones first."""
     rows = [_row(entry) for entry in list_datasets()]
     return sorted(rows, key=lambda row: (not row["prepared"], row["name"]))
 
 
 def prepare_row(name: str, *, manual_dir: Path | None = None) -> dict[str, Any]:
-    """Prepare a TFDS data set and return its row.
-
-    Raises:
-        DataError: If it is unknown, or cannot be downloaded.
-    """
+    """Prepare a TFDS data set and return its row."""
     directory = prepare_dataset(name, manual_dir=manual_dir)
     return next(row for row in dataset_rows() if row["directory"] == str(directory))
 
 
 def dataset_table(rows: Sequence[Mapping[str, Any]], *, with_names: bool = True) -> str:
-    """Return the rows as text: the prepared ones with their sizes, the others by name or, without, by their number."""
+    """Return the rows as text: prepared data sets with their sizes, the others by name, or only how many they are."""
     lines = [_describe(row) for row in rows if row["prepared"]]
     others = [row["name"] for row in rows if not row["prepared"]]
     if others and with_names:
-        lines += ["not prepared (caviar datasets prepare NAME):", *(f"  {name}" for name in others)]
+        lines += ["Not prepared (`caviar datasets prepare NAME` prepares one):", *(f"  {name}" for name in others)]
     elif others:
-        lines.append(f"{len(others)} more have a builder (--all lists them): caviar datasets prepare NAME")
+        lines.append(f"{len(others)} more can be prepared with `caviar datasets prepare NAME`; --all lists them.")
     return "\n".join(lines)
 
 

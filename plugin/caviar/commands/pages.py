@@ -1,7 +1,7 @@
-"""The pages of optuna-dashboard and MLflow on a home: ``python -m caviar.commands.pages dashboard|mlflow``.
+"""Serving a home's pages of optuna-dashboard or MLflow: ``python -m caviar.commands.pages dashboard|mlflow``.
 
-For the Makefile, which names the home by ``CAVIAR_HOME``: no quoting for a shell stands between the two. Both servers
-start in the home, so that no quoting for an address does either.
+The Makefile calls this, with the home in ``CAVIAR_HOME``, so that no shell has to quote it. Both servers start in the
+home, so that no address has to quote it either.
 """
 
 import os
@@ -16,15 +16,9 @@ PORTS = {"dashboard": 8080, "mlflow": 5000}
 
 
 def page_command(name: str, home: Home, *, port: int) -> list[str]:
-    """Prepare a home to be looked at, and return the command that serves its pages when it is started there.
+    """Prepare a home, and return the command that serves its pages, ``dashboard`` or ``mlflow``, when started there.
 
-    Args:
-        name: ``dashboard`` or ``mlflow``.
-        home: Created if it is missing; MLflow's artifacts are found in it after it was moved or copied.
-        port: Of 127.0.0.1.
-
-    Raises:
-        StorageError: If the home cannot be written.
+    A missing home is created. In one that was moved or copied, MLflow finds its artifacts again.
     """
     prepare_home(home)
     where = ("--host", "127.0.0.1", "--port", str(port))
@@ -38,7 +32,7 @@ def page_command(name: str, home: Home, *, port: int) -> list[str]:
 
 
 def main() -> None:
-    """Become the server of the page that the first argument names."""
+    """Become the server that the first argument names."""
     name = sys.argv[1]
     home = locate_home(Path(os.environ.get("CAVIAR_HOME") or "runs"))
     try:

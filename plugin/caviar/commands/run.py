@@ -1,23 +1,29 @@
-"""Running a study: begun, resumed or extended, until its budget is spent."""
+"""Running a study until its budget is spent: a new one, or one to resume or extend."""
 
 import contextlib
 import dataclasses
+import json
 import os
 import threading
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import optuna
 from optuna.trial import TrialState
 
+from ..attributes import DATA, ENVIRONMENT, FINGERPRINT, GUESS, STUDY_UID
 from ..data.dataset import DatasetFacts
 from ..data.names import parse_name
-from ..engines.ready_workers import ReadyWorkers, ready_workers
-from ..engines.warming import warm_up
-from ..engines.worker_process import WorkOrder
+from ..engines.engine import Engine, WorkOrder
+from ..engines.processes import ProcessEngine
 from ..errors import CaviarError, UnknownStudyError
 from ..insight.warm_start import warm_start_sentences, warm_start_table
+from ..insight.words import shown
+from ..parameters import ChoiceParameter, Parameter
+from ..record.environment import environment_versions
 from ..record.tracking import prepare_template, prepare_tracking
 from ..search.pruners import make_pruner
 from ..search.samplers import make_sampler_factory, try_sampler
@@ -32,12 +38,10 @@ from ..storage.studies import check_resumable, create_study, open_study, study_k
 from ..worker.mirroring import trials_with_runs
 from ..worker.objective import network_function
 from ..worker.opening import open_mirror
-from .family import archive_family, charts_link, set_leftovers_aside
-from .fleet_plan import fleet_plan_lines
-from .new_study import new_study_attributes
-from .sizes import check_sizes
+from .lineage import archive_lineage, charts_link, set_leftovers_aside
+from .sizing import check_sizes, fleet_plan_lines, threads_for
 from .warm_start import check_source, plan_warm_start, warm_start_attributes
-from .work import stop_on_signals, supervise, threads_for
+from .work import stop_on_signals, work_on_study
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -46,12 +50,13 @@ class Progress:
 
     Attributes:
         study: The study's name.
-        budget: Trials that are to finish.
-        done: Trials that have, pruned ones included.
-        pruned: Of these, the pruned ones.
-        failed: Trials that failed, besides.
+        budget: Trials to finish.
+        done: Finished trials, pruned ones included.
+        pruned: Pruned trials.
+        failed: Failed trials, which are not among ``done``.
         best_value: The best complete trial's, or None.
-        uid: What tells the study from others of its name.
+        uid: The study's identity.
+        unfinished: Trials that wait or run.
     """
 
     study: str
@@ -61,6 +66,12 @@ class Progress:
     failed: int
     best_value: float | None
     uid: str | None = None
+    unfinished: int = 0
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether nothing is left to run."""
+        return self.done >= self.budget and not self.unfinished
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -73,7 +84,7 @@ class RunResult:
         interrupted: Whether it was asked to stop.
         out_of_time: Whether its time ran out before its budget.
         missed: Trials that MLflow lacks, because it was down.
-        archived: The name that the study of before now has, where a fresh one was begun.
+        archived: The new name of the study that a fresh one replaced, or None.
         mlflow_link: Where `make mlflow` shows the runs, or None while MLflow is down.
     """
 
@@ -97,15 +108,15 @@ def run_study(
 ) -> RunResult:
     """Run a study until its budget is spent, its time is up, or Ctrl-C or SIGTERM ends it.
 
-    Everything that the user may have got wrong is looked at before anything is created or trained.
+    All that the user may have got wrong is checked before anything is created or trained.
 
     Args:
         spec: The study file.
-        home: Where it lives.
+        home: Where the study lives.
         source: The name or the file of a study that a new one starts from, or None.
-        fresh: Whether a study of this name is archived and a new one begun.
+        fresh: If true, archive the existing study of this name and start a new one.
         on_progress: Called at the start and after every trial.
-        uid: What tells the study that is to be resumed from others of its name, or None for whichever has it now.
+        uid: The identity of the study to resume, or None for whichever study has the name.
 
     Raises:
         CaviarError: If the study file, the data, the home or the storage is not fit to run.
@@ -120,7 +131,7 @@ def run_study(
             return RunResult(finished_now=0, progress=finished)
         with open_for_run(spec, home) as opening:
             with creation_lock(opening.storage):
-                archived = archive_family(opening.storage, home, spec.name) if fresh else None
+                archived = archive_lineage(opening.storage, home, spec.name) if fresh else None
                 if uid is not None:
                     open_study(opening.storage, spec.name, uid=uid)
                 set_leftovers_aside(opening.storage, home, spec.name)
@@ -133,12 +144,7 @@ def run_study(
 
 
 def check_runnable(spec: StudySpec) -> None:
-    """Refuse a study file whose sizes, data set's name, sampler, pruner or network would be refused later.
-
-    Raises:
-        DataError: If the data set has a name that none can have.
-        SpecError: Naming what is wrong.
-    """
+    """Refuse a study file whose sizes, data set's name, sampler, pruner or network would be refused later."""
     parse_name(spec.data.dataset)
     check_sizes(spec)
     try_sampler(spec.search, spec.space, make_sampler_factory(spec.search, spec.space, seed=spec.seed))
@@ -146,43 +152,43 @@ def check_runnable(spec: StudySpec) -> None:
     network_function(spec)
 
 
+def new_study_attributes(facts: DatasetFacts) -> dict[str, Any]:
+    """Return what a new study keeps about its data and itself."""
+    return {
+        FINGERPRINT: facts.fingerprint,
+        DATA: f"{facts.name}: {facts.n_train} train, {facts.n_validation} validation, "
+        f"{facts.n_classes} classes, features {facts.feature_shape}",
+        GUESS: {"n_examples": facts.n_validation, "accuracy": facts.majority, "loss": facts.entropy},
+        STUDY_UID: uuid.uuid4().hex,
+        ENVIRONMENT: json.dumps(environment_versions()),
+    }
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Opening:
-    """What a run needs besides its study.
-
-    Attributes:
-        storage: Where the study lives.
-        facts: What is known of the data.
-        workers: Processes that wait for their order.
-    """
+    """What a run needs besides its study: the storage, what is known of the data, and workers that are ready."""
 
     storage: LeasedStorage
     facts: DatasetFacts
-    workers: ReadyWorkers
+    engine: Engine[Any]
 
 
 @contextlib.contextmanager
 def open_for_run(spec: StudySpec, home: Home) -> Iterator[Opening]:
-    """Open all that a run needs, what is missing created, with its workers getting ready meanwhile.
-
-    Raises:
-        CaviarError: If the data cannot be loaded, or a database is not fit.
-    """
-    warm_up()
+    """Open what a run needs, and create what is missing, while its workers get ready."""
     n_workers = spec.search.workers
-    with ThreadPoolExecutor(1) as pool:
+    with ThreadPoolExecutor(1) as pool, ProcessEngine() as engine:
         prepared = pool.submit(_prepare_databases, home)  # the fork server has yet to load TensorFlow
-        with ready_workers(spec, threads=threads_for(spec, n_workers=n_workers), n_workers=n_workers) as workers:
-            facts = workers.facts()
-            check_sizes(spec, facts)
-            prepared.result()
-            prepare_tracking(home.tracking_uri, artifact_location=home.mlflow_artifacts.as_uri())
-            storage = open_storage(home.storage, owner=new_owner(), create=True)
-            yield Opening(storage=storage, facts=facts, workers=workers)
+        facts = engine.get_ready(spec, threads=threads_for(spec, n_workers=n_workers), n_workers=n_workers)
+        check_sizes(spec, facts)
+        prepared.result()
+        prepare_tracking(home.tracking_uri, artifact_location=home.mlflow_artifacts.as_uri())
+        storage = open_storage(home.storage, owner=new_owner(), create=True)
+        yield Opening(storage=storage, facts=facts, engine=engine)
 
 
 def _prepare_databases(home: Home) -> None:
-    """Make what a new home's databases are copied from; nothing is written to the home."""
+    """Make the templates of a new home's databases; nothing is written to the home."""
     prepare_storage_template(home.storage)
     prepare_template(home.tracking_uri)
 
@@ -194,7 +200,7 @@ def run_created(
     study: optuna.Study,
     on_progress: Callable[[Progress], None],
 ) -> RunResult:
-    """Run what is left of a study that is there, as ``run_study`` says."""
+    """Run what is left of a study that exists, as ``run_study`` does."""
     storage = opening.storage
     keep_stages(study, spec.search)
     before = read_progress(storage, study, spec)
@@ -210,14 +216,14 @@ def run_created(
         deadline_s=None if spec.search.timeout_s is None else time.monotonic() + spec.search.timeout_s,
     )
     with stop_on_signals(stop):
-        supervise(
+        work_on_study(
+            opening.engine,
             order,
             storage,
             study,
             n_workers=n_workers,
             stop=stop,
             on_poll=lambda: on_progress(read_progress(storage, study, spec)),
-            ready=opening.workers,
         )
     after = read_progress(storage, study, spec)
     mirror = open_mirror(home, study, spec)
@@ -232,17 +238,7 @@ def run_created(
 
 
 def dry_run_lines(spec: StudySpec, home: Home, *, source: str | None, fresh: bool) -> list[str]:
-    """Check a study file and return what would run, a fact a line; nothing is written to the home.
-
-    Args:
-        spec: The study file.
-        home: Where it would live.
-        source: As ``run_study`` has it.
-        fresh: As ``run_study`` has it.
-
-    Raises:
-        CaviarError: If it would be refused.
-    """
+    """Check a study file as ``run_study`` does, and return what would run; nothing is written to the home."""
     check_runnable(spec)
     warm = plan_warm_start(spec, home, source, fresh=fresh)
     warm_table = warm_start_table(warm, spec.space)
@@ -252,32 +248,40 @@ def dry_run_lines(spec: StudySpec, home: Home, *, source: str | None, fresh: boo
         f"{search.trials} trials of at most {objective.epochs} epochs, to {objective.direction} {objective.metric}",
         *(() if warm_table is None else warm_start_sentences(warm_table)),
         f"sampler {search.sampler}, pruner {search.pruner}, trainer {search.trainer}",
-        *(f"{parameter.name}: {parameter}" for parameter in spec.space.parameters),
-        *(f"{name} = {value}" for name, value in spec.space.fixed.items()),
+        *(f"{parameter.name}: {_range_in_words(parameter)}" for parameter in spec.space.parameters),
+        *(f"{name} = {shown(value)}" for name, value in spec.space.fixed.items()),
         f"storage {masked(home.storage)}",
         f"tracking {masked(home.tracking_uri)}",
         *(fleet_plan_lines(spec, warm) if spec.trains_in_fleets else ()),
     ]
 
 
+def _range_in_words(parameter: Parameter) -> str:
+    if isinstance(parameter, ChoiceParameter):
+        return f"one of {shown(parameter.choices)}"
+    return f"{shown(parameter.low)} to {shown(parameter.high)}, {parameter.scale} scale"
+
+
 def result_lines(result: RunResult, name: str) -> list[str]:
-    """Return what a run has to say beside the study's status."""
+    """Return what to say about a run besides the study's status."""
     progress, lines = result.progress, []
     if result.archived is not None:
-        lines.append(f"The study of before is kept as {result.archived!r}.")
+        lines.append(f"The previous study was renamed to {result.archived!r}.")
     if progress.done >= progress.budget and not result.finished_now:
         lines.append(
-            f"{name!r} is finished: all {progress.done} trials are done, so none was run. "
-            f"More: --trials {progress.budget * 2}; anew: --fresh."
+            f"{name!r} is finished: all {progress.done} trials are done, so nothing was run. For more trials, give "
+            f"--trials {progress.budget * 2}; to start over, --fresh."
         )
     if result.interrupted:
-        lines.append("Interrupted. What is done is kept; the same command goes on.")
+        lines.append("Interrupted. Finished trials are kept; the same command resumes the study.")
     if result.out_of_time:
-        lines.append(f"Time is up with {progress.done} of {progress.budget} trials done; the same command goes on.")
+        lines.append(
+            f"Time is up after {progress.done} of {progress.budget} trials; the same command resumes the study."
+        )
     if result.missed:
-        lines.append(f"{result.missed} trials are missing in MLflow; `caviar sync {name}` fills them in.")
+        lines.append(f"MLflow lacks {result.missed} trials; `caviar sync {name}` adds them.")
     elif result.mlflow_link is not None:
-        lines.append(f"Compare the runs: `make mlflow`, then {result.mlflow_link}")
+        lines.append(f"To compare the runs in MLflow: `make mlflow`, then open {result.mlflow_link}")
     return lines
 
 
@@ -293,11 +297,12 @@ def read_progress(storage: LeasedStorage, study: optuna.Study, spec: StudySpec) 
         failed=counts[TrialState.FAIL],
         best_value=best_complete_value(storage, study._study_id, maximize=spec.objective.direction == "maximize"),
         uid=study_key(storage, study).uid,
+        unfinished=counts[TrialState.WAITING] + counts[TrialState.RUNNING],
     )
 
 
 def _finished_study(spec: StudySpec, home: Home, *, uid: str | None) -> Progress | None:
-    """Return the progress of a study with nothing left to run; refuse one whose file has changed."""
+    """Return the progress of a study with nothing left to run, else None; refuse one whose file has changed."""
     if not database_exists(home.storage):
         return None
     storage = open_storage(home.storage, owner=new_owner())
@@ -306,15 +311,13 @@ def _finished_study(spec: StudySpec, home: Home, *, uid: str | None) -> Progress
     except UnknownStudyError:
         return None
     check_resumable(study, spec, fingerprint=None)
-    counts = count_trials(storage, study._study_id)
     progress = read_progress(storage, study, spec)
-    busy = counts[TrialState.WAITING] + counts[TrialState.RUNNING]
-    return progress if progress.done >= progress.budget and not busy else None
+    return progress if progress.is_complete else None
 
 
 @contextlib.contextmanager
 def _undo_empty_home(home: Home) -> Iterator[None]:
-    """Leave no new home behind where the input turns out to be wrong, or a Ctrl-C comes before anything is made."""
+    """Leave no new home behind if the input turns out to be wrong, or a Ctrl-C comes before anything is made."""
     existed = os.path.lexists(home.path)  # which, unlike its exists(), takes any name
     try:
         yield

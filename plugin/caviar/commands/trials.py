@@ -1,13 +1,13 @@
-"""A study's trials, a row each."""
+"""A study's trials, one a row."""
 
 import csv
 import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from optuna.trial import FrozenTrial
-
-from ..attributes import BEST_EPOCH, BEST_VALUE, FAIL_REASON, PARENT_TRIAL, RETRY_HISTORY, TRAIN_SECONDS
+from ..attributes import BEST_EPOCH, BEST_VALUE, FAIL_REASON, PARENT_TRIAL, TRAIN_SECONDS
+from ..insight.words import shown
+from ..search.sequences import origin_of
 from ..search.warm_start import warm_start_of
 from ..storage.home import Home
 from ..storage.opening import open_existing, required_spec
@@ -19,19 +19,11 @@ _COLUMNS = frozenset({*_FIXED, PARENT_TRIAL, "warm_start", FAIL_REASON})
 def list_trials(home: Home, study: str) -> list[dict[str, Any]]:
     """Return a study's trials, by number.
 
-    Args:
-        home: Where it lives.
-        study: Its name or its file.
-
     Returns:
-        For each ``number``, ``state``, ``value`` as Optuna has it, ``best_value`` and ``best_epoch``, ``epochs``
-        reported, ``seconds`` of training, every hyperparameter by its name (``params_value`` where it is called as one
-        of these columns), of a zoom's copies ``parent_trial``, their number in the study that they come from, of the
-        first trials of a study that was begun from another one ``warm_start``, the study and the number that they
-        come from, and ``fail_reason``.
-
-    Raises:
-        StorageError: If there is no such study.
+        For each trial ``number``, ``state``, Optuna's ``value``, ``best_value`` and ``best_epoch``, ``epochs``
+        reported, ``seconds`` of training, every hyperparameter by its name (``params_value`` if the name is that of a
+        column), and ``fail_reason``. A zoom's copies have ``parent_trial``, their number in the parent. The first
+        trials of a warm-started study have ``warm_start``, the study and the number of the trial they repeat.
     """
     _, opened = open_existing(home, study)
     space, warm = required_spec(opened).space, warm_start_of(opened)
@@ -47,7 +39,7 @@ def list_trials(home: Home, study: str) -> list[dict[str, Any]]:
             "seconds": trial.user_attrs.get(TRAIN_SECONDS),
             **_named_apart(space.hyperparameters(trial.params)),
             **({PARENT_TRIAL: trial.user_attrs[PARENT_TRIAL]} if PARENT_TRIAL in trial.user_attrs else {}),
-            **({"warm_start": f"{taken[n].study} {taken[n].trial}"} if (n := _origin(trial)) < len(taken) else {}),
+            **({"warm_start": f"{taken[n].study} {taken[n].trial}"} if (n := origin_of(trial)) < len(taken) else {}),
             "fail_reason": trial.user_attrs.get(FAIL_REASON),
         }
         for trial in opened.get_trials(deepcopy=False)
@@ -55,14 +47,8 @@ def list_trials(home: Home, study: str) -> list[dict[str, Any]]:
 
 
 def _named_apart(hyperparameters: Mapping[str, Any]) -> dict[str, Any]:
-    """Return hyperparameters under names that no column of every study has, as Optuna's own table names them."""
+    """Return hyperparameters under names that no other column has, as in Optuna's own table."""
     return {f"params_{name}" if name in _COLUMNS else name: value for name, value in hyperparameters.items()}
-
-
-def _origin(trial: FrozenTrial) -> int:
-    """Return the number that a trial's draws derive from: that of the first trial that it retries."""
-    history = trial.system_attrs.get(RETRY_HISTORY) or [trial.number]
-    return int(history[0])
 
 
 def trials_csv(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -76,9 +62,9 @@ def trials_csv(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def trials_table(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Return the rows as a table in aligned columns, numbers to the right."""
+    """Return the rows as a table of aligned columns."""
     columns = [name for name in _columns(rows) if any(row.get(name) is not None for row in rows)]
-    cells = [[_shown(row.get(name)) for name in columns] for row in rows]
+    cells = [["" if row.get(name) is None else shown(row[name]) for name in columns] for row in rows]
     widths = [max(len(text) for text in column) for column in zip(columns, *cells, strict=True)]
     lines = [
         "  ".join(text.rjust(width) for text, width in zip(line, widths, strict=True)) for line in (columns, *cells)
@@ -89,9 +75,3 @@ def trials_table(rows: Sequence[Mapping[str, Any]]) -> str:
 def _columns(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     drawn = dict.fromkeys(name for row in rows for name in row if name not in (*_FIXED, FAIL_REASON))
     return [*_FIXED, *drawn, FAIL_REASON]
-
-
-def _shown(value: Any) -> str:
-    if value is None:
-        return ""
-    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -1,4 +1,4 @@
-"""``caviar run --from``: what a new study takes over, read from the other one, and kept with the new one."""
+"""``caviar run --from``: what a new study takes over from another one; it is stored with the new study."""
 
 import dataclasses
 
@@ -14,23 +14,16 @@ from ..storage.database import database_exists, new_owner, open_storage
 from ..storage.home import Home
 from ..storage.opening import open_existing, required_spec, study_name
 from ..storage.studies import open_study, stored_spec
-from .family import open_family
+from .lineage import open_lineage
 
 
 def plan_warm_start(spec: StudySpec, home: Home, source: str | None, *, fresh: bool) -> WarmStart | None:
-    """Return what a study that is to be run takes over; nothing is written.
+    """Return what a study to run takes over from the source, or took over when it was begun; None for a cold start.
 
-    Args:
-        spec: The study file.
-        home: Where both live.
-        source: The other study's name or file, as given with ``--from``; None for what the study has, or a cold start.
-        fresh: Whether a study of this name makes way for a new one.
-
-    Returns:
-        What a new study takes over, or what the study that is there has taken; None for a cold start.
+    Nothing is written.
 
     Raises:
-        SpecError: If nothing can be taken from the source, or the study is there and was begun otherwise.
+        SpecError: If nothing can be taken from the source, or the study exists and was begun otherwise.
         StorageError: If there is no such source.
     """
     begun = None if fresh else _begun_study(home, spec.name)
@@ -42,7 +35,7 @@ def plan_warm_start(spec: StudySpec, home: Home, source: str | None, *, fresh: b
 
 
 def warm_start_attributes(warm: WarmStart | None, spec: StudySpec) -> dict[str, str]:
-    """Return what is kept on a new study about what it takes over, with the seed of what it draws.
+    """Return what a new study stores about what it takes over, and the seed of what it draws.
 
     With the file's own seed, a study that shares seed and space with its source would draw the source's trials again.
     """
@@ -52,19 +45,15 @@ def warm_start_attributes(warm: WarmStart | None, spec: StudySpec) -> dict[str, 
 
 
 def check_source(study: optuna.Study, source: str) -> None:
-    """Refuse to go on with a study from another source than it was begun with.
-
-    Raises:
-        SpecError: Naming both, and the ways on.
-    """
+    """Refuse to resume a study with another source than it was begun with."""
     warm = warm_start_of(study)
     if warm is not None and warm.source == source:
         return
     began = "without --from" if warm is None else f"--from {warm.source!r}"
     raise SpecError(
-        f"The study {study.study_name!r} was begun {began}, not --from {source!r}, and what it started from cannot "
-        "change. Run it as it was begun, give this one another name (--set name=…), or run it with --fresh, which "
-        "archives the old one."
+        f"The study {study.study_name!r} was begun {began}, not --from {source!r}, and a study's source cannot change. "
+        "Run it as it was begun, give the new one another name (--set name=…), or use --fresh, which archives the old "
+        "one."
     )
 
 
@@ -81,20 +70,20 @@ def _begun_study(home: Home, name: str) -> optuna.Study | None:
 def _learn(spec: StudySpec, home: Home, source: str) -> WarmStart:
     storage, opened = open_existing(home, source)
     required_spec(opened)
-    family = [(member, stored_spec(member)) for member in open_family(storage, opened)]
-    studies = [(member, known) for member, known in family if known is not None]
+    found = [(member, stored_spec(member)) for member in open_lineage(storage, opened)]
+    studies = [(member, known) for member, known in found if known is not None]
     name = opened.study_name
     if spec.name in (member.study_name for member, _ in studies):
         raise SpecError(
-            f"The study {spec.name!r} cannot begin from itself or from its zooms. Go on with it without --from, or "
-            "give the new study another name (--set name=…)."
+            f"The study {spec.name!r} cannot start from itself or from its zooms. Resume it without --from, or give "
+            "the new study another name (--set name=…)."
         )
     for _, known in studies:
         if known.objective.direction != spec.objective.direction:
             raise SpecError(
-                f"The study {name!r} is to {known.objective.direction} {known.objective.metric}, this one to "
-                f"{spec.objective.direction} {spec.objective.metric}: what is good there is not good here. Name "
-                "another one, or begin without --from."
+                f"The study {name!r} {known.objective.direction}s {known.objective.metric}, but this one "
+                f"{spec.objective.direction}s {spec.objective.metric}, so their results do not compare. Name another "
+                "source, or start without --from."
             )
     warm = learn_from(
         name,

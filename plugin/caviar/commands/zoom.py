@@ -1,4 +1,4 @@
-"""Zooming in: from a study's trials a child study in the narrower space that holds the best of them."""
+"""Zooming in: a child study in the narrower space that holds a study's best trials."""
 
 import dataclasses
 import json
@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Collection, Mapping
 
 import optuna
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial
 
 from ..attributes import FINGERPRINT, PARENT, SAMPLING_SEED, ZOOM
 from ..data.dataset import DatasetFacts
@@ -20,14 +20,20 @@ from ..storage.database import creation_lock
 from ..storage.home import Home, prepare_home
 from ..storage.leased_storage import LeasedStorage
 from ..storage.opening import open_existing, required_spec
-from ..storage.overview import count_trials
 from ..storage.studies import check_still_there, create_study, create_whole_study, open_study, study_key
-from .family import add_child, open_ancestors, open_children, set_leftovers_aside
 from .family_view import show_family
-from .new_study import new_study_attributes
-from .run import Progress, RunResult, check_runnable, open_for_run, read_progress, result_lines, run_created
+from .lineage import add_child, open_ancestors, open_children, set_leftovers_aside
+from .run import (
+    Progress,
+    RunResult,
+    check_runnable,
+    new_study_attributes,
+    open_for_run,
+    read_progress,
+    result_lines,
+    run_created,
+)
 
-DEFAULT_KEEP = ZoomRule.keep
 _LONGEST_NAME = 100
 
 
@@ -37,10 +43,10 @@ class ZoomFacts:
 
     Attributes:
         keep: Share of the parent's trials that counted as the best.
-        trials: New trials that it was given.
-        n_copied: Trials that it began with, which are its parent's.
-        n_best: Trials that its space was drawn around.
-        volume: Its space's share of its parent's, on the parameters' own scales.
+        trials: New trials to run.
+        n_copied: Trials copied from the parent.
+        n_best: Trials that the space was drawn around.
+        volume: The space's share of the parent's, on the parameters' own scales.
         reason: Why it was worth it, in words.
         notes: Parameter → what became of its range, in words.
     """
@@ -60,10 +66,10 @@ class ZoomOutcome:
 
     Attributes:
         parent: The study that was zoomed in to.
-        child: The narrower study, or None where there is none.
-        created: Whether it was made now; False where an earlier one was gone on with.
-        reason: Why it was made or not, in words.
-        run: What its run did, or None without one.
+        child: The zoom, or None if none was run.
+        created: Whether it was created now; False if an earlier one was resumed.
+        reason: Why it was created or not, in words.
+        run: What its run did, or None if none was run.
     """
 
     parent: str
@@ -75,7 +81,7 @@ class ZoomOutcome:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class _Plan:
-    """A child study that is not there yet."""
+    """A zoom that does not exist yet."""
 
     parent_uid: str
     spec: StudySpec
@@ -94,11 +100,11 @@ def zoom_study(
 ) -> ZoomOutcome:
     """Zoom in to a study, and run the zoom until its budget is spent, its time is up, or Ctrl-C or SIGTERM ends it.
 
-    A zoom of it that is not finished is gone on with; a new one is made where it would differ from those that are.
-    In optuna-dashboard the whole search is then shown with each of its studies.
+    An unfinished zoom is resumed. A new one is created if it would differ from the existing ones. optuna-dashboard then
+    shows the whole search with each of its studies.
 
     Args:
-        home: Where it lives.
+        home: Where the study lives.
         study: Its name or its file.
         keep: Share of its trials, in (0, 1), that counts as the best; 0.2 by default.
         trials: New trials of the zoom; by default as many as the study had of its own.
@@ -106,73 +112,54 @@ def zoom_study(
         say: Called with what is worth telling before the run, line by line.
 
     Raises:
-        SpecError: If an argument is not allowed, or the study has too few trials with a result to be zoomed in to.
+        SpecError: If an argument is not allowed, or the study has too few trials with a result.
         CaviarError: If the data, the home or the storage is not fit to run.
     """
-    ZoomRule(keep=DEFAULT_KEEP if keep is None else keep)
+    rule = ZoomRule() if keep is None else ZoomRule(keep=keep)
     if trials is not None and trials < 1:
         raise SpecError(f"--trials must be at least 1, but got {trials}.")
     storage, parent = open_existing(home, study)
     prepare_home(home)
-    outcome = _zoom(home, storage, parent, keep=keep, trials=trials, on_progress=on_progress, say=say)
-    if outcome.child is not None:
-        check_still_there(storage, parent)
-        show_family(storage, parent)
+
+    def resume(name: str, reason: str) -> ZoomOutcome:
+        say(reason)
+        run = _run_zoom(home, name, trials=trials, on_progress=on_progress)
+        return ZoomOutcome(parent=parent.study_name, child=name, created=False, reason=reason, run=run)
+
+    unfinished = _unfinished_zoom(storage, parent, keep=keep)
+    if unfinished is not None:
+        outcome = resume(unfinished, f"{unfinished!r}, a zoom of {parent.study_name!r}, is not finished; resuming it.")
+    else:
+        planned = _plan(storage, parent, rule=rule, trials=trials)
+        if isinstance(planned, str):
+            return ZoomOutcome(parent=parent.study_name, child=None, created=False, reason=planned)
+        same = _same_zoom(storage, parent, planned.spec)
+        known = None if same is None else zoom_facts(same)
+        if same is None:
+            outcome = _make_and_run(home, parent, planned, on_progress=on_progress, say=say)
+        elif trials is None or known is None or trials <= known.trials:
+            reason = (
+                f"The zoom of these trials, {same.study_name!r}, is already finished. To zoom in further, run "
+                f"`caviar zoom {same.study_name}`; to give it more trials, use --trials."
+            )
+            return ZoomOutcome(parent=parent.study_name, child=None, created=False, reason=reason)
+        else:
+            outcome = resume(same.study_name, f"The zoom of these trials, {same.study_name!r}, gets more trials.")
+    check_still_there(storage, parent)
+    show_family(storage, parent)
     return outcome
 
 
-def _zoom(
-    home: Home,
-    storage: LeasedStorage,
-    parent: optuna.Study,
-    *,
-    keep: float | None,
-    trials: int | None,
-    on_progress: Callable[[Progress], None],
-    say: Callable[[str], None],
-) -> ZoomOutcome:
-    name = parent.study_name
-    unfinished = _unfinished_zoom(storage, parent, keep=keep)
-    if unfinished is not None:
-        reason = f"{unfinished!r}, a zoom of {name!r}, is not finished: it goes on."
-        say(reason)
-        run = run_zoom(home, unfinished, trials=trials, on_progress=on_progress)
-        return ZoomOutcome(parent=name, child=unfinished, created=False, reason=reason, run=run)
-    planned = _plan(storage, parent, keep=DEFAULT_KEEP if keep is None else keep, trials=trials)
-    if isinstance(planned, str):
-        return ZoomOutcome(parent=name, child=None, created=False, reason=planned)
-    same = _same_zoom(storage, parent, planned.spec)
-    if same is None:
-        return _make_and_run(home, parent, planned, on_progress=on_progress, say=say)
-    known = zoom_facts(same)
-    if trials is None or known is None or trials <= known.trials:
-        reason = (
-            f"The zoom of these trials is there and finished: {same.study_name!r}. Zoom in further with "
-            f"`caviar zoom {same.study_name}`, or give it more trials with --trials."
-        )
-        return ZoomOutcome(parent=name, child=None, created=False, reason=reason)
-    reason = f"The zoom of these trials is there: {same.study_name!r}. It gets more trials."
-    say(reason)
-    run = run_zoom(home, same.study_name, trials=trials, on_progress=on_progress)
-    return ZoomOutcome(parent=name, child=same.study_name, created=False, reason=reason, run=run)
-
-
-def run_zoom(
-    home: Home,
-    name: str,
-    *,
-    trials: int | None,
-    on_progress: Callable[[Progress], None],
-) -> RunResult:
-    """Go on with a zoom that is there, to so many new trials in all, or as many as it was given before."""
+def _run_zoom(home: Home, name: str, *, trials: int | None, on_progress: Callable[[Progress], None]) -> RunResult:
+    """Resume a zoom until it has run so many new trials in all, by default as many as it was given before."""
     storage, child = open_existing(home, name)
     uid = study_key(storage, child).uid
     spec, known = required_spec(child), zoom_facts(child)
     if trials is not None and known is not None:
         known = dataclasses.replace(known, trials=trials)
-        spec = _with_budget(spec, known.n_copied + trials)
+        spec = dataclasses.replace(spec, search=dataclasses.replace(spec.search, trials=known.n_copied + trials))
     progress = read_progress(storage, child, spec)
-    if progress.done >= progress.budget and not _n_busy(storage, child):
+    if progress.is_complete:
         on_progress(progress)
         return RunResult(finished_now=0, progress=progress)
     check_runnable(spec)
@@ -186,13 +173,13 @@ def run_zoom(
 
 
 def zoom_facts(study: optuna.Study) -> ZoomFacts | None:
-    """Return how a study was narrowed from its parent, or None for one that is no zoom."""
+    """Return how a study was narrowed from its parent; None if it is no zoom."""
     text = study.user_attrs.get(ZOOM)
     return None if text is None else ZoomFacts(**json.loads(text))
 
 
 def outcome_lines(outcome: ZoomOutcome) -> list[str]:
-    """Return what a zoom has to say beside the study's status."""
+    """Return what to say about a zoom besides the study's status."""
     if outcome.child is None or outcome.run is None:
         return [f"Nothing was created: {outcome.reason}"]
     return result_lines(outcome.run, outcome.child)
@@ -200,12 +187,7 @@ def outcome_lines(outcome: ZoomOutcome) -> list[str]:
 
 def outcome_table(outcome: ZoomOutcome) -> dict[str, str | bool | None]:
     """Return an outcome, ready for JSON."""
-    return {
-        "parent": outcome.parent,
-        "child": outcome.child,
-        "created": outcome.created,
-        "reason": outcome.reason,
-    }
+    return {name: getattr(outcome, name) for name in ("parent", "child", "created", "reason")}
 
 
 def _make_and_run(
@@ -225,8 +207,7 @@ def _make_and_run(
             if known not in (None, facts.fingerprint):
                 raise SpecError(
                     f"The data set {facts.name!r} has changed since the study {parent.study_name!r} was begun, so its "
-                    "trials say nothing of the data that is there now. Bring the data of before back, or begin a new "
-                    "study."
+                    "trials say nothing about the present data. Restore the former data, or start a new study."
                 )
             same = _same_zoom(storage, parent, planned.spec)
             child = same or _create(home, storage, parent, planned=planned, facts=facts)
@@ -238,13 +219,9 @@ def _make_and_run(
     return ZoomOutcome(parent=parent.study_name, child=name, created=True, reason=planned.facts.reason, run=run)
 
 
-def _plan(storage: LeasedStorage, parent: optuna.Study, *, keep: float, trials: int | None) -> _Plan | str:
-    """Return the zoom that a study's trials call for, or why it is not worth it.
-
-    Raises:
-        SpecError: If the trials say nothing.
-    """
-    spec, rule = required_spec(parent), ZoomRule(keep=keep)
+def _plan(storage: LeasedStorage, parent: optuna.Study, *, rule: ZoomRule, trials: int | None) -> _Plan | str:
+    """Return the zoom that a study's trials call for, or why it would not help; too few trials are a SpecError."""
+    spec = required_spec(parent)
     stored = parent.get_trials(deepcopy=False)
     observations = observations_of(stored, minimize=spec.objective.direction == "minimize")
     ancestors = open_ancestors(storage, parent)
@@ -265,7 +242,7 @@ def _plan(storage: LeasedStorage, parent: optuna.Study, *, keep: float, trials: 
         search=dataclasses.replace(spec.search, trials=len(copies) + n_new),
     )
     facts = ZoomFacts(
-        keep=keep,
+        keep=rule.keep,
         trials=n_new,
         n_copied=len(copies),
         n_best=result.n_best,
@@ -280,10 +257,7 @@ def _plan(storage: LeasedStorage, parent: optuna.Study, *, keep: float, trials: 
 def _create(
     home: Home, storage: LeasedStorage, parent: optuna.Study, *, planned: _Plan, facts: DatasetFacts
 ) -> optuna.Study:
-    """Create the child study and link it both ways.
-
-    The parent names it first: whoever reads the links passes over a name that no study has yet.
-    """
+    """Create the zoom and link it both ways; the parent first, since readers skip a child that does not exist yet."""
     name = _next_name(parent.study_name, optuna.get_all_study_names(storage))
     set_leftovers_aside(storage, home, name)
     add_child(parent, name)
@@ -291,18 +265,14 @@ def _create(
         **new_study_attributes(facts),
         PARENT: parent.study_name,
         ZOOM: json.dumps(dataclasses.asdict(planned.facts)),
-        SAMPLING_SEED: str(trial_seed(planned.spec.seed, _number(name), "zoom")),
+        SAMPLING_SEED: str(trial_seed(planned.spec.seed, int(name.rpartition("-")[2]), "zoom")),
     }
     spec = dataclasses.replace(planned.spec, name=name)
     return create_whole_study(storage, spec, attributes=attributes, trials=planned.copies)
 
 
-def _number(name: str) -> int:
-    return int(name.rpartition("-")[2])
-
-
 def _next_name(parent: str, names: Collection[str]) -> str:
-    """Return the first of ``NAME-zoom-1`` and so on that no study has; a zoom's zoom counts on."""
+    """Return the first of ``NAME-zoom-1``, ``NAME-zoom-2``, … that is free; a zoom's zoom continues the count."""
     stem = re.sub(r"-zoom-\d+$", "", parent)
     number = 1
     while (name := f"{stem[: _LONGEST_NAME - len(f'-zoom-{number}')]}-zoom-{number}") in names:
@@ -311,27 +281,14 @@ def _next_name(parent: str, names: Collection[str]) -> str:
 
 
 def _unfinished_zoom(storage: LeasedStorage, parent: optuna.Study, *, keep: float | None) -> str | None:
-    """Return the last zoom of a study, with this ``keep`` if one is given, that has trials left to run."""
+    """Return the newest zoom of a study that has trials left to run, with this ``keep`` if one is given."""
     for child in reversed(open_children(storage, parent)):
         known = zoom_facts(child)
-        if known is not None and keep in (None, known.keep):
-            progress = read_progress(storage, child, required_spec(child))
-            if progress.done < progress.budget or _n_busy(storage, child):
-                return child.study_name
+        is_wanted = known is not None and keep in (None, known.keep)
+        if is_wanted and not read_progress(storage, child, required_spec(child)).is_complete:
+            return child.study_name
     return None
 
 
 def _same_zoom(storage: LeasedStorage, parent: optuna.Study, spec: StudySpec) -> optuna.Study | None:
-    for child in open_children(storage, parent):
-        if required_spec(child).space == spec.space:
-            return child
-    return None
-
-
-def _with_budget(spec: StudySpec, trials: int) -> StudySpec:
-    return dataclasses.replace(spec, search=dataclasses.replace(spec.search, trials=trials))
-
-
-def _n_busy(storage: LeasedStorage, study: optuna.Study) -> int:
-    counts = count_trials(storage, study._study_id)
-    return counts[TrialState.WAITING] + counts[TrialState.RUNNING]
+    return next((zoom for zoom in open_children(storage, parent) if required_spec(zoom).space == spec.space), None)

@@ -1,1 +1,1 @@
-"""Where workers run: the processes that train, and the supervisor that starts and replaces them."""
+"""Where workers run: the interface that an engine has, the engine of processes, and the supervisor."""

@@ -16,7 +16,7 @@ from ..worker.objective import objective_of
 from ..worker.opening import open_checkpoints, open_mirror
 from ..worker.worker import Worker
 from ..worker.worker_setup import WorkerSetup
-from .worker_process import make_crew
+from .work import make_crew
 
 
 def work_here(

@@ -9,15 +9,15 @@ from typing import Final
 
 from ..keras_backend import check_keras_backend
 
-#: Bytes that a directory's name may have so that the address of a socket in it, of at most 108, has room.
-_LONGEST_DIRECTORY = 64
+#: The longest directory name in bytes that leaves room for a socket's name in its address of at most 108.
+_LONGEST_DIRECTORY: Final = 64
 #: Where tempfile looks too, beside memory; multiprocessing makes a directory there that only this user can read.
-_SHORT_DIRECTORIES = ("/tmp", "/var/tmp", "/dev/shm")  # noqa: S108
+_SHORT_DIRECTORIES: Final = ("/tmp", "/var/tmp", "/dev/shm")  # noqa: S108
 _SAFE_PATH: Final = "PYTHONSAFEPATH"
 
 
-def warm_up() -> None:
-    """Start the fork server, which loads TensorFlow while this process looks at everything else.
+def start_fork_server() -> None:
+    """Start the fork server, which loads TensorFlow while this process goes on; nothing happens if it is running.
 
     It ends with this process, once it has loaded what it is loading.
 
@@ -31,6 +31,8 @@ def warm_up() -> None:
     safe = os.environ.get(_SAFE_PATH)
     os.environ[_SAFE_PATH] = "1"  # else a file `random.py` where caviar is run would pass for Python's own
     try:
+        # Undocumented, but unchanged from Python 3.4 to 3.14. The documented way, to start a process, would start one
+        # that nobody needs. test_fork_server.py says if it goes.
         multiprocessing.forkserver.ensure_running()
     finally:
         if safe is None:
@@ -40,7 +42,7 @@ def warm_up() -> None:
 
 
 def _choose_directory() -> None:
-    """Have multiprocessing put its sockets elsewhere where ``TMPDIR`` is too long for a socket's address.
+    """If ``TMPDIR`` is too long for a socket's address, have multiprocessing put its sockets elsewhere.
 
     It makes a directory of its own in what ``tempfile`` names, once for each process; tempfile is left as it was.
     """

@@ -2,12 +2,14 @@
 
 from typing import TYPE_CHECKING, Any
 
+import click
+
 if TYPE_CHECKING:
-    from .commands.run import Progress
+    from ..commands.run import Progress
 
 
 class ProgressBar:
-    """A line on stderr for each study that is run: trials done, best so far, pruned, time left."""
+    """A line on stderr for each study that runs: trials done, best so far, pruned, time left."""
 
     def __init__(self) -> None:
         self._study = ""
@@ -20,7 +22,7 @@ class ProgressBar:
         self._close()
 
     def show(self, progress: "Progress") -> None:
-        """Show how far a run is; a study after another has a line of its own."""
+        """Show how far a run is; another study gets another line."""
         from tqdm import tqdm
 
         if progress.study != self._study:
@@ -51,8 +53,6 @@ class ProgressBar:
 
     def say(self, line: str) -> None:
         """Print a line below the last study's."""
-        import click
-
         self._close()
         click.echo(line, err=True)
 

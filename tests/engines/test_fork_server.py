@@ -12,9 +12,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from caviar.engines import ready_workers, worker_process
-from caviar.engines.warming import warm_up
-from caviar.spec import parse_spec
+from caviar.engines import worker_process
+from caviar.engines.fork_server import start_fork_server
 
 
 def test_the_fork_server_has_an_address_however_long_tmpdir_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -29,7 +28,7 @@ def test_the_fork_server_has_an_address_however_long_tmpdir_is(monkeypatch: pyte
         addresses.append(multiprocessing.connection.arbitrary_address("AF_UNIX"))  # type: ignore[attr-defined]
 
     monkeypatch.setattr(multiprocessing.forkserver, "ensure_running", ensure_running)
-    warm_up()
+    start_fork_server()
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(addresses[0])
     assert tempfile.gettempdir() == str(directory)
@@ -47,11 +46,3 @@ def test_a_process_is_asked_to_leave_when_the_one_that_started_it_has_died(monke
         signal.signal(signal.SIGTERM, before)
         os.close(sentinel)
     assert asked == [signal.SIGTERM]
-
-
-def test_a_worker_that_gets_ready_for_a_supervisor_that_is_gone_says_nothing() -> None:
-    ours, its = multiprocessing.Pipe()
-    ours.close()
-    spec = parse_spec({"name": "toy", "data": {"dataset": "tests.toy_data:blobs"}})
-    assert ready_workers._look(spec, its) is not None
-    its.close()

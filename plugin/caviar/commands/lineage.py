@@ -1,4 +1,4 @@
-"""A study and its zooms as one family: linked both ways, archived together, deleted together."""
+"""A study and its zooms: linked both ways, opened, archived and charted together."""
 
 import json
 import urllib.parse
@@ -17,7 +17,7 @@ from ..worker.opening import open_mirror
 
 
 def open_relative(storage: LeasedStorage, name: str) -> optuna.Study | None:
-    """Open a study that another one names as its parent or its child, or return None where it is gone."""
+    """Open a study that another one names as its parent or its child; None if it is gone."""
     try:
         return open_study(storage, name)
     except UnknownStudyError:
@@ -25,20 +25,20 @@ def open_relative(storage: LeasedStorage, name: str) -> optuna.Study | None:
 
 
 def open_parent(storage: LeasedStorage, study: optuna.Study) -> optuna.Study | None:
-    """Open the study that one was narrowed from, or return None where there is none any more."""
+    """Open the study that one was narrowed from; None if there is none, or no longer."""
     name = parent_name(study)
     parent = None if name is None else open_relative(storage, name)
     return parent if parent is not None and study.study_name in child_names(parent) else None  # else only its namesake
 
 
 def open_children(storage: LeasedStorage, study: optuna.Study) -> list[optuna.Study]:
-    """Open the zooms of a study that are there, the first one first."""
+    """Open the zooms of a study that still exist, oldest first."""
     found = (open_relative(storage, name) for name in child_names(study))
     return [child for child in found if child is not None and parent_name(child) == study.study_name]
 
 
 def open_descendants(storage: LeasedStorage, study: optuna.Study) -> list[optuna.Study]:
-    """Open the zooms of a study, theirs, and so on, each after the one that it was narrowed from."""
+    """Open the zooms of a study, their zooms, and so on, each after its parent."""
     found: list[optuna.Study] = []
     waiting = [study]
     seen = {study.study_name}
@@ -51,7 +51,7 @@ def open_descendants(storage: LeasedStorage, study: optuna.Study) -> list[optuna
 
 
 def open_ancestors(storage: LeasedStorage, study: optuna.Study) -> list[optuna.Study]:
-    """Open the study that one was narrowed from, that one's, and so on, up to the first that is still there."""
+    """Open a study's parent, its parent, and so on, up to the first one that still exists."""
     found: list[optuna.Study] = []
     seen = {study.study_name}
     while (parent := open_parent(storage, found[-1] if found else study)) is not None and parent.study_name not in seen:
@@ -60,25 +60,15 @@ def open_ancestors(storage: LeasedStorage, study: optuna.Study) -> list[optuna.S
     return found
 
 
-def open_family(storage: LeasedStorage, study: optuna.Study) -> list[optuna.Study]:
-    """Open all studies of the search from coarse to fine that one belongs to, the first one first; itself if alone."""
+def open_lineage(storage: LeasedStorage, study: optuna.Study) -> list[optuna.Study]:
+    """Open all studies of the search from coarse to fine that a study belongs to, parents first; itself if alone."""
     root = next(reversed(open_ancestors(storage, study)), study)
     return [root, *open_descendants(storage, root)]
 
 
 def charts_link(home: Home, storage: LeasedStorage, study: optuna.Study, *, server_url: str) -> str | None:
-    """Return the address of MLflow's charts of a study or, where it has zooms, of the whole search.
-
-    Args:
-        home: Where the study lives.
-        storage: Its storage.
-        study: Any of the family.
-        server_url: Where MLflow's pages are, such as ``http://127.0.0.1:5000``.
-
-    Returns:
-        The address; None when MLflow is down.
-    """
-    found = [(member, stored_spec(member)) for member in open_family(storage, study)]
+    """Return the address of MLflow's charts of a study and its relatives; None when MLflow is down."""
+    found = [(member, stored_spec(member)) for member in open_lineage(storage, study)]
     specs = [(member, spec) for member, spec in found if spec is not None]
     mirrors = [open_mirror(home, member, spec) for member, spec in specs]
     if len(mirrors) == 1:
@@ -99,17 +89,17 @@ def charts_link(home: Home, storage: LeasedStorage, study: optuna.Study, *, serv
 
 
 def add_child(parent: optuna.Study, name: str) -> None:
-    """Have a study name one more zoom; to be called under ``creation_lock``."""
+    """Add a zoom to a study's children; call it under ``creation_lock``."""
     _set_children(parent, [*(known for known in child_names(parent) if known != name), name])
 
 
 def remove_child(parent: optuna.Study, name: str) -> None:
-    """Have a study name a zoom no more."""
+    """Remove a zoom from a study's children."""
     _set_children(parent, [known for known in child_names(parent) if known != name])
 
 
 def set_leftovers_aside(storage: LeasedStorage, home: Home, name: str) -> None:
-    """Move the networks of a study that is gone, deleted by the dashboard say, out of the way of a new one.
+    """Move the networks of a study that is gone, say deleted by the dashboard, out of the way of a new one.
 
     A trial's network is found by its study's name and its own number, so an old one would pass for the new one's.
     """
@@ -121,43 +111,37 @@ def set_leftovers_aside(storage: LeasedStorage, home: Home, name: str) -> None:
         left.rename(aside)
 
 
-def archive_family(storage: LeasedStorage, home: Home, name: str) -> str | None:
+def archive_lineage(storage: LeasedStorage, home: Home, name: str) -> str | None:
     """Rename a study and its zooms, here and in MLflow, to make way for new ones of their names.
 
-    The zooms go first, so that what an interrupted call left is found by the next one.
+    The zooms go first, so that the next call finds what an interrupted one left.
 
     Returns:
-        The study's new name, or None if there was none of this name.
+        The study's new name, or None if there was no study of this name.
     """
     study = open_relative(storage, name)
     if study is None:
         return None
     for child in open_children(storage, study):
-        archive_family(storage, home, child.study_name)
-    return _archive(storage, home, study)
-
-
-def _archive(storage: LeasedStorage, home: Home, study: optuna.Study) -> str | None:
-    name, spec = study.study_name, stored_spec(study)
-    parent, children = open_parent(storage, study), open_children(storage, study)
+        archive_lineage(storage, home, child.study_name)
+    spec, parent, children = stored_spec(study), open_parent(storage, study), open_children(storage, study)
     archived = archive_study(storage, name)
     if archived is None:
         return None
-    if parent is not None and name in child_names(parent):
+    if parent is not None:
         _set_children(parent, [archived if known == name else known for known in child_names(parent)])
     for child in children:
         child.set_user_attr(PARENT, archived)
     if spec is not None:
         open_mirror(home, study, spec).rename_experiment(archived)
-    kept = zip(_files(home, name), _files(home, archived), strict=True)
-    for path, renamed in kept:
+    for path, renamed in zip(_files(home, name), _files(home, archived), strict=True):
         if path.exists():
             path.rename(renamed)
     return archived
 
 
 def _files(home: Home, name: str) -> tuple[Path, ...]:
-    """Return what stands in a home under a study's name, or would."""
+    """Return the files and folders that a home keeps under a study's name."""
     return (home.networks / name, *home.report_files(name))
 
 

@@ -1,0 +1,76 @@
+"""Keeping studies in order: deleting one with all that belongs to it, and filling in what MLflow lacks."""
+
+import shutil
+
+import optuna
+
+from ..storage import studies
+from ..storage.addresses import masked
+from ..storage.home import Home
+from ..storage.leased_storage import LeasedStorage
+from ..storage.opening import open_existing, required_spec
+from ..storage.overview import count_trials
+from ..storage.studies import stored_spec, study_key
+from ..worker.mirroring import sync_trials
+from ..worker.opening import open_checkpoints, open_mirror
+from .lineage import open_descendants, open_parent, remove_child
+
+
+def describe_deletion(home: Home, study: str) -> tuple[str, str]:
+    """Return what deleting a study would delete, in one line, to ask the user first; and the study's uid."""
+    storage, opened = open_existing(home, study)
+    name, *zooms = [
+        f"{one.study_name!r} ({_n_trials(storage, one)} trials)" for one in (opened, *open_descendants(storage, opened))
+    ]
+    with_zooms = f" and its zooms {', '.join(zooms)}" if zooms else ""
+    runs = f"{'their' if zooms else 'its'} runs in MLflow"
+    return f"the study {name}{with_zooms} in {masked(home.storage)}, and {runs}", study_key(storage, opened).uid
+
+
+def delete_study(home: Home, study: str, *, uid: str) -> bool:
+    """Delete a study, its zooms, and their experiments in MLflow, which keeps deleted ones until ``mlflow gc``.
+
+    The zooms go first, the youngest before its parent, so that an interrupted call leaves sound links.
+
+    Returns:
+        Whether MLflow has forgotten them too; False when it is down.
+
+    Raises:
+        FatalError: If the study of this name is not the one that ``uid`` says.
+        StorageInternalError: If the database is damaged or cannot be written; then nothing has been deleted.
+    """
+    storage, opened = open_existing(home, study, uid=uid)
+    parent = open_parent(storage, opened)
+    doomed = [opened, *open_descendants(storage, opened)]
+    studies.check_deletable(storage, doomed)
+    gone = [_delete(home, storage, one) for one in reversed(doomed)]
+    if parent is not None:
+        remove_child(parent, opened.study_name)
+    return all(gone)
+
+
+def sync_study(home: Home, study: str) -> tuple[int, int]:
+    """Record in MLflow what it lacks of a study's trials; a second call changes nothing.
+
+    Returns:
+        How many trials were recorded, and how many could not be, because MLflow is down or refuses them.
+    """
+    _, opened = open_existing(home, study)
+    spec = required_spec(opened)
+    mirror = open_mirror(home, opened, spec)
+    return sync_trials(mirror, opened.get_trials(deepcopy=False), space=spec.space, metric=spec.objective.metric)
+
+
+def _n_trials(storage: LeasedStorage, study: optuna.Study) -> int:
+    return sum(count_trials(storage, study._study_id).values())
+
+
+def _delete(home: Home, storage: LeasedStorage, opened: optuna.Study) -> bool:
+    spec = stored_spec(opened)
+    gone = True if spec is None else open_mirror(home, opened, spec).delete_experiment()
+    open_checkpoints(home, opened).remove_all()
+    shutil.rmtree(home.networks / opened.study_name, ignore_errors=True)
+    for report in home.report_files(opened.study_name):
+        report.unlink(missing_ok=True)
+    studies.delete_study(storage, opened)
+    return gone

@@ -1,0 +1,80 @@
+"""What a supervisor and its worker processes tell each other: four messages, and the code that a worker exits with.
+
+A worker that gets ready sends the facts of its data, or refuses. It is told to load the data in its turn, and given its
+order. From then on it sends nothing but a refusal: all else stands in the study's database.
+"""
+
+import contextlib
+import dataclasses
+import enum
+from multiprocessing.connection import Connection
+from typing import TypeAlias, final
+
+from ..data.dataset import DatasetFacts
+from ..errors import CaviarError
+from .engine import WorkOrder
+
+
+class WorkerExit(enum.IntEnum):
+    """How a worker process ends. Any other code is a death, even 0: the network's own code may have exited with it."""
+
+    DONE = 74
+    RECYCLE = 75  # it has run its share of trials: a fresh process takes its place
+    REFUSED = 76  # it sent a refusal first
+    STOPPED = 77  # a signal asked it to leave: its trials were handed back
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LoadData:
+    """The first worker has loaded the data, so the others can load it too: it may have had to be made."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Refusal:
+    """Why a worker ends.
+
+    Attributes:
+        kind: One of the classes of ``errors``; their messages are all that they hold.
+        message: For the user.
+    """
+
+    kind: type[CaviarError]
+    message: str
+
+    @classmethod
+    def of(cls, error: CaviarError) -> "Refusal":
+        """Return the refusal that passes an error on."""
+        known = next(kind for kind in type(error).__mro__ if kind.__module__ == CaviarError.__module__)
+        return cls(kind=known, message=str(error))
+
+    def error(self) -> CaviarError:
+        """Return the error that was passed on."""
+        return self.kind(self.message)
+
+
+Message: TypeAlias = DatasetFacts | LoadData | WorkOrder | Refusal
+
+
+@final
+class Channel:
+    """One end of the pipe between the supervisor and a worker."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def send(self, message: Message) -> None:
+        """Send a message. If the other process has ended, nothing happens: how it ended says more."""
+        with contextlib.suppress(OSError):
+            self._connection.send(message)
+
+    def receive(self) -> Message | None:
+        """Wait for the next message; None if the other process has ended."""
+        try:
+            message: Message = self._connection.recv()
+        except (EOFError, OSError):
+            return None
+        return message
+
+    def close(self) -> None:
+        """Close this end."""
+        self._connection.close()

@@ -1,0 +1,122 @@
+"""What a worker does with its order, whichever engine runs it."""
+
+import threading
+
+import optuna
+
+from ..attributes import FINGERPRINT
+from ..data.dataset import Dataset
+from ..data.loading import load_study_dataset
+from ..errors import SpecError
+from ..packing.calibration import load_or_calibrate, prices_path
+from ..search.pruners import make_pruner
+from ..search.samplers import make_sampler_factory
+from ..search.stages import stages_of_study
+from ..search.warm_sampler import warm_sampler_factory
+from ..search.warm_start import warm_start_of
+from ..spec import StudySpec
+from ..storage.database import open_storage
+from ..storage.studies import open_study
+from ..worker.best_network import NetworkFolder
+from ..worker.crew import Crew
+from ..worker.objective import KerasObjective, objective_of
+from ..worker.opening import open_checkpoints, open_mirror, sampling_seed
+from ..worker.trainers import fleet_crew, solo_crew
+from ..worker.worker import Worker
+from ..worker.worker_setup import WorkerSetup
+from .engine import WorkOrder
+from .quiet import import_tensorflow_quietly
+
+#: Trials after which a worker's process is replaced: TensorFlow leaks about 2 MB a program, whatever one clears. With
+#: the solo trainer, each trial has a program of its own; a fleet's programs serve all.
+RECYCLE_TRIALS = 100
+RECYCLE_FLEET_TRIALS = 4000
+
+
+def work(order: WorkOrder, *, owner: str, stop: threading.Event, dataset: Dataset | None = None) -> bool:
+    """Run trials of a study in this process until nothing is left to do.
+
+    Args:
+        order: What is to be done.
+        owner: What names this worker.
+        stop: Set from outside to end the work after the current epoch.
+        dataset: The study's data, or None to load it.
+
+    Returns:
+        Whether the process should be replaced by a fresh one, because it has run its share of trials.
+
+    Raises:
+        CaviarError: If the study cannot go on.
+    """
+    spec, home = order.spec, order.home
+    prepare_devices(threads=order.threads)
+    storage = open_storage(home.storage, owner=owner)
+    study = open_study(storage, order.study, uid=order.uid)
+    objective = _make_objective(spec, study, dataset)  # first: the user's other code may change the directory
+    study.pruner = make_pruner(spec.search, epochs=spec.objective.epochs)
+    share = order.max_trials or (RECYCLE_FLEET_TRIALS if spec.trains_in_fleets else RECYCLE_TRIALS)
+    share_done, ended = threading.Event(), 0
+
+    def count(_trial: optuna.trial.FrozenTrial) -> None:
+        nonlocal ended
+        ended += 1
+        if ended >= share:
+            share_done.set()
+
+    seed = sampling_seed(study, spec)
+    make_sampler = make_sampler_factory(spec.search, spec.space, seed=seed, stages=stages_of_study(study, spec.search))
+    setup = WorkerSetup(
+        study=study,
+        storage=storage,
+        spec=spec,
+        objective=objective,
+        make_sampler=warm_sampler_factory(make_sampler, warm_start_of(study), spec.search, spec.space, seed=seed),
+        mirror=open_mirror(home, study, spec),
+        checkpoints=open_checkpoints(home, study),
+        networks=NetworkFolder(
+            home.networks / study.study_name, home.artifacts, validation=objective.dataset.validation
+        ),
+        stop=stop,
+        share_done=share_done,
+        deadline_s=order.deadline_s,
+        on_trial=count,
+    )
+    crew = make_crew(spec, objective, threads=order.threads)
+    try:
+        Worker(setup, crew).run()
+    finally:
+        host_and_process = owner.rsplit(":", 1)[0].replace(":", ".")
+        crew.timings.save(home.timings / f"{study.study_name}.{host_and_process}.json")
+    return share_done.is_set() and not stop.is_set()
+
+
+def prepare_devices(*, threads: int) -> None:
+    """Import TensorFlow and bound its threads; must come before its first operation, and so before data is loaded."""
+    import_tensorflow_quietly()
+    from ..training import devices
+
+    devices.prepare_devices(threads=threads)
+
+
+def make_crew(spec: StudySpec, objective: KerasObjective, *, threads: int) -> Crew:
+    """Return the crew that trains a study's trials in this process."""
+    if not spec.trains_in_fleets:
+        return solo_crew(objective)
+    from ..training.devices import fleet_memory_bytes
+
+    memory_bytes = fleet_memory_bytes(n_workers=spec.search.workers)
+    return fleet_crew(objective, cost=load_or_calibrate(prices_path(threads=threads)), memory_bytes=memory_bytes)
+
+
+def _make_objective(spec: StudySpec, study: optuna.Study, dataset: Dataset | None) -> KerasObjective:
+    """Return a study's objective; refuse data that is not what the study was begun with."""
+    if dataset is None:
+        dataset = load_study_dataset(spec)
+    known = study.user_attrs.get(FINGERPRINT)
+    if known is not None and known != dataset.fingerprint:
+        raise SpecError(
+            f"The data set {spec.data.dataset!r} on this machine is not the one that the study {study.study_name!r} "
+            f"was begun with (fingerprint {dataset.fingerprint[:12]}, not {known[:12]}). Give this machine the same "
+            "data."
+        )
+    return objective_of(spec, dataset)
