@@ -24,18 +24,9 @@ from .sizing import check_sizes
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CheckResult:
-    """What a check found.
+    """What a check found: the network in the middle of the space, how long it trains, and which approach fits.
 
-    Attributes:
-        hyperparameters: The built network's: the middle of each range.
-        summary: Keras' table of its layers.
-        output: What it returns for each class, ``logits`` or ``probabilities``.
-        n_parameters: How many trainable parameters it has.
-        first_epoch_s: Seconds to build and trace it and to train one epoch, the first in this process.
-        epoch_s: Seconds of a further epoch.
-        search_h: Hours that the whole budget would take on this machine if nothing were pruned.
-        approach: ``caviar`` (train many) or ``panda`` (babysit one).
-        reason: Why, in words.
+    The first epoch includes building and tracing. ``search_h`` is the hours of the whole budget if nothing is pruned.
     """
 
     hyperparameters: Mapping[str, Any]
