@@ -1,14 +1,12 @@
 """`caviar zoom`: linked child studies, run exactly once, whatever dies."""
 
-import contextlib
 import dataclasses
 import itertools
 import json
 import math
 import tomllib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -20,20 +18,20 @@ from tests.processes import Watch, running, running_here, wait_until
 
 from caviar.attributes import CHILDREN, FINGERPRINT, PARENT, PAUSED, SAMPLING_SEED, STUDY_UID
 from caviar.cli import main
-from caviar.commands import zoom
 from caviar.commands.family_view import read_family
 from caviar.commands.lineage import archive_lineage, open_ancestors, open_descendants
 from caviar.commands.status import status_lines, study_status
 from caviar.commands.trials import list_trials
 from caviar.commands.zoom import zoom_facts, zoom_study
+from caviar.data.dataset import DatasetFacts
 from caviar.data.loading import load_dataset
+from caviar.engines.processes import ProcessEngine
 from caviar.errors import FatalError
 from caviar.insight.family import parent_name
 from caviar.search.narrowing import ZoomRule
 from caviar.search.sequences import value_at
 from caviar.search.zoom import narrow_space, observations_of
 from caviar.spec import StudySpec, parse_spec
-from caviar.storage.database import new_owner, open_storage
 from caviar.storage.home import Home
 from caviar.storage.leased_storage import LeasedStorage
 from caviar.storage.studies import archive_study, create_study, open_study, stored_spec
@@ -179,16 +177,13 @@ def test_a_zoom_is_made_of_the_study_that_it_was_planned_from_alone(
     study, spec = make(storage, fingerprint)
     fill(study, spec, 20, near_a_tenth)
 
-    @contextlib.contextmanager
-    def open_for_run(_spec: StudySpec, _home: Home) -> Iterator[SimpleNamespace]:
+    def get_ready(*_: object, **__: object) -> DatasetFacts:
         """Stand in for workers that get ready; meanwhile another shell begins the study anew."""
         archive_study(storage, "toy")
         create_study(storage, spec, attributes={FINGERPRINT: fingerprint, STUDY_UID: "second"})
-        yield SimpleNamespace(
-            storage=open_storage(home.storage, owner=new_owner()), facts=SimpleNamespace(fingerprint=fingerprint)
-        )
+        return DatasetFacts.of(load_dataset(spec.data.dataset))
 
-    monkeypatch.setattr(zoom, "open_for_run", open_for_run)
+    monkeypatch.setattr(ProcessEngine, "get_ready", get_ready)
     with pytest.raises(FatalError, match="it is another: run the command again"):
         zoom_study(home, "toy")
     assert names(storage) == ["toy", "toy.archived-1"]

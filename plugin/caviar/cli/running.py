@@ -2,9 +2,7 @@
 
 import json
 import sys
-from collections.abc import Mapping
 from pathlib import Path
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -101,7 +99,7 @@ def zoom(study: str, *, keep: float | None, trials: int | None, session: Session
         outcome = zoom_study(home, study, keep=keep, trials=trials, on_progress=bar.show, say=bar.say)
     for line in outcome_lines(outcome):
         click.echo(printable(line), err=True)
-    _print_status(session, home, outcome.child or outcome.parent, also={"zoom": outcome_table(outcome)})
+    _print_status(session, home, outcome.child or outcome.parent, zoom=outcome_table(outcome))
     if outcome.run is not None and outcome.run.interrupted:
         sys.exit(INTERRUPTED)
 
@@ -182,9 +180,7 @@ def worker(study: str, *, session: Session) -> None:
     _print_status(session, home, name)
 
 
-def _print_status(
-    session: Session, home: "Home", study: str, *, also: Mapping[str, Any] = MappingProxyType({})
-) -> None:
+def _print_status(session: Session, home: "Home", study: str, **also: Any) -> None:
     from ..commands.status import status_lines, study_status
 
     state = {**study_status(home, study), **also}

@@ -24,20 +24,10 @@ from .sizing import check_sizes
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CheckResult:
-    """What a check found.
+    """What a check found: the network in the middle of the space, how long it trains, and which approach fits.
 
-    Attributes:
-        hyperparameters: The built network's: the middle of each range.
-        summary: Keras' table of its layers.
-        output: What it returns for each class, ``logits`` or ``probabilities``.
-        n_parameters: How many trainable parameters it has.
-        first_epoch_s: Seconds to build and trace it and to train one epoch, the first in this process.
-        epoch_s: Seconds of a further epoch.
-        search_h: Hours that the whole budget would take on this machine if nothing were pruned.
-        approach: ``caviar`` (train many) or ``panda`` (babysit one).
-        reason: Why, in words.
-        columns: Of a table: column → ``number``, ``category`` or ``ignore``.
-        odd_columns: Of a table: a sentence for every column that you should look at.
+    The first epoch includes building and tracing. ``search_h`` is the hours of the whole budget if nothing is pruned.
+    ``columns`` are a table's columns with their kinds, ``odd_columns`` sentences about those to look at.
     """
 
     hyperparameters: Mapping[str, Any]

@@ -4,16 +4,31 @@ import json
 import urllib.parse
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Final
 
 import optuna
 
 from ..attributes import CHILDREN, PARENT
 from ..errors import UnknownStudyError
 from ..insight.family import child_names, parent_name
+from ..storage.database import database_exists, new_owner, open_storage
 from ..storage.home import Home
 from ..storage.leased_storage import LeasedStorage
 from ..storage.studies import archive_study, open_study, stored_spec
 from ..worker.opening import open_mirror
+
+_MLFLOW_PAGES: Final = "http://127.0.0.1:5000"
+
+
+def open_if_any(home: Home, name: str, *, uid: str | None = None) -> tuple[LeasedStorage, optuna.Study] | None:
+    """Open a study and its storage; None if the home has no such study."""
+    if not database_exists(home.storage):
+        return None
+    storage = open_storage(home.storage, owner=new_owner())
+    try:
+        return storage, open_study(storage, name, uid=uid)
+    except UnknownStudyError:
+        return None
 
 
 def open_relative(storage: LeasedStorage, name: str) -> optuna.Study | None:
@@ -66,13 +81,13 @@ def open_lineage(storage: LeasedStorage, study: optuna.Study) -> list[optuna.Stu
     return [root, *open_descendants(storage, root)]
 
 
-def charts_link(home: Home, storage: LeasedStorage, study: optuna.Study, *, server_url: str) -> str | None:
-    """Return the address of MLflow's charts of a study and its relatives; None when MLflow is down."""
+def charts_link(home: Home, storage: LeasedStorage, study: optuna.Study) -> str | None:
+    """Return where `make mlflow` shows the charts of a study and its relatives; None when MLflow is down."""
     found = [(member, stored_spec(member)) for member in open_lineage(storage, study)]
     specs = [(member, spec) for member, spec in found if spec is not None]
     mirrors = [open_mirror(home, member, spec) for member, spec in specs]
     if len(mirrors) == 1:
-        return mirrors[0].experiment_link(server_url)
+        return mirrors[0].experiment_link(_MLFLOW_PAGES)
     ids = [mirror.experiment_id() for mirror in mirrors]
     if None in ids:
         return None
@@ -85,7 +100,7 @@ def charts_link(home: Home, storage: LeasedStorage, study: optuna.Study, *, serv
             "workflowType": "machine_learning",
         }
     )
-    return f"{server_url.rstrip('/')}/#/compare-experiments/s?{query}"
+    return f"{_MLFLOW_PAGES}/#/compare-experiments/s?{query}"
 
 
 def add_child(parent: optuna.Study, name: str) -> None:

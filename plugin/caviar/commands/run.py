@@ -17,9 +17,9 @@ from optuna.trial import TrialState
 from ..attributes import DATA, ENVIRONMENT, FINGERPRINT, GUESS, STUDY_UID
 from ..data.dataset import DatasetFacts
 from ..data.names import parse_name
-from ..engines.engine import Engine, WorkOrder
+from ..engines.engine import WorkOrder
 from ..engines.processes import ProcessEngine
-from ..errors import CaviarError, UnknownStudyError
+from ..errors import CaviarError
 from ..insight.warm_start import warm_start_sentences, warm_start_table
 from ..insight.words import shown
 from ..parameters import ChoiceParameter, Parameter
@@ -30,7 +30,7 @@ from ..search.samplers import make_sampler_factory, try_sampler
 from ..search.stages import keep_stages
 from ..spec import StudySpec
 from ..storage.addresses import masked
-from ..storage.database import creation_lock, database_exists, new_owner, open_storage, prepare_storage_template
+from ..storage.database import creation_lock, new_owner, open_storage, prepare_storage_template
 from ..storage.home import Home, prepare_home
 from ..storage.leased_storage import LeasedStorage
 from ..storage.overview import best_complete_value, count_trials
@@ -38,7 +38,7 @@ from ..storage.studies import check_resumable, create_study, open_study, study_k
 from ..worker.mirroring import trials_with_runs
 from ..worker.objective import network_function
 from ..worker.opening import open_mirror
-from .lineage import archive_lineage, charts_link, set_leftovers_aside
+from .lineage import archive_lineage, charts_link, open_if_any, set_leftovers_aside
 from .sizing import check_sizes, fleet_plan_lines, threads_for
 from .warm_start import check_source, plan_warm_start, warm_start_attributes
 from .work import stop_on_signals, work_on_study
@@ -129,17 +129,21 @@ def run_study(
         if finished is not None:
             on_progress(finished)
             return RunResult(finished_now=0, progress=finished)
-        with open_for_run(spec, home) as opening:
-            with creation_lock(opening.storage):
-                archived = archive_lineage(opening.storage, home, spec.name) if fresh else None
-                if uid is not None:
-                    open_study(opening.storage, spec.name, uid=uid)
-                set_leftovers_aside(opening.storage, home, spec.name)
-                attributes = {**new_study_attributes(opening.facts), **warm_start_attributes(warm, spec)}
-                study = create_study(opening.storage, spec, attributes=attributes)
-                if warm is not None:  # another run may have begun the study meanwhile
-                    check_source(study, warm.source)
-            result = run_created(spec, home, opening, study, on_progress)
+        archived: str | None = None
+
+        def create(storage: LeasedStorage, facts: DatasetFacts) -> tuple[optuna.Study, StudySpec]:
+            nonlocal archived
+            archived = archive_lineage(storage, home, spec.name) if fresh else None
+            if uid is not None:
+                open_study(storage, spec.name, uid=uid)
+            set_leftovers_aside(storage, home, spec.name)
+            attributes = {**new_study_attributes(facts), **warm_start_attributes(warm, spec)}
+            study = create_study(storage, spec, attributes=attributes)
+            if warm is not None:  # another run may have begun the study meanwhile
+                check_source(study, warm.source)
+            return study, spec
+
+        result = create_and_run(spec, home, create, on_progress=on_progress)
     return dataclasses.replace(result, archived=archived)
 
 
@@ -164,67 +168,54 @@ def new_study_attributes(facts: DatasetFacts) -> dict[str, Any]:
     }
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Opening:
-    """What a run needs besides its study: the storage, what is known of the data, and workers that are ready."""
+def create_and_run(
+    spec: StudySpec,
+    home: Home,
+    create: Callable[[LeasedStorage, DatasetFacts], tuple[optuna.Study, StudySpec]],
+    *,
+    on_progress: Callable[[Progress], None],
+) -> RunResult:
+    """Create what is missing while workers get ready, then a study, and run what is left of it.
 
-    storage: LeasedStorage
-    facts: DatasetFacts
-    engine: Engine[Any]
-
-
-@contextlib.contextmanager
-def open_for_run(spec: StudySpec, home: Home) -> Iterator[Opening]:
-    """Open what a run needs, and create what is missing, while its workers get ready."""
+    Args:
+        spec: What the workers need to get ready for.
+        home: Where the study lives.
+        create: Creates or opens the study under ``creation_lock``; also returns the study file to run.
+        on_progress: As ``run_study`` has it.
+    """
     n_workers = spec.search.workers
+    threads = threads_for(spec, n_workers=n_workers)
     with ThreadPoolExecutor(1) as pool, ProcessEngine() as engine:
         prepared = pool.submit(_prepare_databases, home)  # the fork server has yet to load TensorFlow
-        facts = engine.get_ready(spec, threads=threads_for(spec, n_workers=n_workers), n_workers=n_workers)
+        facts = engine.get_ready(spec, threads=threads, n_workers=n_workers)
         check_sizes(spec, facts)
         prepared.result()
         prepare_tracking(home.tracking_uri, artifact_location=home.mlflow_artifacts.as_uri())
         storage = open_storage(home.storage, owner=new_owner(), create=True)
-        yield Opening(storage=storage, facts=facts, engine=engine)
-
-
-def _prepare_databases(home: Home) -> None:
-    """Make the templates of a new home's databases; nothing is written to the home."""
-    prepare_storage_template(home.storage)
-    prepare_template(home.tracking_uri)
-
-
-def run_created(
-    spec: StudySpec,
-    home: Home,
-    opening: Opening,
-    study: optuna.Study,
-    on_progress: Callable[[Progress], None],
-) -> RunResult:
-    """Run what is left of a study that exists, as ``run_study`` does."""
-    storage = opening.storage
-    keep_stages(study, spec.search)
-    before = read_progress(storage, study, spec)
-    on_progress(before)
-    stop = threading.Event()
-    n_workers = spec.search.workers
-    order = WorkOrder(
-        home=home,
-        study=study.study_name,
-        uid=study_key(storage, study).uid,
-        spec=spec,
-        threads=threads_for(spec, n_workers=n_workers),
-        deadline_s=None if spec.search.timeout_s is None else time.monotonic() + spec.search.timeout_s,
-    )
-    with stop_on_signals(stop):
-        work_on_study(
-            opening.engine,
-            order,
-            storage,
-            study,
-            n_workers=n_workers,
-            stop=stop,
-            on_poll=lambda: on_progress(read_progress(storage, study, spec)),
+        with creation_lock(storage):
+            study, spec = create(storage, facts)
+        keep_stages(study, spec.search)
+        before = read_progress(storage, study, spec)
+        on_progress(before)
+        timeout_s, stop = spec.search.timeout_s, threading.Event()
+        order = WorkOrder(
+            home=home,
+            study=study.study_name,
+            uid=study_key(storage, study).uid,
+            spec=spec,
+            threads=threads,
+            deadline_s=None if timeout_s is None else time.monotonic() + timeout_s,
         )
+        with stop_on_signals(stop):
+            work_on_study(
+                engine,
+                order,
+                storage,
+                study,
+                n_workers=n_workers,
+                stop=stop,
+                on_poll=lambda: on_progress(read_progress(storage, study, spec)),
+            )
     after = read_progress(storage, study, spec)
     mirror = open_mirror(home, study, spec)
     return RunResult(
@@ -233,8 +224,14 @@ def run_created(
         interrupted=stop.is_set(),
         out_of_time=order.deadline_s is not None and time.monotonic() >= order.deadline_s and after.done < after.budget,
         missed=len(mirror.missing_trials(trials_with_runs(study.get_trials(deepcopy=False)))),
-        mlflow_link=charts_link(home, storage, study, server_url="http://127.0.0.1:5000"),
+        mlflow_link=charts_link(home, storage, study),
     )
+
+
+def _prepare_databases(home: Home) -> None:
+    """Make the templates of a new home's databases; nothing is written to the home."""
+    prepare_storage_template(home.storage)
+    prepare_template(home.tracking_uri)
 
 
 def dry_run_lines(spec: StudySpec, home: Home, *, source: str | None, fresh: bool) -> list[str]:
@@ -303,13 +300,10 @@ def read_progress(storage: LeasedStorage, study: optuna.Study, spec: StudySpec) 
 
 def _finished_study(spec: StudySpec, home: Home, *, uid: str | None) -> Progress | None:
     """Return the progress of a study with nothing left to run, else None; refuse one whose file has changed."""
-    if not database_exists(home.storage):
+    found = open_if_any(home, spec.name, uid=uid)
+    if found is None:
         return None
-    storage = open_storage(home.storage, owner=new_owner())
-    try:
-        study = open_study(storage, spec.name, uid=uid)
-    except UnknownStudyError:
-        return None
+    storage, study = found
     check_resumable(study, spec, fingerprint=None)
     progress = read_progress(storage, study, spec)
     return progress if progress.is_complete else None

@@ -1,8 +1,8 @@
 """What this machine can hold, and how it would divide a study: memory, threads, fleets."""
 
+import bisect
 import math
 import os
-from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import optuna
@@ -113,8 +113,8 @@ def _check_networks(spec: StudySpec, facts: DatasetFacts | None, *, share: int) 
 
     if n_bytes(depth, units) <= share:
         return
-    widest = _most_that_fits(lambda width: n_bytes(depth, width) <= share, units)
-    deepest = _most_that_fits(lambda layers: n_bytes(layers, units) <= share, depth)
+    widest = bisect.bisect_right(range(1, units), share, key=lambda width: n_bytes(depth, width))
+    deepest = bisect.bisect_right(range(1, depth), share, key=lambda layers: n_bytes(layers, units))
     ways = [f"units to {widest}"] * (widest > 0) + [f"depth to {deepest}"] * (deepest > 0)
     raise SpaceError(
         f"The largest network of this space (depth {depth}, {units} units a layer, batches of {batch_size}) takes "
@@ -132,15 +132,6 @@ def _data_shape(facts: DatasetFacts) -> DataShape:
     )
 
 
-def _most_that_fits(fits: Callable[[int], bool], most: int) -> int:
-    """Return the largest number up to ``most`` that fits, 0 if 1 does not; if a number fits, smaller ones do."""
-    low, high = 0, most
-    while low < high:
-        middle = (low + high + 1) // 2
-        low, high = (middle, high) if fits(middle) else (low, middle - 1)
-    return low
-
-
 def _gigabytes(n_bytes: int) -> str:
     return f"{n_bytes / 1e9:,.2g} GB" if n_bytes < 1e11 else f"{n_bytes / 1e9:,.0f} GB"
 
@@ -148,7 +139,7 @@ def _gigabytes(n_bytes: int) -> str:
 def _typical_units(space: SearchSpace) -> float:
     """Return the geometric middle of the widths that a space draws, or has fixed."""
     fixed = space.fixed.get("units", 1)
-    widths: Sequence[Any] = fixed if isinstance(fixed, tuple) else (fixed,)
+    widths: tuple[Any, ...] = fixed if isinstance(fixed, tuple) else (fixed,)
     for parameter in space.parameters:
         if parameter.name == "units":
             widths = parameter.choices if isinstance(parameter, ChoiceParameter) else (parameter.low, parameter.high)

@@ -5,16 +5,15 @@ import dataclasses
 import optuna
 
 from ..attributes import SAMPLING_SEED, SPEC, WARM_START
-from ..errors import SpecError, UnknownStudyError
+from ..errors import SpecError
 from ..search.seeds import trial_seed
 from ..search.warm_sampler import n_results_to_learn
 from ..search.warm_start import SourceStudy, WarmStart, learn_from, warm_start_json, warm_start_of
 from ..spec import StudySpec
-from ..storage.database import database_exists, new_owner, open_storage
 from ..storage.home import Home
 from ..storage.opening import open_existing, required_spec, study_name
-from ..storage.studies import open_study, stored_spec
-from .lineage import open_lineage
+from ..storage.studies import stored_spec
+from .lineage import open_if_any, open_lineage
 
 
 def plan_warm_start(spec: StudySpec, home: Home, source: str | None, *, fresh: bool) -> WarmStart | None:
@@ -26,11 +25,11 @@ def plan_warm_start(spec: StudySpec, home: Home, source: str | None, *, fresh: b
         SpecError: If nothing can be taken from the source, or the study exists and was begun otherwise.
         StorageError: If there is no such source.
     """
-    begun = None if fresh else _begun_study(home, spec.name)
-    if begun is not None:
+    found = None if fresh else open_if_any(home, spec.name)
+    if found is not None and SPEC in found[1].user_attrs:
         if source is not None:
-            check_source(begun, study_name(source))
-        return warm_start_of(begun)
+            check_source(found[1], study_name(source))
+        return warm_start_of(found[1])
     return None if source is None else _learn(spec, home, source)
 
 
@@ -55,16 +54,6 @@ def check_source(study: optuna.Study, source: str) -> None:
         "Run it as it was begun, give the new one another name (--set name=…), or use --fresh, which archives the old "
         "one."
     )
-
-
-def _begun_study(home: Home, name: str) -> optuna.Study | None:
-    if not database_exists(home.storage):
-        return None
-    try:
-        study = open_study(open_storage(home.storage, owner=new_owner()), name)
-    except UnknownStudyError:
-        return None
-    return study if SPEC in study.user_attrs else None
 
 
 def _learn(spec: StudySpec, home: Home, source: str) -> WarmStart:

@@ -16,7 +16,6 @@ from ..search.narrowing import ZoomRule
 from ..search.seeds import trial_seed
 from ..search.zoom import copies_that_fit, narrow_space, observations_of
 from ..spec import StudySpec, parse_spec, spec_table
-from ..storage.database import creation_lock
 from ..storage.home import Home, prepare_home
 from ..storage.leased_storage import LeasedStorage
 from ..storage.opening import open_existing, required_spec
@@ -27,11 +26,10 @@ from .run import (
     Progress,
     RunResult,
     check_runnable,
+    create_and_run,
     new_study_attributes,
-    open_for_run,
     read_progress,
     result_lines,
-    run_created,
 )
 
 _LONGEST_NAME = 100
@@ -39,11 +37,11 @@ _LONGEST_NAME = 100
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ZoomFacts:
-    """How a study was narrowed from its parent.
+    """How a study was narrowed from its parent, stored with it as JSON.
 
     Attributes:
         keep: Share of the parent's trials that counted as the best.
-        trials: New trials to run.
+        trials: New trials to run, besides the copied ones.
         n_copied: Trials copied from the parent.
         n_best: Trials that the space was drawn around.
         volume: The space's share of the parent's, on the parameters' own scales.
@@ -62,15 +60,7 @@ class ZoomFacts:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ZoomOutcome:
-    """What became of a zoom.
-
-    Attributes:
-        parent: The study that was zoomed in to.
-        child: The zoom, or None if none was run.
-        created: Whether it was created now; False if an earlier one was resumed.
-        reason: Why it was created or not, in words.
-        run: What its run did, or None if none was run.
-    """
+    """What became of a zoom: a child created now, an earlier one resumed, or none, and why."""
 
     parent: str
     child: str | None
@@ -163,13 +153,15 @@ def _run_zoom(home: Home, name: str, *, trials: int | None, on_progress: Callabl
         on_progress(progress)
         return RunResult(finished_now=0, progress=progress)
     check_runnable(spec)
-    with open_for_run(spec, home) as opening:
-        with creation_lock(opening.storage):
-            open_study(opening.storage, name, uid=uid)
-            child = create_study(opening.storage, spec, attributes=new_study_attributes(opening.facts))
-            if known is not None:
-                child.set_user_attr(ZOOM, json.dumps(dataclasses.asdict(known)))
-        return run_created(spec, home, opening, child, on_progress)
+
+    def resume(storage: LeasedStorage, facts: DatasetFacts) -> tuple[optuna.Study, StudySpec]:
+        open_study(storage, name, uid=uid)
+        zoom = create_study(storage, spec, attributes=new_study_attributes(facts))
+        if known is not None:
+            zoom.set_user_attr(ZOOM, json.dumps(dataclasses.asdict(known)))
+        return zoom, spec
+
+    return create_and_run(spec, home, resume, on_progress=on_progress)
 
 
 def zoom_facts(study: optuna.Study) -> ZoomFacts | None:
@@ -199,24 +191,24 @@ def _make_and_run(
     say: Callable[[str], None],
 ) -> ZoomOutcome:
     check_runnable(planned.spec)
-    with open_for_run(planned.spec, home) as opening:
-        storage, facts = opening.storage, opening.facts
-        with creation_lock(storage):
-            parent = open_study(storage, parent.study_name, uid=planned.parent_uid)
-            known = parent.user_attrs.get(FINGERPRINT)
-            if known not in (None, facts.fingerprint):
-                raise SpecError(
-                    f"The data set {facts.name!r} has changed since the study {parent.study_name!r} was begun, so its "
-                    "trials say nothing about the present data. Restore the former data, or start a new study."
-                )
-            same = _same_zoom(storage, parent, planned.spec)
-            child = same or _create(home, storage, parent, planned=planned, facts=facts)
-        name = child.study_name
-        say(f"{name}: {planned.facts.reason}")
+    name = parent.study_name
+
+    def create(storage: LeasedStorage, facts: DatasetFacts) -> tuple[optuna.Study, StudySpec]:
+        parent = open_study(storage, name, uid=planned.parent_uid)
+        if parent.user_attrs.get(FINGERPRINT) not in (None, facts.fingerprint):
+            raise SpecError(
+                f"The data set {facts.name!r} has changed since the study {name!r} was begun, so its trials say "
+                "nothing about the present data. Restore the former data, or start a new study."
+            )
+        same = _same_zoom(storage, parent, planned.spec)
+        zoom = same or _create(home, storage, parent, planned=planned, facts=facts)
+        say(f"{zoom.study_name}: {planned.facts.reason}")
         for parameter, note in planned.facts.notes.items():
             say(f"  {parameter} {note}")
-        run = run_created(required_spec(child), home, opening, child, on_progress)
-    return ZoomOutcome(parent=parent.study_name, child=name, created=True, reason=planned.facts.reason, run=run)
+        return zoom, required_spec(zoom)
+
+    run = create_and_run(planned.spec, home, create, on_progress=on_progress)
+    return ZoomOutcome(parent=name, child=run.progress.study, created=True, reason=planned.facts.reason, run=run)
 
 
 def _plan(storage: LeasedStorage, parent: optuna.Study, *, rule: ZoomRule, trials: int | None) -> _Plan | str:

@@ -40,12 +40,7 @@ class WorkOrder:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Died:
-    """A worker's end that it did not choose.
-
-    Attributes:
-        worker: What tells it from others, such as its process' id.
-        how: To follow "it died" in a sentence.
-    """
+    """A worker's end that it did not choose; ``how`` follows "it died" in a sentence."""
 
     worker: str
     how: str

@@ -20,7 +20,7 @@ from ..spec import StudySpec
 from .engine import Died, Ending, WorkOrder
 from .fork_server import start_fork_server
 from .protocol import Channel, LoadData, Refusal, WorkerExit
-from .worker_process import enter, get_ready, take_order
+from .worker_process import enter, get_ready, get_ready_first, take_order
 
 
 @final
@@ -95,7 +95,8 @@ class ProcessEngine:
             CaviarError: If the data cannot be loaded.
         """
         for place in range(n_workers):
-            self._ready.append(start_process(get_ready, spec, threads, place == 0, name="caviar-ready"))
+            target = get_ready if place else get_ready_first
+            self._ready.append(start_process(target, spec, threads, name="caviar-ready"))
         first, *others = self._ready
         answer = first.channel.receive()
         if isinstance(answer, Refusal):

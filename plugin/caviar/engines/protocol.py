@@ -31,12 +31,7 @@ class LoadData:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Refusal:
-    """Why a worker ends.
-
-    Attributes:
-        kind: One of the classes of ``errors``; their messages are all that they hold.
-        message: For the user.
-    """
+    """Why a worker ends: one of the classes of ``errors``, which hold nothing but their message."""
 
     kind: type[CaviarError]
     message: str

@@ -24,7 +24,7 @@ from ..spec import StudySpec
 from ..storage.database import import_database_code, new_owner, open_storage
 from ..storage.handing_back import hand_back_all
 from .engine import WorkOrder
-from .protocol import Channel, Refusal, WorkerExit
+from .protocol import Channel, LoadData, Refusal, WorkerExit
 from .work import prepare_devices, work
 
 _logger = logging.getLogger(__name__)
@@ -40,32 +40,34 @@ def enter(
     target(Channel(connection), *arguments)
 
 
-def get_ready(channel: Channel, spec: StudySpec, threads: int, is_first: bool) -> None:
-    """Load what a worker of a study needs, then wait for an order; only the first tells what it knows of the data."""
+def get_ready_first(channel: Channel, spec: StudySpec, threads: int) -> None:
+    """Load a study's data and tell what is known of it, or why it cannot be loaded; then wait for an order."""
     try:
         prepare_devices(threads=threads)
-        if not is_first:  # the first one warns of what is odd about the data
-            logging.getLogger("caviar.data").setLevel(logging.ERROR)
-        dataset = load_study_dataset(spec) if is_first else None
-    except BaseException as error:
-        if not is_first:  # the supervisor hears it from the first
-            raise
+        dataset = load_study_dataset(spec)
+    except BaseException as error:  # noqa: BLE001  (the user's function may raise anything, SystemExit too)
         if not isinstance(error, CaviarError):
             error = FatalError(f"The data set {spec.data.dataset!r} could not be loaded: {describe_error(error)}.")
         channel.send(Refusal.of(error))
         return
-    if dataset is not None:
-        channel.send(DatasetFacts.of(dataset))
+    channel.send(DatasetFacts.of(dataset))
     import_database_code()
-    if spec.trains_in_fleets and not is_first:
+    take_order(channel, dataset)
+
+
+def get_ready(channel: Channel, spec: StudySpec, threads: int) -> None:
+    """Load what a worker needs, and the data once the first worker has it; then wait for an order."""
+    prepare_devices(threads=threads)
+    logging.getLogger("caviar.data").setLevel(logging.ERROR)  # the first worker warns of what is odd about the data
+    import_database_code()
+    if spec.trains_in_fleets:
         load_or_calibrate(prices_path(threads=threads))
-    if not is_first:
-        if channel.receive() is None:
-            return
-        try:
-            dataset = load_study_dataset(spec)
-        except CaviarError:  # the supervisor knows it from the first
-            return
+    if not isinstance(channel.receive(), LoadData):
+        return
+    try:
+        dataset = load_study_dataset(spec)
+    except CaviarError:  # the supervisor has heard it from the first
+        return
     take_order(channel, dataset)
 
 
