@@ -11,7 +11,7 @@ ARGS ?=
 VENV := .venv
 BIN := $(VENV)/bin
 UV := $(shell command -v uv 2>/dev/null)
-CODE := plugin tests benchmarks
+CODE := plugin tests benchmarks docs
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:

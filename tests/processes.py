@@ -2,12 +2,14 @@
 
 import contextlib
 import dataclasses
+import multiprocessing
 import os
 import signal
 import sqlite3
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -15,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import optuna
+from click.testing import CliRunner, Result
 from optuna.trial import TrialState
 
 from caviar.attributes import DEATHS
@@ -31,7 +34,7 @@ ROOT = Path(__file__).parent.parent
 STUDY = """# Trials of milliseconds, so that what is tested is what happens around them.
 name = "toy"
 [data]
-dataset = "tests.toy_data:blobs"
+dataset = "tests.toy_data:{dataset}"
 [objective]
 epochs = {epochs}
 [search]
@@ -60,6 +63,7 @@ def write_study(
     lease_s: float = 2.0,
     checkpoint_s: float = 30.0,
     trainer: str = "auto",
+    dataset: str = "blobs",
 ) -> Path:
     """Write the study file ``toy.toml`` into a directory."""
     file = path / "toy.toml"
@@ -72,6 +76,7 @@ def write_study(
             lease_s=lease_s,
             checkpoint_s=checkpoint_s,
             trainer=trainer,
+            dataset=dataset,
         )
     )
     return file
@@ -118,6 +123,10 @@ class Caviar:
     def send(self, number: signal.Signals) -> None:
         self._process.send_signal(number)
 
+    def stderr(self) -> str:
+        """Return what it has written so far."""
+        return self._output().stderr
+
     def finish(self, *, timeout_s: float = 180.0) -> Ended:
         """Wait for the end; what takes too long is an error."""
         try:
@@ -136,8 +145,8 @@ class Caviar:
     def _output(self, exit_code: int = -1) -> Ended:
         texts = []
         for file in (self._out, self._err):
-            file.seek(0)
-            texts.append(file.read().decode())
+            size = os.fstat(file.fileno()).st_size
+            texts.append(os.pread(file.fileno(), size, 0).decode())  # a seek would move where the process writes
         return Ended(exit_code=exit_code, stdout=texts[0], stderr=texts[1])
 
     def close(self) -> None:
@@ -150,6 +159,54 @@ class Caviar:
 def running(*arguments: str | Path) -> Iterator[Caviar]:
     """Start ``caviar`` and leave nothing of it behind."""
     process = Caviar(*arguments)
+    try:
+        yield process
+    finally:
+        process.close()
+
+
+class CaviarHere:
+    """A ``caviar`` whose supervisor is a thread of this process, so that all of them share one fork server.
+
+    Loading TensorFlow for a run of its own takes most of its time. What the workers write is not seen here.
+
+    Args:
+        arguments: The verb and what follows it.
+    """
+
+    def __init__(self, *arguments: str | Path) -> None:
+        self._result: Result | None = None
+        self._arguments = [str(argument) for argument in arguments]
+        self._thread = threading.Thread(target=self._run, name="caviar", daemon=True)
+        self._thread.start()
+
+    def ended(self) -> bool:
+        return not self._thread.is_alive()
+
+    def finish(self, *, timeout_s: float = 180.0) -> Ended:
+        """Wait for the end; what takes too long is an error."""
+        self._thread.join(timeout_s)
+        assert self._result is not None, f"It did not end within {timeout_s} s."
+        result = self._result
+        return Ended(exit_code=result.exit_code, stdout=result.stdout, stderr=result.stderr)
+
+    def close(self) -> None:
+        """Kill its workers until it gives up."""
+        while self._thread.is_alive():
+            for worker in multiprocessing.active_children():
+                worker.kill()
+            self._thread.join(0.2)
+
+    def _run(self) -> None:
+        from caviar.cli import main
+
+        self._result = CliRunner().invoke(main, self._arguments)
+
+
+@contextlib.contextmanager
+def running_here(*arguments: str | Path) -> Iterator[CaviarHere]:
+    """Start ``caviar`` in this process and leave nothing of it behind."""
+    process = CaviarHere(*arguments)
     try:
         yield process
     finally:
@@ -240,7 +297,7 @@ class Watch:
         return True
 
 
-def kill_holders(watch: Watch, process: Caviar, *, every: int, at_most: int | None = None) -> list[int]:
+def kill_holders(watch: Watch, process: Caviar | CaviarHere, *, every: int, at_most: int | None = None) -> list[int]:
     """Kill a worker that holds a begun trial after every so many finished trials, until the run ends.
 
     A death between a claim and a first epoch would be blamed on no trial.

@@ -36,6 +36,7 @@ FLOORS: tuple[frozenset[str], ...] = (
     frozenset({"insight"}),
     frozenset({"champion"}),
     frozenset({"commands"}),
+    frozenset({"estimator"}),
     frozenset({"cli"}),
     frozenset({"__main__", "__init__"}),
 )

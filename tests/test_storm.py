@@ -7,7 +7,7 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from .processes import Watch, kill_holders, running, write_study
+from .processes import Watch, kill_holders, running, running_here, write_study
 
 
 def assert_sound(watch: Watch, *, budget: int) -> None:
@@ -42,10 +42,10 @@ def test_a_storm_of_kills_leaves_exactly_the_budget(
 
 
 @pytest.mark.slow
-def test_eight_workers_and_a_second_person_run_a_fresh_study_once_and_a_larger_budget_adds_the_rest(
+def test_six_workers_and_a_second_person_run_a_fresh_study_once_and_a_larger_budget_adds_the_rest(
     tmp_path: Path,
 ) -> None:
-    file, home = write_study(tmp_path, trials=40, workers=8, epochs=1, lease_s=5), tmp_path / "runs"
+    file, home = write_study(tmp_path, trials=40, workers=6, epochs=1, lease_s=5), tmp_path / "runs"
     watch = Watch(home)
     with running("run", file, "--home", home) as one, running("run", file, "--home", home, "--workers", "1") as other:
         for ended in (one.finish(), other.finish()):
@@ -54,9 +54,9 @@ def test_eight_workers_and_a_second_person_run_a_fresh_study_once_and_a_larger_b
     assert optuna.get_all_study_names(watch.url) == ["toy"]
     assert_sound(watch, budget=40)
     assert len(watch.trials()) == 40
-    with running("run", file, "--home", home) as again:
+    with running_here("run", file, "--home", home) as again:
         assert "all 40 trials are done, so nothing was run" in again.finish().stderr
-    with running("run", file, "--home", home, "--trials", "60", "--workers", "2") as more:
+    with running_here("run", file, "--home", home, "--trials", "60", "--workers", "2") as more:
         assert more.finish().exit_code == 0
     assert_sound(watch, budget=60)
     assert len(watch.trials()) == 60

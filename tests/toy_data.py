@@ -18,6 +18,12 @@ def blobs() -> tuple[Arrays, Arrays]:
     return (features[:240], labels[:240]), (features[240:], labels[240:])
 
 
+def many_blobs() -> tuple[Arrays, Arrays]:
+    """Return the same clouds 100 times, so that tests have time to disturb a training of few epochs."""
+    (features, labels), test = blobs()
+    return (np.tile(features, (100, 1)), np.tile(labels, 100)), test
+
+
 def endless_blobs() -> tuple[Arrays, Arrays]:
     """Return the same clouds so often that one epoch outlasts every test."""
     (features, labels), test = blobs()

@@ -6,9 +6,11 @@ Importing this loads neither TensorFlow nor MLflow; they come when the first tri
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from .commands.predict import load_champion as load_champion
     from .data.dataset import Dataset as Dataset
     from .data.loading import load_dataset as load_dataset
     from .data.loading import make_dataset as make_dataset
+    from .estimator import CaviarClassifier as CaviarClassifier
     from .search.zoom_sampler import ZoomSampler as ZoomSampler
     from .space import SearchSpace as SearchSpace
     from .spec import StudySpec as StudySpec
@@ -18,23 +20,27 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _PUBLIC = {
+    "CaviarClassifier": "estimator",
     "Dataset": "data.dataset",
     "KerasObjective": "worker.objective",
     "SearchSpace": "space",
     "StudySpec": "spec",
     "ZoomSampler": "search.zoom_sampler",
     "load_dataset": "data.loading",
+    "load_champion": "commands.predict",
     "make_dataset": "data.loading",
     "read_spec": "spec",
 }
 
 __all__ = [
+    "CaviarClassifier",
     "Dataset",
     "KerasObjective",
     "SearchSpace",
     "StudySpec",
     "ZoomSampler",
     "__version__",
+    "load_champion",
     "load_dataset",
     "make_dataset",
     "read_spec",

@@ -36,6 +36,11 @@ CHILDREN: Final = "caviar:children"
 #: How a zoom was narrowed, as JSON. Written by `zoom`, which reads it to continue an unfinished one.
 ZOOM: Final = "caviar:zoom"
 
+#: What a race was begun with, as JSON: its numbers, and the candidates. Written and read by `champion`.
+RACE: Final = "caviar:race"
+#: When a champion was tested, and what came out, as JSON. Written and read by `champion`, which tests once.
+TESTED: Final = "caviar:tested"
+
 # Study, system attributes -----------------------------------------------------------------------------------------
 
 #: When which worker found no trial to run. Written and read by workers, which share what they have not begun.
@@ -58,6 +63,9 @@ NETWORK_LOST: Final = "network_lost"
 NETWORK_OUTPUT: Final = "network_output"
 #: Why a trial failed, in one line. Written when it fails; `trials` and the report show it.
 FAIL_REASON: Final = "fail_reason"
+#: Which of a race's candidates a trial trains, and in which round. Written and read by `champion`.
+CANDIDATE: Final = "candidate"
+ROUND: Final = "round"
 #: The number that a zoom's copied trial has in its parent. Written by `zoom`; budgets and MLflow leave copies out.
 PARENT_TRIAL: Final = "parent_trial"
 

@@ -1,7 +1,7 @@
 """What holds for all of a user's homes and can be made anew: where it is kept, and how it is told that it still holds.
 
 Whatever is kept here has all that it depends on in its name, or in the key that its name is a digest of; nothing else
-may change it. docs/architecture.md has the list, and tests change each of these alone.
+may change it. docs/design.md has the list, and tests change each of these alone.
 """
 
 import functools

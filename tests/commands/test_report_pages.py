@@ -1,6 +1,7 @@
 """The report in a real browser: as a file, in MLflow's tab of artifacts, in optuna-dashboard."""
 
 import re
+import shutil
 from pathlib import Path
 
 import optuna
@@ -18,10 +19,13 @@ from caviar.storage.studies import create_study
 pytestmark = BROWSER
 
 
-@pytest.fixture
-def home(prepared_home: Path) -> Home:
-    """A home with a study of some trials, the best one in MLflow, and a zoom of it."""
-    home = locate_home(prepared_home)
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory, tracking_template: Path) -> Home:
+    """A home with a study of some trials, the best one in MLflow, and a zoom of it; every test only reads it."""
+    path = tmp_path_factory.mktemp("report") / "runs"
+    path.mkdir()
+    shutil.copy(tracking_template, path)
+    home = locate_home(path)
     storage = open_storage(home.storage, owner=new_owner(), create=True)
     for name, attributes in (("toy", {CHILDREN: ["toy-zoom-1"]}), ("toy-zoom-1", {PARENT: "toy"})):
         spec = make_spec(name=name)
@@ -35,7 +39,7 @@ def home(prepared_home: Path) -> Home:
     return home
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def written(home: Home) -> WrittenReport:
     return report_study(home, "toy")
 

@@ -11,7 +11,7 @@ import optuna
 import pytest
 from click.testing import CliRunner, Result
 from optuna.trial import TrialState, create_trial
-from tests.processes import Watch, kill_holders, running, wait_until
+from tests.processes import Watch, kill_holders, running_here, wait_until
 
 from caviar.attributes import FINGERPRINT, WARM_START
 from caviar.cli import main
@@ -139,7 +139,7 @@ def test_two_workers_one_killed_run_each_configuration_once(tmp_path: Path, home
     make_source(storage)
     file = write(tmp_path, trials=40, sampler="random")
     watch = Watch(home.path)
-    with running("run", file, "--home", home.path, "--from", "source", "--workers", "2") as process:
+    with running_here("run", file, "--home", home.path, "--from", "source", "--workers", "2") as process:
         wait_until(lambda: bool(watch.holders()) or process.ended())
         kill_holders(watch, process, every=5, at_most=1)
         ended = process.finish()

@@ -14,7 +14,7 @@ import optuna
 import pytest
 from click.testing import CliRunner, Result
 from optuna.trial import TrialState, create_trial
-from tests.processes import Watch, running, wait_until
+from tests.processes import Watch, running, running_here, wait_until
 
 from caviar.attributes import CHILDREN, FINGERPRINT, PARENT, PAUSED, SAMPLING_SEED, STUDY_UID
 from caviar.cli import main
@@ -294,7 +294,7 @@ def test_a_zoom_that_is_killed_goes_on_to_its_exact_budget(
         wait_until(lambda: process.ended() or bool(zoom.holders()), poll_s=0.01)
         process.kill_all()
     killed_with = zoom.finished()
-    with running("zoom", "toy", "--home", home.path) as process:
+    with running_here("zoom", "toy", "--home", home.path) as process:
         ended = process.finish()
     assert ended.exit_code == 0, ended.stderr
     root = Watch(home.path)

@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from caviar.config import CHOICES, NetworkConfig, TrainingConfig
-from caviar.packing.cost_model import TYPICAL, CostModel, DataShape, FleetWork, LaneShape
+from caviar.packing.cost_model import TYPICAL, CostModel, DataShape, LaneRow, LaneShape
 from caviar.packing.packing import MAX_LANES, Packer, cheapest_cuts, describe_plan, fleet_bytes
+from caviar.program_key import ProgramKey
 
 EPOCHS = 20
 DIGITS = DataShape(n_train=1149, n_validation=288, n_features=64, n_classes=10)
@@ -53,21 +54,36 @@ def test_plan_costs_no_more_than_each_alone_or_all_of_a_family_together(lanes: l
     for place, one in enumerate(lanes):
         families.setdefault(one.family, []).append(place)
     others = [[[place] for place in range(len(lanes))], list(families.values())]
-    traced = {PACKER.program_of([lanes[place] for place in fleet]) for plan in others for fleet in plan}
+    traced = {PACKER.program_key([lanes[place] for place in fleet]) for plan in others for fleet in plan}
     planned = cost(PACKER.plan(lanes, traced=traced))
     assert all(planned <= cost(plan) * (1 + 1e-9) for plan in others)
 
 
 def test_alike_lanes_train_together_and_wide_ones_are_not_padded_for() -> None:
-    lanes = [lane(units=16)] * 6 + [lane(units=256)] * 3
-    assert sorted(map(sorted, PACKER.plan(lanes))) == [[0, 1, 2, 3, 4, 5], [6, 7, 8]]
+    lanes = [lane(units=units) for units in (16, 256, 16, 16, 256, 16, 16, 256, 16)]
+    assert sorted(map(sorted, PACKER.plan(lanes))) == [[0, 2, 3, 5, 6, 8], [1, 4, 7]]
 
 
-def test_a_new_program_is_worth_its_trace_only_for_long_training() -> None:
-    shallow, deep = [lane(depth=1, units=16)] * 2, [lane(depth=2, units=16)] * 2
-    dear = Packer(cost=dataclasses.replace(TYPICAL, trace_s=100.0), data=DIGITS, memory_bytes=1 << 32)
-    known = {dear.program_of(deep)}
-    assert len(dear.plan([*shallow, *deep], traced=known)) == 1
+def test_a_new_program_is_traced_only_where_it_saves_more_than_its_trace_costs() -> None:
+    small, large = [lane(batch_size=16, units=64)] * 4, [lane(batch_size=128, units=64)] * 4
+    alike, unlike = PACKER.program_key(small), PACKER.program_key([*small, *large])
+    assert alike == PACKER.program_key(large) != unlike
+
+    def n_fleets(*, trace_s: float, epochs: int = EPOCHS, traced: ProgramKey) -> int:
+        training = [dataclasses.replace(one.training, epochs=epochs) for one in (*small, *large)]
+        lanes = [dataclasses.replace(one, training=new) for one, new in zip((*small, *large), training, strict=True)]
+        packer = dataclasses.replace(PACKER, cost=dataclasses.replace(TYPICAL, trace_s=trace_s))
+        return len(packer.plan(lanes, traced={traced}))
+
+    assert n_fleets(trace_s=100.0, traced=unlike) == 1
+    assert n_fleets(trace_s=100.0, traced=alike) == 2
+    assert n_fleets(trace_s=0.0, traced=unlike) == 2  # padding costs more than two fleets
+    assert n_fleets(trace_s=100.0, epochs=10**6, traced=unlike) == 2
+
+
+def test_a_program_that_one_fleet_traces_costs_the_others_nothing() -> None:
+    dear = dataclasses.replace(PACKER, cost=dataclasses.replace(TYPICAL, trace_s=100.0))
+    assert sorted(map(sorted, dear.plan([lane(units=16)] * 6 + [lane(units=256)] * 3))) == [[*range(6)], [6, 7, 8]]
 
 
 def test_fleets_stay_within_memory_and_the_largest_number_of_lanes() -> None:
@@ -104,14 +120,13 @@ def test_cuts_are_the_cheapest_of_all(costs: list[float]) -> None:
 def test_one_more_lane_is_never_less_work(lanes: list[LaneShape], other: LaneShape) -> None:
     fleet = [dataclasses.replace(one, network=dataclasses.replace(one.network, batch_norm="none")) for one in lanes]
     joined = dataclasses.replace(other, network=dataclasses.replace(other.network, batch_norm="none"))
-    less = FleetWork.of(fleet, DIGITS, cache_bytes=1 << 25).counted()
-    more = FleetWork.of([*fleet, joined], DIGITS, cache_bytes=1 << 25).counted()
+    less, more = LaneRow.of([*fleet, joined], DIGITS).work(cache_bytes=1 << 25)[-2:]
     assert (more >= less * (1 - 1e-9)).all()
 
 
 def test_padded_arithmetic_of_one_lane_is_its_own() -> None:
     for one in (lane(units=50, depth=3), lane(depth=1, batch_size=32)):
-        assert FleetWork.of([one], DIGITS, cache_bytes=1 << 25).training_flop == pytest.approx(one.flop(DIGITS))
+        assert LaneRow.of([one], DIGITS).training_flop() == pytest.approx(one.flop(DIGITS))
 
 
 def test_plan_is_told_in_words() -> None:

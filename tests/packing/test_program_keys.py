@@ -37,7 +37,7 @@ def test_the_packer_predicts_exactly_the_traces_that_happen(deepest: int | None)
         lanes = [Lane(network=shape.network, training=shape.training, seed=0) for shape in fleet]
         with FleetTrainer(lanes, programs) as trainer:
             trainer.run_epoch()
-        assert packer.program_of(fleet) in programs.keys
-    predicted = {packer.program_of(fleet) for fleet in fleets}
+        assert packer.program_key(fleet) in programs.keys
+    predicted = {packer.program_key(fleet) for fleet in fleets}
     assert programs.n_traces == len(predicted) == len(programs.keys)
     assert set(programs.keys) == predicted

@@ -6,7 +6,7 @@ import pytest
 from tests.worker.fakes import Made, PairPlan
 
 from caviar import KerasObjective
-from caviar.packing.plan import SoloPlan
+from caviar.packing.planning import SoloPlan
 from caviar.spec import StudySpec, parse_spec
 from caviar.storage.checkpoints import CheckpointStore
 from caviar.storage.leased_storage import LeasedStorage

@@ -10,7 +10,7 @@ import optuna
 from optuna.trial import FrozenTrial
 
 from caviar import KerasObjective
-from caviar.packing.plan import Candidate, Plan, SoloPlan, T
+from caviar.packing.planning import Candidate, Plan, SoloPlan, T
 from caviar.search.samplers import make_sampler_factory
 from caviar.spec import StudySpec
 from caviar.storage.database import new_owner, open_storage
@@ -47,7 +47,7 @@ class FakeTrainer:
     def __init__(self, trainers: "FakeTrainers", lanes: Sequence[LaneSpec]) -> None:
         self._trainers = trainers
         self._specs = list(lanes)
-        self._lanes = [FakeLane(lane.seed, lane.training.learning_rate) for lane in lanes]
+        self._lanes = [FakeLane(lane.seed, lane.shape.training.learning_rate) for lane in lanes]
 
     def run_epoch(self) -> list[dict[str, float]]:
         self._trainers.train(self._specs)
@@ -88,14 +88,17 @@ class FakeTrainers:
     """
 
     def __init__(self, act: Act = lambda _epoch, _lanes: None, refuse: Act = lambda _made, _lanes: None) -> None:
-        self.n_programs = self.n_traces = 0
+        self.n_made = 0
         self.epochs: list[list[LaneSpec]] = []
         self._act = act
         self._refuse = refuse
 
+    def n_programs(self) -> tuple[int, int]:
+        return self.n_made, 0
+
     def make(self, lanes: Sequence[LaneSpec]) -> Any:
-        self.n_programs += 1
-        self._refuse(self.n_programs, lanes)
+        self.n_made += 1
+        self._refuse(self.n_made, lanes)
         return FakeTrainer(self, lanes)
 
     def train(self, lanes: Sequence[LaneSpec]) -> None:
@@ -115,11 +118,7 @@ class PairPlan(Plan):
         self._size = size
         self._regroups = regroups
         self._refills = refills
-        self._most_in_hand = most_in_hand
-
-    @property
-    def most_in_hand(self) -> int:
-        return self._most_in_hand
+        self.most_in_hand = most_in_hand
 
     def fleets(self, waiting: Sequence[T]) -> tuple[list[list[T]], bool]:
         least = min(trial.epochs for trial in waiting)
@@ -135,6 +134,19 @@ class PairPlan(Plan):
 
     def flop(self, fleet: Sequence[Candidate]) -> tuple[float, float]:
         return 0.0, 0.0
+
+
+class NoCheckpoints:
+    """Takes the place of a checkpoint store: keeps nothing."""
+
+    def save(self, number: int, checkpoint: Any) -> None:
+        pass
+
+    def load(self, number: int) -> None:
+        return None
+
+    def remove(self, number: int) -> None:
+        pass
 
 
 class Mirror:
@@ -197,9 +209,9 @@ class Made:
             "spec": self.spec,
             "objective": self.objective,
             "make_sampler": make_sampler_factory(self.spec.search, self.spec.space, seed=0),
-            "mirror": None,
-            "checkpoints": None,
-            "networks": None,
+            "mirror": Mirror(),
+            "checkpoints": NoCheckpoints(),
+            "networks": Networks(),
             "stop": threading.Event(),
             "share_done": threading.Event(),
             "deadline_s": None,

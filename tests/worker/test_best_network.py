@@ -10,8 +10,8 @@ from tests.toy_data import own_network
 from caviar import KerasObjective
 from caviar.attributes import NETWORK_LOST
 from caviar.networks import Output
-from caviar.worker.best_network import BestEpochKeeper, NetworkFolder, Standing, best_standing
-from caviar.worker.trial_run import TrialRun
+from caviar.worker.best_network import NetworkFolder, best_standing
+from caviar.worker.trial_run import TrialRun, standing
 
 SPACE = {"width": {"low": 4, "high": 8}, "learning_rate": {"low": 0.1, "high": 0.2}}
 OBJECTIVE = KerasObjective("tests.toy_data:blobs", epochs=2, space=SPACE, network=own_network)
@@ -81,7 +81,7 @@ def test_a_saved_network_gives_probabilities_with_the_reported_loss(
         ([], "logits", 0.1, r"its file gives a val_loss of \d\.\d+, but the trial reported \d\.\d+"),
         ([], "logits", -0.1, "its file gives a val_loss of"),
         ([keras.layers.Softmax()], "logits", 0.0, "its file gives a val_loss of"),
-        ([], "probabilities", 0.0, 'its outputs are no longer probabilities.*it was taken for "probabilities"'),
+        ([], "probabilities", 0.0, 'its outputs are no longer probabilities.*caviar took it for "probabilities"'),
         ([Unsaveable(2.0)], "logits", 0.0, "Unsaveable.__init__.. got an unexpected keyword argument"),
     ],
 )
@@ -112,15 +112,8 @@ def test_of_equal_trials_the_lowest_number_is_the_best_as_in_optuna(direction: A
     values = [0.5, 0.7, 0.3, 0.7, 0.3]
     for value in values:
         study.tell(study.ask(), value)
-    best = best_standing(study)
-    assert best == (study.best_value, study.best_trial.number)
-    maximize = direction == "maximize"
-    for number in range(len(values)):
-        keeper = BestEpochKeeper(best, number=number, maximize=maximize)
-        assert keeper.beats(best.value) is (number < best.number)
-        assert not keeper.beats(0.5)
-    keeper = BestEpochKeeper(None, number=3, maximize=maximize)
-    assert keeper.beats(0.5)
-    for standing in (Standing(0.5, 4), Standing(0.5, 2), Standing(0.5, 9)):
-        keeper.raise_to(standing)
-    assert not keeper.beats(0.5)
+    metric = "val_accuracy" if direction == "maximize" else "val_loss"
+    best = best_standing(study, metric)
+    assert best == standing(study.best_value, study.best_trial.number, metric=metric)
+    assert all(best >= standing(value, number, metric=metric) for number, value in enumerate(values))
+    assert best > standing(study.best_value, study.best_trial.number + 1, metric=metric)

@@ -9,9 +9,8 @@ from tests.worker.fakes import FakeTrainers, PairPlan
 
 from caviar import KerasObjective
 from caviar.errors import SpecError
-from caviar.packing.plan import Plan, SoloPlan
+from caviar.packing.planning import Plan, SoloPlan
 from caviar.storage.tickets import Ticket
-from caviar.worker.best_network import BestEpochKeeper
 from caviar.worker.crew import Crew
 from caviar.worker.objective import LaneSpec
 from caviar.worker.trial_in_hand import Stage, TrialInHand
@@ -27,8 +26,7 @@ def draw(objective: KerasObjective) -> Any:
             trial = study.ask()
             ticket = Ticket(trial_id=trial._trial_id, number=trial.number, origin=trial.number, resumed=False)
             lane, run = objective.draw(trial), objective.make_run(trial)
-            keeper = BestEpochKeeper(None, number=trial.number, maximize=True)
-            drawn.append(TrialInHand(ticket=ticket, run=run, lane=lane, keeper=keeper, **options))
+            drawn.append(TrialInHand(ticket=ticket, run=run, lane=lane, **options))
         return drawn
 
     return draw
@@ -56,7 +54,7 @@ def test_alone_one_trains_after_the_other_and_is_announced_before_it(draw: Any) 
     trainers = FakeTrainers()
     crew = crew_of([first, second], SoloPlan(), trainers)
     assert crew.announce() == [first]
-    assert (first.stage, second.stage, trainers.n_programs) == (Stage.ANNOUNCED, Stage.DRAWN, 0)
+    assert (first.stage, second.stage, trainers.n_made) == (Stage.ANNOUNCED, Stage.DRAWN, 0)
     crew.board()
     assert first.stage is Stage.RUNNING
     crew.run_epoch()
@@ -176,13 +174,14 @@ def test_a_trial_whose_state_does_not_fit_begins_again(draw: Any) -> None:
 
 
 def test_time_is_counted_as_compiling_where_a_program_is_new_and_as_training_else(draw: Any) -> None:
-    (trial,) = draw(1)
-    crew = crew_of([trial], SoloPlan(), FakeTrainers())
+    pair = draw(2)
+    crew = crew_of(pair, PairPlan(), FakeTrainers())
     run_round(crew)
     compile_s = crew.timings.compile_s
     assert compile_s > 0
     assert crew.timings.training_s == 0
     run_round(crew)
     assert crew.timings.compile_s == compile_s
-    assert trial.run.train_seconds == pytest.approx(compile_s + crew.timings.training_s)
+    half_s = pytest.approx((compile_s + crew.timings.training_s) / 2)
+    assert [trial.run.train_seconds for trial in pair] == [half_s, half_s]
     assert crew.timings.fleets == 1

@@ -6,7 +6,7 @@ import pytest
 
 from caviar.search.seeds import trial_seed
 from caviar.spec import direction_of
-from caviar.worker.trial_run import TrialRun, worst_case
+from caviar.worker.trial_run import Decision, TrialRun, decide, worst_case
 
 NAN = float("nan")
 
@@ -38,7 +38,8 @@ def test_every_epoch_is_reported_and_the_best_one_kept(metric: str, best_epoch: 
     assert run.best_epoch == best_epoch
     assert run.best_value == run.curves[metric][best_epoch]
     assert frozen().intermediate_values == dict(enumerate(run.curves[metric]))
-    assert run.attributes()["curves"]["loss"] == [1.0, 1.0, 1.0]
+    run.store()
+    assert frozen().user_attrs["curves"]["loss"] == [1.0, 1.0, 1.0]
 
 
 @pytest.mark.parametrize(("metric", "worst"), [("val_accuracy", 0.0), ("val_loss", 10 * math.log(10))])
@@ -47,7 +48,8 @@ def test_a_diverged_trial_reports_the_worst_case_and_ends(metric: str, worst: fl
     assert run.record(metrics(0.5, 1.0))
     assert not run.record({**metrics(0.1, NAN), "loss": float("inf")})
     assert frozen().intermediate_values[1] == worst == worst_case(metric, n_classes=10)
-    assert run.attributes()["diverged"] is True
+    run.store()
+    assert frozen().user_attrs["diverged"] is True
     assert all(math.isfinite(value) for curve in run.curves.values() for value in curve)
     assert run.best_epoch == 0
 
@@ -84,3 +86,22 @@ def test_seeds_differ_by_study_trial_and_purpose_and_stay_the_same() -> None:
     assert len(seeds) == 200
     assert all(0 <= seed < 2**31 for seed in seeds)
     assert trial_seed(0, 0, "training") == trial_seed(0, 0, "training")
+
+
+@pytest.mark.parametrize(
+    ("epochs", "pruned", "parked", "expected"),
+    [
+        (1, False, False, Decision.GO_ON),
+        (1, False, True, Decision.PARK),
+        (1, True, False, Decision.PRUNE),
+        (1, True, True, Decision.PRUNE),
+        (4, False, False, Decision.COMPLETE),
+        (4, False, True, Decision.COMPLETE),
+        (4, True, False, Decision.PRUNE),
+        (5, False, False, Decision.COMPLETE),
+    ],
+)
+def test_each_trial_gets_one_decision_after_an_epoch(
+    epochs: int, pruned: bool, parked: bool, expected: Decision
+) -> None:
+    assert decide(epochs=epochs, max_epochs=4, pruned=pruned, parked=parked) is expected

@@ -14,16 +14,17 @@ from optuna.exceptions import StorageInternalError
 from optuna.trial import FrozenTrial, TrialState
 from tests.databases import claim_ticket, expire
 from tests.worker import fakes
-from tests.worker.fakes import Made, Mirror, Networks, PairPlan, accuracy
+from tests.worker.fakes import Made, Mirror, Networks, NoCheckpoints, PairPlan, accuracy
 
 from caviar import KerasObjective
 from caviar.attributes import CURVES, DEATHS, FAIL_REASON, PAUSED
 from caviar.errors import FatalError, SpaceError, SpecError, StorageUnavailableError
 from caviar.packing.cost_model import TYPICAL
-from caviar.packing.plan import SoloPlan
+from caviar.packing.planning import SoloPlan
 from caviar.search.samplers import make_sampler_factory
+from caviar.search.seeds import trial_seed
 from caviar.spec import StudySpec, parse_spec
-from caviar.storage.checkpoints import CheckpointStore
+from caviar.storage.checkpoints import Checkpoint, CheckpointStore
 from caviar.storage.database import new_owner, open_storage
 from caviar.storage.handing_back import hand_back
 from caviar.storage.schema import optuna_tables
@@ -382,17 +383,44 @@ def assert_whole(made: Made) -> None:
     assert PAUSED not in {key for trial in made.stored for key in trial.system_attrs}
 
 
-def test_promoted_trials_go_on_where_they_paused_and_the_budget_is_exact(promoting: Made) -> None:
+def test_promoted_trials_go_on_where_they_were_parked_and_the_budget_is_exact(promoting: Made) -> None:
     mirror = Mirror()
     promoting.options["mirror"] = mirror
     trainers = promoting.work()
     assert_whole(promoting)
     assert sorted(trial.number for trial in promoting.ended) == list(range(10))
     assert sum(trainers.sizes) == sum(len(trial.intermediate_values) for trial in promoting.stored)
-    paused = {number: states for number, states in mirror.states.items() if states[0] == "RUNNING"}
-    assert len(paused) > 2
+    parked = {number: states for number, states in mirror.states.items() if states[0] == "RUNNING"}
+    assert len(parked) > 2
     assert all(states[-1] in ("COMPLETE", "PRUNED") for states in mirror.states.values())
-    assert any(promoting.stored[number].state == TrialState.COMPLETE for number in paused)
+    assert any(promoting.stored[number].state == TrialState.COMPLETE for number in parked)
+
+
+def test_at_the_end_the_best_of_a_rung_goes_on_whatever_its_share(promoting: Made) -> None:
+    promoting.search(trials=1)
+    promoting.work()
+    assert promoting.states == {"COMPLETE": 1}
+
+
+def test_a_trial_whose_worker_died_before_it_was_parked_does_not_train_on(
+    promoting: Made, checkpoints: CheckpointStore
+) -> None:
+    class DyingCheckpoints(NoCheckpoints):
+        def save(self, number: int, checkpoint: Checkpoint) -> None:
+            checkpoints.save(number, checkpoint)
+            raise Killed
+
+    promoting.options = {"checkpoints": DyingCheckpoints()}
+    with pytest.raises(Killed):
+        promoting.work()
+    (number,) = checkpoints.numbers()
+    for trial in promoting.stored:
+        expire(promoting.storage, trial._trial_id)
+    promoting.reopen()
+    promoting.options = {"checkpoints": checkpoints}
+    trainers = promoting.work()
+    assert trainers.epochs[0][0].seed != trial_seed(promoting.objective.seed, number, "training")
+    assert_whole(promoting)
 
 
 @pytest.mark.parametrize("sync_s", [0.0, 3600.0])

@@ -7,6 +7,7 @@ import os
 import click
 
 from .. import __version__
+from .champions import champion, predict
 from .looking import check, datasets, report, status, trials
 from .running import compare, run, worker, zoom
 from .session import CaviarGroup
@@ -27,5 +28,20 @@ def main() -> None:
     atexit.register(gc.freeze)  # to look for garbage among all that was imported takes a quarter of a second
 
 
-for _verb in (run, zoom, compare, worker, status, trials, report, check, datasets, delete, sync, doctor):
+for _verb in (
+    run,
+    zoom,
+    compare,
+    champion,
+    predict,
+    worker,
+    status,
+    trials,
+    report,
+    check,
+    datasets,
+    delete,
+    sync,
+    doctor,
+):
     main.add_command(_verb)

@@ -43,6 +43,14 @@ class ProgressBar:
         failed = f", {progress.failed} failed" if progress.failed else ""
         self._bar.set_postfix_str(f"best {best}, {progress.pruned} pruned{failed}")
 
+    def count(self, done: int, total: int) -> None:
+        """Show how many of a race's trainings have ended, of how many there are at most."""
+        from tqdm import tqdm
+
+        if self._bar is None:
+            self._bar = tqdm(total=total, desc="race", unit="training", dynamic_ncols=True)
+        self._bar.update(done - self._bar.n)
+
     def say(self, line: str) -> None:
         """Print a line below the last study's."""
         self._close()

@@ -5,7 +5,7 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,9 @@ from .tables import Kind, infer_kinds, odd_columns
 _TEST_SEED: Final = (
     0  # fixed: the test split must not move with a study's seed, or one study's test is another's training
 )
+
+
+LabelType = Literal["text", "integer", "boolean"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -44,6 +47,7 @@ class Data:
     Attributes:
         name: The name it was loaded by.
         class_names: Names of the classes, in the order of the labels.
+        label_type: What the labels were before they became numbers from 0 on.
         examples: All that may be learned from.
         kinds: Of a table's columns; None for arrays.
         read_test: Reads the test split.
@@ -51,6 +55,7 @@ class Data:
 
     name: str
     class_names: tuple[str, ...]
+    label_type: LabelType
     examples: Examples
     kinds: Mapping[str, Kind] | None
     read_test: Callable[[], Examples]
@@ -167,7 +172,14 @@ def open_data(data: DataSpec, *, data_dir: Path | None = None) -> Data:
             return held_out
 
     check_classes(examples.labels, class_names=class_names, where=where)
-    return Data(name=name, class_names=class_names, examples=examples, kinds=kinds, read_test=read_test)
+    return Data(
+        name=name,
+        class_names=class_names,
+        label_type=_label_type(known),
+        examples=examples,
+        kinds=kinds,
+        read_test=read_test,
+    )
 
 
 def data_of(x: Any, y: Any, *, columns: Mapping[str, str], name: str) -> Data:
@@ -187,7 +199,14 @@ def data_of(x: Any, y: Any, *, columns: Mapping[str, str], name: str) -> Data:
     def read_test() -> Examples:
         raise DataError(f"{where} has no test split.")
 
-    return Data(name=name, class_names=class_names, examples=examples, kinds=kinds, read_test=read_test)
+    return Data(
+        name=name,
+        class_names=class_names,
+        label_type=_label_type(known),
+        examples=examples,
+        kinds=kinds,
+        read_test=read_test,
+    )
 
 
 def load_dataset(
@@ -293,6 +312,11 @@ def _kinds_of(features: Any, given: Mapping[str, str], *, where: str) -> dict[st
     if given:
         raise DataError(f"{where}: data.columns is for tables, and this is none. Remove it.")
     return None
+
+
+def _label_type(known: NDArray[Any] | None) -> LabelType:
+    kind = "U" if known is None else known.dtype.kind
+    return "text" if kind == "U" else "boolean" if kind == "b" else "integer"
 
 
 def _encode(features: Any, labels: NDArray[Any], *, n_classes: int, known: NDArray[Any] | None, where: str) -> Examples:

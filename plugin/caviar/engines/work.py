@@ -81,7 +81,7 @@ def work(order: WorkOrder, *, owner: str, stop: threading.Event, dataset: Datase
         deadline_s=order.deadline_s,
         on_trial=count,
     )
-    crew = _make_crew(spec, objective, threads=order.threads)
+    crew = make_crew(spec, objective, threads=order.threads)
     try:
         Worker(setup, crew).run()
     finally:
@@ -98,7 +98,8 @@ def prepare_devices(*, threads: int) -> None:
     devices.prepare_devices(threads=threads)
 
 
-def _make_crew(spec: StudySpec, objective: KerasObjective, *, threads: int) -> Crew:
+def make_crew(spec: StudySpec, objective: KerasObjective, *, threads: int) -> Crew:
+    """Return the crew that trains a study's trials in this process."""
     if not spec.trains_in_fleets:
         return solo_crew(objective)
     from ..training.devices import fleet_memory_bytes

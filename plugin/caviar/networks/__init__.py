@@ -3,6 +3,7 @@
 from .build import BATCH_NORM_EPSILON, build_network
 from .head import Output, check_probabilities, find_output, with_probabilities
 from .normalization import Statistics, fit_normalization
+from .saving import quiet_saving
 from .variables import Variable, initial_values, network_variables
 
 __all__ = [
@@ -16,5 +17,6 @@ __all__ = [
     "fit_normalization",
     "initial_values",
     "network_variables",
+    "quiet_saving",
     "with_probabilities",
 ]

@@ -1,4 +1,4 @@
-"""Measuring the prices of the cost model on this machine: a second or two, once."""
+"""Measures the prices of the cost model on this machine, once; it takes a second or two."""
 
 import hashlib
 import importlib.metadata
@@ -18,12 +18,12 @@ from filelock import FileLock
 
 from ..config import NetworkConfig, TrainingConfig
 from ..user_cache import remove_unused, sources_digest, user_cache
-from .cost_model import TYPICAL, CostModel, DataShape, FleetWork, LaneShape
+from .cost_model import TYPICAL, CostModel, DataShape, LaneRow, LaneShape
 
 _logger = logging.getLogger(__name__)
 
 _DATA: Final = DataShape(n_train=256, n_validation=128, n_features=64, n_classes=10)
-# Lanes, depth, width, batch size: few and many, narrow and wide, so that each term weighs in some of them.
+# Lanes, depth, width, batch size: few and many, narrow and wide, so that each term matters in some of them.
 _FLEETS: Final = (
     (1, 1, 16, 32),
     (1, 3, 16, 16),
@@ -37,23 +37,23 @@ _REPEATS: Final = 3
 _DEEPEST: Final = max(depth for _, depth, _, _ in _FLEETS)
 _CACHE: Final = Path("/sys/devices/system/cpu/cpu0/cache/index3/size")
 _PROCESSORS: Final = Path("/proc/cpuinfo")
-#: What makes TensorFlow compute in another way on the same machine.
+#: These make TensorFlow compute in another way on the same machine.
 _VARIABLES: Final = ("CUDA_VISIBLE_DEVICES", "ONEDNN_MAX_CPU_ISA", "TF_ENABLE_ONEDNN_OPTS")
 
 
 def calibrate() -> CostModel:
     """Train a few fleets on random data and return the prices that explain how long they took.
 
-    The prices are found by non-negative least squares on relative errors, so that short epochs count as long ones do.
+    The fit is a non-negative least squares on relative errors, so that short epochs count as much as long ones.
     """
     from scipy.optimize import nnls
 
     cache_bytes = _read_cache_bytes()
     fleets = [_lanes(*sizes) for sizes in _FLEETS]
     seconds, trace_s = _measure(fleets)
-    amounts = np.stack([FleetWork.of(fleet, _DATA, cache_bytes=cache_bytes).counted() for fleet in fleets])
+    amounts = np.stack([LaneRow.of(fleet, _DATA).work(cache_bytes=cache_bytes)[-1] for fleet in fleets])
     typical = np.array(TYPICAL.prices)
-    # Fewer measurements than prices: what they leave open stays near the typical prices, times the machine's speed.
+    # There are fewer measurements than prices: what they leave open stays near the typical prices, scaled by the speed.
     speed = float(np.median(seconds / (amounts @ typical)))
     weighed = np.concatenate([amounts * typical * speed / seconds[:, None], 0.3 * np.eye(len(typical))])
     factors, _ = nnls(weighed, np.concatenate([np.ones(len(seconds)), 0.3 * np.ones(len(typical))]))
@@ -62,11 +62,7 @@ def calibrate() -> CostModel:
 
 
 def prices_path(*, threads: int) -> Path:
-    """Return where this machine's prices are kept: in the user's cache, since they hold for all homes.
-
-    Args:
-        threads: Of one worker.
-    """
+    """Return the file in the user's cache with this machine's prices for workers of so many threads."""
     facts = [
         importlib.metadata.version("tensorflow"),
         sources_digest("packing", "training", "program_key.py"),
@@ -77,9 +73,9 @@ def prices_path(*, threads: int) -> Path:
 
 
 def load_or_calibrate(path: Path) -> CostModel:
-    """Return the prices that a file keeps, measured now where it has none.
+    """Return the prices in a file; measure them now if it has none.
 
-    One process measures at a time. What asks meanwhile gets the typical prices, and need not wait for a second.
+    One process measures at a time. The others get the typical prices meanwhile, rather than wait.
     """
     model = CostModel.load(path)
     if model is not None:
@@ -100,7 +96,7 @@ def load_or_calibrate(path: Path) -> CostModel:
 
 
 def known_prices(path: Path) -> CostModel:
-    """Return the prices that a file keeps, or typical ones: for a look at a plan, without measuring."""
+    """Return the prices in a file, or typical ones: to show a plan without measuring."""
     return CostModel.load(path) or TYPICAL
 
 
@@ -110,7 +106,7 @@ def _lanes(n_lanes: int, depth: int, units: int, batch_size: int) -> list[LaneSh
 
 
 def _measure(fleets: Sequence[Sequence[LaneShape]]) -> tuple[npt.NDArray[np.float64], float]:
-    """Return each fleet's quickest epoch, and how long a program takes when it is new."""
+    """Return the seconds of each fleet's fastest epoch, and of tracing one program."""
     import tensorflow as tf
 
     from ..training import FleetData, FleetPrograms, FleetTrainer, Lane, TensorSplits
@@ -132,24 +128,19 @@ def _measure(fleets: Sequence[Sequence[LaneShape]]) -> tuple[npt.NDArray[np.floa
         lanes = [Lane(network=lane.network, training=lane.training, seed=0) for lane in fleet]
         n_traces = programs.n_traces
         with FleetTrainer(lanes, programs) as trainer:
-            timed = [_time_epoch(trainer) for _ in range(_REPEATS + 1)]
+            timed = []
+            for _ in range(_REPEATS + 1):
+                started = time.perf_counter()
+                trainer.run_epoch()
+                timed.append(time.perf_counter() - started)
         if programs.n_traces > n_traces:
             traces.append(timed[0] - min(timed[1:]))
         epochs.append(min(timed[1:]))
     return np.array(epochs), float(np.median(traces))
 
 
-def _time_epoch(trainer: object) -> float:
-    from ..training import FleetTrainer
-
-    assert isinstance(trainer, FleetTrainer)
-    started = time.perf_counter()
-    trainer.run_epoch()
-    return time.perf_counter() - started
-
-
 def _machine() -> list[str]:
-    """Return what tells processors apart: several machines may share a home directory."""
+    """Return what tells processors apart, since several machines may share a home directory."""
     try:
         lines = set(_PROCESSORS.read_text(encoding="utf-8", errors="replace").splitlines())
     except OSError:

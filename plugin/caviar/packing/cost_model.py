@@ -1,4 +1,4 @@
-"""What an epoch of a fleet costs, in seconds: a sum of few terms, each with a price that is measured on the machine."""
+"""What an epoch of a fleet costs, in seconds: a sum of a few terms, each with a price measured on the machine."""
 
 import dataclasses
 import itertools
@@ -15,7 +15,7 @@ from ..atomic_write import write_whole
 from ..config import Activation, BatchNorm, NetworkConfig, Optimizer, TrainingConfig
 from ..program_key import ProgramKey, program_depth
 
-# Operations of a step besides those of the layers, and those of one layer, counted in the traced programs.
+# Operations of a step outside its layers, and of one layer, counted in the traced programs.
 _STEP_OPERATIONS: Final = 45
 _LAYER_OPERATIONS: Final[dict[BatchNorm, int]] = {"none": 18, "before_activation": 38, "after_activation": 40}
 # Passes over a layer's values, and over the weights.
@@ -28,14 +28,7 @@ _VALUE_COPIES: Final = 6
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DataShape:
-    """What of a data set decides the cost.
-
-    Attributes:
-        n_train: Training examples.
-        n_validation: Validation examples.
-        n_features: Values of one example.
-        n_classes: Classes.
-    """
+    """The numbers of a data set that decide the cost; an example has n_features values."""
 
     n_train: int
     n_validation: int
@@ -45,19 +38,14 @@ class DataShape:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LaneShape:
-    """What of a trial decides with which others it trains well.
-
-    Attributes:
-        network: Its network.
-        training: How it is trained.
-    """
+    """A trial's network and training, which decide with which others it trains well."""
 
     network: NetworkConfig
     training: TrainingConfig
 
     @property
     def family(self) -> tuple[Activation, BatchNorm, Optimizer]:
-        """What lanes of one fleet have in common."""
+        """What the lanes of one fleet have in common."""
         return self.network.activation, self.network.batch_norm, self.training.optimizer
 
     @property
@@ -66,75 +54,68 @@ class LaneShape:
         return max(self.network.widths)
 
     def batch_size(self, data: DataShape) -> int:
-        """Rows of a batch; a split smaller than it is one batch."""
+        """Rows of a batch; a smaller split is one batch."""
         return min(self.training.batch_size, data.n_train)
 
     def flop(self, data: DataShape) -> float:
-        """Return the arithmetic of one epoch of training, unpadded: three products a layer, two operations a term."""
+        """Return an epoch's arithmetic, without padding: three products a layer, two operations a term."""
         sizes = (data.n_features, *self.network.widths, data.n_classes)
         terms = sum(first * second for first, second in itertools.pairwise(sizes))
         size = self.batch_size(data)
         return 6.0 * terms * (data.n_train // size) * size
 
 
+#: What a row keeps of each lane: hidden layers, units of the widest, rows of a batch, epochs of the whole training.
+_COLUMNS: Final = np.dtype(
+    [("depth", int), ("width", int), ("batch_size", int), ("epochs", int), ("dropout", bool), ("l2", bool)]
+)
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class LaneRow:
-    """Lanes of one family in a row, as columns: what their fleets cost is computed for many at once.
+    """Lanes of one family in a row, as columns, so that numpy computes the costs of many fleets at once.
 
-    A fleet is here some of the first lanes of the row; what is said of all fleets has an element for each: of the first
-    lane alone, of the first two, and so on.
+    A fleet is here the first few lanes of the row. Methods return one element per fleet: for the first lane alone, for
+    the first two, and so on.
 
     Attributes:
         data: The data set's shape.
-        first: The first lane, for what the family has in common.
-        depths: Hidden layers, int (n,), as what follows.
-        widths: Units of the widest layer.
-        sizes: Rows of a batch.
-        epochs: Of the whole training.
-        dropout: Whether the lane drops units, bool.
-        l2: Whether its kernels are penalised, bool.
+        first: Any lane, for what the family has in common.
+        lanes: The columns, (n,).
     """
 
     data: DataShape
     first: LaneShape
-    depths: npt.NDArray[np.int64]
-    widths: npt.NDArray[np.int64]
-    sizes: npt.NDArray[np.int64]
-    epochs: npt.NDArray[np.int64]
-    dropout: npt.NDArray[np.bool_]
-    l2: npt.NDArray[np.bool_]
+    lanes: npt.NDArray[np.void]
 
     @classmethod
     def of(cls, lanes: Sequence[LaneShape], data: DataShape) -> "LaneRow":
-        """Return lanes, at least one, of one family, as columns."""
-        return cls(
-            data=data,
-            first=lanes[0],
-            depths=np.array([lane.network.depth for lane in lanes]),
-            widths=np.array([lane.width for lane in lanes]),
-            sizes=np.array([lane.batch_size(data) for lane in lanes]),
-            epochs=np.array([lane.training.epochs for lane in lanes]),
-            dropout=np.array([lane.network.dropout > 0 for lane in lanes]),
-            l2=np.array([lane.network.l2 > 0 for lane in lanes]),
-        )
+        """Return lanes, at least one, of one family, as a row."""
+        rows = [
+            (
+                lane.network.depth,
+                lane.width,
+                lane.batch_size(data),
+                lane.training.epochs,
+                lane.network.dropout > 0,
+                lane.network.l2 > 0,
+            )
+            for lane in lanes
+        ]
+        return cls(data=data, first=lanes[0], lanes=np.array(rows, _COLUMNS))
 
     def part(self, start: int, end: int) -> "LaneRow":
         """Return the lanes from start to before end."""
-        names = ("depths", "widths", "sizes", "epochs", "dropout", "l2")
-        return dataclasses.replace(self, **{name: getattr(self, name)[start:end] for name in names})
+        return dataclasses.replace(self, lanes=self.lanes[start:end])
 
-    def programs(self, *, deepest: int | None, dtype: str) -> list[ProgramKey]:
-        """Return the key of each fleet's program.
-
-        Args:
-            deepest: Of `program_depth`.
-            dtype: The float type.
-        """
-        depths = [program_depth(depth, deepest=deepest) for depth in np.maximum.accumulate(self.depths).tolist()]
+    def program_keys(self, *, deepest: int | None, dtype: str) -> list[ProgramKey]:
+        """Return the key of each fleet's program; `program_depth` and `ProgramKey` describe the arguments."""
+        depths = [program_depth(depth, deepest=deepest) for depth in self.most("depth").tolist()]
+        sizes = self.lanes["batch_size"]
         columns = (
-            np.logical_or.accumulate(self.sizes != self.sizes[0]),
-            np.logical_or.accumulate(self.dropout),
-            np.logical_or.accumulate(self.l2),
+            np.logical_or.accumulate(sizes != sizes[0]),
+            np.logical_or.accumulate(self.lanes["dropout"]),
+            np.logical_or.accumulate(self.lanes["l2"]),
         )
         flags = zip(depths, *(column.tolist() for column in columns), strict=True)
         family = self.first.family
@@ -142,77 +123,57 @@ class LaneRow:
 
     def n_bytes(self) -> npt.NDArray[np.int64]:
         """Return about how much memory each fleet takes, besides the data, in float32."""
-        data, depth, width = self.data, np.maximum.accumulate(self.depths), np.maximum.accumulate(self.widths)
+        data, depth, width = self.data, self.most("depth"), self.most("width")
         weights = data.n_features * width + (depth - 1) * width * width + width * data.n_classes
-        values = np.maximum.accumulate(self.sizes) * (data.n_features + depth * width)
+        values = self.most("batch_size") * (data.n_features + depth * width)
         n_bytes: npt.NDArray[np.int64] = _WEIGHT_COPIES * weights + _VALUE_COPIES * values
         return 4 * np.arange(1, len(depth) + 1) * n_bytes
 
+    def training_flop(self) -> npt.NDArray[np.float64]:
+        """Return the arithmetic of the products in an epoch's training steps, with padding."""
+        return 6.0 * self._terms() * self.most("batch_size") * self._steps()
 
-#: A number, or one for each of several fleets.
-Amount = float | npt.NDArray[np.float64]
+    def work(self, *, cache_bytes: int) -> npt.NDArray[np.float64]:
+        """Count the work of each fleet's epoch, with padding.
 
-
-@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
-class FleetWork:
-    """One epoch of a fleet, counted, or of several. Padding is part of it.
-
-    Attributes:
-        operations: Operations started.
-        products: Lanes' matrix products.
-        flop: Arithmetic of the products, validation included.
-        values: Activations and gradients passed over.
-        weights: Weights and slots passed over.
-        spilled: Of the values those beyond what the cache holds at once.
-        lanes: Lanes, for what the host does for each.
-        training_flop: Arithmetic of the training steps' products.
-    """
-
-    operations: Amount
-    products: Amount
-    flop: Amount
-    values: Amount
-    weights: Amount
-    spilled: Amount
-    lanes: Amount
-    training_flop: Amount
-
-    @classmethod
-    def of(cls, lanes: Sequence[LaneShape], data: DataShape, *, cache_bytes: int) -> "FleetWork":
-        """Count the work of an epoch of these lanes, at least one, of one family."""
-        work = cls.of_row(LaneRow.of(lanes, data), cache_bytes=cache_bytes)
-        return cls(**{field.name: float(getattr(work, field.name)[-1]) for field in dataclasses.fields(cls)})
-
-    @classmethod
-    def of_row(cls, row: LaneRow, *, cache_bytes: int) -> "FleetWork":
-        """Count the work of an epoch of each of a row's fleets."""
-        data, batch_norm = row.data, row.first.network.batch_norm
-        n_lanes = np.arange(1.0, len(row.depths) + 1)
-        depth, width = np.maximum.accumulate(row.depths), np.maximum.accumulate(row.widths).astype(np.float64)
-        rows, steps = np.maximum.accumulate(row.sizes), np.maximum.accumulate(data.n_train // row.sizes)
-        layers = np.cumsum(row.depths)
-        terms = n_lanes * data.n_features * width + (layers - n_lanes) * width * width
-        terms += n_lanes * width * data.n_classes
-        values = layers * width * _VALUE_PASSES[batch_norm]
-        values += n_lanes * (data.n_features + 8 * data.n_classes)
-        training_flop = 6.0 * terms * rows * steps
+        Returns:
+            What `CostModel.prices` are for, (fleets, 8): operations started; lanes' matrix products; their arithmetic,
+            validation included; activations and gradients passed over; weights and slots passed over; those of the
+            values that the cache cannot hold; lanes, for what the host does for each; and 1 for the epoch itself.
+        """
+        data, batch_norm = self.data, self.first.network.batch_norm
+        depth, width, rows, steps = self.most("depth"), self.most("width"), self.most("batch_size"), self._steps()
+        lanes, layers, terms = np.arange(1.0, len(depth) + 1), np.cumsum(self.lanes["depth"]), self._terms()
+        values = layers * width * _VALUE_PASSES[batch_norm] + lanes * (data.n_features + 8 * data.n_classes)
         # Features, each layer's outputs and what its gradient needs of them, in 4 bytes.
-        working_bytes = 4.0 * rows * (n_lanes * data.n_features + 3 * layers * width)
-        return cls(
-            operations=steps * (_STEP_OPERATIONS + depth * float(_LAYER_OPERATIONS[batch_norm])),
-            products=steps * 3.0 * (layers + n_lanes),
-            flop=training_flop + 2.0 * terms * data.n_validation,
-            values=values * (rows * steps + 0.3 * data.n_validation),
-            weights=terms * steps * _WEIGHT_PASSES[row.first.training.optimizer],
-            spilled=values * rows * steps * np.maximum(0.0, 1.0 - cache_bytes / working_bytes),
-            lanes=n_lanes,
-            training_flop=training_flop,
+        working_bytes = 4.0 * rows * (lanes * data.n_features + 3 * layers * width)
+        amounts = (
+            steps * (_STEP_OPERATIONS + depth * float(_LAYER_OPERATIONS[batch_norm])),
+            steps * 3.0 * (layers + lanes),
+            self.training_flop() + 2.0 * terms * data.n_validation,
+            values * (rows * steps + 0.3 * data.n_validation),
+            terms * steps * _WEIGHT_PASSES[self.first.training.optimizer],
+            values * rows * steps * np.maximum(0.0, 1.0 - cache_bytes / working_bytes),
+            lanes,
+            np.ones_like(lanes),
         )
+        return np.stack(amounts, axis=-1)
 
-    def counted(self) -> npt.NDArray[np.float64]:
-        """Return the amounts that `CostModel.prices` are for, and 1 for the epoch itself: (8,), or (fleets, 8)."""
-        amounts = (self.operations, self.products, self.flop, self.values, self.weights, self.spilled, self.lanes)
-        return np.stack([*amounts, np.ones_like(self.lanes)], axis=-1)
+    def most(self, column: str) -> npt.NDArray[np.int64]:
+        """Return each fleet's largest value of a column."""
+        most: npt.NDArray[np.int64] = np.maximum.accumulate(self.lanes[column])
+        return most
+
+    def _steps(self) -> npt.NDArray[np.int64]:
+        steps: npt.NDArray[np.int64] = np.maximum.accumulate(self.data.n_train // self.lanes["batch_size"])
+        return steps
+
+    def _terms(self) -> npt.NDArray[np.float64]:
+        """Return how many products of two numbers one example takes in each fleet's layers."""
+        data, width = self.data, self.most("width").astype(np.float64)
+        lanes, layers = np.arange(1.0, len(width) + 1), np.cumsum(self.lanes["depth"])
+        terms: npt.NDArray[np.float64] = (lanes * (data.n_features + data.n_classes) + (layers - lanes) * width) * width
+        return terms
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -220,7 +181,7 @@ class CostModel:
     """Prices of a fleet's work on one machine.
 
     Attributes:
-        prices: Seconds for one of each amount of `FleetWork.counted`.
+        prices: Seconds for one of each amount of `LaneRow.work`.
         trace_s: Seconds that a program takes when it is new.
         cache_bytes: The processor's last cache.
     """
@@ -235,16 +196,16 @@ class CostModel:
 
     def epochs_s(self, row: LaneRow) -> npt.NDArray[np.float64]:
         """Return the seconds of an epoch of each of a row's fleets."""
-        seconds: npt.NDArray[np.float64] = FleetWork.of_row(row, cache_bytes=self.cache_bytes).counted() @ self.prices
+        seconds: npt.NDArray[np.float64] = row.work(cache_bytes=self.cache_bytes) @ self.prices
         return seconds
 
     def save(self, path: Path) -> None:
-        """Keep it in a file."""
+        """Write it to a file."""
         write_whole(path, json.dumps(dataclasses.asdict(self), indent=1))
 
     @classmethod
     def load(cls, path: Path) -> "CostModel | None":
-        """Return what a file keeps; None where there is none that can be read."""
+        """Read it from a file; return None if there is none, or it is damaged."""
         try:
             table = json.loads(path.read_text(encoding="utf-8"))
             prices = tuple(float(price) for price in table["prices"])
@@ -257,7 +218,7 @@ class CostModel:
         return model if is_sound else None
 
 
-#: Prices fitted on two cores of an AMD EPYC, one thread, on 2026-11-22: where a plan is shown before any was measured.
+#: Fitted on two cores of an AMD EPYC, one thread, on 2026-11-22: for a plan that is shown before prices are measured.
 TYPICAL: Final = CostModel(
     prices=(2.5e-6, 1.2e-6, 1.05e-11, 1.5e-10, 3.0e-10, 1.0e-10, 1.0e-4, 1.5e-3), trace_s=0.25, cache_bytes=1 << 25
 )

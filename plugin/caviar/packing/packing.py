@@ -1,4 +1,4 @@
-"""Which trials train in one fleet: decided by what it costs. Pure functions."""
+"""Decides by cost which lanes train in one fleet. Pure functions."""
 
 import dataclasses
 from collections.abc import Callable, Collection, Sequence
@@ -9,7 +9,7 @@ import numpy as np
 from ..program_key import ProgramKey
 from .cost_model import CostModel, DataShape, LaneRow, LaneShape
 
-#: Lanes of one fleet. More gain nothing: from 32 on, a step is all arithmetic.
+#: The most lanes of one fleet. More gain nothing: from 32 on, a step is all arithmetic.
 MAX_LANES: Final = 64
 
 
@@ -22,7 +22,7 @@ class Packer:
         data: The data set's shape.
         memory_bytes: What one fleet may take.
         deepest: Hidden layers of the deepest network that will come, or None; see `program_depth`.
-        dtype: The float type that fleets train in.
+        dtype: The float type of the fleets.
     """
 
     cost: CostModel
@@ -34,15 +34,11 @@ class Packer:
     def plan(self, lanes: Sequence[LaneShape], *, traced: Collection[ProgramKey] = ()) -> list[list[int]]:
         """Return which lanes train together.
 
-        Within a family the lanes are put in order of batch size, then width, then depth, and that row is cut where it
-        costs least, each program that has not been traced yet paid once. Neighbours in this order waste least padding.
-
-        Args:
-            lanes: What waits.
-            traced: Programs that exist already.
+        The lanes of a family are sorted by batch size, width and depth, so that neighbours waste the least padding.
+        This row is then cut where it costs least. A program that is not in ``traced`` is paid once.
 
         Returns:
-            Fleets of places in ``lanes``: every place once; the fleets of a family one behind the other.
+            Fleets of places in ``lanes``, each place once; the fleets of a family follow each other.
         """
         families: dict[tuple[str, str, str], list[int]] = {}
         for place, lane in enumerate(lanes):
@@ -52,26 +48,21 @@ class Packer:
             ordered = sorted(places, key=lambda place: self._order(lanes[place]))
             row = LaneRow.of([lanes[place] for place in ordered], self.data)
             cuts = self._cut(row, traced=traced)
-            used = {self._programs(row.part(start, end))[-1] for start, end in cuts}
-            if not used <= set(traced):  # what the first plan traces is free for the others: plan again with it
+            used = {self._program_keys(row.part(start, end))[-1] for start, end in cuts}
+            if not used <= set(traced):  # what the first plan traces costs the others nothing, so plan again with it
                 cuts = self._cut(row, traced={*traced, *used})
             plan += [ordered[start:end] for start, end in cuts]
         return plan
 
-    def program_of(self, fleet: Sequence[LaneShape]) -> ProgramKey:
+    def program_key(self, fleet: Sequence[LaneShape]) -> ProgramKey:
         """Return the key of the program that trains these lanes, at least one, of one family."""
-        return self._programs(LaneRow.of(fleet, self.data))[-1]
+        return self._program_keys(LaneRow.of(fleet, self.data))[-1]
 
     def refill(self, running: Sequence[LaneShape], waiting: Sequence[LaneShape], *, n_lanes: int) -> list[int]:
-        """Return which waiting lanes should join a fleet whose other lanes have left.
+        """Return the places of the waiting lanes that should join a running fleet, at least one lane, up to n_lanes.
 
-        One joins where an epoch with it costs less than one without it and one of it alone. Tried in the order of
-        nearness, until the fleet has n_lanes.
-
-        Args:
-            running: The lanes that train, at least one.
-            waiting: What could join.
-            n_lanes: As many as the fleet was planned to have.
+        A lane joins if an epoch with it costs less than an epoch without it and one of the lane alone. Lanes of the
+        most similar width are tried first.
         """
         joined: list[int] = []
         fleet = list(running)
@@ -90,39 +81,33 @@ class Packer:
                 now_s = with_s
         return joined
 
-    def _programs(self, row: LaneRow) -> list[ProgramKey]:
-        return row.programs(deepest=self.deepest, dtype=self.dtype)
+    def _program_keys(self, row: LaneRow) -> list[ProgramKey]:
+        return row.program_keys(deepest=self.deepest, dtype=self.dtype)
 
     def _order(self, lane: LaneShape) -> tuple[int, int, int]:
         return lane.batch_size(self.data), lane.width, lane.network.depth
 
     def _cut(self, row: LaneRow, *, traced: Collection[ProgramKey]) -> list[tuple[int, int]]:
-        """Cut a row into fleets at the least cost: the shortest path over its gaps."""
-        n = len(row.depths)
+        """Cut a row into fleets [start, end) at the least cost."""
+        n = len(row.lanes)
         costs = [self._costs(row.part(start, start + MAX_LANES), traced=traced) for start in range(n)]
         return cheapest_cuts(n, lambda start, end: costs[start][end - start - 1], longest=MAX_LANES)
 
     def _costs(self, row: LaneRow, *, traced: Collection[ProgramKey]) -> list[float]:
-        """Return the seconds that the whole training of each of a row's fleets takes; one alone always fits."""
-        seconds = self.cost.epochs_s(row) * np.maximum.accumulate(row.epochs)
-        seconds += [0.0 if program in traced else self.cost.trace_s for program in self._programs(row)]
+        """Return the seconds of the whole training of each of a row's fleets; a fleet of one lane always fits."""
+        seconds = self.cost.epochs_s(row) * row.most("epochs")
+        seconds += [0.0 if key in traced else self.cost.trace_s for key in self._program_keys(row)]
         seconds[1:][row.n_bytes()[1:] > self.memory_bytes] = np.inf
         costs: list[float] = seconds.tolist()
         return costs
 
     def fits(self, fleet: Sequence[LaneShape]) -> bool:
-        """Tell whether a fleet of these lanes stays within the memory that one may take."""
+        """Tell whether these lanes fit in the memory of one fleet."""
         return fleet_bytes(fleet, self.data) <= self.memory_bytes
 
 
 def cheapest_cuts(n: int, cost: Callable[[int, int], float], *, longest: int) -> list[tuple[int, int]]:
-    """Cut 0 … n into pieces [start, end) of the least total cost.
-
-    Args:
-        n: Where the last piece ends; 0 gives no piece.
-        cost: Of a piece.
-        longest: Length of the longest piece.
-    """
+    """Cut 0 … n into pieces [start, end), none over ``longest``, at the least total cost: a shortest path."""
     best: list[tuple[float, int]] = [(0.0, 0)]
     for end in range(1, n + 1):
         best.append(min((best[start][0] + cost(start, end), start) for start in range(max(0, end - longest), end)))
@@ -140,7 +125,7 @@ def fleet_bytes(lanes: Sequence[LaneShape], data: DataShape) -> int:
 
 
 def describe_plan(plan: Sequence[Sequence[int]], lanes: Sequence[LaneShape], packer: Packer) -> list[str]:
-    """Return a plan in words, a fleet a line."""
+    """Return a plan in words, one fleet a line."""
     lines = []
     for number, places in enumerate(plan, start=1):
         fleet = [lanes[place] for place in places]

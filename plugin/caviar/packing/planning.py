@@ -1,47 +1,106 @@
-"""Which of the trials that a worker has in hand train together next."""
+"""Plans which of a worker's trials train together next: in fleets, by what these cost, or each alone."""
 
+import abc
+import math
 from collections.abc import Collection, Sequence
-from typing import Final, final
+from typing import Final, Protocol, TypeVar, final
 
 from ..program_key import ProgramKey
-from .cost_model import FleetWork, LaneShape
+from .cost_model import LaneRow, LaneShape
 from .packing import MAX_LANES, Packer
-from .plan import Candidate, Plan, T
 
-#: Survivors of a fleet wait for others like them where an epoch of all that they would wait for takes at most so long.
-#: Dearer trials train on at once: early results are worth more than full fleets.
+#: If an epoch of all that could wait takes at most this long, the survivors of a fleet wait for others like them.
+#: More expensive trials train on at once: early results are worth more than full fleets.
 REGROUP_S: Final = 2.0
 
-#: Of a sampler that does not learn: planning fleets of more takes longer than it saves.
+#: Trials that a worker in fleets has at once, at most: planning more takes longer than it saves.
 MOST_IN_HAND: Final = 4 * MAX_LANES
+
+
+class Candidate(Protocol):
+    """A trial, as far as planning looks at it."""
+
+    @property
+    def shape(self) -> LaneShape:
+        """What it trains."""
+
+    @property
+    def epochs(self) -> int:
+        """How many epochs it has done."""
+
+
+T = TypeVar("T", bound=Candidate)
+
+
+class Plan(abc.ABC):
+    """Decides which trials train together.
+
+    Attributes:
+        most_in_hand: Trials that a worker has at once, at most.
+    """
+
+    most_in_hand: int
+
+    @abc.abstractmethod
+    def fleets(self, waiting: Sequence[T]) -> tuple[list[list[T]], bool]:
+        """Return the next fleets of the waiting trials, and whether survivors should wait for others like them."""
+
+    @abc.abstractmethod
+    def refill(self, running: Sequence[T], waiting: Sequence[T], *, n_lanes: int) -> list[T]:
+        """Return which waiting trials should join a fleet that was planned with n_lanes lanes."""
+
+    @abc.abstractmethod
+    def training_s(self, fleet: Sequence[Candidate]) -> float:
+        """Return the seconds until the whole fleet is done."""
+
+    @abc.abstractmethod
+    def flop(self, fleet: Sequence[Candidate]) -> tuple[float, float]:
+        """Return the arithmetic of an epoch's training steps, without padding and with it."""
+
+
+@final
+class SoloPlan(Plan):
+    """Trains each trial alone. A worker has one at a time, so that samplers see every result."""
+
+    most_in_hand = 1
+
+    def fleets(self, waiting: Sequence[T]) -> tuple[list[list[T]], bool]:
+        """Return each trial by itself."""
+        return [[trial] for trial in waiting], False
+
+    def refill(self, running: Sequence[T], waiting: Sequence[T], *, n_lanes: int) -> list[T]:  # noqa: ARG002
+        """Return none."""
+        return []
+
+    def training_s(self, fleet: Sequence[Candidate]) -> float:  # noqa: ARG002
+        """Return infinity: nobody knows."""
+        return math.inf
+
+    def flop(self, fleet: Sequence[Candidate]) -> tuple[float, float]:  # noqa: ARG002
+        """Return 0: it is not counted."""
+        return 0.0, 0.0
 
 
 @final
 class FleetPlan(Plan):
-    """Plans fleets by what they cost.
+    """Plans fleets by their cost.
 
     Args:
         packer: Decides which lanes train together.
-        traced: The programs that there are already; may grow.
-        most_in_hand: Trials that a worker has at once, at most.
+        traced: The keys of the programs that exist; the collection may grow.
     """
 
-    def __init__(
-        self, packer: Packer, *, traced: Collection[ProgramKey] = (), most_in_hand: int = MOST_IN_HAND
-    ) -> None:
-        self._most_in_hand = most_in_hand
+    most_in_hand = MOST_IN_HAND
+
+    def __init__(self, packer: Packer, *, traced: Collection[ProgramKey] = ()) -> None:
         self._packer = packer
         self._traced = traced
 
-    @property
-    def most_in_hand(self) -> int:
-        """Trials that a worker has at once, at most."""
-        return self._most_in_hand
-
     def fleets(self, waiting: Sequence[T]) -> tuple[list[list[T]], bool]:
-        """Plan fleets of the waiting trials that have trained least, in the order of those that have waited longest.
+        """Plan fleets of the waiting trials that have trained least, those that have waited longest first.
 
-        Shortest first, small batches came last; these learn most in an epoch, so that pruners would let too many go on.
+        Not the shortest first: small batches would come last, which learn most in an epoch, and pruners would let too
+        many trials go on.
 
         Returns:
             The fleets, and whether they are cheap: then survivors should wait for others like them.
@@ -56,23 +115,22 @@ class FleetPlan(Plan):
         return fleets if regroups else fleets[:1], regroups  # a refill may take from all that wait
 
     def refill(self, running: Sequence[T], waiting: Sequence[T], *, n_lanes: int) -> list[T]:
-        """Return which waiting trials should join a fleet that was planned to have so many lanes."""
+        """Return which waiting trials should join a fleet that was planned with n_lanes lanes."""
         return [waiting[place] for place in self._packer.refill(_shapes(running), _shapes(waiting), n_lanes=n_lanes)]
 
     def training_s(self, fleet: Sequence[Candidate]) -> float:
-        """Return the seconds until all of a fleet are done."""
-        left = max(trial.lane.training.epochs - trial.epochs for trial in fleet)
+        """Return the seconds until the whole fleet is done."""
+        left = max(trial.shape.training.epochs - trial.epochs for trial in fleet)
         return self._epoch_s(_shapes(fleet)) * left
 
     def flop(self, fleet: Sequence[Candidate]) -> tuple[float, float]:
         """Return the arithmetic of an epoch's training steps, without padding and with it."""
         shapes, data = _shapes(fleet), self._packer.data
-        work = FleetWork.of(shapes, data, cache_bytes=self._packer.cost.cache_bytes)
-        return sum(shape.flop(data) for shape in shapes), float(work.training_flop)
+        return sum(shape.flop(data) for shape in shapes), float(LaneRow.of(shapes, data).training_flop()[-1])
 
     def _epoch_s(self, shapes: Sequence[LaneShape]) -> float:
         return self._packer.cost.epoch_s(shapes, self._packer.data)
 
 
 def _shapes(trials: Sequence[Candidate]) -> list[LaneShape]:
-    return [LaneShape(network=trial.lane.network, training=trial.lane.training) for trial in trials]
+    return [trial.shape for trial in trials]

@@ -49,6 +49,11 @@ class Home:
         """Where the reports on the studies stand."""
         return self.path / "reports"
 
+    @property
+    def champions(self) -> Path:
+        """Where each study's champion stands."""
+        return self.path / "champions"
+
     def report_files(self, study: str) -> tuple[Path, Path]:
         """Return where the report on a study stands: the page, and the same as data."""
         name = re.sub(r"[^\w.-]", "_", study)
@@ -62,7 +67,15 @@ class Home:
     @property
     def directories(self) -> tuple[Path, ...]:
         """Everything above, each made when it is first needed."""
-        return self.mlflow_artifacts, self.checkpoints, self.networks, self.timings, self.reports, self.artifacts
+        return (
+            self.mlflow_artifacts,
+            self.checkpoints,
+            self.networks,
+            self.timings,
+            self.reports,
+            self.artifacts,
+            self.champions,
+        )
 
 
 def locate_home(path: Path, *, storage: str | None = None, tracking_uri: str | None = None) -> Home:

@@ -6,76 +6,70 @@ from collections.abc import Collection, Iterable, Sequence
 from typing import TYPE_CHECKING, Final, Protocol, final
 
 from ..errors import ends_worker
-from ..packing.plan import Plan
-from .best_network import State
+from ..packing.planning import Plan
 from .objective import LaneSpec
 from .timings import Timings
 from .trial_in_hand import Stage, TrialInHand
 
 if TYPE_CHECKING:
-    from ..training import Metrics, Trainer
+    from ..training import LaneState, Metrics, Trainer
 
 _logger = logging.getLogger(__name__)
 
-#: How long the fleets train, in all, that are announced together.
+#: Fleets that together train for about this long are announced together.
 ANNOUNCED_S: Final = 2.0
 
 
 class Trainers(Protocol):
     """Makes trainers."""
 
-    @property
-    def n_programs(self) -> int:
-        """Programs that there are."""
-
-    @property
-    def n_traces(self) -> int:
-        """Those of them that were traced."""
+    def n_programs(self) -> tuple[int, int]:
+        """Return how many programs exist, and how many of them were traced here."""
 
     def make(self, lanes: Sequence[LaneSpec]) -> "Trainer":
-        """Return a trainer of these lanes, at least one, in their order."""
+        """Return a trainer of these lanes, at least one, in this order."""
 
 
 @final
 class Crew:
-    """One trainer at a time, for some of the trials in hand.
+    """Trains some of the trials in hand, with one trainer at a time.
 
-    Fleets are planned for the trials that have trained least, and run one after the other. Where these are cheap, a
-    fleet that pruning has thinned is broken up, and its survivors wait for those of the others: together they fill
-    fleets again, and are judged against more. Where they are dear, waiting trials take the places of those that left.
-    Each round is `regroup`, `announce`, `board` and `run_epoch`.
+    Fleets are planned for the trials that have trained least, and run one after the other. If they are cheap, a fleet
+    that pruning has thinned is broken up, and its survivors wait for those of other fleets: together they fill fleets
+    again, and are judged against more trials. If they are expensive, waiting trials take the free places instead. Each
+    round is `regroup`, `announce`, `board` and `run_epoch`.
 
     Args:
         plan: Decides which trials train together.
         trainers: Makes their trainers.
-        timings: Counts the time of epochs and of planning; None for new ones.
 
     Attributes:
+        timings: The time that planning and epochs take.
         waiting: The trials that wait for a place.
-        running: Those that train, in the order of their lanes.
+        running: The trials that train, in the order of their lanes.
     """
 
-    def __init__(self, plan: Plan, trainers: Trainers, timings: Timings | None = None) -> None:
-        self.timings: Final = timings or Timings()
+    def __init__(self, plan: Plan, trainers: Trainers) -> None:
+        self.timings: Final = Timings()
         self.waiting: list[TrialInHand] = []
         self.running: list[TrialInHand] = []
         self._plan = plan
         self._trainers = trainers
         self._trainer: Trainer | None = None
-        self._n_programs, self._n_traces = trainers.n_programs, trainers.n_traces
+        self._n_programs, self._n_traces = trainers.n_programs()
         self._planned: list[list[TrialInHand]] = []  # fleets to come
         self._chosen: list[TrialInHand] = []  # for the next places
-        self._n_lanes = 0  # of the fleet that runs, as planned
+        self._n_lanes = 0  # with which the running fleet was planned
         self._regroups = False
 
     @property
     def most_in_hand(self) -> int:
-        """Trials that there should be at once, at most."""
+        """The most trials that the crew should have at once."""
         return self._plan.most_in_hand
 
     @property
     def in_hand(self) -> list[TrialInHand]:
-        """All trials, those that train first, in the order of their lanes."""
+        """All trials: the running ones in the order of their lanes, then those that wait."""
         return [*self.running, *self.waiting]
 
     @property
@@ -85,26 +79,26 @@ class Crew:
 
     @property
     def unbegun(self) -> list[TrialInHand]:
-        """The trials that have not: those of planned fleets, in their order, then the others."""
+        """The trials that have not trained: those of planned fleets, in their order, then the others."""
         planned = [trial for fleet in self._planned for trial in fleet]
         return [trial for trial in dict.fromkeys([*planned, *self.waiting]) if not trial.has_begun]
 
     @property
     def is_free(self) -> bool:
-        """Whether the next fleet is yet to be planned."""
+        """Whether the next fleet must still be planned."""
         return not self.running and not self._planned
 
     def regroup(self) -> None:
-        """Break the fleet up where a third of it has left, its trials are cheap, and others wait to train with."""
+        """Break up the fleet if a third of it has left, its trials are cheap, and others wait to train with them."""
         if self._regroups and self.waiting and 3 * len(self.running) <= 2 * self._n_lanes:
             self._break_up()
 
     def announce(self) -> list[TrialInHand]:
-        """Choose who gets a place next.
+        """Choose the trials that get a place next.
 
         Returns:
-            The trials that are announced by it, for they train now or soon: let them be known before they do. Not all
-            that are planned: what is known is blamed for the worker's death, and trains alone after it.
+            The trials that train now or soon, to be written to the database before they do. Not all planned trials: a
+            trial that is in the database is blamed if the worker dies, and trains alone afterwards.
         """
         with self.timings.phase("sampling_s"):
             fleets = self._next_fleets()
@@ -122,10 +116,10 @@ class Crew:
         return announced
 
     def board(self) -> None:
-        """Give those that were chosen their places, each to go on from where it is.
+        """Give the chosen trials their places; each goes on from where it is.
 
         Raises:
-            Exception: What a trainer of one raised when it was made.
+            Exception: If the trainer of a single trial cannot be made.
         """
         joining = [trial for trial in self._chosen if trial in self.waiting]
         self._chosen = []
@@ -149,10 +143,10 @@ class Crew:
         """Train all lanes for one epoch.
 
         Returns:
-            Each running trial's metrics; none where a fleet failed, whose trials wait again, each to train alone.
+            Each running trial's metrics; none if a fleet failed, whose trials then wait again, to train alone.
 
         Raises:
-            Exception: What a trainer of one raised.
+            Exception: If the trainer of a single trial fails.
         """
         if self._trainer is None:
             return []
@@ -163,7 +157,7 @@ class Crew:
             self._blame(error)
             return []
         elapsed_s = time.perf_counter() - started
-        n_programs, n_traces = self._trainers.n_programs, self._trainers.n_traces
+        n_programs, n_traces = self._trainers.n_programs()
         timings, (flop, padded_flop) = self.timings, self._plan.flop(self.running)
         timings.add("compile_s" if n_programs > self._n_programs else "training_s", elapsed_s)
         timings.traces += n_traces - self._n_traces
@@ -174,7 +168,7 @@ class Crew:
             trial.run.train_seconds += elapsed_s / len(self.running)
         return metrics
 
-    def lane_state(self, trial: TrialInHand) -> State:
+    def lane_state(self, trial: TrialInHand) -> "LaneState":
         """Return a copy of the state of a trial that has begun."""
         if trial.state is not None:
             return trial.state
@@ -182,16 +176,15 @@ class Crew:
         return self._trainer.lane_state(self.running.index(trial))
 
     def keep_best(self, trial: TrialInHand) -> None:
-        """Copy a running trial's state, if its last epoch is the best that the study has seen."""
-        assert self._trainer is not None
-        trial.keeper.after_epoch(trial.run, self._trainer, self.running.index(trial))
+        """Keep a copy of a running trial's state as that of its best epoch."""
+        trial.best_state = self.lane_state(trial)
 
     def best_model(self, trial: TrialInHand) -> object:
-        """Return a running trial's Keras network as it was at the epoch that its keeper holds; its lane is spent."""
+        """Return a running trial's Keras network as it was at its best epoch; its lane cannot train on."""
         assert self._trainer is not None
-        assert trial.keeper.state is not None
+        assert trial.best_state is not None
         lane = self.running.index(trial)
-        self._trainer.load_lane_state(lane, trial.keeper.state)
+        self._trainer.load_lane_state(lane, trial.best_state)
         return self._trainer.lane_model(lane)
 
     def remove(self, trials: Iterable[TrialInHand]) -> None:
@@ -205,11 +198,11 @@ class Crew:
             self._close()
 
     def _next_fleets(self) -> list[list[TrialInHand]]:
-        """Return who takes the free places, then the fleets to come."""
+        """Return the trials for the free places, then the fleets to come."""
         if not self.waiting:
             return []
         if self.running:
-            if self._regroups or self.running[0].suspected or len(self.running) >= self._n_lanes:
+            if self._regroups or len(self.running) >= self._n_lanes:
                 return []
             candidates = [trial for trial in self.waiting if not trial.suspected]
             return [self._plan.refill(self.running, candidates, n_lanes=self._n_lanes)]
@@ -221,7 +214,7 @@ class Crew:
         return self._planned
 
     def _forget(self, trials: Collection[TrialInHand]) -> None:
-        """Have trials wait no more."""
+        """Take trials out of the waiting ones and the planned fleets."""
         self.waiting = [trial for trial in self.waiting if trial not in trials]
         planned = ([trial for trial in fleet if trial not in trials] for fleet in self._planned)
         self._planned = [fleet for fleet in planned if fleet]
@@ -231,25 +224,25 @@ class Crew:
             try:
                 trainer.load_lane_state(lane, trial.state)
             except ValueError as error:
-                _logger.warning("Trial %d begins again: its checkpoint does not fit (%s).", trial.ticket.number, error)
+                _logger.warning("Trial %d starts over: its checkpoint does not fit (%s).", trial.ticket.number, error)
                 trial.run.begin_again()
-                trial.keeper.state = None
+                trial.best_state = None
                 trial.saved_epochs = 0
         trial.state = None
         trial.run.output = trainer.output
         trial.stage = Stage.RUNNING
 
     def _blame(self, error: Exception) -> None:
-        """Let the trials of a fleet that failed wait, each to go on alone; raise what one alone raised."""
+        """Let the trials of a failed fleet wait, to train alone; raise the error if only one trial trained."""
         if len(self.running) == 1 or ends_worker(error):
             raise error
-        _logger.warning("A fleet of %d trials failed, and each is tried alone: %s", len(self.running), error)
+        _logger.warning("A fleet of %d trials failed; each now trains alone: %s", len(self.running), error)
         for trial in self.running:
             trial.suspected = True
         self._break_up()
 
     def _break_up(self) -> None:
-        """Let all trials of the fleet wait, to go on from where they are."""
+        """Let all running trials wait; they go on from where they are."""
         self._leave_lanes()
         self.waiting = [*self.running, *self.waiting]
         self.running = []

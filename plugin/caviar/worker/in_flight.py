@@ -1,4 +1,4 @@
-"""How many trials a worker takes, and gives back; and taking them."""
+"""How many trials a worker takes and gives to others, and how it claims them."""
 
 from collections.abc import Iterable
 from typing import Final, Literal, final
@@ -13,18 +13,15 @@ from .crew import Crew
 from .promoter import Promoter
 from .worker_setup import WorkerSetup
 
-#: Samplers that learn from the trials before: many at once would draw as if they were blind.
+#: Samplers that do not learn from results. The others draw as if they did not, if too many trials are in flight.
 _BLIND_SAMPLERS: Final = frozenset({"random", "grid", "qmc"})
 _MOST_OF_A_LEARNER: Final = 32
-#: Of a sampler that does not learn, beside those that were set aside: less is not worth a transaction.
+#: With a blind sampler, besides the trials that were set aside: fewer are not worth a transaction.
 _FEWEST: Final = 4
 
 
 def count_open(trials: Iterable[FrozenTrial], *, budget: int) -> tuple[int, int]:
-    """Return how many trials of the budget nobody has, new ones and those handed back, and how many the workers have.
-
-    Parked trials are neither.
-    """
+    """Return how many trials are left, new or handed back, and how many the workers have; parked ones are neither."""
     counted = waiting = running = 0
     for trial in trials:
         counted += trial.state != TrialState.FAIL
@@ -34,18 +31,17 @@ def count_open(trials: Iterable[FrozenTrial], *, budget: int) -> tuple[int, int]
 
 
 def trials_to_take(search: SearchSpec, *, in_hand: int, set_aside: int, left: int, running: int) -> int:
-    """Return how many trials a worker should take now.
+    """Return how many trials a worker should take now; its crew may take fewer.
 
-    A sampler that learns has at most an eighth of the budget in flight, over all workers. Of one that does not, a
-    worker takes its share of all that has not ended: the more are planned together, the less is padding. Its crew may
-    bear fewer.
+    A sampler that learns has at most an eighth of the budget in flight, over all workers. With a blind one, a worker
+    takes its share of all that has not ended: the more trials are planned together, the less padding they need.
 
     Args:
         search: The study's.
         in_hand: Trials that the worker has.
-        set_aside: Those of them that have begun, and wait for others to train with.
-        left: Trials of the budget that nobody has.
-        running: Trials that the workers have, this one included.
+        set_aside: Those of them that have begun and wait for others to train with them.
+        left: Trials of the budget that no worker has.
+        running: Trials that the workers have, including this one.
     """
     if search.sampler not in _BLIND_SAMPLERS:
         return max(0, max(2, min(_MOST_OF_A_LEARNER, search.trials // (8 * search.workers))) - in_hand)
@@ -54,18 +50,18 @@ def trials_to_take(search: SearchSpec, *, in_hand: int, set_aside: int, left: in
 
 
 def trials_to_give(search: SearchSpec, *, in_hand: int, unbegun: int, left: int, running: int, idle: int) -> int:
-    """Return how many of its trials a worker should let the others have.
+    """Return how many of its trials a worker should give to the others.
 
-    Those beyond its share, where the others have, on average, less than a third of what it has; and at least so many
-    that each worker that has nothing gets an equal part, be there more workers than the study file says.
+    It gives those beyond its share if the others have, on average, less than a third of what it has. It gives every
+    idle worker an equal part of what has not begun, even if more workers joined than the study file asks for.
 
     Args:
         search: The study's.
         in_hand: Trials that the worker has.
         unbegun: Those of them that have not begun.
-        left: Trials of the budget that nobody has.
-        running: Trials that the workers have, this one included.
-        idle: Workers that have none, and found none to take.
+        left: Trials of the budget that no worker has.
+        running: Trials that the workers have, including this one.
+        idle: Workers that have no trial and found none to take.
     """
     others = left + running - in_hand
     beyond = in_hand - (in_hand + others) // search.workers if 3 * others < in_hand * (search.workers - 1) else 0
@@ -75,13 +71,7 @@ def trials_to_give(search: SearchSpec, *, in_hand: int, unbegun: int, left: int,
 
 @final
 class Intake:
-    """Claims a worker's trials.
-
-    Args:
-        setup: The worker's.
-        buffer: The study in memory.
-        promoter: The worker's.
-    """
+    """Claims a worker's trials."""
 
     def __init__(self, setup: WorkerSetup, buffer: BufferedStorage, promoter: Promoter) -> None:
         self._storage = setup.storage
@@ -91,7 +81,7 @@ class Intake:
         self._promoter = promoter
 
     def claim(self, n: int) -> list[Ticket] | Literal["wait", "done"]:
-        """Claim up to n trials: promoted ones where there are any, else those that wait or are new."""
+        """Claim up to n trials: promoted ones if there are any, else waiting or new ones."""
         search = self._search
         claimed: list[Ticket] | Literal["wait", "done"] = self._promoter.claim(n) or claim_tickets(
             self._storage,

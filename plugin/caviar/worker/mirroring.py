@@ -1,4 +1,4 @@
-"""What MLflow is shown of a study's trials."""
+"""Shows a study's trials in MLflow."""
 
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -9,65 +9,55 @@ from ..record.mlflow_mirror import MlflowMirror
 from ..record.trial_record import TrialRecord
 from ..space import SearchSpace
 
+_Curves = Mapping[str, Sequence[float]]
 
-def mirror_trial(
+
+def mirror_trials(
     mirror: MlflowMirror,
-    trial: FrozenTrial,
+    trials: Iterable[FrozenTrial],
     *,
     space: SearchSpace,
     metric: str,
-    curves: Mapping[str, Sequence[float]] | None = None,
+    curves: Mapping[int, _Curves] | None = None,
 ) -> None:
-    """Record a trial in MLflow as it stands: hyperparameters as the user thinks of them, and every curve.
+    """Record trials in MLflow as they are: hyperparameters as the user thinks of them, and every curve.
 
     Args:
         mirror: The study's.
-        trial: In any state; one that ended before its curves were kept shows the reported metric alone.
-        space: Which the trial was drawn from.
-        metric: Which it reported.
-        curves: Its curves so far, where the trial still runs and the storage has them not yet.
+        trials: In any state; one that ended before its curves were stored shows the reported metric alone.
+        space: The space that they were drawn from.
+        metric: The metric that they reported.
+        curves: By number, the curves of running trials, which the storage does not have yet.
     """
-    mirror.record_many([_record(trial, space=space, metric=metric, curves=curves)])
-
-
-def mirror_trials(mirror: MlflowMirror, trials: Iterable[FrozenTrial], *, space: SearchSpace, metric: str) -> None:
-    """Record many trials in MLflow at once, each as `mirror_trial` does: a fraction of the work, trial by trial.
-
-    Args:
-        mirror: The study's.
-        trials: In any state, their curves in the storage.
-        space: Which they were drawn from.
-        metric: Which they reported.
-    """
-    mirror.record_many([_record(trial, space=space, metric=metric) for trial in trials])
+    records = []
+    for trial in trials:
+        stored = (curves or {}).get(trial.number) or trial.user_attrs.get(CURVES)
+        reported = [trial.intermediate_values[step] for step in sorted(trial.intermediate_values)]
+        records.append(
+            TrialRecord(
+                trial=trial,
+                hyperparameters=space.hyperparameters(trial.params),
+                curves=stored or {metric: reported},
+            )
+        )
+    mirror.record_many(records)
 
 
 def trials_with_runs(trials: Iterable[FrozenTrial]) -> list[FrozenTrial]:
-    """Return the trials that have, or should have, a run of their own: a zoom's copies have theirs in its parent."""
+    """Return the trials that should have an MLflow run: the runs of a zoom's copies are their parent study's."""
     return [trial for trial in trials if PARENT_TRIAL not in trial.user_attrs]
 
 
 def sync_trials(
     mirror: MlflowMirror, trials: Iterable[FrozenTrial], *, space: SearchSpace, metric: str
 ) -> tuple[int, int]:
-    """Fill in what MLflow lacks of a study's trials; a second call changes nothing. A zoom's copies are passed over.
+    """Record those of a study's trials that MLflow lacks; a second call changes nothing. A zoom's copies are left out.
 
     Returns:
-        How many trials were filled in, and how many could not be, because the store is down or refuses them.
+        How many trials were recorded, and how many could not be, because the store is down or refuses them.
     """
     by_number = {trial.number: trial for trial in trials_with_runs(trials)}
     missing = mirror.missing_trials(by_number.values())
     mirror_trials(mirror, [by_number[number] for number in missing], space=space, metric=metric)
     failed = len(mirror.missed)
     return len(missing) - failed, failed
-
-
-def _record(
-    trial: FrozenTrial, *, space: SearchSpace, metric: str, curves: Mapping[str, Sequence[float]] | None = None
-) -> TrialRecord:
-    reported = [trial.intermediate_values[step] for step in sorted(trial.intermediate_values)]
-    return TrialRecord(
-        trial=trial,
-        hyperparameters=space.hyperparameters(trial.params),
-        curves=curves or trial.user_attrs.get(CURVES) or {metric: reported},
-    )

@@ -1,6 +1,5 @@
 """The objective: one trial of any Optuna study becomes one Keras network, trained epoch by epoch."""
 
-import contextlib
 import copy
 import dataclasses
 import datetime
@@ -14,20 +13,20 @@ import optuna
 from optuna.trial import TrialState
 
 from ..attributes import RETRY_HISTORY
-from ..config import MAX_EPOCHS, NetworkConfig, TrainingConfig
+from ..config import MAX_EPOCHS
 from ..data.dataset import Dataset
 from ..data.loading import load_dataset
 from ..errors import SpaceError, SpecError, TrialFailed
 from ..imports import import_callable
 from ..keras_backend import check_keras_backend
+from ..packing.cost_model import LaneShape
 from ..search.given_params import take_given
 from ..search.seeds import trial_seed
 from ..space import DEFAULT_SPACE_TABLE, SearchSpace, make_configs, parse_space
 from ..spec import OUTPUTS, StudySpec, direction_of
 from ..user_cache import user_cache
-from .decision import Decision, decide
-from .mirroring import mirror_trial
-from .trial_run import TrialRun
+from .mirroring import mirror_trials
+from .trial_run import Decision, TrialRun, decide
 
 if TYPE_CHECKING:
     import keras
@@ -38,7 +37,7 @@ if TYPE_CHECKING:
 
 _logger = logging.getLogger(__name__)
 
-#: Builds a network of the user's own from the trial's hyperparameters and the data set.
+#: Builds a user's own network from the trial's hyperparameters and the data set.
 NetworkFunction = Callable[[Mapping[str, Any], Dataset], "keras.Model"]
 
 
@@ -47,35 +46,34 @@ class LaneSpec:
     """What one trial trains.
 
     Attributes:
-        hyperparameters: As the user thinks of them, for a network function of theirs.
-        network: The network that they describe otherwise.
-        training: How it is trained.
-        seed: Of its weights, batches and dropout.
+        hyperparameters: As the user thinks of them, for the user's own network function.
+        shape: The network that they describe otherwise, and its training.
+        seed: For weights, batches and dropout.
     """
 
     hyperparameters: Mapping[str, Any]
-    network: NetworkConfig
-    training: TrainingConfig
+    shape: LaneShape
     seed: int
 
 
 class KerasObjective:
     """An objective for ``study.optimize``: draws hyperparameters, trains a Keras network, reports every epoch.
 
-    It works with any stock storage, sampler and pruner. Nothing is written but to the study, unless ``tracking_uri``
-    is given.
+    It works with any stock storage, sampler and pruner. It writes to the study alone, unless you give a
+    ``tracking_uri``.
 
     Args:
         dataset: A TFDS name, a directory of one, ``package.module:function`` that returns arrays, or a loaded
             ``Dataset``.
         epochs: Passes over the training split of a trial that is not pruned, at least 1.
-        metric: What is optimised and reported: val_accuracy, val_loss, accuracy or loss.
-        space: What is searched, as a ``SearchSpace`` or a study file's ``[space]`` table; None for the default six.
-        network: Builds the network from (hyperparameters, dataset), in place of the configurable dense one. It ends in
-            logits or in a softmax.
-        output: What a network of your own gives, ``logits`` or ``probabilities``; None to find out from what it does.
-        seed: From which, with the trial's number, weights, batches and dropout are derived, and all else that a
-            network of your own draws.
+        metric: The metric to optimise and report: val_accuracy, val_loss, accuracy or loss.
+        space: The search space, as a ``SearchSpace`` or a study file's ``[space]`` table; None for the default six
+            hyperparameters.
+        network: Builds your own network from (hyperparameters, dataset), instead of the configurable dense one. It
+            ends in logits or in a softmax.
+        output: The output of your own network, ``logits`` or ``probabilities``; None to find out from its values.
+        seed: Together with the trial's number, the seed of weights, batches and dropout, and of all that your own
+            network draws.
         tracking_uri: Where MLflow logs every trial; None logs nothing.
 
     Raises:
@@ -124,33 +122,33 @@ class KerasObjective:
 
     @property
     def dataset(self) -> Dataset:
-        """The data set, loaded when first asked for; the default cut of a name, by this objective's seed."""
+        """The data set, loaded on first use; one that was given by name is split by this objective's seed."""
         if self._dataset is None:
             assert isinstance(self._source, str)
             self._dataset = load_dataset(self._source, seed=self.seed)
         return self._dataset
 
     def __call__(self, trial: optuna.trial.BaseTrial) -> float:
-        """Run one trial of a stock study, or train a network again, outside any study.
+        """Run one trial of a stock study, or train a network again outside any study.
 
         Args:
-            trial: A study's; or a ``FixedTrial`` or ``FrozenTrial``, of which nothing is stored or logged. Its number
-                decides the seeds: a ``FrozenTrial`` trains as it did in its study.
+            trial: A study's trial; or a ``FixedTrial`` or ``FrozenTrial``, for which nothing is stored or logged. Its
+                number decides the seeds: a ``FrozenTrial`` trains as it did in its study.
 
         Returns:
             The best epoch's metric.
 
         Raises:
             SpecError: If the study's direction contradicts the metric.
-            TrialFailed: If the trial was given a value that the space does not have.
+            TrialFailed: If the trial was given a value outside the space.
             optuna.TrialPruned: If the pruner ended it, or it diverged.
         """
         if not isinstance(trial, optuna.Trial):
             history = trial.system_attrs.get(RETRY_HISTORY) if isinstance(trial, optuna.trial.FrozenTrial) else None
-            return self.run(copy.deepcopy(trial), origin=history[0] if history else None)
+            return self._run(copy.deepcopy(trial), origin=history[0] if history else None)
         self._check_directions(trial.study)
         try:
-            value = self.run(trial)
+            value = self._run(trial)
         except optuna.TrialPruned:
             self._mirror_trial(trial, state=TrialState.PRUNED)
             raise
@@ -160,23 +158,11 @@ class KerasObjective:
         self._mirror_trial(trial, state=TrialState.COMPLETE, value=value)
         return value
 
-    def run(self, trial: optuna.trial.BaseTrial, *, origin: int | None = None) -> float:
-        """Run one trial, whoever tells its end.
-
-        Args:
-            trial: Optuna's trial.
-            origin: Of `draw`.
-
-        Returns:
-            The best epoch's metric.
-
-        Raises:
-            TrialFailed: If the trial was given a value that the space does not have.
-            optuna.TrialPruned: If the pruner ended it, or it diverged.
-        """
+    def _run(self, trial: optuna.trial.BaseTrial, *, origin: int | None = None) -> float:
+        """Run one trial, and return its best epoch's metric."""
         lane, run = self.draw(trial, origin=origin), self.make_run(trial)
         decision, started = Decision.GO_ON, time.monotonic()
-        with contextlib.closing(self.make_trainer(lane.hyperparameters, seed=lane.seed)) as trainer:
+        with self.make_trainer(lane.hyperparameters, seed=lane.seed) as trainer:
             run.output = trainer.output
             while decision is Decision.GO_ON:
                 (metrics,) = trainer.run_epoch()
@@ -195,10 +181,10 @@ class KerasObjective:
 
         Args:
             trial: Optuna's trial.
-            origin: The number that its seeds derive from, where it is not the trial's own.
+            origin: The number that its seeds derive from; None for its own.
 
         Raises:
-            TrialFailed: If it was given what the space does not allow.
+            TrialFailed: If the trial was given a value outside the space.
         """
         try:
             take_given(trial, self.space)
@@ -207,10 +193,11 @@ class KerasObjective:
         except SpaceError as error:
             raise TrialFailed(str(error)) from error
         seed = trial_seed(self.seed, trial.number if origin is None else origin, "training")
-        return LaneSpec(hyperparameters=hyperparameters, network=network, training=training, seed=seed)
+        shape = LaneShape(network=network, training=training)
+        return LaneSpec(hyperparameters=hyperparameters, shape=shape, seed=seed)
 
     def make_run(self, trial: optuna.trial.BaseTrial, *, reported: Collection[int] = frozenset()) -> TrialRun:
-        """Return a trial's run; `TrialRun` says what ``reported`` is."""
+        """Return a trial's run; see `TrialRun` for ``reported``."""
         return TrialRun(
             trial,
             metric=self.metric,
@@ -220,7 +207,7 @@ class KerasObjective:
         )
 
     def make_trainer(self, hyperparameters: Mapping[str, Any], *, seed: int) -> "SoloTrainer":
-        """Build the network of these hyperparameters and a trainer for it, to be closed after use."""
+        """Build the network of these hyperparameters and its trainer; close the trainer after use."""
         from ..networks import build_network
         from ..training import SoloTrainer, seeded_libraries
 
@@ -254,7 +241,7 @@ class KerasObjective:
         return self._programs
 
     def _loaded(self) -> tuple["TensorSplits", tuple[Any, Any]]:
-        """Return the splits on the device and their normalisation, made when first asked for."""
+        """Return the splits on the device and their normalisation, made on first use."""
         from ..networks import fit_normalization
         from ..training import TensorSplits
 
@@ -264,14 +251,14 @@ class KerasObjective:
         return self._tensors, self._normalization
 
     def _warn_of_rounding(self, trainer: "SoloTrainer") -> None:
-        """Say, once, that a network of the user's own takes in float32 what float32 cannot hold."""
+        """Warn, once, that the user's own network rounds features to float32 that float32 cannot tell apart."""
         wide = self.dataset.train.features.dtype
         if wide == np.float64 and trainer.input_type != wide and not self._has_warned:
             self._has_warned = True
             _logger.warning(
                 "The features of %r are float64, since float32 cannot tell some of their values apart, but the network "
                 "takes %s. Begin it with keras.Input(shape, dtype='float64') and a keras.layers.Rescaling of "
-                "dtype='float64' that subtracts the mean; or scale the features where your data comes from.",
+                "dtype='float64' that subtracts the mean, or scale the features in your data set.",
                 *(self.dataset.name, trainer.input_type),
             )
 
@@ -284,7 +271,7 @@ class KerasObjective:
             )
 
     def _mirror_trial(self, trial: optuna.Trial, *, state: TrialState, value: float | None = None) -> None:
-        """Record a stock study's trial in MLflow; Optuna tells its end only after the objective has returned."""
+        """Log a stock study's trial to MLflow; Optuna stores its end only after the objective has returned."""
         if self._tracking_uri is None:
             return
         from ..record.mlflow_mirror import MlflowMirror
@@ -297,14 +284,14 @@ class KerasObjective:
         ended.state = state
         ended.value = value if state == TrialState.COMPLETE else last if state == TrialState.PRUNED else None
         ended.datetime_complete = datetime.datetime.now()  # noqa: DTZ005  (Optuna's times are naive local ones)
-        mirror_trial(self._mirror, ended, space=self.space, metric=self.metric)
+        mirror_trials(self._mirror, [ended], space=self.space, metric=self.metric)
 
 
 def network_function(spec: StudySpec) -> NetworkFunction | None:
-    """Return the function that a study file names to build its networks, or None where it names none.
+    """Return the function with which a study file builds its networks, or None if it names none.
 
     Raises:
-        SpecError: If it cannot be imported, or not be called.
+        SpecError: If it cannot be imported or called.
     """
     path = spec.objective.network
     takes = ("hyperparameters", "dataset")
@@ -315,7 +302,7 @@ def objective_of(spec: StudySpec, dataset: Dataset) -> KerasObjective:
     """Return the objective that a study file describes, on its data set.
 
     Raises:
-        SpecError: If its network function cannot be imported.
+        SpecError: If its network function cannot be imported or called.
     """
     return KerasObjective(
         dataset,

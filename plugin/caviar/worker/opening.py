@@ -1,4 +1,4 @@
-"""Opening what stands around a study that is worked on: its mirror in MLflow, its checkpoints, its seed."""
+"""Opens what belongs to a study: its mirror in MLflow and its checkpoints; and gives its seed."""
 
 import optuna
 
@@ -11,12 +11,12 @@ from ..storage.home import Home
 
 
 def sampling_seed(study: optuna.Study, spec: StudySpec) -> int:
-    """Return the seed of what a study draws: its file's, or one of its own where it comes from another study."""
+    """Return the seed of a study's draws: its file's, or its own if it was made from another study."""
     return int(study.user_attrs.get(SAMPLING_SEED, spec.seed))
 
 
 def open_mirror(home: Home, study: optuna.Study, spec: StudySpec) -> MlflowMirror:
-    """Return the study's mirror in MLflow; nothing is opened before its first use."""
+    """Return the study's mirror in MLflow, which opens nothing before its first use."""
     warm = warm_start_of(study)
     local = home.tracking_uri.startswith("sqlite:")
     return MlflowMirror(

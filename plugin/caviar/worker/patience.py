@@ -1,62 +1,58 @@
-"""Writing to the study's database while it is locked: trying again, for long but not for ever."""
+"""What a worker bears, for long but not forever: a database that is locked or out of reach, and failing trials."""
 
+import contextlib
 import logging
 import threading
 import time
-from collections.abc import Callable
-from typing import TypeVar
+from collections.abc import Callable, Iterator
+from typing import Final, TypeVar, final
 
 from optuna.exceptions import StorageInternalError
+from optuna.trial import FrozenTrial, TrialState
 
-from ..errors import StorageUnavailableError
+from ..attributes import ENQUEUED, FAIL_REASON
+from ..errors import CaviarError, FatalError, StorageUnavailableError
 from ..storage.schema import describe_outage, explain_outage, may_pass
 
 _logger = logging.getLogger(__name__)
 _T = TypeVar("_T")
 
-#: Seconds for which a worker tries to reach a database that is locked or out of reach, before it gives up. Long enough
-#: for a backup or a server's restart.
-PATIENCE_S = 900.0
+#: Seconds for which a worker tries to reach its database before it gives up: long enough for a backup or the restart of
+#: a server.
+PATIENCE_S: Final = 900.0
+#: After so many failures in a row, with no completed trial between them, a worker gives up: the study itself is broken.
+MAX_FAILURES_IN_A_ROW: Final = 5
 
 
+@final
 class Patience:
-    """How long a worker bears a locked database.
+    """Decides how long a worker bears a locked database.
+
+    Every method raises StorageUnavailableError once waiting is of no use, or was of none for ``patience_s``.
 
     Args:
         stop: Set from outside to stop the worker.
-        patience_s: Seconds for which one write is tried.
         poll_s: Seconds between tries.
+        patience_s: Seconds for which a write is tried.
     """
 
-    def __init__(self, stop: threading.Event, *, patience_s: float = PATIENCE_S, poll_s: float = 1.0) -> None:
+    def __init__(self, stop: threading.Event, *, poll_s: float, patience_s: float = PATIENCE_S) -> None:
         self._stop = stop
-        self._patience_s = patience_s
         self._poll_s = poll_s
+        self._patience_s = patience_s
         self._failing_since_s: float | None = None
 
     def outlast(self, write: Callable[[], _T], *, what: str) -> _T | None:
-        """Write, trying again while the database is locked; None where the worker is asked to stop meanwhile.
-
-        Raises:
-            StorageUnavailableError: If it cannot be written and waiting is of no use, or was.
-        """
+        """Write, trying again while the database is locked; return None if the worker is asked to stop meanwhile."""
         while True:
-            try:
-                done = write()
-            except StorageInternalError as error:
-                self.bear(error, what=what)
-                if self._stop.wait(self._poll_s):
-                    return None
-            else:
-                self._failing_since_s = None
+            done = self.attempt(write, what=what)
+            if self._failing_since_s is None:
                 return done
+            if self._stop.wait(self._poll_s):
+                return None
 
     def attempt(self, write: Callable[[], _T], *, what: str) -> _T | None:
-        """Write, or return None where the database is locked, so that the worker can do other things meanwhile.
-
-        Raises:
-            StorageUnavailableError: If it cannot be written and waiting is of no use, or was.
-        """
+        """Write, or return None if the database is locked, so that the worker can do other things meanwhile."""
         try:
             done = write()
         except StorageInternalError as error:
@@ -66,14 +62,66 @@ class Patience:
         return done
 
     def bear(self, error: StorageInternalError, *, what: str) -> None:
-        """Take note of a write that failed.
-
-        Raises:
-            StorageUnavailableError: If waiting is of no use, or was.
-        """
+        """Take note of a failed write."""
         now_s = time.monotonic()
         self._failing_since_s = now_s if self._failing_since_s is None else self._failing_since_s
         outage = describe_outage(error)
         if not may_pass(error) or now_s - self._failing_since_s >= self._patience_s:
             raise StorageUnavailableError(f"{explain_outage(error)} What is done is kept.") from error
         _logger.warning("Could not %s, since the study's database is busy (%s). Trying again.", what, outage)
+
+
+@final
+class FailuresInARow:
+    """Counts trials that failed one after the other."""
+
+    def __init__(self) -> None:
+        self._failures = 0
+
+    def count(self, trial: FrozenTrial) -> None:
+        """Take note of a trial that ended. One that a user enqueued says nothing about the study.
+
+        Raises:
+            FatalError: If it is one failure too many.
+        """
+        if trial.state == TrialState.FAIL and ENQUEUED in trial.system_attrs:
+            return
+        self._failures = self._failures + 1 if trial.state == TrialState.FAIL else 0
+        if self._failures >= MAX_FAILURES_IN_A_ROW:
+            reason = trial.user_attrs.get(FAIL_REASON, "")
+            raise FatalError(
+                f"{self._failures} trials in a row failed, the last with: {reason} "
+                "Mend the cause and run the study again; what is done is kept."
+            )
+
+
+def fail_reason(error: Exception) -> str:
+    """Return in one line what is kept of an error that ended a trial."""
+    message = str(error) if isinstance(error, CaviarError) else f"{type(error).__name__}: {error}"
+    return message.splitlines()[0][:500]
+
+
+@contextlib.contextmanager
+def keep_leases(renew: Callable[[], object], *, lease_s: float) -> Iterator[None]:
+    """Renew a worker's leases from a thread, since an epoch or a trace may last longer than they do.
+
+    Args:
+        renew: Renews all that the worker holds; a locked database only causes a warning.
+        lease_s: Seconds that a lease lasts without renewal.
+    """
+    done = threading.Event()
+
+    def keep_renewing() -> None:
+        while not done.wait(lease_s / 3):
+            try:
+                renew()
+            except StorageInternalError as error:
+                _logger.warning("The leases could not be renewed: %s.", describe_outage(error))
+
+    thread = threading.Thread(target=keep_renewing, name="leases", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()

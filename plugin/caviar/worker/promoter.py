@@ -1,12 +1,12 @@
-"""A worker's promotions: who pauses at a rung, who goes on, and who is given up, in a study that others work on too."""
+"""A worker's promotions: which trials are parked at a rung, go on, or are given up, in a study that others share."""
 
 import dataclasses
 from collections.abc import Mapping
 
 import optuna
+from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from ..attributes import PAUSED
 from ..errors import FatalError
 from ..search.promotion import MAX_PARKED, PromotionRule, Rungs, TrialProgress, is_paused, progress_of
 from ..search.stages import Stages, counts_in_stage
@@ -18,20 +18,18 @@ from ..storage.tickets import Ticket
 
 
 class Promoter:
-    """Decides by ``Rungs`` on the study as this worker sees it, and lets the storage decide who came first.
+    """Decides by ``Rungs`` on the study as this worker sees it; the storage decides which of two workers came first.
 
-    A decision may be a second old: at worst a trial goes on, or is given up, that would not be now. But no trial is
-    promoted twice, none is lost, and none is ended that runs.
+    A decision may be a second old: at worst, a trial goes on or is given up that would not be now. But no trial is
+    promoted twice, none is lost, and none is ended while it runs.
 
     Args:
-        study: Whose trials are looked at; a fleet's worker gives the buffered one.
+        study: Its trials are judged; a worker gives it the buffered storage.
         storage: This worker's.
-        rule: When trials are judged; one without rungs where the study's pruner is another, which leaves every trial
-            alone.
-        minimize: Whether small values are good.
-        space: What the study draws.
-        plan: Of a search from coarse to fine. A stage judges its own trials, and what was left unfinished before within
-            its ranges; what was left outside is given up.
+        rule: When trials are judged; with another pruner than ``promotion`` it has no rungs, and all trials go on.
+        space: The space that the study draws from.
+        plan: The plan of a search from coarse to fine. A stage judges its own trials and the unfinished ones of earlier
+            stages inside its ranges; those outside are given up.
     """
 
     def __init__(
@@ -40,27 +38,26 @@ class Promoter:
         storage: LeasedStorage,
         rule: PromotionRule,
         *,
-        minimize: bool,
         space: SearchSpace | None = None,
         plan: ZoomPlan | None = None,
     ) -> None:
         self._study = study
         self._storage = storage
         self._rule = rule
-        self._minimize = minimize
+        self._minimize = study.direction == StudyDirection.MINIMIZE
         self._space = space
         self._plan = plan
         self._stage = 0
-        self._outside: set[int] = set()  # numbers of trials that were paused when the stage began
-        self._rungs = Rungs(rule, minimize=minimize)
-        self._seen: dict[int, FrozenTrial] = {}  # by number, as they were shown
+        self._outside: set[int] = set()  # numbers of the trials that were parked outside its ranges when it began
+        self._rungs = Rungs(rule, minimize=self._minimize)
+        self._seen: dict[int, FrozenTrial] = {}  # by number, as the rungs know them
 
     def to_park(self, epochs: Mapping[int, int]) -> set[int]:
-        """Return which running trials of this worker are to be parked; those that stand at no rung train on.
+        """Return the numbers of the running trials to park; a trial that stands at no rung trains on.
 
         Args:
-            epochs: Trial number → epochs that it has done. Where a trial has reported more than that, it only trains
-                again what was lost with its checkpoint, and is not judged again.
+            epochs: Trial number → epochs that it has done. A trial that has reported more only repeats what was lost
+                with its checkpoint, and is not judged again.
         """
         at_rung = {number for number, done in epochs.items() if done in self._rule.rungs}
         if not at_rung:
@@ -70,22 +67,21 @@ class Promoter:
         return {number for number in news if not self._rungs.goes_on(number)}
 
     def claim(self, n: int, *, closing: bool = False) -> list[Ticket]:
-        """Claim up to so many parked trials that deserve to go on, the best of the highest rung first.
+        """Claim up to n parked trials that deserve to go on, the best of the highest rung first.
 
         Args:
-            n: How many, at least 0.
+            n: At least 0.
             closing: No new trial will be started: the best of every rung goes on, whatever its share.
 
         Raises:
             FatalError: If the study was deleted.
             StorageInternalError: If the database cannot be written.
         """
-        if not self._rule.rungs:
+        if not self._look():
             return []
-        self._look()
         chosen: list[FrozenTrial] = []
         while len(chosen) < n and (number := self._rungs.next_promotion(closing=closing)) is not None:
-            trial = self._seen.pop(number)  # it is looked at anew, whoever gets it
+            trial = self._seen.pop(number)  # it is looked at again, whichever worker gets it
             self._rungs.show(dataclasses.replace(self._progress(trial), state="running"))
             chosen.append(trial)
         return claim_parked(self._storage, self._study._study_id, [trial._trial_id for trial in chosen])
@@ -94,27 +90,29 @@ class Promoter:
         """End parked trials as PRUNED: those beyond ``MAX_PARKED``, and those that can never be promoted.
 
         Args:
-            closing: No new trial will be started, and none was left to promote: all of them, unless a trial still runs,
-                whose result may yet promote another.
+            closing: No new trial will be started, and none was left to promote: end all, unless a trial still runs or
+                waits to be run, since its result may promote another.
 
         Returns:
-            Optuna's ids of those that this call ended.
+            Optuna's ids of the trials that this call ended.
 
         Raises:
             FatalError: If the study was deleted.
             StorageInternalError: If the database cannot be written.
         """
-        if not self._rule.rungs:
+        if not self._look():
             return []
-        self._look()
-        closing = closing and not any(_is_at_work(trial) for trial in self._seen.values())
+        at_work = (TrialState.RUNNING, TrialState.WAITING)
+        closing = closing and all(t.state not in at_work or is_paused(t) for t in self._seen.values())
         outside = [number for number in sorted(self._outside) if is_paused(self._seen[number])]
         numbers = [*outside, *self._rungs.surplus(max_parked=0 if closing else MAX_PARKED)]
         trial_ids = [self._seen[number]._trial_id for number in numbers]
         return prune_parked(self._storage, self._study._study_id, trial_ids)
 
-    def _look(self) -> None:
-        """Show the rungs what has changed; a trial is never changed in place, but replaced."""
+    def _look(self) -> bool:
+        """Show the rungs what has changed; return False if the rule has none. Trials are replaced, never changed."""
+        if not self._rule.rungs:
+            return False
         try:
             trials = self._study.get_trials(deepcopy=False)
         except KeyError as error:  # Optuna's word for a study that is gone
@@ -132,9 +130,10 @@ class Promoter:
                 self._rungs.show(self._progress(trial))
             else:
                 self._rungs.forget(trial.number)
+        return True
 
     def _enter(self, stage: int, trials: list[FrozenTrial], plan: ZoomPlan | None) -> None:
-        """Begin to judge anew."""
+        """Begin a stage, whose trials are judged among themselves."""
         assert plan is not None
         self._stage, self._seen = stage, {}
         self._rungs = Rungs(self._rule, minimize=self._minimize)
@@ -143,9 +142,3 @@ class Promoter:
 
     def _progress(self, trial: FrozenTrial) -> TrialProgress:
         return progress_of(trial, max_epochs=self._rule.max_epochs)
-
-
-def _is_at_work(trial: FrozenTrial) -> bool:
-    """Tell whether a trial runs, or waits for any worker to go on with it."""
-    waits = trial.state == TrialState.WAITING and PAUSED not in trial.system_attrs
-    return waits or trial.state == TrialState.RUNNING

@@ -1,4 +1,4 @@
-"""Where a worker's time goes."""
+"""How a worker spends its time."""
 
 import contextlib
 import dataclasses
@@ -18,15 +18,15 @@ Phase = Literal["compile_s", "training_s", "bookkeeping_s", "sampling_s", "waiti
 
 @dataclasses.dataclass(kw_only=True)
 class Timings:
-    """Seconds of one worker by what it did, and the arithmetic of its training.
+    """Seconds of one worker by activity, and the arithmetic of its training.
 
     Attributes:
-        compile_s: First epochs of programs that were new to the process, tracing or loading included.
+        compile_s: First epochs of programs that were new to the process, including tracing or loading them.
         training_s: All other epochs.
         bookkeeping_s: Claiming trials, reports, pruning, storing and MLflow.
-        sampling_s: Drawing hyperparameters, and planning fleets.
-        waiting_s: For others to finish the last trials.
-        flop: Arithmetic of the training steps' products, unpadded.
+        sampling_s: Drawing hyperparameters and planning fleets.
+        waiting_s: Waiting for others to finish the last trials.
+        flop: Arithmetic of the training steps' products, without padding.
         padded_flop: The same with padding.
         traces: Programs that were traced.
         trials: Trials that ended.
@@ -58,7 +58,7 @@ class Timings:
         setattr(self, name, getattr(self, name) + seconds)
 
     def save(self, path: Path) -> None:
-        """Write them as JSON; a full disk is no reason to fail."""
+        """Write them as JSON; a full disk must not stop the run."""
         try:
             write_whole(path, json.dumps(dataclasses.asdict(self)), durable=False)
         except OSError as error:

@@ -1,14 +1,15 @@
-"""The crews that a study's worker may have: of one trial that trains alone, or of fleets."""
+"""The two crews of a study's worker: one trains a trial at a time, the other fleets."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, final
 
-from ..packing.plan import SoloPlan
+from ..packing.cost_model import CostModel, DataShape
+from ..packing.packing import Packer
+from ..packing.planning import FleetPlan, SoloPlan
 from .crew import Crew
 from .objective import KerasObjective, LaneSpec
 
 if TYPE_CHECKING:
-    from ..packing.cost_model import CostModel
     from ..training import FleetPrograms, FleetTrainer, SoloTrainer
 
 
@@ -17,18 +18,17 @@ class SoloTrainers:
     """Makes a trainer for one network, the user's own included; each has a program of its own."""
 
     def __init__(self, objective: KerasObjective) -> None:
-        self.n_programs = 0
         self._objective = objective
+        self._n_made = 0
 
-    @property
-    def n_traces(self) -> int:
-        """Programs that were traced: all."""
-        return self.n_programs
+    def n_programs(self) -> tuple[int, int]:
+        """Return how many programs exist, and how many of them were traced here: all."""
+        return self._n_made, self._n_made
 
     def make(self, lanes: Sequence[LaneSpec]) -> "SoloTrainer":
         """Build the lane's network, and return its trainer."""
         (lane,) = lanes
-        self.n_programs += 1
+        self._n_made += 1
         return self._objective.make_trainer(lane.hyperparameters, seed=lane.seed)
 
 
@@ -39,21 +39,15 @@ class FleetTrainers:
     def __init__(self, programs: "FleetPrograms") -> None:
         self._programs = programs
 
-    @property
-    def n_programs(self) -> int:
-        """Programs that were traced or loaded."""
-        return self._programs.n_programs
-
-    @property
-    def n_traces(self) -> int:
-        """Programs that were traced."""
-        return self._programs.n_traces
+    def n_programs(self) -> tuple[int, int]:
+        """Return how many programs exist, and how many of them were traced here."""
+        return self._programs.n_programs, self._programs.n_traces
 
     def make(self, lanes: Sequence[LaneSpec]) -> "FleetTrainer":
         """Return a fleet of these lanes."""
         from ..training import FleetTrainer, Lane
 
-        made = [Lane(network=lane.network, training=lane.training, seed=lane.seed) for lane in lanes]
+        made = [Lane(network=lane.shape.network, training=lane.shape.training, seed=lane.seed) for lane in lanes]
         return FleetTrainer(made, self._programs)
 
 
@@ -62,19 +56,15 @@ def solo_crew(objective: KerasObjective) -> Crew:
     return Crew(SoloPlan(), SoloTrainers(objective))
 
 
-def fleet_crew(objective: KerasObjective, *, cost: "CostModel", memory_bytes: int) -> Crew:
+def fleet_crew(objective: KerasObjective, *, cost: CostModel, memory_bytes: int) -> Crew:
     """Return a crew that trains in fleets.
 
     Args:
-        objective: Of networks that a search space describes.
+        objective: One that builds its networks from the search space.
         cost: This machine's prices.
-        memory_bytes: What one fleet may take.
+        memory_bytes: The memory of one fleet.
     """
     import keras
-
-    from ..packing.cost_model import DataShape
-    from ..packing.packing import Packer
-    from ..packing.planning import FleetPlan
 
     dataset, programs = objective.dataset, objective.programs
     data = DataShape(

@@ -1,21 +1,31 @@
-"""One trial that a worker has in hand, and how a ticket becomes one."""
+"""One trial that a worker has in hand: how a ticket becomes one, and its checkpoint."""
 
 import dataclasses
 import enum
+import logging
+from typing import TYPE_CHECKING
 
 import optuna
 
+from ..packing.cost_model import LaneShape
 from ..storage.buffered_storage import BufferedStorage
+from ..storage.checkpoints import Checkpoint, CheckpointStore
 from ..storage.tickets import Ticket
-from .best_network import BestEpochKeeper, State, best_standing
 from .objective import LaneSpec
-from .trial_checkpoint import load_trial
 from .trial_run import TrialRun
 from .worker_setup import WorkerSetup
 
+if TYPE_CHECKING:
+    from ..training import LaneState
+
+_logger = logging.getLogger(__name__)
+
+#: Prefixes of a checkpoint's arrays: the lane's state as it is, and as it was at the best epoch, if that was kept.
+_LANE, _BEST = "lane/", "best/"
+
 
 class Stage(enum.Enum):
-    """How far a trial in hand has come. A trial that ends, or is parked, is in hand no more."""
+    """How far a trial in hand has come. A trial that has ended or is parked is no longer in hand."""
 
     DRAWN = "drawn"  # only this worker knows its hyperparameters
     ANNOUNCED = "announced"  # it trains now or soon: its worker's death would be blamed on it
@@ -31,19 +41,19 @@ class TrialInHand:
         ticket: The right to run it.
         run: Its curves.
         lane: What it trains.
-        keeper: Keeps its best epoch.
         stage: How far it has come.
-        state: What its lane goes on from: a checkpoint, or where another trainer left it.
-        saved_epochs: Epochs that its last checkpoint holds.
-        suspected: Whether it trains by itself: its worker has died, or its fleet failed, and it may be to blame.
+        state: The state that its lane goes on from: a checkpoint's, or the one that another trainer left.
+        best_state: Its state at its best epoch, if the trial was the study's best then.
+        saved_epochs: Epochs in its last checkpoint.
+        suspected: Whether it trains by itself, because its worker died or its fleet failed, and it may be the cause.
     """
 
     ticket: Ticket
     run: TrialRun
     lane: LaneSpec
-    keeper: BestEpochKeeper
     stage: Stage = Stage.DRAWN
-    state: State | None = None
+    state: "LaneState | None" = None
+    best_state: "LaneState | None" = None
     saved_epochs: int = 0
     suspected: bool = False
 
@@ -53,24 +63,41 @@ class TrialInHand:
         return self.run.epochs
 
     @property
+    def shape(self) -> LaneShape:
+        """Its network and training, by which its fleet is planned."""
+        return self.lane.shape
+
+    @property
     def has_begun(self) -> bool:
         """Whether this worker has trained it."""
         return self.stage in (Stage.RUNNING, Stage.SET_ASIDE)
 
+    def save(self, checkpoints: CheckpointStore, state: "LaneState") -> None:
+        """Checkpoint it with its lane's state. A full disk only causes a warning, for the trial can train on."""
+        arrays = {_LANE + key: value for key, value in state.items()}
+        arrays |= {_BEST + key: value for key, value in (self.best_state or {}).items()}
+        self.saved_epochs = self.epochs
+        try:
+            checkpoints.save(self.ticket.number, Checkpoint(epochs=self.epochs, state=arrays, notes=self.run.notes()))
+        except OSError as error:
+            _logger.warning("Could not write a checkpoint of trial %d, which trains on: %s", self.ticket.number, error)
+
+    def restore(self, checkpoint: Checkpoint) -> None:
+        """Go on from a checkpoint."""
+        self.run.restore(checkpoint.notes)
+        self.state = _part(checkpoint, _LANE)
+        self.best_state = _part(checkpoint, _BEST) or None
+        self.saved_epochs = self.epochs
+
 
 def draw_trial(ticket: Ticket, setup: WorkerSetup, buffer: BufferedStorage) -> TrialInHand:
-    """Draw a claimed trial's hyperparameters, or read those that it has, with what it reached before.
-
-    Args:
-        ticket: Of a trial that this worker owns.
-        setup: The worker's.
-        buffer: The study in memory.
+    """Draw a claimed trial's hyperparameters, or read those that it has, and restore its checkpoint if it ran before.
 
     Raises:
         Exception: Whatever a sampler raises.
     """
     objective = setup.objective
-    # A study of its own for each: a study remembers the trials that it has read until one of them is told.
+    # Each trial needs a study of its own: a study remembers the trials that it has read until one of them is told.
     sampler = setup.make_sampler(ticket.origin)
     study = optuna.Study(setup.study.study_name, storage=buffer, sampler=sampler, pruner=setup.study.pruner)
     trial = optuna.Trial(study, ticket.trial_id)
@@ -80,12 +107,13 @@ def draw_trial(ticket: Ticket, setup: WorkerSetup, buffer: BufferedStorage) -> T
         ticket=ticket,
         run=objective.make_run(trial, reported=frozenset(reported)),
         lane=lane,
-        keeper=BestEpochKeeper(best_standing(study), number=ticket.number, maximize=objective.direction == "maximize"),
         suspected=ticket.deaths > 0,
     )
-    saved = load_trial(setup.checkpoints, ticket)
-    if saved is not None:
-        drawn.run.restore(saved.notes)
-        drawn.state, drawn.keeper.state = saved.lane, saved.best
-        drawn.saved_epochs = drawn.epochs
+    checkpoint = setup.checkpoints.load(ticket.number) if ticket.resumed else None
+    if checkpoint is not None:
+        drawn.restore(checkpoint)
     return drawn
+
+
+def _part(checkpoint: Checkpoint, prefix: str) -> "LaneState":
+    return {key.removeprefix(prefix): array for key, array in checkpoint.state.items() if key.startswith(prefix)}

@@ -1,5 +1,6 @@
-"""One trial on its way: its curves, its best epoch, what is reported, and when it ends."""
+"""One trial on its way: its curves, its best epoch, its reports, and what it does after each epoch."""
 
+import enum
 import math
 from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
@@ -13,11 +14,45 @@ if TYPE_CHECKING:
     from ..networks import Output
 
 
+class Decision(enum.Enum):
+    """What a trial does next."""
+
+    GO_ON = "go on"
+    PARK = "park"
+    PRUNE = "prune"
+    COMPLETE = "complete"
+
+
+def decide(*, epochs: int, max_epochs: int, pruned: bool, parked: bool = False) -> Decision:
+    """Return what a trial does next.
+
+    Args:
+        epochs: Epochs that it has done.
+        max_epochs: Epochs of a whole training.
+        pruned: Whether it diverged or its pruner ends it, even after its last epoch.
+        parked: Whether it stands at a rung and must wait there for a promotion.
+    """
+    if pruned:
+        return Decision.PRUNE
+    if epochs >= max_epochs:
+        return Decision.COMPLETE
+    return Decision.PARK if parked else Decision.GO_ON
+
+
+#: A trial's merit; of two trials the greater is better.
+Standing = tuple[float, int]
+
+
+def standing(value: float, number: int, *, metric: str) -> Standing:
+    """Return the merit of a trial: its value and, if equal, the lower number counts, as in Optuna."""
+    return (-value if direction_of(metric) == "minimize" else value), -number
+
+
 def worst_case(metric: str, *, n_classes: int) -> float:
     """Return the finite value that a diverged trial reports: 0 for an accuracy, 10·ln C nats for a loss.
 
-    NaN would make the trial FAIL and teach the sampler nothing. Ten times the loss of guessing among C classes is
-    worse than what any network that learns reaches.
+    NaN would make the trial FAIL and teach the sampler nothing. Any network that learns does better than ten times the
+    loss of guessing among C classes.
     """
     return 10.0 * math.log(n_classes) if direction_of(metric) == "minimize" else 0.0
 
@@ -26,15 +61,15 @@ class TrialRun:
     """Reports one trial's epochs to Optuna and keeps its curves.
 
     Args:
-        trial: Optuna's trial, running.
-        metric: What the study optimises.
-        n_classes: Of the data set, for the worst case.
-        reported: Steps that an earlier run of the trial has reported: they are not reported again, and only the last of
+        trial: Optuna's running trial.
+        metric: The metric that the study optimises.
+        n_classes: The data set's, for the worst case.
+        reported: Steps that an earlier run of the trial reported. They are not reported again, and only the last of
             them is judged again, since that run may have died before it was judged.
-        tells_output: Whether what the network gives is kept among its attributes.
+        tells_output: Whether the trial's attributes name the network's output.
 
     Attributes:
-        output: What the network gives, once its trainer is made.
+        output: The kind of the network's output, once its trainer is made.
     """
 
     def __init__(
@@ -74,17 +109,26 @@ class TrialRun:
         """The best epoch's metric, or None before the first epoch."""
         return None if self.best_epoch is None else self.curves[self._metric][self.best_epoch]
 
+    @property
+    def standing(self) -> Standing:
+        """Its merit, were it to end now; the worst before the first epoch."""
+        if self.best_value is None:
+            return -math.inf, -self.trial.number
+        return standing(self.best_value, self.trial.number, metric=self._metric)
+
+    @property
+    def is_at_best(self) -> bool:
+        """Whether the last epoch is the best so far."""
+        return self.best_epoch == self.epochs - 1
+
     def record(self, metrics: Mapping[str, float]) -> bool:
-        """Take in one epoch, report it, and ask the pruner.
+        """Keep an epoch's metrics, report it, and ask the pruner.
 
         Args:
-            metrics: Metric → value; losses in nats, accuracies in [0, 1]; not finite where training diverged.
+            metrics: Metric → value; losses in nats, accuracies in [0, 1]; not finite if training diverged.
 
         Returns:
-            Whether the trial goes on; False when it diverged or the pruner ends it.
-
-        Raises:
-            SpecError: If the metric to optimise is not among them.
+            Whether the trial goes on; False if it diverged or the pruner ends it.
         """
         epoch = self.epochs
         self.diverged = not all(math.isfinite(value) for value in metrics.values())
@@ -100,8 +144,8 @@ class TrialRun:
             return not self.diverged
         return not (self.diverged or self.trial.should_prune())
 
-    def attributes(self) -> dict[str, Any]:
-        """Return what is kept of the trial besides its reports, as user attributes."""
+    def store(self) -> None:
+        """Set the user attributes that keep the trial besides its reports."""
         attributes: dict[str, Any] = {
             CURVES: self.curves,
             BEST_VALUE: self.best_value,
@@ -110,19 +154,17 @@ class TrialRun:
         }
         if self._tells_output:
             attributes[NETWORK_OUTPUT] = self.output
-        return attributes | ({DIVERGED: True} if self.diverged else {})
-
-    def store(self) -> None:
-        """Give the trial its attributes."""
-        for key, value in self.attributes().items():
+        if self.diverged:
+            attributes[DIVERGED] = True
+        for key, value in attributes.items():
             self.trial.set_user_attr(key, value)
 
     def notes(self) -> dict[str, Any]:
-        """Return what a checkpoint keeps of the run, beside the network's state."""
+        """Return what a checkpoint keeps of the run besides the network's state."""
         return {CURVES: self.curves, TRAIN_SECONDS: self.train_seconds}
 
     def restore(self, notes: Mapping[str, Any]) -> None:
-        """Go on from a checkpoint's notes, and report what its worker died before reporting."""
+        """Go on from a checkpoint's notes, and report the epochs that its worker could not report before it died."""
         self.curves = {name: list(curve) for name, curve in notes[CURVES].items()}
         self.train_seconds = float(notes[TRAIN_SECONDS])
         for epoch, value in enumerate(self.curves.get(self._metric, [])):
@@ -131,5 +173,5 @@ class TrialRun:
         self._reported = self._reported | frozenset(range(self.epochs))
 
     def begin_again(self) -> None:
-        """Forget what was restored: the epochs are trained anew, and reported no second time."""
+        """Forget what was restored: the epochs are trained again, but not reported again."""
         self.curves, self.train_seconds = {}, 0.0

@@ -1,37 +1,36 @@
-"""The worker: takes trials of a study, trains them with its crew, and writes what becomes of them."""
+"""The worker: takes trials of a study, trains them with its crew, and stores what becomes of them."""
 
 import functools
 import logging
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Final, Literal, final
 
 import optuna
 from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 
-from ..errors import FatalError, SpecError, ends_worker
+from ..errors import FatalError, SpecError, TrialFailed, ends_worker
 from ..search.pruners import promotion_rule
 from ..search.samplers import plan_of_study
 from ..storage.buffered_storage import BufferedStorage
 from ..storage.leased_storage import LeaseLost
 from ..storage.tickets import Ticket
-from .best_network import Standing
+from .best_network import best_standing
 from .crew import Crew
-from .decision import Decision, decide
 from .in_flight import Intake
-from .mirroring import mirror_trial, mirror_trials
-from .patience import Patience
+from .mirroring import mirror_trials
+from .patience import FailuresInARow, Patience, fail_reason, keep_leases
 from .promoter import Promoter
-from .trial_checkpoint import save_trial
 from .trial_in_hand import TrialInHand, draw_trial
-from .worker_setup import FailuresInARow, WorkerSetup, fail_reason, keep_leases
+from .trial_run import Decision, decide
+from .worker_setup import WorkerSetup
 
 _logger = logging.getLogger(__name__)
 
-#: Seconds between two writes to the database, and so what a killed worker repeats of its trials' reports.
+#: Seconds between two writes to the database: a killed worker loses the reports of this time.
 SYNC_S: Final = 1.0
-#: Seconds to the second look at a study whose last trials others run; each look after that comes a tenth later.
+#: Seconds to the second look at a study whose last trials others run; every later pause is a tenth longer.
 _FIRST_POLL_S: Final = 0.05
 
 
@@ -39,9 +38,9 @@ _FIRST_POLL_S: Final = 0.05
 class Worker:
     """Runs trials of one study until the budget is spent or it is asked to stop.
 
-    Samplers and pruners work on the study in memory. Every second, before a trial's first epoch and after its last, all
-    changes are written in one transaction, and MLflow is told of the trials that ended. A trial that is lost meanwhile
-    leaves the crew, and the others train on.
+    Samplers and pruners work on the study in memory. Every second, before a trial's first epoch and after its last, one
+    transaction writes all changes, and MLflow shows the trials that ended. A trial that was lost meanwhile leaves the
+    crew, and the others train on.
 
     Args:
         setup: The study, and what its worker works with.
@@ -52,23 +51,22 @@ class Worker:
         self._setup = setup
         self._crew = crew
         self._timings = crew.timings
-        self._patience = Patience(setup.stop, patience_s=setup.patience_s, poll_s=setup.poll_s)
+        self._patience = Patience(setup.stop, poll_s=setup.poll_s)
         self._failures = FailuresInARow()
         self._buffer = BufferedStorage(setup.storage, setup.study._study_id)
         self._study = optuna.Study(setup.study.study_name, storage=self._buffer, pruner=setup.study.pruner)
-        self._maximize = setup.objective.direction == "maximize"
         self._promoter = Promoter(
             self._study,
             setup.storage,
             promotion_rule(setup.spec.search, epochs=setup.objective.epochs),
-            minimize=not self._maximize,
             space=setup.spec.space,
             plan=plan_of_study(setup.study, setup.spec.search),
         )
         self._intake = Intake(setup, self._buffer, self._promoter)
+        self._best = best_standing(self._study, setup.objective.metric)
         self._left: list[FrozenTrial] = []  # trials that ended or were parked since the last write, as they were then
-        self._has_news = False  # whether trials were announced since
-        self._poll_s = _FIRST_POLL_S  # to the next look at a study in which there is nothing to do
+        self._has_news = False  # whether trials were announced since the last write
+        self._poll_s = _FIRST_POLL_S  # until the next look at a study without work for this worker
         self._synced_at_s, self._checkpointed_at_s = time.monotonic(), 0.0  # the latter of training
 
     def run(self) -> None:
@@ -90,7 +88,7 @@ class Worker:
         crew, setup = self._crew, self._setup
         while not setup.stop.is_set():
             if setup.should_end():
-                self._hand_back(crew.unbegun)
+                self._hand_back(_ids(crew.unbegun))
             if not crew.in_hand:
                 self._sync()
                 if setup.should_end() or not self._take_first():
@@ -116,7 +114,7 @@ class Worker:
         return self._timings.compile_s + self._timings.training_s
 
     def _take_first(self) -> bool:
-        """Claim trials for the empty hands; False when there is nothing left to do."""
+        """Claim trials when none is in hand; return False when nothing is left to do."""
         claimed = self._patience.outlast(lambda: self._claim(self._intake.n_wanted(self._crew)), what="take trials")
         if claimed is None or claimed == "done":
             return False
@@ -131,7 +129,7 @@ class Worker:
         return True
 
     def _take_more(self) -> None:
-        """Claim trials where some of those in hand have ended."""
+        """Claim trials in place of those that have ended."""
         while not self._setup.should_end():
             n = self._intake.n_wanted(self._crew)
             claimed = self._patience.attempt(functools.partial(self._claim, n), what="take trials") if n > 0 else None
@@ -140,16 +138,16 @@ class Worker:
             self._draw(claimed)
 
     def _share(self) -> None:
-        """Give trials that have not begun back, where the other workers run out of them."""
+        """Hand back trials that have not begun, if the other workers run out of trials."""
         n = self._intake.n_to_give(self._crew)
-        self._hand_back(self._crew.unbegun[-n:] if n else [])
+        self._hand_back(_ids(self._crew.unbegun[-n:] if n else []))
 
     def _claim(self, n: int) -> "list[Ticket] | Literal['wait', 'done']":
         with self._timings.phase("bookkeeping_s"):
             return self._intake.claim(n)
 
     def _draw(self, tickets: Sequence[Ticket]) -> None:
-        """Draw the hyperparameters of claimed trials; they wait for a place."""
+        """Draw the hyperparameters of claimed trials, which then wait for a place."""
         for ticket in tickets:
             if ticket.trial_id not in self._buffer.own_trials:
                 continue  # its lease ran out between the claim and now
@@ -159,16 +157,16 @@ class Worker:
                     trial = draw_trial(ticket, self._setup, self._buffer)
             except StorageInternalError as error:  # a sampler that keeps something in the study
                 self._patience.bear(error, what=f"draw trial {ticket.number}")
-                self._give_back([ticket.trial_id])
-            except Exception as error:  # noqa: BLE001  whatever a sampler raises must not end the study
+                self._hand_back({ticket.trial_id})
+            except Exception as error:  # noqa: BLE001  an error in one sampler must not end the study
                 self._fail(ticket, error)
             else:
                 self._crew.waiting.append(trial)
-                if not ticket.promoted and self._paused([trial]):
-                    self._settle({trial: Decision.PARK})  # its worker died before it had judged, or parked it
+                if not ticket.promoted and self._to_park([trial]):
+                    self._settle({trial: Decision.PARK})  # its worker died before it judged or parked the trial
 
     def _announce(self) -> None:
-        """Let the trials that train next be known, in case one of them kills this worker."""
+        """Write the parameters of the trials that train next, in case one of them kills this worker."""
         for trial in self._crew.announce():
             self._buffer.release(trial.ticket.trial_id)
             self._has_news = True
@@ -176,56 +174,59 @@ class Worker:
             self._sync()
 
     def _train(self) -> None:
-        """Train for an epoch, and settle what becomes of each trial."""
+        """Train for an epoch, and decide what becomes of each trial."""
         crew = self._crew
         try:
             crew.board()
             done = [trial for trial in crew.running if trial.epochs >= self._setup.objective.epochs]
             metrics = [] if done else crew.run_epoch()
-        except Exception as error:  # noqa: BLE001  whatever one network raises must not end the study
+        except Exception as error:  # noqa: BLE001  an error in one network must not end the study
             failed = crew.running
             crew.remove(failed)
             for trial in failed:
                 self._fail(trial.ticket, error)
             return
-        with self._timings.phase("bookkeeping_s"):  # those that are done had a worker that died after the last epoch
-            self._settle(dict.fromkeys(done, Decision.COMPLETE) if done else self._decide(metrics))
+        with self._timings.phase("bookkeeping_s"):
+            if done:  # their worker died after their last epoch
+                self._settle(dict.fromkeys(done, Decision.COMPLETE))
+            elif metrics:
+                self._settle(self._decide(metrics))
 
     def _decide(self, metrics: Sequence[Mapping[str, float]]) -> dict[TrialInHand, Decision]:
-        """Report an epoch of the running trials, and decide what they do next; those whose pruner raises fail."""
+        """Report an epoch of the running trials, and decide what they do next; a trial whose pruner raises fails."""
         pruned: dict[TrialInHand, bool] = {}
-        for trial, values in zip(self._crew.running if metrics else [], metrics, strict=True):
+        failed = []
+        for trial, values in zip(self._crew.running, metrics, strict=True):
             try:
                 pruned[trial] = not trial.run.record(values)
-            except Exception as error:  # noqa: BLE001  a pruner of the user's
+            except Exception as error:  # noqa: BLE001  a user's own pruner may raise anything
                 self._fail(trial.ticket, error)
-                continue
-            if self._setup.networks is not None and not pruned[trial]:
-                self._crew.keep_best(trial)
-        self._crew.remove([trial for trial in self._crew.running if metrics and trial not in pruned])
-        paused = self._paused([trial for trial, ends in pruned.items() if not ends])
+                failed.append(trial)
+            else:
+                keeps = self._setup.networks is not None and not pruned[trial] and trial.run.is_at_best
+                if keeps and self._is_best(trial):
+                    self._crew.keep_best(trial)
+        self._crew.remove(failed)
+        parked = self._to_park([trial for trial, ends in pruned.items() if not ends])
         max_epochs = self._setup.objective.epochs
         return {
-            trial: decide(epochs=trial.epochs, max_epochs=max_epochs, pruned=ends, paused=trial in paused)
+            trial: decide(epochs=trial.epochs, max_epochs=max_epochs, pruned=ends, parked=trial in parked)
             for trial, ends in pruned.items()
         }
 
-    def _paused(self, trials: Sequence[TrialInHand]) -> set[TrialInHand]:
+    def _to_park(self, trials: Sequence[TrialInHand]) -> set[TrialInHand]:
         numbers = self._promoter.to_park({trial.ticket.number: trial.epochs for trial in trials})
         return {trial for trial in trials if trial.ticket.number in numbers}
 
     def _settle(self, decisions: Mapping[TrialInHand, Decision]) -> None:
-        """Do with each trial in hand what was decided. The best is told first: its network alone may be saved."""
+        """Do with each trial what was decided. The best ends first, since its network alone may be saved."""
         leaving = [trial for trial, decision in decisions.items() if decision is not Decision.GO_ON]
-        for trial in sorted(leaving, key=self._rank):
+        for trial in sorted(leaving, key=lambda trial: trial.run.standing, reverse=True):
             decision, trial_id = decisions[trial], trial.ticket.trial_id
             trial.run.store()
             if decision is Decision.COMPLETE:
                 self._save_network(trial)
                 self._study.tell(trial.ticket.number, trial.run.best_value, state=TrialState.COMPLETE)
-                assert trial.run.best_value is not None
-                for other in self._crew.in_hand:
-                    other.keeper.raise_to(Standing(trial.run.best_value, trial.ticket.number))
             elif decision is Decision.PRUNE:
                 self._study.tell(trial.ticket.number, state=TrialState.PRUNED)
             self._left.append(self._buffer.get_trial(trial_id))
@@ -234,24 +235,23 @@ class Worker:
                 self._buffer.park(trial_id)
         self._crew.remove(leaving)
 
-    def _rank(self, trial: TrialInHand) -> tuple[float, int]:
-        value = trial.run.best_value or 0.0
-        return (-value if self._maximize else value), trial.ticket.number
+    def _is_best(self, trial: TrialInHand) -> bool:
+        """Tell whether a trial would be the study's best, were it to end now."""
+        return self._best is None or trial.run.standing > self._best
 
     def _save_network(self, trial: TrialInHand) -> None:
-        networks, keeper = self._setup.networks, trial.keeper
-        if networks is not None and keeper.state is not None and keeper.beats(trial.run.best_value):
-            networks.save(trial.run, self._crew.best_model(trial))
+        """Save the network of a trial that completes, if it is the study's best."""
+        if self._is_best(trial):
+            self._best = trial.run.standing
+            if self._setup.networks is not None and trial.best_state is not None:
+                self._setup.networks.save(trial.run, self._crew.best_model(trial))
 
     def _fail(self, ticket: Ticket, error: Exception) -> None:
-        """End a trial that raised as FAIL, unless it raised because it was taken away.
-
-        Raises:
-            SpecError: The error itself, if it is about the whole study, as FatalError is.
-        """
+        """End a trial that raised as FAIL, unless this worker has lost it; raise an error that ends the worker."""
         if ends_worker(error):
             raise error
-        reason, retries = fail_reason(error), self._setup.retries_after(error)
+        reason = fail_reason(error)
+        retries = 0 if isinstance(error, TrialFailed) else self._setup.spec.search.retries  # the space refuses it again
         _logger.warning("Trial %d failed: %s", ticket.number, reason)
         _logger.debug("Trial %d's traceback:", ticket.number, exc_info=error)
         try:
@@ -266,7 +266,7 @@ class Worker:
             self._finish([self._buffer.get_trial(ticket.trial_id)])
 
     def _sync(self) -> None:
-        """Write what is pending, tell MLflow what ended, and read what others did."""
+        """Write what is pending, show MLflow what ended, and read what others did."""
         with self._timings.phase("bookkeeping_s"):
             check = self._patience.attempt(self._buffer.flush, what="store the trials")
             self._synced_at_s = time.monotonic()
@@ -282,6 +282,7 @@ class Worker:
             self._finish([trial for trial in left if trial.state.is_finished()])
             self._mirror([trial for trial in left if not trial.state.is_finished()])
             self._patience.attempt(self._buffer.refresh, what="read the study")
+            self._best = best_standing(self._study, self._setup.objective.metric)
             self._give_up()
 
     def _give_up(self, *, closing: bool = False) -> None:
@@ -299,53 +300,49 @@ class Worker:
         """Do what is left to do for trials whose end is stored."""
         self._mirror(trials)
         for trial in trials:
-            if self._setup.checkpoints is not None:
-                self._setup.checkpoints.remove(trial.number)
+            self._setup.checkpoints.remove(trial.number)
             self._timings.trials += 1
             self._setup.on_trial(trial)
         for trial in trials:
             self._failures.count(trial)
 
-    def _mirror(self, trials: Sequence[FrozenTrial]) -> None:
-        if self._setup.mirror is not None and trials:
-            spec = self._setup.spec
-            mirror_trials(self._setup.mirror, trials, space=spec.space, metric=spec.objective.metric)
+    def _mirror(
+        self, trials: Sequence[FrozenTrial], curves: Mapping[int, Mapping[str, Sequence[float]]] | None = None
+    ) -> None:
+        mirror, spec = self._setup.mirror, self._setup.spec
+        if mirror is not None and trials:
+            mirror_trials(mirror, trials, space=spec.space, metric=spec.objective.metric, curves=curves)
 
     def _save(self, trial: TrialInHand) -> bool:
-        """Keep what a trial has reached; False where that was kept already."""
+        """Checkpoint a trial; return False if its last checkpoint is as new."""
         if trial.epochs <= trial.saved_epochs:
             return False
-        if self._setup.checkpoints is not None:
-            lane = self._crew.lane_state(trial)
-            save_trial(self._setup.checkpoints, trial.ticket, trial.run, lane=lane, best=trial.keeper.state)
-        trial.saved_epochs = trial.epochs
+        trial.save(self._setup.checkpoints, self._crew.lane_state(trial))
         return True
 
     def _checkpoint(self) -> None:
-        """Keep what the trials that have begun have reached, and show it in MLflow; comes after a write."""
+        """Checkpoint the trials that have begun, and show them in MLflow; comes after a write."""
         self._checkpointed_at_s = self._trained_s
-        mirror, spec = self._setup.mirror, self._setup.spec
         with self._timings.phase("bookkeeping_s"):
-            for trial in self._crew.begun:
-                if self._save(trial) and mirror is not None:
-                    shown = self._buffer.get_trial(trial.ticket.trial_id)
-                    metric = spec.objective.metric
-                    mirror_trial(mirror, shown, space=spec.space, metric=metric, curves=trial.run.curves)
+            saved = [trial for trial in self._crew.begun if self._save(trial)]
+            shown = [self._buffer.get_trial(trial.ticket.trial_id) for trial in saved]
+            self._mirror(shown, {trial.ticket.number: trial.run.curves for trial in saved})
 
-    def _hand_back(self, trials: Sequence[TrialInHand]) -> None:
-        """Give trials back, with what they have reached; whoever took one meanwhile may keep it."""
-        self._crew.remove(trials)
-        self._give_back([trial.ticket.trial_id for trial in trials])
-
-    def _give_back(self, trial_ids: Collection[int]) -> None:
-        if trial_ids:
-            with self._timings.phase("bookkeeping_s"):
-                what = f"hand {len(trial_ids)} trials back"
-                self._patience.outlast(lambda: self._buffer.hand_back(trial_ids), what=what)
+    def _hand_back(self, trial_ids: Collection[int]) -> None:
+        """Hand back trials with what they have reached; one that another worker took meanwhile stays there."""
+        if not trial_ids:
+            return
+        self._crew.remove([trial for trial in self._crew.in_hand if trial.ticket.trial_id in trial_ids])
+        with self._timings.phase("bookkeeping_s"):
+            what = f"hand {len(trial_ids)} trials back"
+            self._patience.outlast(lambda: self._buffer.hand_back(trial_ids), what=what)
 
     def _leave(self) -> None:
-        """Checkpoint and give back all that this worker holds, so that any worker may go on with it."""
+        """Checkpoint and hand back all that this worker holds, so that any worker may go on with it."""
         self._sync()
         self._checkpoint()
-        self._crew.remove(self._crew.in_hand)
-        self._give_back(self._buffer.own_trials)
+        self._hand_back(self._buffer.own_trials)
+
+
+def _ids(trials: Iterable[TrialInHand]) -> set[int]:
+    return {trial.ticket.trial_id for trial in trials}

@@ -1,0 +1,173 @@
+"""The champion of a study: raced, refitted, tested once, and written below the home."""
+
+import contextlib
+import dataclasses
+import datetime
+import json
+import logging
+import os
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import optuna
+from filelock import FileLock, Timeout
+from optuna.trial import FrozenTrial
+
+from ..attributes import FINGERPRINT, TESTED
+from ..champion.championship import Race, RaceResult, race_name
+from ..champion.export import Description, better_lines, write_champion
+from ..champion.refit import Refit, refit
+from ..champion.saved import probabilities_of
+from ..champion.testing import TestFigures, baseline_accuracies, test_figures
+from ..data.loading import Data, open_data
+from ..data.names import absolute_data
+from ..engines.work import prepare_devices
+from ..errors import SpecError, StorageError
+from ..record.tracking import prepare_tracking
+from ..spec import StudySpec
+from ..storage.database import creation_lock
+from ..storage.home import Home, prepare_home
+from ..storage.opening import open_existing, required_spec
+from .family import archive_family
+from .work import stop_on_signals
+
+_logger = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ChampionResult:
+    """What came out.
+
+    Attributes:
+        directory: Where the champion stands.
+        description: What ``champion.json`` says; None where the race was interrupted.
+    """
+
+    directory: Path
+    description: Mapping[str, Any] | None
+
+
+def make_champion(
+    home: Home,
+    study: str,
+    *,
+    top: int = 5,
+    seeds: int = 5,
+    fresh: bool = False,
+    again: bool = False,
+    on_trial: Callable[[int, int], None] = lambda _done, _total: None,
+) -> ChampionResult:
+    """Find the network of a study that is really best, train it on all data, test it once, and write it.
+
+    Args:
+        home: Where the study lives.
+        study: Its name or its file.
+        top: How many of its best trials race, at least 1.
+        seeds: Trainings of each, on average, at least 2; and as many of the winner that confirm it.
+        fresh: Whether an earlier race is archived and a new one begun.
+        again: Whether the test split may be read although it was read before; that is written down.
+        on_trial: Called with the trainings that have ended and how many there are at most.
+
+    Raises:
+        SpecError: If a number is outside its range, or the test split was read before.
+        StorageError: If there is no such study, it has no complete trial, or another champion is being made.
+        DataError: If the data cannot be loaded.
+    """
+    if top < 1 or seeds < 2:
+        raise SpecError(f"--top must be at least 1 and --seeds at least 2, but got {top} and {seeds}.")
+    storage, parent = open_existing(home, study)
+    spec = required_spec(parent)
+    spec = dataclasses.replace(spec, data=absolute_data(spec.data))
+    prepare_home(home)
+    prepare_devices(threads=os.cpu_count() or 1)
+    data = open_data(spec.data)
+    if parent.user_attrs.get(FINGERPRINT, data.fingerprint) != data.fingerprint:
+        raise SpecError(f"The data set {spec.data.dataset!r} has changed since the study {spec.name!r} was begun.")
+    prepare_tracking(home.tracking_uri, artifact_location=home.mlflow_artifacts.as_uri())
+    with _only_one(home, spec.name):
+        if fresh and race_name(spec.name) in optuna.get_all_study_names(storage):
+            with creation_lock(storage):
+                archive_family(storage, home, race_name(spec.name))
+        race = Race(storage, home, parent=parent, spec=spec, data=data, top=top, seeds=seeds)
+        _check_untested(race.study, again=again)
+        stop, done = threading.Event(), [0]
+
+        def count(_trial: FrozenTrial, total: int) -> None:
+            done[0] += 1
+            on_trial(done[0], total)
+
+        with stop_on_signals(stop):
+            result = race.run(stop=stop, on_trial=count)
+        directory = home.champions / spec.name
+        if result is None:
+            return ChampionResult(directory=directory, description=None)
+        trained = refit(data, spec, result.candidates[result.winner].params, epochs=result.epochs)
+        figures = _test_once(race.study, data, spec, result, trained)
+        description = Description(name=spec.name, spec=spec, data=data, race=result, trained=trained, test=figures)
+        write_champion(directory, description)
+    return ChampionResult(directory=directory, description=description.table())
+
+
+def champion_lines(result: ChampionResult) -> list[str]:
+    """Return what is to be said of a champion."""
+    if result.description is None:
+        return ["Interrupted. What is done is kept; the same command goes on."]
+    table = result.description
+    race, test = table["race"], table["test"]
+    share, low, high = test["accuracy"]
+    mean, mean_low, mean_high = race["confirmed"]
+    by = "too high" if race["optimism"] >= 0 else "too low"
+    return [
+        f"trial {race['winner']} won a race of {len(race['candidates'])} over {race['n_trainings']} trainings",
+        (
+            f"{race['metric']} {mean:.4f} (95 % interval {mean_low:.4f} to {mean_high:.4f}); "
+            f"the search's value was {abs(race['optimism']):.4f} {by}"
+        ),
+        f"test accuracy {share:.4f} (95 % interval {low:.4f} to {high:.4f}, {test['n']} examples)",
+        "; ".join(f"{name} {accuracy:.4f}" for name, accuracy in test["baselines"].items()),
+        *better_lines(test["baselines"], share),
+        f"{result.directory}",
+    ]
+
+
+def _check_untested(study: optuna.Study, *, again: bool) -> None:
+    tested = json.loads(study.user_attrs.get(TESTED, "[]"))
+    if tested and tested[-1]["finished"] and not again:
+        raise SpecError(
+            f"The test split was read for {study.study_name!r} on {tested[-1]['at']}. A second reading makes its "
+            "figures too good. If you must, say --again: it is written down."
+        )
+
+
+def _test_once(study: optuna.Study, data: Data, spec: StudySpec, race: RaceResult, trained: Refit) -> TestFigures:
+    """Read the test split, and write down that it was read."""
+    tested = json.loads(study.user_attrs.get(TESTED, "[]"))
+    if not tested or tested[-1]["finished"]:
+        at = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+        tested.append({"at": at, "winner": race.candidates[race.winner].number, "finished": False})
+        study.set_user_attr(TESTED, json.dumps(tested))
+    test = data.test(trained.preprocessing)
+    baselines, n_rows = baseline_accuracies(trained.train, test, seed=spec.seed)
+    figures = test_figures(
+        probabilities_of(trained.model, test.features),
+        test,
+        class_names=data.class_names,
+        baselines=baselines,
+        baseline_rows=n_rows,
+    )
+    tested[-1] |= {"finished": True, "accuracy": figures.accuracy.mean}
+    study.set_user_attr(TESTED, json.dumps(tested))
+    return figures
+
+
+@contextlib.contextmanager
+def _only_one(home: Home, study: str) -> Iterator[None]:
+    home.champions.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(home.champions / f".{study}.lock", timeout=0)
+    try:
+        with lock:
+            yield
+    except Timeout as error:
+        raise StorageError(f"Another process is making the champion of {study!r}. Wait until it has ended.") from error
