@@ -1,4 +1,4 @@
-"""Axes for the pictures: where a hyperparameter or a metric stands, and how the axis is labelled.
+"""Axes for the pictures: where values of a hyperparameter or a metric lie, and how the axis is labelled.
 
 Plotly has no log-complement scale, and parallel coordinates have none but a linear one. So every axis is drawn
 linearly, in positions that are computed here.
@@ -21,7 +21,7 @@ class Axis:
     """One axis.
 
     Attributes:
-        title: What stands on it, and its scale unless that is uniform.
+        title: The hyperparameter or metric, and its scale unless that is uniform.
         position: Value → position.
         ticks: (position, label), ascending.
         low: Smallest position that the axis shows.
@@ -95,8 +95,8 @@ def scale_value(parameter: FloatParameter | IntParameter, position: float) -> fl
 def metric_axis(metric: str, values: Iterable[float]) -> Axis:
     """Return the axis of a metric, on which good values lie as far apart as bad ones.
 
-    A loss stands at its exponent, and an accuracy at that of its error, 1 − accuracy: from 0.98 to 0.99 is as far as
-    from 0.8 to 0.9. A perfect value has no exponent and stands at half the smallest error.
+    A loss lies at its exponent, and an accuracy at that of its error, 1 − accuracy: from 0.98 to 0.99 is as far as
+    from 0.8 to 0.9. A perfect value has no exponent and lies at half the smallest error.
     """
     is_loss = metric.endswith("loss")
 

@@ -156,7 +156,7 @@ def _parallel(
 ) -> go.Figure:
     """Return parallel coordinates, each axis on its own scale; a trial is a line, the darker the better.
 
-    A trial that did not draw a hyperparameter stands at the lower end of its axis.
+    A trial that did not draw a hyperparameter is drawn at the lower end of its axis.
     """
     drawn = _at_most(valued, _MAX_LINES * 2, best)
     value_axis = metric_axis(metric, [row.value for row in drawn if row.value is not None])

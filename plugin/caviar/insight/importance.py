@@ -85,8 +85,8 @@ def measure_importance(
         metric: The one that the study optimises.
         seed: Of the resampling.
         n_resamples: How many bootstrap resamples, and as many shuffles. None takes a hundred resamples, which place a
-            90% interval to within a few points, above 1,000 trials fewer, at least 30, and the shuffles that Holm's
-            correction needs: some 8 s of CPU for 1,000 trials.
+            90% interval to within a few points, or from 1,000 trials on fewer, at least 30. It also takes the shuffles
+            that Holm's correction needs. 1,000 trials take some 8 s of CPU.
 
     Source:
         Watanabe et al., PED-ANOVA, IJCAI 2023, as Optuna has it; Efron & Tibshirani, An Introduction to the Bootstrap.
@@ -117,7 +117,7 @@ def measure_importance(
     if observed.sum() <= 0:
         reason = "The best trials are spread over every range just as all trials are, so no hyperparameter stands out."
         return Importance(n_trials=n_trials, reason=reason)
-    measure_resample = ped_anova(kept, names, best_fraction=fraction, copies=draws.max(axis=0))
+    measure_resample = ped_anova(kept, names, best_fraction=fraction, copies=np.maximum(draws.max(axis=0), 1))
     resampled = _shares(np.stack([measure_resample(losses, counts) for counts in draws]))
     above = above_chance(observed, np.stack([measure(rng.permutation(losses), once) for _ in range(n_shuffles)]))
     lows, highs = np.percentile(resampled, _INTERVAL, axis=0)
