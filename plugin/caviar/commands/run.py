@@ -278,7 +278,7 @@ def result_lines(result: RunResult, name: str) -> list[str]:
     if result.missed:
         lines.append(f"MLflow lacks {result.missed} trials; `caviar sync {name}` adds them.")
     elif result.mlflow_link is not None:
-        lines.append(f"To compare the runs in MLflow: `make mlflow`, then open {result.mlflow_link}")
+        lines.append(f"Compare the runs: `make mlflow`, then {result.mlflow_link}")
     return lines
 
 
