@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -101,6 +102,20 @@ def test_a_fresh_process_predicts_the_same(home: Home, tmp_path: Path) -> None:
     given = pd.read_parquet(tmp_path / "out.parquet")
     np.testing.assert_allclose(given[["p_bad", "p_good"]].to_numpy(), expected, atol=1e-6)
     assert given["label"].tolist() == champion.predict(rows()).tolist()
+
+
+@pytest.mark.parametrize("name", ["table", "images"])
+def test_mlflow_loads_the_registered_model_and_it_predicts_the_same(home: Home, name: str) -> None:
+    import mlflow
+
+    champion = load_champion(name, home=home.path)
+    raw = rows().drop(columns="kind") if name == "table" else np.zeros((3, 4, 4), np.uint8)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        mlflow.set_tracking_uri(home.tracking_uri)
+        given = mlflow.pyfunc.load_model(f"models:/{name}@champion").predict(raw)
+    assert given["label"].tolist() == champion.predict(raw).tolist()
+    np.testing.assert_allclose(given.drop(columns="label").to_numpy(), champion.predict_proba(raw), atol=1e-6)
 
 
 def test_labels_keep_their_type_and_every_output_says_the_same(home: Home, tmp_path: Path) -> None:

@@ -12,8 +12,8 @@ from click.testing import CliRunner, Result
 
 from caviar.attributes import CHILDREN, PARENT, STUDY_UID
 from caviar.cli import main
+from caviar.commands.family_view import read_family
 from caviar.commands.lineage import archive_lineage, open_parent, set_leftovers_aside
-from caviar.commands.search_view import read_search
 from caviar.spec import StudySpec
 from caviar.storage import database
 from caviar.storage.home import Home
@@ -132,4 +132,4 @@ def test_a_zoom_is_no_child_of_another_study_that_took_its_parents_name(
     optuna.delete_study(study_name="toy", storage=storage)
     create_study(storage, spec, attributes={})
     assert open_parent(storage, zoom) is None
-    assert read_search(storage, zoom) == read_search(storage, open_study(storage, "toy")) == ()
+    assert read_family(storage, zoom) == read_family(storage, open_study(storage, "toy")) == ()

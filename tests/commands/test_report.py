@@ -9,8 +9,8 @@ from optuna.artifacts import get_all_artifact_meta
 from tests.insight.synthetic import DATA, make_spec, make_study
 
 from caviar.attributes import CHILDREN, PARENT
+from caviar.commands.family_view import show_family
 from caviar.commands.report import report_lines, report_study, report_summary
-from caviar.commands.search_view import show_search
 from caviar.errors import StorageError
 from caviar.record.mlflow_mirror import MlflowMirror
 from caviar.storage.database import new_owner, open_storage
@@ -84,8 +84,8 @@ def test_a_search_of_several_studies_is_shown_with_each_of_them(home: Home) -> N
     fine = create_study(storage, make_spec(name="toy-zoom-1"), attributes={"data": DATA, "caviar:uid": "v"})
     coarse.set_user_attr(CHILDREN, ["toy-zoom-1"])
     fine.set_user_attr(PARENT, "toy")
-    show_search(storage, coarse)
-    show_search(storage, coarse)
+    show_family(storage, coarse)
+    show_family(storage, coarse)
     for name, other in (("toy", "toy-zoom-1"), ("toy-zoom-1", "toy")):
         study = optuna.load_study(study_name=name, storage=home.storage)
         note = get_note(study)

@@ -107,7 +107,7 @@ def test_the_sources_best_configurations_are_the_first_trials(
     file = write(tmp_path, trials=8, trainer=trainer)
     result = caviar(home, "run", file, "--from", "source")
     assert result.exit_code == 0, result.output
-    assert "begun from source, whose trial" in result.stdout
+    assert "warm start from source: tries its trial" in result.stdout
     study = open_study(storage, "toy")
     warm = warm_start_of(study)
     assert warm is not None
@@ -214,5 +214,5 @@ def test_a_dry_run_says_what_would_be_taken_and_writes_nothing(
     monkeypatch.setattr("caviar.commands.run.fleet_plan_lines", lambda _spec, _warm: [])
     result = caviar(home, "run", write(tmp_path), "--from", "source", "--dry-run")
     assert result.exit_code == 0, result.output
-    assert "begun from source, whose trial" in result.stdout
+    assert "warm start from source: tries its trial" in result.stdout
     assert optuna.get_all_study_names(storage) == ["source"]

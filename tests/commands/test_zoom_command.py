@@ -18,6 +18,7 @@ from tests.processes import Watch, running, running_here, wait_until
 
 from caviar.attributes import CHILDREN, FINGERPRINT, PARENT, PAUSED, SAMPLING_SEED, STUDY_UID
 from caviar.cli import main
+from caviar.commands.family_view import read_family
 from caviar.commands.lineage import archive_lineage, open_ancestors, open_descendants
 from caviar.commands.status import status_lines, study_status
 from caviar.commands.trials import list_trials
@@ -26,7 +27,7 @@ from caviar.data.dataset import DatasetFacts
 from caviar.data.loading import load_dataset
 from caviar.engines.processes import ProcessEngine
 from caviar.errors import FatalError
-from caviar.insight.lineage import parent_name
+from caviar.insight.family import parent_name
 from caviar.search.narrowing import ZoomRule
 from caviar.search.sequences import value_at
 from caviar.search.zoom import narrow_space, observations_of
@@ -370,6 +371,18 @@ def test_a_study_and_its_zooms_are_archived_together_and_stay_linked(
     assert [study.study_name for study in open_ancestors(storage, zooms[-1])] == [
         *("toy-zoom-1.archived-1", "toy.archived-1")
     ]
+
+
+def test_a_circle_of_links_is_cut_and_every_member_sees_the_whole_family(
+    storage: LeasedStorage, fingerprint: str
+) -> None:
+    root, middle, last = family(storage, fingerprint)
+    names = ["toy", "toy-zoom-1", "toy-zoom-2"]
+    assert [[member.name for member in read_family(storage, one)] for one in (root, middle, last)] == [names] * 3
+    assert [member.is_current for member in read_family(storage, middle)] == [False, True, False]
+    root.set_user_attr(PARENT, "toy-zoom-2")
+    last.set_user_attr(CHILDREN, ["toy"])
+    assert {member.name for member in read_family(storage, root)} == set(names)
 
 
 @pytest.mark.slow

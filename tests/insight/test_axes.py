@@ -4,7 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from caviar.insight.axes import drawn_parameters, metric_axis, parameter_axis, scale_position, scale_value, shown
+from caviar.insight.axes import metric_axis, parameter_axis, scale_position, scale_value
+from caviar.insight.rows import drawn_parameters
+from caviar.insight.words import shown
 from caviar.parameters import ChoiceParameter, FloatParameter, IntParameter
 from caviar.space import parse_space
 

@@ -11,7 +11,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from caviar.insight.axes import drawn_parameters
 from caviar.insight.comparison import (
     PaidTrial,
     Search,
@@ -31,6 +30,7 @@ from caviar.insight.comparison_report import (
     comparison_lines,
     render_comparison,
 )
+from caviar.insight.rows import drawn_parameters
 
 from .synthetic import NOW, make_spec
 from .test_report import Page
@@ -97,11 +97,11 @@ def test_the_median_lies_between_the_quartiles_from_where_all_repeats_have_a_val
     if band is None:
         assert any(curve.final is None for curve in curves)
         return
-    assert band.epochs[0] == max(curve.epochs[0] for curve in curves)
-    assert band.epochs[-1] == budget
-    assert all(low <= mid <= high for low, mid, high in zip(band.low, band.median, band.high, strict=True))
+    assert band["epochs"][0] == max(curve.epochs[0] for curve in curves)
+    assert band["epochs"][-1] == budget
+    assert all(low <= mid <= high for low, mid, high in zip(band["low"], band["median"], band["high"], strict=True))
     finals = sorted(curve.final or 0 for curve in curves)
-    assert finals[0] <= band.median[-1] <= finals[-1]
+    assert finals[0] <= band["median"][-1] <= finals[-1]
 
 
 def test_a_long_search_is_read_off_at_a_bounded_number_of_points() -> None:
@@ -110,8 +110,8 @@ def test_a_long_search_is_read_off_at_a_bounded_number_of_points() -> None:
     ]
     band = spread(curves, budget_epochs=1000)
     assert band is not None
-    assert len(band.epochs) <= 201
-    assert band.median[-1] == 0.999
+    assert len(band["epochs"]) <= 201
+    assert band["median"][-1] == 0.999
 
 
 @settings(deadline=None, max_examples=10)
@@ -165,7 +165,7 @@ def grid_and_random() -> list[Search]:
                 )
                 for rate, momentum in points
             )
-            searches.append(Search(sampler=sampler, repeat=repeat, studies=(f"{sampler}-{repeat}",), trials=trials))
+            searches.append(Search(sampler=sampler, repeat=repeat, study=f"{sampler}-{repeat}", trials=trials))
     return searches
 
 
@@ -195,7 +195,7 @@ def test_a_difference_is_said_only_where_the_test_shows_it(comparison: Compariso
     few = build_comparison(
         make_spec(), [s for s in grid_and_random() if s.repeat < 2], budget_epochs=250, data="toy", now=NOW
     )
-    assert any("2 repeats can show no difference" in sentence for sentence in few.sentences)
+    assert any("2 repeats cannot show a difference" in sentence for sentence in few.sentences)
     assert few.samplers[0]["p"] is None
 
 
@@ -214,7 +214,7 @@ def test_lines_page_and_json_say_the_same(comparison: Comparison) -> None:
 
 def test_an_axis_of_searches_that_end_close_together_still_has_ticks() -> None:
     searches = [
-        Search(sampler=name, repeat=0, studies=(name,), trials=tuple(paid((10, value))))
+        Search(sampler=name, repeat=0, study=name, trials=tuple(paid((10, value))))
         for name, value in (("random", 0.9634), ("tpe", 0.9671))
     ]
     comparison = build_comparison(make_spec(), searches, budget_epochs=10, data="toy", now=NOW)
@@ -223,9 +223,7 @@ def test_an_axis_of_searches_that_end_close_together_still_has_ticks() -> None:
 
 
 def test_searches_without_a_complete_trial_are_shown_and_not_counted() -> None:
-    nothing = [
-        Search(sampler=name, repeat=0, studies=(name,), trials=tuple(paid((3, None)))) for name in ("tpe", "qmc")
-    ]
+    nothing = [Search(sampler=name, repeat=0, study=name, trials=tuple(paid((3, None)))) for name in ("tpe", "qmc")]
     comparison = build_comparison(make_spec(), nothing, budget_epochs=10, data="toy", now=NOW)
     assert comparison.baseline == "tpe"
     assert comparison.samplers[1]["median"] is None

@@ -1,9 +1,8 @@
 import pytest
 
-from caviar.insight.approach import panda_or_caviar
-from caviar.insight.axes import drawn_parameters
-from caviar.insight.cost import duration, measure_cost
-from caviar.insight.rows import trial_rows
+from caviar.insight.cost import measure_cost, panda_or_caviar
+from caviar.insight.rows import drawn_parameters, trial_rows
+from caviar.insight.words import duration
 
 from .synthetic import make_spec, make_study
 
@@ -47,7 +46,7 @@ def test_what_a_zoom_copied_cost_nothing_here() -> None:
 @pytest.mark.parametrize(
     ("trial_s", "trials", "approach", "words"),
     [
-        (2.0, 100, "caviar", "train many in parallel"),
+        (2.0, 100, "caviar", "Train many in parallel"),
         (1000.0, 100, "caviar", "lower the budget"),
         (20000.0, 10, "panda", "babysit one model"),
     ],

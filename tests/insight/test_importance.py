@@ -1,10 +1,13 @@
+import warnings
+
 import numpy as np
 import optuna
 import pytest
+from optuna.exceptions import ExperimentalWarning
 
-from caviar.insight.axes import drawn_parameters
-from caviar.insight.importance import Importance, ParameterImportance, above_chance, measure_importance
-from caviar.insight.tiers import compare_with_tiers, tier_sentences
+from caviar.insight.importance import Importance, ParameterImportance, above_chance, measure_importance, ped_anova
+from caviar.insight.rows import drawn_parameters
+from caviar.insight.tiers import judge_pairs, tier_sentences
 from caviar.spec import StudySpec
 
 from .synthetic import learning_rate_alone, make_spec, make_study
@@ -28,10 +31,10 @@ def test_what_decides_alone_has_the_largest_share_and_stands_above_chance() -> N
     assert all(0 <= parameter.low <= parameter.high <= 1 for parameter in importance.parameters)
     assert (importance.n_trials, importance.n_pruned) == (150, 50)
     assert "momentum" in {parameter.name for parameter in importance.parameters}
-    agreeing = {(c.first, c.second) for c in compare_with_tiers(importance) if c.verdict == "agrees"}
+    agreeing = {(c.first, c.second) for c in judge_pairs(importance) if c.verdict == "agrees"}
     assert ("learning_rate", "depth") in agreeing
     assert any(
-        "As the course has it: learning_rate matters more" in s for s in tier_sentences(importance, sampler="random")
+        "As the course says, learning_rate matters more" in s for s in tier_sentences(importance, sampler="random")
     )
 
 
@@ -68,7 +71,7 @@ def test_importance_is_the_same_whichever_way_the_metric_goes() -> None:
 
 @pytest.mark.parametrize(
     ("n_complete", "n_pruned", "reason"),
-    [(0, 0, "0 finished trials"), (5, 4, "9 finished trials say nothing reliable")],
+    [(0, 0, "0 finished trials"), (5, 4, "9 finished trials are too few")],
 )
 def test_too_few_trials_get_an_answer_and_no_number(n_complete: int, n_pruned: int, reason: str) -> None:
     spec = make_spec()
@@ -76,7 +79,7 @@ def test_too_few_trials_get_an_answer_and_no_number(n_complete: int, n_pruned: i
     assert importance.parameters == ()
     assert importance.reason is not None
     assert importance.reason.startswith(reason)
-    assert compare_with_tiers(importance) == []
+    assert judge_pairs(importance) == []
     assert tier_sentences(importance, sampler="tpe") == [importance.reason]
 
 
@@ -110,6 +113,24 @@ def test_a_parameter_that_only_some_trials_draw_is_measured_too() -> None:
     assert names == {"depth", "units_1", "units_2", "units_3"}
 
 
+def test_optuna_leaves_out_trials_whose_target_is_infinite_so_one_study_serves_every_resample() -> None:
+    spec = make_spec()
+    trials = make_study(spec, n_complete=60, n_pruned=0).get_trials()
+    names = list(spec.space.distributions())
+    losses = -np.asarray([trial.value for trial in trials])
+    counts = np.bincount(np.random.default_rng(0).integers(60, size=60), minlength=60)
+    fresh = optuna.create_study(direction="minimize")
+    for trial, loss, count in zip(trials, losses.tolist(), counts.tolist(), strict=True):
+        drawn = optuna.trial.create_trial(params=trial.params, distributions=trial.distributions, value=loss)
+        fresh.add_trials([drawn] * count)
+    evaluator = optuna.importance.PedAnovaImportanceEvaluator(target_quantile=0.1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        expected = optuna.importance.get_param_importances(fresh, evaluator=evaluator, params=names, normalize=False)
+    measure = ped_anova(trials, names, best_fraction=0.1, copies=counts + 1)
+    assert measure(losses, counts) == pytest.approx([expected[name] for name in names])
+
+
 def importance_of(shares: dict[str, tuple[int, float, bool]], samples: list[list[float]]) -> Importance:
     return Importance(
         parameters=tuple(
@@ -125,25 +146,28 @@ def importance_of(shares: dict[str, tuple[int, float, bool]], samples: list[list
 def test_the_data_says_otherwise_only_where_the_resamples_agree_and_it_is_above_chance() -> None:
     shares = {"depth": (3, 0.7, True), "momentum": (2, 0.2, True), "learning_rate": (1, 0.1, False)}
     sure = importance_of(shares, [[0.7, 0.2, 0.1]] * 100)
-    verdicts = {(c.first, c.second): c.verdict for c in compare_with_tiers(sure)}
+    verdicts = {(c.first, c.second): c.verdict for c in judge_pairs(sure)}
     assert verdicts == {
         ("learning_rate", "depth"): "differs",
         ("learning_rate", "momentum"): "differs",
         ("momentum", "depth"): "differs",
     }
     text = " ".join(tier_sentences(sure, sampler="random"))
-    assert "This data set says otherwise: depth matters more than learning_rate and momentum" in text
+    assert "Unlike the course, this data set says that depth matters more than learning_rate and momentum" in text
     torn = importance_of(shares, [[0.7, 0.2, 0.1]] * 50 + [[0.1, 0.2, 0.7]] * 50)
-    assert {c.verdict for c in compare_with_tiers(torn)} == {"open"}
-    assert "No order is sure" in " ".join(tier_sentences(torn, sampler="random"))
+    assert {c.verdict for c in judge_pairs(torn)} == {"open"}
+    assert "For 3 of the 3 pairs" in " ".join(tier_sentences(torn, sampler="random"))
     chance = importance_of(
         {name: (tier, share, False) for name, (tier, share, _) in shares.items()}, [[0.7, 0.2, 0.1]] * 100
     )
-    assert {c.verdict for c in compare_with_tiers(chance)} == {"open"}
+    assert {c.verdict for c in judge_pairs(chance)} == {"open"}
 
 
 def test_an_unranked_parameter_and_a_learning_sampler_are_said_to_be_so() -> None:
     importance = importance_of({"batch_norm": (4, 0.6, True), "depth": (3, 0.4, True)}, [[0.6, 0.4]] * 20)
     text = " ".join(tier_sentences(importance, sampler="tpe"))
-    assert "The course does not rank batch_norm: 60% (60% to 60%)." in text
-    assert "tpe soon draws only where it is good" in text
+    assert "The course does not rank it. " in text
+    assert (
+        "batch_norm has the largest share of the measured importance, 60% (60% to 60% in 90% of the resamples)" in text
+    )
+    assert "The sampler tpe soon draws mostly good values" in text

@@ -8,10 +8,9 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from caviar.insight.axes import drawn_parameters
-from caviar.insight.lineage import Member
+from caviar.insight.family import Member
 from caviar.insight.report import Report, build_report, render_html, report_json
-from caviar.insight.rows import trial_rows
+from caviar.insight.rows import drawn_parameters, trial_rows
 from caviar.spec import StudySpec
 
 from .synthetic import NOW, learning_rate_alone, make_spec, make_study, make_trial
@@ -80,7 +79,7 @@ def test_the_page_has_every_section_with_its_picture_and_asks_nothing_of_a_netwo
 def test_what_came_from_a_user_is_escaped_in_the_page_and_in_its_pictures(report: Report) -> None:
     page = Page(render_html(report))
     assert page.tags.count("script") == 3  # plotly, the figures, and the lines that draw them
-    assert "The last said: <script>alert(1)</script>" in page.text
+    assert "The last one said: <script>alert(1)</script>" in page.text
     evil = "</script><img src=x onerror=alert(1)>"
     spec = make_spec(
         objective={"epochs": 10, "network": "tests.toy_data:own_network"},
@@ -164,14 +163,15 @@ def test_zooms_are_shown_as_one_history_and_as_nested_ranges() -> None:
         )
         for name, generation, own, parameters in (("toy", 0, rows, coarse), ("toy-zoom", 1, rows[1:], fine))
     ]
-    report = report_of(spec, study, lineage=members)
+    report = report_of(spec, study, family=members)
     assert report.zooms[1]["ranges"] == {"learning_rate": "0.01 to 0.5"}
     assert [(zoom["n_trials"], zoom["n_copied"]) for zoom in report.zooms] == [(4, 2), (3, 2)]
     page = Page(render_html(report))
     assert "zooms" in page.sections
     assert {"search", "zooms"} <= set(page.figures)
     assert "toy-zoom" in page.text
-    pruned, complete, best_so_far, star = report.figures["search"]["data"]
+    traces = {trace["name"]: trace for trace in report.figures["search"]["data"]}
+    pruned, complete, best_so_far, star = (traces[name] for name in ("pruned", "complete", "best so far", "best"))
     assert (pruned["x"], complete["x"]) == ([3, 6], [0, 1, 2, 4, 5])
     assert complete["hovertext"][-1].startswith("toy-zoom, trial 2, complete")
     assert best_so_far["x"][-1] == 6

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import optuna
 from filelock import FileLock, Timeout
 from optuna.trial import FrozenTrial
@@ -19,6 +20,7 @@ from ..attributes import FINGERPRINT, TESTED
 from ..champion.championship import Race, RaceResult, race_name
 from ..champion.export import Description, better_lines, write_champion
 from ..champion.refit import Refit, refit
+from ..champion.registered import register_champion
 from ..champion.saved import probabilities_of
 from ..champion.testing import TestFigures, baseline_accuracies, test_figures
 from ..data.loading import Data, open_data
@@ -30,7 +32,7 @@ from ..spec import StudySpec
 from ..storage.database import creation_lock
 from ..storage.home import Home, prepare_home
 from ..storage.opening import open_existing, required_spec
-from .family import archive_family
+from .lineage import archive_lineage
 from .work import stop_on_signals
 
 _logger = logging.getLogger(__name__)
@@ -43,10 +45,12 @@ class ChampionResult:
     Attributes:
         directory: Where the champion stands.
         description: What ``champion.json`` says; None where the race was interrupted.
+        model_uri: Its address in MLflow; None while MLflow is down.
     """
 
     directory: Path
     description: Mapping[str, Any] | None
+    model_uri: str | None = None
 
 
 def make_champion(
@@ -89,7 +93,7 @@ def make_champion(
     with _only_one(home, spec.name):
         if fresh and race_name(spec.name) in optuna.get_all_study_names(storage):
             with creation_lock(storage):
-                archive_family(storage, home, race_name(spec.name))
+                archive_lineage(storage, home, race_name(spec.name))
         race = Race(storage, home, parent=parent, spec=spec, data=data, top=top, seeds=seeds)
         _check_untested(race.study, again=again)
         stop, done = threading.Event(), [0]
@@ -107,7 +111,10 @@ def make_champion(
         figures = _test_once(race.study, data, spec, result, trained)
         description = Description(name=spec.name, spec=spec, data=data, race=result, trained=trained, test=figures)
         write_champion(directory, description)
-    return ChampionResult(directory=directory, description=description.table())
+        table = description.table()
+        example = data.examples.take(np.arange(min(3, len(data.examples.labels)))).features
+        model_uri = register_champion(home, directory, table, example=example)
+    return ChampionResult(directory=directory, description=table, model_uri=model_uri)
 
 
 def champion_lines(result: ChampionResult) -> list[str]:
@@ -129,6 +136,7 @@ def champion_lines(result: ChampionResult) -> list[str]:
         "; ".join(f"{name} {accuracy:.4f}" for name, accuracy in test["baselines"].items()),
         *better_lines(test["baselines"], share),
         f"{result.directory}",
+        *([f"in MLflow: {result.model_uri}"] if result.model_uri else []),
     ]
 
 

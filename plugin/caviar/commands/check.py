@@ -10,11 +10,11 @@ from typing import Any
 import optuna
 
 from ..data.dataset import DatasetFacts
-from ..data.loading import load_study_dataset
+from ..data.loading import open_data
 from ..data.names import absolute_data
 from ..engines.quiet import import_tensorflow_quietly
-from ..insight.approach import panda_or_caviar
-from ..insight.axes import shown
+from ..insight.cost import panda_or_caviar
+from ..insight.words import shown
 from ..search.sequences import value_at
 from ..spec import StudySpec
 from ..worker.objective import objective_of
@@ -27,6 +27,7 @@ class CheckResult:
     """What a check found: the network in the middle of the space, how long it trains, and which approach fits.
 
     The first epoch includes building and tracing. ``search_h`` is the hours of the whole budget if nothing is pruned.
+    ``columns`` are a table's columns with their kinds, ``odd_columns`` sentences about those to look at.
     """
 
     hyperparameters: Mapping[str, Any]
@@ -38,6 +39,8 @@ class CheckResult:
     search_h: float
     approach: str
     reason: str
+    columns: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    odd_columns: tuple[str, ...] = ()
 
 
 def check_spec(spec: StudySpec) -> CheckResult:
@@ -45,7 +48,8 @@ def check_spec(spec: StudySpec) -> CheckResult:
     spec = dataclasses.replace(spec, data=absolute_data(spec.data))
     check_runnable(spec)
     import_tensorflow_quietly()
-    dataset = load_study_dataset(spec)
+    data = open_data(spec.data)
+    dataset = data.cut(validation_fraction=spec.data.validation_fraction, seed=spec.seed)
     check_sizes(spec, DatasetFacts.of(dataset))
     objective = objective_of(spec, dataset)
     middle = {name: value_at(distribution, 0.5) for name, distribution in spec.space.distributions().items()}
@@ -79,14 +83,26 @@ def check_spec(spec: StudySpec) -> CheckResult:
         search_h=trial_s * n_trials / 3600,
         approach=approach,
         reason=reason,
+        columns=dict(data.kinds or {}),
+        odd_columns=tuple(data.odd_columns()),
     )
 
 
 def check_lines(result: CheckResult) -> list[str]:
     """Return a check's findings in words."""
+    kinds = [f"{kind}: {', '.join(names)}" for kind, names in _by_kind(result.columns).items()]
     return [
+        *kinds,
+        *(f"Look at this: {line}" for line in result.odd_columns),
         result.summary,
         f"{result.n_parameters} trainable parameters, output {result.output}, with {shown(result.hyperparameters)}",
         f"The first epoch took {result.first_epoch_s:.2f} s, the next one {result.epoch_s:.3f} s.",
         f"{result.approach.capitalize()}: {result.reason}",
     ]
+
+
+def _by_kind(columns: Mapping[str, str]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for name, kind in columns.items():
+        found.setdefault(kind, []).append(name)
+    return found

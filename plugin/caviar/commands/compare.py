@@ -1,6 +1,6 @@
 """Samplers compared on a study file: equal budgets in epochs, several seeds, each search an ordinary study.
 
-A comparison keeps no state of its own: its studies, named after the sampler and the repeat, say what is done.
+A comparison keeps no state of its own: its studies, named after the sampler and the repeat, tell what is done.
 """
 
 import dataclasses
@@ -12,7 +12,6 @@ from typing import Any
 
 from ..attributes import DATA
 from ..errors import SpecError, nearest_name
-from ..insight.axes import drawn_parameters
 from ..insight.comparison import PaidTrial, Search
 from ..insight.comparison_report import (
     Comparison,
@@ -21,6 +20,7 @@ from ..insight.comparison_report import (
     comparison_lines,
     render_comparison,
 )
+from ..insight.rows import drawn_parameters, drawn_values
 from ..search.sequences import GridSequence
 from ..spec import SAMPLERS, StudySpec, parse_spec, spec_table
 from ..storage.database import creation_lock, database_exists, new_owner, open_storage
@@ -33,7 +33,7 @@ from .run import check_runnable
 
 DEFAULT_SAMPLERS = ("grid", "random", "qmc", "tpe", "zoom")
 DEFAULT_REPEATS = 5
-#: Share of the study file's own budget that each search has by default: a comparison is of many.
+#: Each search has this part of the study file's own budget by default, since a comparison runs many.
 DEFAULT_SHARE = 4
 _GRID_POINTS = 5
 
@@ -57,10 +57,10 @@ class ComparisonPlan:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class WrittenComparison:
-    """A comparison and where it stands.
+    """A comparison and where it was written.
 
     Attributes:
-        comparison: What it says; None where a signal ended the work before the budgets were spent.
+        comparison: What it says; None if a signal ended the work before the budgets were spent.
         html: The page.
         json: The same as data.
     """
@@ -83,12 +83,12 @@ def compare_samplers(
 ) -> WrittenComparison:
     """Run every search of a comparison until its budget is spent, and write what they say.
 
-    What is done already is not done again, so that the same call goes on after anything, and one with more samplers,
-    more repeats or more epochs adds to what is there.
+    Nothing that is done is done again: the same call resumes an interrupted comparison, and one with more samplers,
+    repeats or epochs adds to it.
 
     Args:
-        plan: What is run.
-        home: Where the studies live, and the report.
+        plan: What to run.
+        home: Where the studies and the report live.
         on_progress: Called at the start of each study and after every trial.
 
     Raises:
@@ -98,14 +98,15 @@ def compare_samplers(
     html, data = home.reports / f"{name}-compare.html", home.reports / f"{name}-compare.json"
     searches = []
     for sampler, repeat, spec in plan.searches:
-        spending = _spend(plan, sampler, spec, home, on_progress=on_progress)
+        most = plan.grid_size if sampler == "grid" else None
+        spending = spend_on_study(spec, home, budget_epochs=plan.budget_epochs, most=most, on_progress=on_progress)
         if spending.interrupted:
             return WrittenComparison(comparison=None, html=html, json=data)
         searches.append(_read_search(sampler, repeat, spending, home, plan.spec))
     prepare_home(home)
     comparison = build_comparison(
         plan.spec,
-        [search for name in _samplers_of(plan) for search in searches if search.sampler == name],
+        searches,
         budget_epochs=plan.budget_epochs,
         data=_data_in_words(home, searches[0], plan.spec),
         now=datetime.datetime.now(datetime.UTC),
@@ -116,7 +117,7 @@ def compare_samplers(
 
 
 def archive_comparison(plan: ComparisonPlan, home: Home) -> list[str]:
-    """Rename the studies of an earlier comparison, and zooms of theirs, to make way for new ones.
+    """Rename the studies of an earlier comparison, and their zooms, to make way for new ones.
 
     Returns:
         The names that they have now.
@@ -132,10 +133,10 @@ def archive_comparison(plan: ComparisonPlan, home: Home) -> list[str]:
 def plan_comparison(
     spec: StudySpec, samplers: Sequence[str], *, budget_epochs: int | None = None, repeats: int | None = None
 ) -> ComparisonPlan:
-    """Return what a comparison runs, everything that the user may have got wrong looked at.
+    """Check what the user asked for, and return what a comparison runs.
 
     Args:
-        spec: The study file. Its sampler's options go with that sampler alone, its time limit is left aside.
+        spec: The study file. Its sampler's options apply to that sampler alone; its time limit is ignored.
         samplers: Two or more of ``SAMPLERS``, each once.
         budget_epochs: Of each search, at least one training; by default a quarter of what the study file may spend.
         repeats: Seeds, at least 1; 5 by default.
@@ -155,7 +156,7 @@ def plan_comparison(
     budget = default_budget(spec) if budget_epochs is None else budget_epochs
     if budget < epochs:
         raise SpecError(
-            f"--budget-epochs must be at least one whole training, {epochs} epochs of this study file, but got "
+            f"--budget-epochs must be at least one whole training, {epochs} epochs in this study file, but got "
             f"{budget}."
         )
     points, size = _grid_points(spec, budget) if "grid" in samplers else (None, None)
@@ -175,39 +176,34 @@ def default_budget(spec: StudySpec) -> int:
 
 
 def plan_lines(plan: ComparisonPlan) -> list[str]:
-    """Return what a comparison is about to do, in words."""
+    """Return in words what a comparison is about to do."""
     samplers, budget = _samplers_of(plan), plan.budget_epochs
     n, n_whole = len(plan.searches), budget // plan.spec.objective.epochs
     trainings = f"{n_whole} whole training{'s' if n_whole > 1 else ''}"
     lines = [f"{plan.spec.name}: {', '.join(samplers)}; {budget} epochs ({trainings}) for each of {n} searches"]
     if plan.grid_size is not None and plan.grid_size < n_whole:
-        lines.append(f"The space is too small for this budget: the grid ends after all its {plan.grid_size} points.")
+        lines.append(f"The space is too small for this budget: the grid ends after its {plan.grid_size} points.")
     return lines
 
 
 def written_lines(written: WrittenComparison) -> list[str]:
-    """Return a comparison's findings in words, and where it stands."""
+    """Return a comparison's findings in words, and where it is."""
     if written.comparison is None:
-        return ["Interrupted. What is done is kept; the same command goes on."]
-    return [*comparison_lines(written.comparison), f"{written.html} and {written.json.name}"]
+        return ["Interrupted. What is done is kept, and the same command resumes it."]
+    return [*comparison_lines(written.comparison), f"report {written.html}; as data: {written.json.name}"]
 
 
 def comparison_summary(written: WrittenComparison) -> dict[str, Any]:
-    """Return what ``caviar compare --json`` prints: where the report stands, and all that it says but the pictures."""
+    """Return what ``caviar compare --json`` prints: where the report is, and everything it says except the pictures."""
     said = {} if written.comparison is None else dataclasses.asdict(written.comparison)
     said.pop("figures", None)
     return {**said, "interrupted": written.interrupted, "html": str(written.html), "json": str(written.json)}
 
 
-def _spend(plan: ComparisonPlan, sampler: str, spec: StudySpec, home: Home, *, on_progress: OnProgress) -> Spending:
-    most = plan.grid_size if sampler == "grid" else None
-    return spend_on_study(spec, home, budget_epochs=plan.budget_epochs, most=most, on_progress=on_progress)
-
-
 def _search_spec(
     spec: StudySpec, sampler: str, repeat: int, *, trials: int, grid: tuple[int | None, int | None]
 ) -> StudySpec:
-    """Return the study file of one search, a seed further for each repeat."""
+    """Return the study file of one search, whose seed is the file's plus the repeat."""
     options = dict(spec.search.sampler_options) if sampler == spec.search.sampler else {}
     points, size = grid
     if sampler == "grid":
@@ -226,9 +222,9 @@ def _search_spec(
 
 
 def _grid_points(spec: StudySpec, budget_epochs: int) -> tuple[int, int]:
-    """Return the points of a range, and of the whole grid: five, or as many more as the budget could need.
+    """Return the points of each range, and of the whole grid: five per range, or as many more as the budget may need.
 
-    Where trials are pruned, as many trials as epochs may fit.
+    If trials are pruned, each may take only one epoch.
     """
     own = spec.search.sampler_options.get("points") if spec.search.sampler == "grid" else None
     distributions = spec.space.distributions()
@@ -248,14 +244,12 @@ def _read_search(sampler: str, repeat: int, spending: Spending, home: Home, spec
     return Search(
         sampler=sampler,
         repeat=repeat,
-        studies=(spending.study,),
+        study=spending.study,
         trials=tuple(
             PaidTrial(
                 epochs=len(trial.intermediate_values),
                 value=trial.value if trial.state.name == "COMPLETE" else None,
-                hyperparameters={
-                    p.name: p.value(trial.params[p.parameter]) for p in parameters if p.parameter in trial.params
-                },
+                hyperparameters=drawn_values(trial, parameters),
             )
             for trial in read_trials(home, spending.study, uid=spending.uid)
         ),
@@ -263,7 +257,7 @@ def _read_search(sampler: str, repeat: int, spending: Spending, home: Home, spec
 
 
 def _data_in_words(home: Home, search: Search, spec: StudySpec) -> str:
-    _, study = open_existing(home, search.studies[0])
+    _, study = open_existing(home, search.study)
     return str(study.user_attrs.get(DATA, spec.data.dataset))
 
 

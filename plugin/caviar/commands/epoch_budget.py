@@ -1,10 +1,10 @@
 """Searches that spend a budget of epochs, not of trials.
 
-What was spent stands in the studies alone, so that the same call goes on after anything and repeats nothing. Where
-trials are pruned nobody knows beforehand how many fit: a study runs in rounds, each for the trials that what is left of
-the budget pays at the price of those before. With the pruner ``promotion`` the first round expects the usual price: its
-stages share the budget, and every round's end gives up what is parked. The last round may spend a little more than
-there is; whoever reads the trials counts them up to the budget.
+The studies alone tell what was spent, so the same call resumes and repeats nothing. If trials are pruned, nobody knows
+beforehand how many fit. A study then runs in rounds: each runs the trials that the rest of the budget pays for, at the
+price of those before. With the pruner ``promotion`` the first round expects the usual price, since every round ends by
+giving up the parked trials, and the sampler's stages share the first round's budget. The last round may overspend a
+little, so whoever reads the trials counts them only up to the budget.
 """
 
 import dataclasses
@@ -34,7 +34,7 @@ class Spending:
 
     Attributes:
         study: The study that holds the search.
-        uid: What tells it from others of its name; None where nothing was run.
+        uid: Tells it apart from others of its name; None if nothing was run.
         interrupted: Whether it was asked to stop before the budget was spent.
     """
 
@@ -44,13 +44,13 @@ class Spending:
 
 
 def own_trials(study: optuna.Study) -> list[FrozenTrial]:
-    """Return a study's trials in the order of their numbers, without those that a zoom copied from its parent."""
+    """Return a study's trials by number, without those that a zoom copied from its parent."""
     trials = study.get_trials(deepcopy=False)
     return sorted((t for t in trials if PARENT_TRIAL not in t.user_attrs), key=lambda trial: trial.number)
 
 
 def n_epochs(trials: Iterable[FrozenTrial]) -> int:
-    """Return how many epochs trials have reported, all together."""
+    """Return how many epochs trials have reported in all."""
     return sum(len(trial.intermediate_values) for trial in trials)
 
 
@@ -62,18 +62,18 @@ def trials_to_run(
     pruner: str,
     most: int | None = None,
 ) -> int:
-    """Return how many trials a study is to end in all so that it spends what is left of a budget.
+    """Return how many trials a study should finish in all to spend the rest of a budget.
 
     Args:
         trials: The study's own, in any state.
         budget_epochs: What the study may spend, these trials included.
         epochs: Of one whole training.
-        pruner: Its name; trials may end earlier with any but ``none``.
-        most: Trials that the study can have, or None for any number.
+        pruner: Its name; trials may end early with any but ``none``.
+        most: How many trials the study can have, or None for any number.
 
     Returns:
-        As many as have ended, pruned ones included, where less than one training is left. Those that have not ended
-        are counted on at their full price, new ones at the price of those that have.
+        As many as have finished, pruned ones included, if less than one training is left. Otherwise unfinished trials
+        count at their full price, and new ones at the price of the finished.
     """
     done = [trial for trial in trials if trial.state in _DONE]
     busy = [trial for trial in trials if not trial.state.is_finished()]
@@ -94,11 +94,11 @@ def spend_on_study(
     """Run a study until less than one training of a budget of epochs is left, or a signal ends it.
 
     Args:
-        spec: The study file; its own budget is left aside.
+        spec: The study file; its own budget is ignored.
         home: Where it lives.
         budget_epochs: At least one training.
-        most: Trials that the study can have, a grid's points, or None for any number.
-        on_progress: As ``run_study`` has it.
+        most: How many trials the study can have, such as a grid's points, or None for any number.
+        on_progress: As ``run_study`` takes it.
 
     Raises:
         CaviarError: If the study file, the data, the home or the storage is not fit to run.
@@ -124,10 +124,10 @@ def spend_on_study(
 
 
 def read_trials(home: Home, name: str, *, uid: str | None) -> list[FrozenTrial]:
-    """Return the trials of a study without those that a zoom copied; none where there is none of the name.
+    """Return a study's trials, without those that a zoom copied; none if there is no study of this name.
 
     Raises:
-        FatalError: If another study has the name than ``uid`` says.
+        FatalError: If the name now belongs to another study than ``uid``.
     """
     if not database_exists(home.storage):
         return []

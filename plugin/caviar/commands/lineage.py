@@ -10,7 +10,7 @@ import optuna
 
 from ..attributes import CHILDREN, PARENT
 from ..errors import UnknownStudyError
-from ..insight.lineage import child_names, parent_name
+from ..insight.family import child_names, parent_name
 from ..storage.database import database_exists, new_owner, open_storage
 from ..storage.home import Home
 from ..storage.leased_storage import LeasedStorage

@@ -15,19 +15,19 @@ from ..storage.home import Home, prepare_home
 from ..storage.opening import open_existing, required_spec
 from ..storage.studies import check_still_there
 from ..worker.opening import open_mirror
-from .search_view import read_search, show_search
+from .family_view import read_family, show_family
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class WrittenReport:
-    """A report and where it stands.
+    """A report and where it was written.
 
     Attributes:
         report: What it says.
         html: The page.
         json: The same as data.
-        in_mlflow: The trial whose run in MLflow holds both, the best of those that the study has of its own; None where
-            MLflow is down or lacks the run.
+        in_mlflow: The trial whose run in MLflow holds both files, the study's best that is no copy; None if MLflow is
+            down or lacks the run.
     """
 
     report: Report
@@ -37,10 +37,10 @@ class WrittenReport:
 
 
 def report_study(home: Home, study: str) -> WrittenReport:
-    """Look a study over, and write what it says, in place of an earlier report.
+    """Write a report on a study, in place of an earlier one.
 
-    The page and its data stand below the home; in optuna-dashboard the study has a note, the page as an artifact, and
-    the pictures that the dashboard lacks; in MLflow the best trial's run holds both files.
+    The page and its data are written below the home. In optuna-dashboard, the study gets a note, the page as an
+    artifact, and the pictures that the dashboard lacks. In MLflow, the best trial's run gets both files.
 
     Args:
         home: Where the study lives.
@@ -51,23 +51,23 @@ def report_study(home: Home, study: str) -> WrittenReport:
     """
     storage, opened = open_existing(home, study)
     spec = required_spec(opened)
-    lineage = read_search(storage, opened)
+    family = read_family(storage, opened)
     now = datetime.datetime.now(datetime.UTC)
-    report = build_report(opened, spec, lineage=lineage, cores=os.cpu_count() or 1, now=now)
+    report = build_report(opened, spec, family=family, cores=os.cpu_count() or 1, now=now)
     prepare_home(home)
     html, data = home.report_files(opened.study_name)
     write_report_file(html, render_html(report))
     write_report_file(data, report_json(report))
     check_still_there(storage, opened)
     show_in_dashboard(opened, report, page=html, artifacts=home.artifacts)
-    show_search(storage, opened)
+    show_family(storage, opened)
     best = next((trial["number"] for trial in report.top if not trial["inherited"]), None)
     attached = best is not None and open_mirror(home, opened, spec).attach_report(best, (html, data))
     return WrittenReport(report=report, html=html, json=data, in_mlflow=best if attached else None)
 
 
 def report_summary(written: WrittenReport) -> dict[str, Any]:
-    """Return what ``caviar report --json`` prints: where the report stands, and what it says in words."""
+    """Return what ``caviar report --json`` prints: where the report is, and what it says in words."""
     report = written.report
     return {
         "study": report.study,
@@ -82,7 +82,7 @@ def report_summary(written: WrittenReport) -> dict[str, Any]:
 
 
 def report_lines(written: WrittenReport) -> list[str]:
-    """Return the report's findings in words, and where it stands."""
+    """Return the report's findings in words, and where it is."""
     report = written.report
     best = _best(report)
     lines = [] if best is None else [f"best {report.metric} {best['value']:.4f}, trial {best['number']}"]
@@ -94,12 +94,16 @@ def report_lines(written: WrittenReport) -> list[str]:
             f"{number}. {step['title']}. {step['evidence']}",
             *([f"   {step['change']}"] if step["change"] else []),
         ]
-    lines += ["", f"{written.html} and {written.json.name}, and in optuna-dashboard with the study"]
+    lines += [
+        "",
+        f"report {written.html}, also shown in optuna-dashboard; as data: {written.json.name}",
+    ]
     if written.in_mlflow is not None:
-        lines.append(f"in MLflow with the run of trial {written.in_mlflow}")
+        lines.append(f"attached in MLflow to the run of trial {written.in_mlflow}")
     elif best is not None:
         lines.append(
-            f"not in MLflow, down or without the best trial's run: run `caviar sync {report.study}`, then this again"
+            f"not attached in MLflow, which is down or lacks the best trial's run: run `caviar sync {report.study}`, "
+            f"then `caviar report {report.study}`"
         )
     return lines
 
@@ -109,7 +113,7 @@ def _best(report: Report) -> Mapping[str, Any] | None:
 
 
 def write_report_file(path: Path, text: str) -> None:
-    """Write a report's file whole or not at all.
+    """Write a report's file, whole or not at all.
 
     Raises:
         StorageError: If it cannot be written.

@@ -20,8 +20,8 @@ from ..data.names import parse_name
 from ..engines.engine import WorkOrder
 from ..engines.processes import ProcessEngine
 from ..errors import CaviarError
-from ..insight.axes import shown
 from ..insight.warm_start import warm_start_sentences, warm_start_table
+from ..insight.words import shown
 from ..parameters import ChoiceParameter, Parameter
 from ..record.environment import environment_versions
 from ..record.tracking import prepare_template, prepare_tracking

@@ -8,9 +8,9 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from ..attributes import NETWORK_LOST, OWNER, PARENT_TRIAL, PAUSED
-from ..insight.axes import shown
-from ..insight.lineage import parent_name
+from ..insight.family import parent_name
 from ..insight.warm_start import warm_start_sentences, warm_start_table
+from ..insight.words import shown
 from ..search.warm_start import warm_start_of
 from ..storage.addresses import masked
 from ..storage.home import Home

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..attributes import BEST_EPOCH, BEST_VALUE, FAIL_REASON, PARENT_TRIAL, TRAIN_SECONDS
-from ..insight.axes import shown
+from ..insight.words import shown
 from ..search.sequences import origin_of
 from ..search.warm_start import warm_start_of
 from ..storage.home import Home

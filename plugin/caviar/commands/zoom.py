@@ -20,6 +20,7 @@ from ..storage.home import Home, prepare_home
 from ..storage.leased_storage import LeasedStorage
 from ..storage.opening import open_existing, required_spec
 from ..storage.studies import check_still_there, create_study, create_whole_study, open_study, study_key
+from .family_view import show_family
 from .lineage import add_child, open_ancestors, open_children, set_leftovers_aside
 from .run import (
     Progress,
@@ -30,7 +31,6 @@ from .run import (
     read_progress,
     result_lines,
 )
-from .search_view import show_search
 
 _LONGEST_NAME = 100
 
@@ -136,7 +136,7 @@ def zoom_study(
         else:
             outcome = resume(same.study_name, f"The zoom of these trials, {same.study_name!r}, gets more trials.")
     check_still_there(storage, parent)
-    show_search(storage, parent)
+    show_family(storage, parent)
     return outcome
 
 

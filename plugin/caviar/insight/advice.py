@@ -1,16 +1,17 @@
 """What to try next: rules over what a search has shown, each with its evidence in words."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from ..parameters import ChoiceParameter, FloatParameter, IntParameter, Parameter
 from ..spec import StudySpec
-from .axes import parameter_axis, scale_position, scale_value, shown
+from .axes import scale_position, scale_value
 from .guessing import Guess, LikeGuessing, like_guessing
 from .importance import Importance
 from .rows import TrialRow, best_rows
+from .words import shown
 
 _TOP = 5
 _EDGE = 0.05  # of the range, on its own scale
@@ -27,7 +28,7 @@ class Advice:
     Attributes:
         title: What to do, in a few words.
         evidence: What in the data speaks for it.
-        change: The line of the study file, or the command, that does it; or None.
+        change: The line of the study file, or the command, that does it.
     """
 
     title: str
@@ -43,39 +44,29 @@ def next_steps(
     *,
     guess: Guess | None = None,
 ) -> list[Advice]:
-    """Return what to try next, the most pressing first; empty where the data suggests nothing.
+    """Return what to try next, most pressing first; empty if the data suggest nothing.
 
-    Where the best cannot be told from guessing, that is the only advice: all others would read noise.
-
-    Args:
-        spec: The study file.
-        rows: All trials.
-        parameters: What the space draws, as ``axes.drawn_parameters`` gives it.
-        importance: As measured on the trials.
-        guess: What guessing gives on the study's data, or None where that is not known.
+    If the best may be a guess, that is the only advice: all other would read noise. ``guess`` is None if it is unknown.
     """
     doubt = like_guessing(rows, guess, metric=spec.objective.metric)
     if doubt is not None:
         return [_guessing(doubt, rows, n_trials=spec.search.trials)]
     best = best_rows(rows, metric=spec.objective.metric)
     finished = sum(row.is_finished for row in rows)
-    found = _failures(rows)
+    found = [*_failures(rows)]
     if finished < spec.search.trials:
-        found.append(
-            Advice(
-                title="Let the search finish",
-                evidence=f"{finished} of the budget's {spec.search.trials} trials are done; the same command goes on.",
-            )
-        )
+        evidence = f"{finished} of the {spec.search.trials} trials are done. The same command resumes the study."
+        found.append(Advice(title="Let the search finish", evidence=evidence))
     found += _diverged(rows, parameters)
     if best:
-        found += [advice for parameter in parameters for advice in _edge(parameter, best)]
+        for parameter in parameters:
+            found += _edge(parameter, best)
         found += _epochs(spec, best)
         found += _overfitting(spec, best[0])
-    found += _without_influence(importance, best, rows)
-    if best and finished >= spec.search.trials:
-        found += _budget(spec, rows, best[0])
-        found += _ties(best, metric=spec.objective.metric, guess=guess)
+        found += _without_influence(importance, best[0], rows)
+        if finished >= spec.search.trials:
+            found += _budget(spec, rows, best[0])
+            found += _ties(best, metric=spec.objective.metric, guess=guess)
     return found
 
 
@@ -86,78 +77,69 @@ def _guessing(doubt: LikeGuessing, rows: Sequence[TrialRow], *, n_trials: int) -
     counts += [(sum(row.diverged for row in rows), "diverged"), (sum(row.state == "failed" for row in rows), "failed")]
     besides = ", ".join(f"{count} {what}" for count, what in counts if count)
     return Advice(
-        title="Believe nothing here yet: the best cannot be told from guessing",
-        evidence=f"The best {doubt.metric} of {doubt.n_looks} epochs of all trials is {doubt.best:.4g}, "
-        f"and {rule} gives {doubt.guess:.4g}. The best of so many guesses may come as far (p = {doubt.p:.2g}). "
+        title="Do not trust these results yet: the best may be a guess",
+        evidence=f"The best {doubt.metric} is {doubt.best:.4g}, over {doubt.n_looks} epochs of all trials, "
+        f"and {rule} gives {doubt.guess:.4g}. The best of so many guesses may be as good (p = {doubt.p:.2g}). "
         + (f"Note that {besides}. " if besides else "")
-        + "Look at the features and the labels, and at the learning rates; or validate on more examples.",
+        + "Check the features, the labels and the learning rates, or validate on more examples.",
     )
 
 
-def _failures(rows: Sequence[TrialRow]) -> list[Advice]:
+def _failures(rows: Sequence[TrialRow]) -> Iterator[Advice]:
     failed = [row for row in rows if row.state == "failed"]
-    if not failed:
-        return []
     reasons = [row.fail_reason for row in failed if row.fail_reason]
-    last = f" The last said: {reasons[-1]}" if reasons else ""
-    title = "Look at the trial that failed" if len(failed) == 1 else f"Look at the {len(failed)} trials that failed"
-    return [Advice(title=title, evidence=f"Failed trials do not count towards the budget.{last}")]
+    if failed:
+        last = f" The last one said: {reasons[-1]}" if reasons else ""
+        which = "trial that" if len(failed) == 1 else f"{len(failed)} trials that"
+        evidence = f"Failed trials do not count towards the budget.{last}"
+        yield Advice(title=f"Look at the {which} failed", evidence=evidence)
 
 
-def _diverged(rows: Sequence[TrialRow], parameters: Sequence[Parameter]) -> list[Advice]:
+def _diverged(rows: Sequence[TrialRow], parameters: Sequence[Parameter]) -> Iterator[Advice]:
     finished = [row for row in rows if row.is_finished]
     diverged = [row for row in finished if row.diverged]
     if len(diverged) < 3 or len(diverged) < _MANY_DIVERGED * len(finished):
-        return []
+        return
     evidence = f"{len(diverged)} of {len(finished)} trials diverged"
     rate = next((p for p in parameters if p.name == "learning_rate" and isinstance(p, FloatParameter)), None)
     if rate is None:
-        return [Advice(title="Lower the learning rate", evidence=f"{evidence}.")]
+        yield Advice(title="Lower the learning rate", evidence=f"{evidence}.")
+        return
     rates = sorted(row.hyperparameters["learning_rate"] for row in diverged)
     lowest = rates[len(rates) // 10]
-    sound = [row.hyperparameters["learning_rate"] for row in finished if not row.diverged]
-    above = sum(value >= lowest for value in sound)
-    if above >= len(diverged):  # not a matter of the learning rate alone
-        return [
-            Advice(
-                title="Find what makes training diverge",
-                evidence=f"{evidence}, but {above} others with a learning rate of {shown(lowest)} or more did not.",
-            )
-        ]
-    return [
-        Advice(
+    above = sum(row.hyperparameters["learning_rate"] >= lowest for row in finished if not row.diverged)
+    if above >= len(diverged):  # the learning rate alone does not explain it
+        yield Advice(
+            title="Find what makes training diverge",
+            evidence=f"{evidence}, but {above} others with a learning rate of at least {shown(lowest)} did not.",
+        )
+    else:
+        yield Advice(
             title="Lower the high end of the learning rate",
-            evidence=f"{evidence}, nearly all of them with a learning rate of {shown(lowest)} or more.",
+            evidence=f"{evidence}, nearly all of them with a learning rate of at least {shown(lowest)}.",
             change=_range_line(rate, rate.low, _rounded(lowest)),
         )
-    ]
 
 
-def _edge(parameter: Parameter, best: Sequence[TrialRow]) -> list[Advice]:
+def _edge(parameter: Parameter, best: Sequence[TrialRow]) -> Iterator[Advice]:
     if isinstance(parameter, ChoiceParameter) or parameter.name not in best[0].hyperparameters:
-        return []
-    axis = parameter_axis(parameter)
-    width = axis.high - axis.low
+        return
+    position = scale_position(parameter)
+    start, width = position(parameter.low), position(parameter.high) - position(parameter.low)
     top = [row.hyperparameters[parameter.name] for row in best[:_TOP] if parameter.name in row.hyperparameters]
-    places = [(axis.position(value) - axis.low) / width for value in top]
+    places = [(position(value) - start) / width for value in top]
     at_high = places[0] >= 1 - _EDGE
-    if not (at_high or places[0] <= _EDGE):
-        return []
     near = sum(place >= 0.75 if at_high else place <= 0.25 for place in places)
-    if near * 2 < len(places):  # the best alone: chance
-        return []
+    if not (at_high or places[0] <= _EDGE) or near * 2 < len(places):  # if only the best is there, that is chance
+        return
     low, high = _widened(parameter, at_high=at_high)
-    if (low, high) == (parameter.low, parameter.high):
-        return []
-    end = "high" if at_high else "low"
-    return [
-        Advice(
-            title=f"Widen {parameter.name} at its {end} end",
+    if (low, high) != (parameter.low, parameter.high):
+        yield Advice(
+            title=f"Widen {parameter.name} at its {'high' if at_high else 'low'} end",
             evidence=f"The best trial has {parameter.name} = {shown(top[0])}, at the edge of {shown(parameter.low)} to "
-            f"{shown(parameter.high)}, and {near} of the {len(places)} best lie in the quarter beside it.",
+            f"{shown(parameter.high)}. {near} of the {len(places)} best trials lie in the quarter of the range there.",
             change=_range_line(parameter, low, high),
         )
-    ]
 
 
 def _widened(parameter: FloatParameter | IntParameter, *, at_high: bool) -> tuple[float, float]:
@@ -168,126 +150,105 @@ def _widened(parameter: FloatParameter | IntParameter, *, at_high: bool) -> tupl
     lower, upper = _BOUNDS.get(parameter.name, (0.0 if parameter.scale == "uniform" else -np.inf, np.inf))
     grown = min(max(grown, lower), upper)
     if isinstance(parameter, IntParameter):
-        grown = max(1, round(grown))
-        return (
-            (parameter.low, max(grown, parameter.high + 1)) if at_high else (min(grown, parameter.low), parameter.high)
-        )
-    grown = 1 - _rounded(1 - grown) if parameter.scale == "log-complement" else _rounded(grown)
+        grown = max(1, round(grown), parameter.high + 1 if at_high else 1)
+    else:
+        grown = 1 - _rounded(1 - grown) if parameter.scale == "log-complement" else _rounded(grown)
     return (parameter.low, max(grown, parameter.high)) if at_high else (min(grown, parameter.low), parameter.high)
 
 
-def _epochs(spec: StudySpec, best: Sequence[TrialRow]) -> list[Advice]:
+def _epochs(spec: StudySpec, best: Sequence[TrialRow]) -> Iterator[Advice]:
     epochs = spec.objective.epochs
-    top = [row for row in best[:_TOP] if row.best_epoch is not None and len(row.curve) == epochs]
-    if epochs < 4 or len(top) < 3:
-        return []
-    late = sum((row.best_epoch or 0) >= epochs - max(1, epochs // 10) for row in top)
-    sign = -1 if spec.objective.direction == "minimize" else 1
-    quarter = max(1, epochs // 4)
-    gain = sign * float(np.mean([np.mean(r.curve[-quarter:]) - np.mean(r.curve[-2 * quarter : -quarter]) for r in top]))
-    if late * 2 > len(top) and gain > 0:
-        return [
-            Advice(
-                title="Train for more epochs",
-                evidence=f"{late} of the {len(top)} best trials were best within the last tenth of their {epochs} "
-                f"epochs, and over the last {quarter} they still gained {gain:.2g} on the {quarter} before.",
-                change=f"epochs = {2 * epochs}",
-            )
-        ]
-    last = max((row.best_epoch or 0) + 1 for row in top)
-    if last * 2 <= epochs:
-        return [
-            Advice(
-                title="Train for fewer epochs, and spend them on more trials",
-                evidence=f"The {len(top)} best trials were at their best by epoch {last} of {epochs}.",
-                change=f"epochs = {max(2, round(1.25 * last))}",
-            )
-        ]
-    return []
-
-
-def _overfitting(spec: StudySpec, best: TrialRow) -> list[Advice]:
-    train, validation = best.curves.get("accuracy"), best.curves.get("val_accuracy")
-    epoch = best.best_epoch
-    if not train or not validation or epoch is None or epoch >= min(len(train), len(validation)):
-        return []
-    gap = train[epoch] - validation[epoch]
-    searched = {parameter.name for parameter in spec.space.parameters} | set(spec.space.fixed)
-    if gap < _OVERFIT or {"dropout", "l2"} <= searched or spec.objective.network is not None:
-        return []
-    return [
-        Advice(
-            title="Search dropout or l2",
-            evidence=f"The best trial fits its training split to {train[epoch]:.1%} and the validation split to "
-            f"{validation[epoch]:.1%}: it overfits.",
-            change="dropout = { low = 0.0, high = 0.5 }" if "dropout" not in searched else None,
-        )
+    top = [
+        (row.curve, row.best_epoch) for row in best[:_TOP] if row.best_epoch is not None and len(row.curve) == epochs
     ]
+    if epochs < 4 or len(top) < 3:
+        return
+    late = sum(best_epoch >= epochs - max(1, epochs // 10) for _, best_epoch in top)
+    last = max(best_epoch + 1 for _, best_epoch in top)
+    quarter = max(1, epochs // 4)
+    change = np.mean([np.mean(curve[-quarter:]) - np.mean(curve[-2 * quarter : -quarter]) for curve, _ in top])
+    gain = float(-change if spec.objective.direction == "minimize" else change)
+    if late * 2 > len(top) and gain > 0:
+        yield Advice(
+            title="Train for more epochs",
+            evidence=f"{late} of the {len(top)} best trials peaked in the last tenth of their {epochs} epochs. "
+            f"In the last {quarter} epochs they still gained {gain:.2g} over the {quarter} before.",
+            change=f"epochs = {2 * epochs}",
+        )
+    elif last * 2 <= epochs:
+        yield Advice(
+            title="Train for fewer epochs, and spend them on more trials",
+            evidence=f"The {len(top)} best trials were at their best by epoch {last} of {epochs}.",
+            change=f"epochs = {max(2, round(1.25 * last))}",
+        )
 
 
-def _without_influence(importance: Importance, best: Sequence[TrialRow], rows: Sequence[TrialRow]) -> list[Advice]:
-    if importance.reason is not None or not best:
-        return []
+def _overfitting(spec: StudySpec, best: TrialRow) -> Iterator[Advice]:
+    train, validation = best.curves.get("accuracy", ()), best.curves.get("val_accuracy", ())
+    epoch = best.best_epoch
+    if epoch is None or epoch >= min(len(train), len(validation)):
+        return
+    searched = {parameter.name for parameter in spec.space.parameters} | set(spec.space.fixed)
+    if train[epoch] - validation[epoch] < _OVERFIT or {"dropout", "l2"} <= searched or spec.objective.network:
+        return
+    yield Advice(
+        title="Search dropout or l2",
+        evidence=f"The best trial overfits: its accuracy is {train[epoch]:.1%} on the training split and "
+        f"{validation[epoch]:.1%} on the validation split.",
+        change="dropout = { low = 0.0, high = 0.5 }" if "dropout" not in searched else None,
+    )
+
+
+def _without_influence(importance: Importance, best: TrialRow, rows: Sequence[TrialRow]) -> Iterator[Advice]:
     drawn = [row.hyperparameters for row in rows if row.is_finished]
-    found = []
     for parameter in importance.parameters:
-        if not parameter.above_chance and parameter.high < 0.1 and parameter.name in best[0].hyperparameters:
-            value = best[0].hyperparameters[parameter.name]
-            text = f'"{value}"' if isinstance(value, str) else shown(value)
-            n_same = sum(values.get(parameter.name) == value for values in drawn)
-            settled = f", as {n_same} of all {len(drawn)} have" if n_same * 2 > len(drawn) else ""
-            found.append(
-                Advice(
-                    title=f"Fix {parameter.name}, and search one dimension less",
-                    evidence=f"Its share of the importance is {parameter.share:.0%}, at most {parameter.high:.0%}, and "
-                    f"cannot be told from chance. The best trial has {shown(value)}{settled}.",
-                    change=f"{parameter.name} = {text}",
-                )
-            )
-    return found
+        if parameter.above_chance or parameter.high >= 0.1 or parameter.name not in best.hyperparameters:
+            continue
+        value = best.hyperparameters[parameter.name]
+        text = f'"{value}"' if isinstance(value, str) else shown(value)
+        n_same = sum(values.get(parameter.name) == value for values in drawn)
+        settled = f", as do {n_same} of all {len(drawn)} trials" if n_same * 2 > len(drawn) else ""
+        yield Advice(
+            title=f"Fix {parameter.name}, and search one dimension less",
+            evidence=f"Its share of the importance is {parameter.share:.0%}, at most {parameter.high:.0%}, which may "
+            f"be chance. The best trial has {shown(value)}{settled}.",
+            change=f"{parameter.name} = {text}",
+        )
 
 
-def _budget(spec: StudySpec, rows: Sequence[TrialRow], best: TrialRow) -> list[Advice]:
+def _budget(spec: StudySpec, rows: Sequence[TrialRow], best: TrialRow) -> Iterator[Advice]:
     numbers = [row.number for row in rows if row.is_finished and not row.inherited]  # copies cost nothing here
     if len(numbers) < 10:
-        return []
+        return
     before = sum(number < best.number for number in numbers) / len(numbers)
-    if best.inherited:
-        came = f"The best trial is one of the parent's: none of the {len(numbers)} that were run here is better."
-    else:
-        came = f"The best trial came after {before:.0%} of the budget, and the rest of it found none better."
+    came = f"The best trial came after {before:.0%} of the budget"
     if before >= 0.8:
-        return [
-            Advice(
-                title="Run more trials",
-                evidence=f"The best trial came after {before:.0%} of the budget: the search was still finding better.",
-                change=f"trials = {2 * spec.search.trials}",
-            )
-        ]
-    return [
-        Advice(
-            title="Zoom in: search a narrower space around the best trials",
-            evidence=came,
-            change=f"caviar zoom {spec.name}",
+        yield Advice(
+            title="Run more trials",
+            evidence=f"{came}, so the search was still improving.",
+            change=f"trials = {2 * spec.search.trials}",
         )
-    ]
+        return
+    copied = f"The best trial was copied from the parent: none of the {len(numbers)} that were run here is better."
+    yield Advice(
+        title="Zoom in: search a narrower space around the best trials",
+        evidence=copied if best.inherited else f"{came}, and the rest of it found no better one.",
+        change=f"caviar zoom {spec.name}",
+    )
 
 
-def _ties(best: Sequence[TrialRow], *, metric: str, guess: Guess | None) -> list[Advice]:
-    if metric != "val_accuracy" or guess is None or len(best) < 2 or best[0].value is None:
-        return []
-    n_examples, value = guess.n_examples, best[0].value
-    error = float(np.sqrt(max(value * (1 - value), 1 / n_examples) / n_examples))
+def _ties(best: Sequence[TrialRow], *, metric: str, guess: Guess | None) -> Iterator[Advice]:
+    value = best[0].value
+    if metric != "val_accuracy" or guess is None or value is None:
+        return
+    error = float(np.sqrt(max(value * (1 - value), 1 / guess.n_examples) / guess.n_examples))
     ties = sum(row.value is not None and value - row.value <= error for row in best)
-    if ties < 2:
-        return []
-    return [
-        Advice(
-            title=f"Race the {min(ties, 10)} best over several seeds before believing the first",
-            evidence=f"{ties} trials lie within {error:.2g} of the best, one standard error of an accuracy on "
-            f"{n_examples} validation examples: their order may be chance.",
+    if ties >= 2:
+        yield Advice(
+            title=f"Race the {min(ties, 10)} best over several seeds before you trust the first",
+            evidence=f"The best {ties} trials lie within {error:.2g} of each other. That is one standard error of an "
+            f"accuracy on {guess.n_examples} validation examples, so their order may be chance.",
         )
-    ]
 
 
 def _range_line(parameter: FloatParameter | IntParameter, low: float, high: float) -> str:

@@ -1,28 +1,32 @@
-"""Scales for pictures: where a hyperparameter or a metric stands on an axis, and what the axis is labelled with."""
+"""Axes for the pictures: where a hyperparameter or a metric stands, and how the axis is labelled.
+
+Plotly has no log-complement scale, and parallel coordinates have none but a linear one. So every axis is drawn
+linearly, in positions that are computed here.
+"""
 
 import dataclasses
+import html
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from ..parameters import ChoiceParameter, FloatParameter, IntParameter, Parameter, complement
-from ..space import SearchSpace
+from .words import shown
 
-_STEPS = (1.0, 2.0, 5.0)
 _MAX_TICKS = 7
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Axis:
-    """One axis, drawn linearly in positions and labelled with values.
+    """One axis.
 
     Attributes:
-        title: What stands on it, and the scale where it is not uniform.
-        position: Value → position; values as the user thinks of them.
+        title: What stands on it, and its scale unless that is uniform.
+        position: Value → position.
         ticks: (position, label), ascending.
         low: Smallest position that the axis shows.
         high: Largest position that the axis shows, above ``low``.
-        spread: How far around a position its points may be moved so that equal ones do not hide each other.
+        spread: How far points may be moved around a position so that equal ones do not hide each other.
     """
 
     title: str
@@ -32,45 +36,38 @@ class Axis:
     high: float
     spread: float = 0.0
 
+    def positions(self, values: Iterable[Any]) -> list[float]:
+        """Return the positions of values."""
+        return [self.position(value) for value in values]
 
-def drawn_parameters(space: SearchSpace) -> tuple[Parameter, ...]:
-    """Return a parameter for everything that Optuna stores of a space, widths of single layers included."""
-    known = {parameter.parameter: parameter for parameter in space.parameters}
-    units = known.get("units")
-    found: list[Parameter] = []
-    for name in space.distributions():
-        if name in known:
-            found.append(known[name])
-        elif units is not None:
-            found.append(dataclasses.replace(units, name=name))
-    return tuple(found)
+    def layout(self) -> dict[str, Any]:
+        """Return the axis for plotly, with a little room at both ends."""
+        margin = self.spread / 2 + 0.03 * (self.high - self.low)
+        return {
+            "title_text": html.escape(self.title),
+            "tickvals": [position for position, _ in self.ticks],
+            "ticktext": [_wrapped(html.escape(label)) for _, label in self.ticks],
+            "range": [self.low - margin, self.high + margin],
+        }
 
 
 def parameter_axis(parameter: Parameter) -> Axis:
-    """Return the axis of a hyperparameter, on its own scale.
-
-    Example:
-        >>> axis = parameter_axis(FloatParameter(name="momentum", low=0.5, high=0.999, scale="log-complement"))
-        >>> [label for _, label in axis.ticks]
-        ['0.5', '0.9', '0.95', '0.99', '0.995', '0.999']
-    """
+    """Return the axis of a hyperparameter, on its own scale."""
     if isinstance(parameter, ChoiceParameter):
-        labels = [str(choice) for choice in parameter.choices]
+        choices = parameter.choices
         return Axis(
             title=parameter.name,
-            position=lambda value: float(parameter.choices.index(value)) if value in parameter.choices else math.nan,
-            ticks=tuple((float(index), label) for index, label in enumerate(labels)),
+            position=lambda value: float(choices.index(value)) if value in choices else math.nan,
+            ticks=tuple((float(index), str(choice)) for index, choice in enumerate(choices)),
             low=-0.5,
-            high=len(labels) - 0.5,
+            high=len(choices) - 0.5,
             spread=0.5,
         )
     position = scale_position(parameter)
-    values = _tick_values(parameter)
-    title = parameter.name if parameter.scale == "uniform" else f"{parameter.name} ({parameter.scale})"
     return Axis(
-        title=title,
+        title=parameter.name if parameter.scale == "uniform" else f"{parameter.name} ({parameter.scale})",
         position=position,
-        ticks=tuple((position(value), shown(value)) for value in values),
+        ticks=tuple((position(value), shown(value)) for value in _tick_values(parameter)),
         low=position(parameter.low),
         high=position(parameter.high),
         spread=0.25 if _is_countable(parameter) else 0.0,
@@ -78,16 +75,16 @@ def parameter_axis(parameter: Parameter) -> Axis:
 
 
 def scale_position(parameter: FloatParameter | IntParameter) -> Callable[[float], float]:
-    """Return value → position on the parameter's scale: the value, its exponent, or its complement's, negated."""
+    """Return the function from a value to its position: log10 of it, minus log10 of 1 − it, or itself."""
     if parameter.scale == "log":
-        return lambda value: math.log10(value)
+        return math.log10
     if parameter.scale == "log-complement":
         return lambda value: -math.log10(complement(value))
     return float
 
 
 def scale_value(parameter: FloatParameter | IntParameter, position: float) -> float:
-    """Return the value that stands at a position of the parameter's scale; the inverse of ``scale_position``."""
+    """Return the value at a position; the inverse of ``scale_position``."""
     if parameter.scale == "log":
         return float(10**position)
     if parameter.scale == "log-complement":
@@ -98,69 +95,53 @@ def scale_value(parameter: FloatParameter | IntParameter, position: float) -> fl
 def metric_axis(metric: str, values: Iterable[float]) -> Axis:
     """Return the axis of a metric, on which good values lie as far apart as bad ones.
 
-    An accuracy stands by the exponent of its error, 1 − accuracy, and a loss by its own: between 0.98 and 0.99 lies
-    as much work as between 0.8 and 0.9. What is perfect is drawn at half the smallest error there is.
-
-    Args:
-        metric: ``val_accuracy`` and the like.
-        values: Those that will be drawn; accuracies in [0, 1], losses of at least 0.
+    A loss stands at its exponent, and an accuracy at that of its error, 1 − accuracy: from 0.98 to 0.99 is as far as
+    from 0.8 to 0.9. A perfect value has no exponent and stands at half the smallest error.
     """
-    finite = [value for value in values if math.isfinite(value)]
     is_loss = metric.endswith("loss")
-    distances = [value if is_loss else complement(min(value, 1.0)) for value in finite]
-    positive = [distance for distance in distances if distance > 0]
-    floor = min(positive, default=0.01) / (2 if len(positive) < len(distances) else 1)
-    sign = 1 if is_loss else -1
+
+    def error(value: float) -> float:
+        return value if is_loss else complement(min(value, 1.0))
+
+    finite = [value for value in values if math.isfinite(value)]
+    errors = [error(value) for value in finite]
+    floor = min((one for one in errors if one > 0), default=0.01) / (2 if 0 in errors else 1)
 
     def position(value: float) -> float:
-        distance = value if is_loss else complement(min(value, 1.0))
-        return sign * math.log10(max(distance, floor))
+        exponent = math.log10(max(error(value), floor))
+        return exponent if is_loss else -exponent
 
-    ends = sorted(position(value) for value in finite) or [0.0]
-    margin = 0.06 * (ends[-1] - ends[0]) or 0.1
-    candidates = _log_values(floor, max([1.0, *positive]))
-    values_at = candidates if is_loss else sorted(complement(candidate) for candidate in candidates)
-    ticks = [(position(value), shown(value)) for value in values_at if value < 1 or is_loss]
-    inside = [tick for tick in ticks if ends[0] - margin <= tick[0] <= ends[-1] + margin]
-    title = metric if is_loss else f"{metric} (log scale of the error)"
+    ends = [position(value) for value in finite] or [0.0]
+    margin = 0.06 * (max(ends) - min(ends)) or 0.1
+    low, high = min(ends) - margin, max(ends) + margin
+    # Both signs of a position are an exponent; an error of more than 1 is no accuracy.
+    exponents = (low, high) if is_loss else (-high, min(-low, 0.0))
+    marked = [error(one) for one in _log_values(10 ** exponents[0], 10 ** exponents[1])]
+    if len(marked) < 3 and min(finite, default=0) < max(finite, default=0):  # all too close together for 1, 2 and 5
+        marked = _even_values(min(finite), max(finite))
     return Axis(
-        title=title,
+        title=metric if is_loss else f"{metric} (log scale of the error)",
         position=position,
-        ticks=tuple(_thinned(inside)),
-        low=ends[0] - margin,
-        high=ends[-1] + margin,
+        ticks=tuple(sorted((position(value), shown(value)) for value in marked)),
+        low=low,
+        high=high,
     )
 
 
-def shown(value: Any) -> str:
-    """Return a value as a person reads it: four digits of a float, lists and tables with commas."""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, float):
-        return f"{value:.4g}"
-    if isinstance(value, Mapping):
-        return ", ".join(f"{name} = {shown(part)}" for name, part in value.items())
-    if isinstance(value, tuple | list):
-        return ", ".join(shown(part) for part in value)
-    return str(value)
-
-
 def _tick_values(parameter: FloatParameter | IntParameter) -> list[float]:
+    low, high = parameter.low, parameter.high
     if parameter.scale == "log":
-        inside = _log_values(parameter.low, parameter.high)
-        if isinstance(parameter, IntParameter):
-            powers = [float(2**power) for power in range(32) if parameter.low <= 2**power <= parameter.high]
-            inside = powers if len(powers) > 2 else inside
+        powers = [float(2**power) for power in range(32) if low <= 2**power <= high]
+        found = powers if isinstance(parameter, IntParameter) and len(powers) > 2 else _log_values(low, high)
     elif parameter.scale == "log-complement":
-        inside = [complement(value) for value in _log_values(complement(parameter.high), complement(parameter.low))]
+        found = sorted(complement(value) for value in _log_values(complement(high), complement(low)))
     elif _is_countable(parameter):
-        return [float(value) for value in range(int(parameter.low), int(parameter.high) + 1)]
+        found = [float(value) for value in range(int(low), int(high) + 1)]
     else:
-        step = (parameter.high - parameter.low) / 4
-        inside = [parameter.low + index * step for index in range(5)]
+        found = [low + quarter * (high - low) / 4 for quarter in range(5)]
         if isinstance(parameter, IntParameter):
-            inside = sorted({float(round(value)) for value in inside})
-    return sorted(inside) or [float(parameter.low), float(parameter.high)]
+            found = sorted({float(round(value)) for value in found})
+    return found or [float(low), float(high)]
 
 
 def _is_countable(parameter: FloatParameter | IntParameter) -> bool:
@@ -169,17 +150,26 @@ def _is_countable(parameter: FloatParameter | IntParameter) -> bool:
 
 
 def _log_values(low: float, high: float) -> list[float]:
-    """Return 1, 2, 5 times the powers of ten in [low, high], or fewer of them where those would be too many."""
+    """Return 1, 2 and 5 times the powers of ten in [low, high]; only 1 and 5 times, or once, if those are too many."""
     exponents = range(math.floor(math.log10(low)) - 1, math.ceil(math.log10(high)) + 1)
-    tolerance = 1e-9
-    values = [float(f"{step:g}e{exponent}") for exponent in exponents for step in _STEPS]
-    inside = [value for value in values if low * (1 - tolerance) <= value <= high * (1 + tolerance)]
-    for kept in ("15", "1"):
-        if len(inside) > _MAX_TICKS:
-            inside = [value for value in inside if f"{value:e}"[0] in kept]
-    return inside
+    found: list[float] = []
+    for steps in ((1, 2, 5), (1, 5), (1,)):
+        values = (float(f"{step}e{exponent}") for exponent in exponents for step in steps)
+        found = [value for value in values if low * (1 - 1e-9) <= value <= high * (1 + 1e-9)]
+        if len(found) <= _MAX_TICKS:
+            break
+    return found
 
 
-def _thinned(ticks: Sequence[tuple[float, str]]) -> list[tuple[float, str]]:
-    every = max(1, math.ceil(len(ticks) / (2 * _MAX_TICKS)))
-    return list(ticks[::every])
+def _even_values(low: float, high: float) -> list[float]:
+    """Return the multiples of a round step in [low, high], at most five."""
+    rough = (high - low) / 4
+    power = 10.0 ** math.floor(math.log10(rough))
+    step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= rough)
+    first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
+    return [round(index * step, 12) for index in range(first, last + 1)]
+
+
+def _wrapped(label: str) -> str:
+    """Break a long label, ``before_activation`` say, at its underscores."""
+    return label.replace("_", "_<br>") if len(label) > 10 else label

@@ -1,9 +1,10 @@
 """Searches compared at equal cost: best so far by epochs trained, its spread over repeats, a paired test.
 
-Searches with the same repeat share the seed, and so the split of the data: they are pairs.
+Searches of the same repeat share the seed, and so the split of the data: they are pairs.
 """
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -12,21 +13,20 @@ import numpy as np
 
 from ..parameters import ChoiceParameter, Parameter
 
-#: Points at which the spread over repeats is read off; more are not seen on a screen.
+#: Points at which the spread over repeats is read off; a screen shows no more.
 _MAX_POINTS = 200
-#: p below which the words speak of a difference.
+#: Only a p below this counts as a difference.
 SIGNIFICANCE = 0.05
 _EXACT_SIGN_FLIPS = 2**13
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PaidTrial:
-    """One trial, with what it cost.
+    """One trial, with the epochs that it cost.
 
     Attributes:
-        epochs: Epochs that it reported, at least 0.
-        value: Its best epoch's metric if it is complete; None for a pruned or failed one, which is no result.
-        hyperparameters: What was drawn, by the names that the user thinks of.
+        value: The metric of its best epoch if it is complete; None for a pruned or failed one, which has no result.
+        hyperparameters: What was drawn, by the names that the user knows.
     """
 
     epochs: int
@@ -36,70 +36,47 @@ class PaidTrial:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Search:
-    """One search: a sampler with a seed.
+    """One search of a comparison: a sampler with a seed, held by one study.
 
     Attributes:
-        sampler: Its name in the comparison.
         repeat: From 0; searches of the same repeat are a pair.
-        studies: The studies that hold it: one or, of a zoom, one a stage.
-        trials: In the order in which they were begun.
+        trials: In the order in which they were started.
     """
 
     sampler: str
     repeat: int
-    studies: tuple[str, ...]
+    study: str
     trials: tuple[PaidTrial, ...]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class BestSoFar:
-    """A step curve: after ``epochs[i]`` epochs the best complete trial has ``values[i]``.
-
-    Attributes:
-        epochs: Where it improves, strictly ascending; empty where no trial was completed.
-        values: What it improves to.
-    """
+    """A step curve: after ``epochs[i]`` epochs, strictly ascending, the best complete trial has ``values[i]``."""
 
     epochs: tuple[int, ...]
     values: tuple[float, ...]
 
     @property
     def final(self) -> float | None:
-        """The last value, or None without one."""
+        """The last value, or None if no trial was completed."""
         return self.values[-1] if self.values else None
 
     def at(self, epochs: float) -> float:
-        """Return the best after so many epochs; NaN before the first complete trial."""
+        """Return the best after so many epochs, or NaN before the first complete trial."""
         index = int(np.searchsorted(self.epochs, epochs, side="right")) - 1
         return self.values[index] if index >= 0 else math.nan
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Band:
-    """The spread of best-so-far curves over repeats.
-
-    Attributes:
-        epochs: Ascending; from where every repeat has a complete trial.
-        median: Of the repeats.
-        low: Their lower quartile.
-        high: Their upper quartile.
-    """
-
-    epochs: tuple[float, ...]
-    median: tuple[float, ...]
-    low: tuple[float, ...]
-    high: tuple[float, ...]
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
 class PairedTest:
-    """A sampler against another, repeat by repeat.
+    """One sampler against another, repeat by repeat.
 
     Attributes:
         n: Pairs in which both have a result.
         wins: Pairs in which the first is strictly better.
-        losses: In which it is strictly worse.
-        p: Two-sided, of Wilcoxon's signed-rank test; None where no outcome could fall below ``SIGNIFICANCE``.
+        losses: Pairs in which it is strictly worse.
+        p: Two-sided, of Wilcoxon's signed-rank test; None if no outcome of so few pairs could be below
+            ``SIGNIFICANCE``.
     """
 
     n: int
@@ -109,45 +86,31 @@ class PairedTest:
 
 
 def within_budget(trials: Sequence[PaidTrial], budget_epochs: int) -> tuple[PaidTrial, ...]:
-    """Return the trials that end within a budget when trained one after another, in this order."""
-    kept: list[PaidTrial] = []
-    spent = 0
-    for trial in trials:
-        spent += trial.epochs
-        if spent > budget_epochs:
-            break
-        kept.append(trial)
-    return tuple(kept)
+    """Return the trials that end within a budget if they are trained one after another, in this order."""
+    spent = itertools.accumulate(trial.epochs for trial in trials)
+    return tuple(trial for trial, so_far in zip(trials, spent, strict=True) if so_far <= budget_epochs)
 
 
 def best_so_far(trials: Sequence[PaidTrial], *, budget_epochs: int, maximize: bool) -> BestSoFar:
     """Return a search's best value by epochs trained, up to a budget.
 
-    The trials are laid end to end in their order, as if one were trained after another; a trial's value counts from
-    its end. Trials that fail or are pruned cost their epochs and bring no value.
-
-    Args:
-        trials: In the order in which they were begun.
-        budget_epochs: Epochs beyond which nothing counts.
-        maximize: Whether larger is better.
+    The trials count as if trained one after another, and a trial's value counts from its end. Trials that fail or are
+    pruned cost their epochs and bring no value.
     """
-    steps: list[tuple[int, float]] = []
-    spent = 0
-    for trial in within_budget(trials, budget_epochs):
-        spent += trial.epochs
-        if trial.value is not None and (not steps or _better(trial.value, steps[-1][1], maximize=maximize)):
-            if steps and steps[-1][0] == spent:
-                steps.pop()
-            steps.append((spent, trial.value))
-    return BestSoFar(epochs=tuple(at for at, _ in steps), values=tuple(value for _, value in steps))
+    kept = within_budget(trials, budget_epochs)
+    sign = 1 if maximize else -1
+    steps: dict[int, float] = {}
+    best = -sign * math.inf
+    for trial, spent in zip(kept, itertools.accumulate(trial.epochs for trial in kept), strict=True):
+        if trial.value is not None and sign * trial.value > sign * best:
+            best = steps[spent] = trial.value
+    return BestSoFar(epochs=tuple(steps), values=tuple(steps.values()))
 
 
-def spread(curves: Sequence[BestSoFar], *, budget_epochs: int) -> Band | None:
-    """Return the median and the quartiles over repeats, from where every repeat has a value; None where one never has.
+def spread(curves: Sequence[BestSoFar], *, budget_epochs: int) -> dict[str, list[float]] | None:
+    """Return the spread of best-so-far curves over repeats: ``epochs``, ``median``, and quartiles ``low`` and ``high``.
 
-    Args:
-        curves: One a repeat, at least one.
-        budget_epochs: Where the band ends.
+    It begins where every repeat has a complete trial, and ends at the budget; None if a repeat has none.
     """
     if any(not curve.epochs for curve in curves):
         return None
@@ -155,24 +118,21 @@ def spread(curves: Sequence[BestSoFar], *, budget_epochs: int) -> Band | None:
     steps = sorted({at for curve in curves for at in curve.epochs if at > start})
     if len(steps) > _MAX_POINTS:
         steps = sorted({round(at) for at in np.linspace(start, budget_epochs, _MAX_POINTS)} - {start})
-    at = [float(point) for point in (start, *steps)]
-    if at[-1] < budget_epochs:
-        at.append(float(budget_epochs))
-    values = np.array([[curve.at(point) for point in at] for curve in curves])
-    low, median, high = np.quantile(values, (0.25, 0.5, 0.75), axis=0)
-    return Band(epochs=tuple(at), median=tuple(median.tolist()), low=tuple(low.tolist()), high=tuple(high.tolist()))
+    epochs = [float(at) for at in (start, *steps)]
+    if epochs[-1] < budget_epochs:
+        epochs.append(float(budget_epochs))
+    values = np.array([[curve.at(at) for at in epochs] for curve in curves])
+    low, median, high = np.quantile(values, (0.25, 0.5, 0.75), axis=0).tolist()
+    return {"epochs": epochs, "median": median, "low": low, "high": high}
 
 
 def paired_test(finals: Sequence[float | None], against: Sequence[float | None], *, maximize: bool) -> PairedTest:
     """Compare two samplers' final bests, repeat by repeat.
 
-    Wilcoxon's signed-rank test over all sign flips where there are at most 13 differences, so that equal ones, frequent
-    among accuracies of small validation splits, are no approximation; pairs without a difference are left out.
+    Wilcoxon's signed-rank test leaves out pairs without a difference. Up to 13 differences it runs over all sign flips:
+    ties, which are frequent among accuracies on small validation splits, would make its usual tables an approximation.
 
-    Args:
-        finals: By repeat; None where a search completed no trial.
-        against: The other's, of the same length.
-        maximize: Whether larger is better.
+    Both have a value for each repeat, None if the search completed no trial.
 
     Source:
         Demšar, Statistical Comparisons of Classifiers over Multiple Data Sets, JMLR 2006, section 3.1.3.
@@ -187,12 +147,12 @@ def paired_test(finals: Sequence[float | None], against: Sequence[float | None],
 
 
 def smallest_p(n: int) -> float:
-    """Return the smallest two-sided p that a paired test of so many pairs can give: all of them won."""
+    """Return the smallest two-sided p that a paired test of so many pairs can give: that of winning all."""
     return min(1.0, 2.0 ** (1 - n))
 
 
 def repeats_needed() -> int:
-    """Return how many repeats a paired test needs before any outcome falls below ``SIGNIFICANCE``: 6 for 0.05."""
+    """Return how many repeats a paired test needs before any outcome is below ``SIGNIFICANCE``: 6 for 0.05."""
     return next(n for n in range(1, 100) if smallest_p(n) < SIGNIFICANCE)
 
 
@@ -202,13 +162,13 @@ def distinct_values(trials: Sequence[PaidTrial], names: Sequence[str]) -> dict[s
 
 
 def most_important(parameters: Sequence[Parameter]) -> Sequence[Parameter]:
-    """Return the two ranges, or fewer, that the course ranks first, in the space's order within a tier."""
+    """Return the two numeric parameters, or fewer, that the course ranks first; within a tier in the space's order."""
     ranges = [parameter for parameter in parameters if not isinstance(parameter, ChoiceParameter)]
     return sorted(ranges, key=lambda parameter: parameter.tier)[:2]
 
 
 def _wilcoxon(differences: Sequence[float]) -> float:
-    """Return the two-sided p of differences other than 0; 1 for one or none, which says nothing."""
+    """Return the two-sided p of differences other than 0; it is 1 for one or none, which say nothing."""
     if len(differences) < 2:
         return 1.0
     from scipy import stats
@@ -218,7 +178,3 @@ def _wilcoxon(differences: Sequence[float]) -> float:
     else:
         method = "asymptotic"
     return float(stats.wilcoxon(differences, method=method).pvalue)
-
-
-def _better(value: float, than: float, *, maximize: bool) -> bool:
-    return value > than if maximize else value < than

@@ -1,182 +1,162 @@
 """The comparison's pictures, as plotly figures; a sampler has the same colour in all of them."""
 
-import dataclasses
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import plotly.graph_objects as go
-from plotly.subplots import make_subplots
 
 from ..parameters import Parameter
-from .axes import Axis, metric_axis, parameter_axis, shown
+from .axes import metric_axis, parameter_axis
 from .comparison import PaidTrial
-from .style import axis_ticks, hover, new_figure, style_figure, with_axis
+from .page import hover, new_figure
+from .words import shown
 
-#: Okabe and Ito's colours, which are told apart by nearly everybody, without the yellow that is lost on white.
+#: Okabe and Ito's colours, which nearly everybody can tell apart, without the yellow that is lost on white.
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#8c6d31", "#24313a")
 _SYMBOLS = ("circle", "square", "diamond", "triangle-up", "x", "cross", "star")
-_BAND_OPACITY = 0.16
+_QUIET = {"showlegend": False, "hoverinfo": "skip"}
 
 
-def curves_figure(samplers: Sequence[Mapping[str, Any]], *, metric: str) -> go.Figure | None:
-    """Return each sampler's best so far by epochs trained: the median of the repeats in a band between the quartiles.
+def comparison_figures(
+    samplers: Sequence[Mapping[str, Any]],
+    searches: Sequence[tuple[str, Sequence[PaidTrial]]],
+    important: Sequence[Parameter],
+    *,
+    metric: str,
+) -> Mapping[str, go.Figure | None]:
+    """Return the comparison's figures by name, None for those that would show nothing.
 
-    Args:
-        samplers: As ``comparison.Comparison`` has them.
-        metric: What was optimised.
+    The trials of ``searches``, each a sampler with the trials of one search, are drawn side by side, by two important
+    hyperparameters, both numeric.
     """
-    banded = [(index, entry) for index, entry in enumerate(samplers) if entry["band"] is not None]
+    looks = {
+        entry["sampler"]: (_COLOURS[index % len(_COLOURS)], _SYMBOLS[index % len(_SYMBOLS)])
+        for index, entry in enumerate(samplers)
+    }
+    return {
+        "curves": _curves(samplers, looks, metric=metric),
+        "finals": _finals(samplers, looks, metric=metric),
+        "coverage": _coverage(searches, important, looks) if len(important) == len(searches) == 2 else None,
+    }
+
+
+def _curves(
+    samplers: Sequence[Mapping[str, Any]], looks: Mapping[str, tuple[str, str]], *, metric: str
+) -> go.Figure | None:
+    """Return each sampler's best so far by epochs trained: the median of the repeats, in a band between quartiles."""
+    banded = {entry["sampler"]: entry["band"] for entry in samplers if entry["band"] is not None}
     if not banded:
         return None
-    values = [value for _, entry in banded for side in ("low", "high") for value in entry["band"][side]]
-    axis = _with_ticks(metric_axis(metric, values), values)
+    axis = metric_axis(metric, [value for band in banded.values() for side in ("low", "high") for value in band[side]])
     figure = new_figure(height=440)
-    for index, entry in banded:
-        band, colour, name = entry["band"], _COLOURS[index % len(_COLOURS)], entry["sampler"]
-        low, high = ([axis.position(value) for value in band[side]] for side in ("low", "high"))
-        quiet = {"mode": "lines", "legendgroup": name, "showlegend": False, "hoverinfo": "skip"}
-        edge = {"width": 0, "shape": "hv", "color": colour}
-        figure.add_scatter(x=band["epochs"], y=low, line=edge, **quiet)
+    lines = []
+    for name, band in banded.items():
+        colour = looks[name][0]
+        edge = {"mode": "lines", "line": {"width": 0, "shape": "hv", "color": colour}, "legendgroup": name, **_QUIET}
+        figure.add_scatter(x=band["epochs"], y=axis.positions(band["low"]), **edge)
         fill = {"fill": "tonexty", "fillcolor": _faded(colour)}
-        figure.add_scatter(x=band["epochs"], y=high, line=edge, **fill, **quiet)
-    for index, entry in banded:
-        band, name = entry["band"], entry["sampler"]
-        points = zip(band["epochs"], band["median"], band["low"], band["high"], strict=True)
-        figure.add_scatter(
-            x=band["epochs"],
-            y=[axis.position(value) for value in band["median"]],
-            mode="lines",
-            name=name,
-            legendgroup=name,
-            line={"color": _COLOURS[index % len(_COLOURS)], "width": 2.5, "shape": "hv"},
-            **hover(
-                [
-                    f"{name}, {at:g} epochs<br>{shown(mid)}, {shown(low)} to {shown(high)}"
-                    for at, mid, low, high in points
-                ]
-            ),
+        figure.add_scatter(x=band["epochs"], y=axis.positions(band["high"]), **fill, **edge)
+        texts = [
+            f"{name}, {at:g} epochs<br>{shown(middle)}, {shown(low)} to {shown(high)}"
+            for at, middle, low, high in zip(*(band[key] for key in ("epochs", "median", "low", "high")), strict=True)
+        ]
+        line = {"color": colour, "width": 2.5, "shape": "hv"}
+        height = axis.positions(band["median"])
+        lines.append(
+            go.Scatter(x=band["epochs"], y=height, mode="lines", name=name, legendgroup=name, line=line, **hover(texts))
         )
+    figure.add_traces(lines)  # above every band
     figure.update_xaxes(title_text="epochs trained, all trials together", rangemode="tozero")
-    return with_axis(figure, axis, "y")
+    return figure.update_yaxes(**axis.layout())
 
 
-def finals_figure(samplers: Sequence[Mapping[str, Any]], *, metric: str) -> go.Figure | None:
-    """Return every repeat's final best, a strip a sampler, with a line at the median; lines join a repeat's.
-
-    Args:
-        samplers: As ``comparison.Comparison`` has them.
-        metric: What was optimised.
-    """
+def _finals(
+    samplers: Sequence[Mapping[str, Any]], looks: Mapping[str, tuple[str, str]], *, metric: str
+) -> go.Figure | None:
+    """Return every repeat's final best, a strip for each sampler with a line at the median; lines join a repeat's."""
     values = [value for entry in samplers for value in entry["finals"] if value is not None]
     if not values:
         return None
-    axis = _with_ticks(metric_axis(metric, values), values)
+    axis = metric_axis(metric, values)
     figure = new_figure(height=150 + 52 * len(samplers))
     for repeat in range(len(samplers[0]["finals"])):
         joined = [(i, e["finals"][repeat]) for i, e in enumerate(samplers) if e["finals"][repeat] is not None]
         figure.add_scatter(
-            x=[axis.position(value) for _, value in joined],
+            x=axis.positions(value for _, value in joined),
             y=[place for place, _ in joined],
             mode="lines",
             line={"color": "#d6dbde", "width": 1},
-            showlegend=False,
-            hoverinfo="skip",
+            **_QUIET,
         )
     for index, entry in enumerate(samplers):
+        name, (colour, symbol) = entry["sampler"], looks[entry["sampler"]]
         known = [(repeat, value) for repeat, value in enumerate(entry["finals"]) if value is not None]
-        colour = _COLOURS[index % len(_COLOURS)]
         figure.add_scatter(
-            x=[axis.position(value) for _, value in known],
+            x=axis.positions(value for _, value in known),
             y=[index] * len(known),
             mode="markers",
-            name=entry["sampler"],
+            name=name,
             showlegend=False,
-            marker={"color": colour, "size": 9, "opacity": 0.8, "symbol": _SYMBOLS[index % len(_SYMBOLS)]},
-            **hover([f"{entry['sampler']}, repeat {repeat}<br>{metric} {shown(value)}" for repeat, value in known]),
+            marker={"color": colour, "size": 9, "opacity": 0.8, "symbol": symbol},
+            **hover([f"{name}, repeat {repeat}<br>{metric} {shown(value)}" for repeat, value in known]),
         )
         if known:
-            middle = axis.position(entry["median"])
-            mark = {"color": colour, "width": 3}
+            middle, mark = axis.position(entry["median"]), {"color": colour, "width": 3}
             figure.add_shape(type="line", x0=middle, x1=middle, y0=index - 0.3, y1=index + 0.3, line=mark)
-    names = [entry["sampler"] for entry in samplers]
-    figure.update_yaxes(
-        tickvals=list(range(len(names))), ticktext=names, range=[len(names) - 0.5, -0.5], showgrid=False
-    )
-    return with_axis(figure, axis, "x")
+    strips = {"tickvals": list(range(len(samplers))), "ticktext": list(looks), "showgrid": False}
+    figure.update_yaxes(**strips, range=[len(samplers) - 0.5, -0.5])
+    return figure.update_xaxes(**axis.layout())
 
 
-def coverage_figure(
-    searches: Sequence[tuple[str, Sequence[PaidTrial]]], important: Sequence[Parameter], *, order: Sequence[str]
-) -> go.Figure | None:
-    """Return the course's picture: where two searches tried two hyperparameters, with rugs of each one's values.
+def _coverage(
+    searches: Sequence[tuple[str, Sequence[PaidTrial]]],
+    important: Sequence[Parameter],
+    looks: Mapping[str, tuple[str, str]],
+) -> go.Figure:
+    """Return the course's picture: where searches tried two hyperparameters, with rugs of each one's values.
 
-    A grid's points fall on few values of each; as many random ones have as many values of both.
-
-    Args:
-        searches: Sampler and trials of one search each, side by side.
-        important: The two hyperparameters, both ranges.
-        order: The comparison's samplers, which decides the colours.
+    A grid's points fall on few values of each hyperparameter; as many random points have as many values of both.
 
     Source:
         Bergstra and Bengio, Random Search for Hyper-Parameter Optimization, JMLR 2012, figure 1; the course's "Tuning
         process".
     """
-    if len(important) < 2 or len(searches) < 2:
-        return None
     across, up = important
     x_axis, y_axis = parameter_axis(across), parameter_axis(up)
-    titles = []
-    figure = make_subplots(rows=1, cols=len(searches), horizontal_spacing=0.09, shared_yaxes=True)
-    style_figure(figure, height=430)
-    for column, (sampler, trials) in enumerate(searches, 1):
-        where = {"row": 1, "col": column}
-        drawn = [t for t in trials if across.name in t.hyperparameters and up.name in t.hyperparameters]
-        x = [x_axis.position(trial.hyperparameters[across.name]) for trial in drawn]
-        y = [y_axis.position(trial.hyperparameters[up.name]) for trial in drawn]
-        texts = [
-            f"{across.name} {shown(t.hyperparameters[across.name])}<br>{up.name} {shown(t.hyperparameters[up.name])}"
-            for t in drawn
-        ]
-        index = list(order).index(sampler) % len(_COLOURS)
-        marker = {"color": _COLOURS[index], "size": 8, "opacity": 0.75, "symbol": _SYMBOLS[index]}
-        figure.add_scatter(x=x, y=y, mode="markers", showlegend=False, marker=marker, **hover(texts), **where)
-        below = y_axis.low - 0.07 * (y_axis.high - y_axis.low)
-        beside = x_axis.low - 0.06 * (x_axis.high - x_axis.low)
-        rugs = ((x, [below] * len(x), "line-ns-open"), ([beside] * len(y), y, "line-ew-open"))
-        for rug_x, rug_y, symbol in rugs:
-            rug = {"symbol": symbol, "size": 12, "color": _COLOURS[index], "line": {"width": 1.5}}
-            quiet = {"mode": "markers", "showlegend": False, "hoverinfo": "skip"}
-            figure.add_scatter(x=rug_x, y=rug_y, marker=rug, **quiet, **where)
-        figure.update_xaxes(**_room(axis_ticks(x_axis)), title_text=x_axis.title, **where)
-        figure.update_yaxes(**_room(axis_ticks(y_axis)), title_text=y_axis.title if column == 1 else None, **where)
-        titles.append(f"{sampler}: {len(drawn)} trials, {len(set(x))} × {len(set(y))} values")
-    for column, title in enumerate(titles, 1):
-        domain = figure.layout[f"xaxis{column if column > 1 else ''}"].domain
-        place = {"x": sum(domain) / 2, "y": 1.08, "xref": "paper", "yref": "paper", "xanchor": "center"}
-        figure.add_annotation(text=title, showarrow=False, **place)
-    return figure
+    points = {
+        sampler: [t.hyperparameters for t in trials if {across.name, up.name} <= set(t.hyperparameters)]
+        for sampler, trials in searches
+    }
+    titles = [
+        f"{sampler}: {len(drawn)} trials, "
+        + " × ".join(str(len({one[parameter.name] for one in drawn})) for parameter in important)
+        + " values"
+        for sampler, drawn in points.items()
+    ]
+    grid = {"rows": 1, "cols": len(points), "horizontal_spacing": 0.09, "shared_yaxes": True}
+    figure = new_figure(height=430, subplot_titles=titles, **grid).update_annotations(font_size=12)
+    below = y_axis.low - 0.07 * (y_axis.high - y_axis.low)
+    beside = x_axis.low - 0.06 * (x_axis.high - x_axis.low)
+    for column, (sampler, drawn) in enumerate(points.items(), 1):
+        where, (colour, symbol) = {"row": 1, "col": column, "mode": "markers"}, looks[sampler]
+        x = x_axis.positions(one[across.name] for one in drawn)
+        y = y_axis.positions(one[up.name] for one in drawn)
+        texts = [f"{across.name} {shown(one[across.name])}<br>{up.name} {shown(one[up.name])}" for one in drawn]
+        marker = {"color": colour, "size": 8, "opacity": 0.75, "symbol": symbol}
+        figure.add_scatter(x=x, y=y, showlegend=False, marker=marker, **hover(texts), **where)
+        for rug_x, rug_y, stroke in ((x, [below] * len(x), "line-ns-open"), ([beside] * len(y), y, "line-ew-open")):
+            rug = {"symbol": stroke, "size": 12, "color": colour, "line": {"width": 1.5}}
+            figure.add_scatter(x=rug_x, y=rug_y, marker=rug, **_QUIET, **where)
+    figure.update_xaxes(**_with_room(x_axis.layout())).update_yaxes(**_with_room(y_axis.layout()))
+    return figure.update_yaxes(title_text=None, col=2)
 
 
-def _with_ticks(axis: Axis, values: Sequence[float]) -> Axis:
-    """Return an axis of a metric with more ticks where searches end so close together that it has hardly any."""
-    low, high = min(values), max(values)
-    if len(axis.ticks) > 2 or low == high:
-        return axis
-    rough = (high - low) / 4
-    power = 10.0 ** math.floor(math.log10(rough))
-    step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= rough)
-    first = math.ceil(low / step - 1e-9)
-    at = [round(index * step, 12) for index in range(first, math.floor(high / step + 1e-9) + 1)]
-    return dataclasses.replace(axis, ticks=tuple(sorted((axis.position(value), shown(value)) for value in at)))
-
-
-def _room(ticks: dict[str, Any]) -> dict[str, Any]:
-    """Return an axis' ticks with room for a rug before its low end."""
-    low, high = ticks["range"]
-    return {**ticks, "range": [low - 0.09 * (high - low), high]}
+def _with_room(layout: Mapping[str, Any]) -> dict[str, Any]:
+    """Return an axis with room for a rug before its low end."""
+    low, high = layout["range"]
+    return {**layout, "range": [low - 0.09 * (high - low), high]}
 
 
 def _faded(colour: str) -> str:
     red, green, blue = (int(colour[place : place + 2], 16) for place in (1, 3, 5))
-    return f"rgba({red},{green},{blue},{_BAND_OPACITY})"
+    return f"rgba({red},{green},{blue},0.16)"

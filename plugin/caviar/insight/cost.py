@@ -1,4 +1,4 @@
-"""Time and cost: what a search has trained, and what pruning has saved of it."""
+"""Time and cost: what a search has trained, what pruning has saved of it, and whether the machine suits it."""
 
 import dataclasses
 import datetime
@@ -7,6 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from .rows import TrialRow
+from .words import duration
+
+#: A search shorter than a working day runs unattended while you do something else.
+_CAVIAR_LIMIT_H = 8.0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -14,16 +18,16 @@ class Cost:
     """What a search took.
 
     Attributes:
-        epochs_trained: Over all trials, failed and running ones too.
-        seconds_trained: Of building, compiling and training, over all trials that kept it.
-        epochs_saved: Not trained, since their trials were pruned.
+        epochs_trained: By all trials, failed and running ones included.
+        seconds_trained: Spent on building, compiling and training, over all trials that recorded it.
+        epochs_saved: That pruned trials did not train.
         seconds_saved: What those epochs would have taken: an estimate.
         share_saved: ``epochs_saved`` of all epochs that the same trials would have trained unpruned, in [0, 1].
-        start_up_s: Seconds that a trial takes to build and compile, as the estimate has it.
+        start_up_s: Seconds that a trial takes to build and compile, by the same estimate.
         full_trial_s: Median seconds of a complete trial, or None before the first.
         busy_s: Seconds in which at least one trial ran.
-        lanes: How many trials ran at once, on average over ``busy_s``; None where nothing is known.
-        diverged: Pruned trials whose training ran to infinity.
+        lanes: How many trials ran at once, on average over ``busy_s``; None if that is 0.
+        diverged: Pruned trials whose training diverged.
     """
 
     epochs_trained: int
@@ -41,21 +45,24 @@ class Cost:
 def measure_cost(rows: Sequence[TrialRow], *, epochs: int) -> Cost:
     """Add up what the trials took.
 
-    The seconds saved are the epochs that each pruned trial did not train, times its own seconds an epoch. Building and
-    compiling, which more epochs would not have repeated, are a large part of a short trial, so its seconds an epoch are
-    those of the line through all finished trials' (epochs, seconds), times how much longer or shorter than that line
+    A pruned trial saved the epochs that it did not train, at its own seconds an epoch. Building and compiling are a
+    large part of a short trial, and more epochs would not have repeated them. So a line is fitted through all finished
+    trials' (epochs, seconds). Its slope is the time of an epoch, scaled by how much longer or shorter than the line
     says the trial itself took.
 
-    Args:
-        rows: All trials; inherited ones are left out.
-        epochs: Of a trial that is not pruned, at least 1.
+    Inherited trials are left out. ``epochs`` is the length of a trial that is not pruned.
     """
     rows = [row for row in rows if not row.inherited]
-    timed = [row for row in rows if row.is_finished and row.seconds and row.curve]
-    start_up_s, epoch_s = _start_and_epoch_s([(len(row.curve), row.seconds or 0.0) for row in timed])
+    timed = [(row, row.seconds) for row in rows if row.is_finished and row.seconds and row.curve]
+    start_up_s, epoch_s = _start_and_epoch_s([(len(row.curve), seconds) for row, seconds in timed])
     pruned = [row for row in rows if row.state == "pruned"]
     trained = sum(len(row.curve) for row in rows)
     saved = sum(max(0, epochs - len(row.curve)) for row in pruned)
+    seconds_saved = sum(
+        max(0, epochs - len(row.curve)) * epoch_s * seconds / (start_up_s + epoch_s * len(row.curve))
+        for row, seconds in timed
+        if row.state == "pruned"
+    )
     full = [row.seconds for row in rows if row.state == "complete" and row.seconds]
     spans = [(row.started, row.ended) for row in rows if row.started is not None and row.ended is not None]
     busy_s = _covered_s(spans)
@@ -64,17 +71,7 @@ def measure_cost(rows: Sequence[TrialRow], *, epochs: int) -> Cost:
         epochs_trained=trained,
         seconds_trained=round(sum(row.seconds or 0.0 for row in rows), 3),
         epochs_saved=saved,
-        seconds_saved=round(
-            sum(
-                max(0, epochs - len(row.curve))
-                * epoch_s
-                * (row.seconds or 0.0)
-                / (start_up_s + epoch_s * len(row.curve))
-                for row in timed
-                if row.state == "pruned"
-            ),
-            3,
-        ),
+        seconds_saved=round(seconds_saved, 3),
         share_saved=saved / (saved + trained) if saved else 0.0,
         start_up_s=start_up_s,
         full_trial_s=float(np.median(full)) if full else None,
@@ -84,19 +81,34 @@ def measure_cost(rows: Sequence[TrialRow], *, epochs: int) -> Cost:
     )
 
 
-def duration(seconds: float) -> str:
-    """Return a time as a person says it: ``0.4 s``, ``48 s``, ``12 min``, ``3.1 h``."""
-    if seconds < 10:
-        return f"{seconds:.1f} s"
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+def panda_or_caviar(trial_s: float, trials: int, *, cores: int) -> tuple[str, str]:
+    """Say whether to train many networks side by side, ``caviar``, or to watch over one, ``panda``, and why.
+
+    Args:
+        trial_s: Seconds that one unpruned trial takes on this machine, which may use every core; above 0.
+        trials: The budget.
+        cores: The machine's; only named in the reason.
+
+    Source:
+        The course's "Hyperparameters tuning in practice: Pandas vs. Caviar": it depends on your computing power.
+    """
+    total_s, limit = trial_s * trials, f"{_CAVIAR_LIMIT_H:.0f} h"
+    took = (
+        f"One trial takes about {trial_s:.1f} s on the {cores} core{'s' if cores > 1 else ''} here, "
+        f"so {trials} trials take {duration(total_s)} without pruning."
+    )
+    fits = int(_CAVIAR_LIMIT_H * 3600 / trial_s)
+    if total_s <= _CAVIAR_LIMIT_H * 3600:
+        return "caviar", f"{took} Train many in parallel and keep the best."
+    if fits >= 10:
+        return "caviar", f"{took} Train many, but lower the budget: about {fits} fit into {limit}."
+    return "panda", f"{took} Only {fits} fit into {limit}, so babysit one model."
 
 
 def _start_and_epoch_s(points: Sequence[tuple[int, float]]) -> tuple[float, float]:
-    """Return a trial's seconds of starting up and of one epoch, by the line through (epochs, seconds), neither below 0.
+    """Return the seconds of starting up and of one epoch, by the line through (epochs, seconds).
 
-    Where the trials have no two lengths, or longer ones took no longer, everything is counted to the epochs.
+    If all trials have one length, or longer ones took no longer, all time is counted to the epochs.
     """
     if len({epochs for epochs, _ in points}) >= 2:
         slope, intercept = np.polyfit([epochs for epochs, _ in points], [seconds for _, seconds in points], 1)
@@ -107,6 +119,7 @@ def _start_and_epoch_s(points: Sequence[tuple[int, float]]) -> tuple[float, floa
 
 
 def _covered_s(spans: Sequence[tuple[datetime.datetime, datetime.datetime]]) -> float:
+    """Return the seconds in which at least one of the spans runs."""
     covered, until = 0.0, None
     for start, end in sorted(spans):
         begin = start if until is None else max(start, until)

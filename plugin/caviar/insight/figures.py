@@ -1,365 +1,335 @@
 """The report's pictures, as plotly figures.
 
-Optuna's own figures draw complete trials alone (of a well-pruned study a fifth), know no log-complement scale and no
-intervals, so that only its timeline serves here. In every picture a colour means the same: ``style.COLOURS``.
+Optuna's own figures draw complete trials alone (a fifth of a well-pruned study), and know neither log-complement scales
+nor intervals. So only its timeline serves here. A colour means the same in every picture: ``page.COLOURS``.
 """
 
 import html
+import itertools
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import optuna
 import plotly.graph_objects as go
 from optuna.exceptions import ExperimentalWarning
-from plotly.subplots import make_subplots
 
 from ..parameters import ChoiceParameter, Parameter
-from .axes import Axis, metric_axis, parameter_axis, shown
+from .axes import Axis, metric_axis, parameter_axis
+from .family import Member
 from .importance import Importance
-from .lineage import Member
-from .rows import TrialRow
-from .style import COLOURS, add_star, axis_ticks, dimension, hover, new_figure, state_symbol, style_figure, with_axis
+from .page import COLOURS, hover, new_figure
+from .rows import TrialRow, best_rows
+from .words import shown
 
 _SCALE = ((0.0, "#e8dcc8"), (0.5, "#86aebb"), (1.0, "#16506f"))
-#: More lines are slow to open and show no more: of more trials the best and an even choice of the rest are drawn.
-MAX_LINES = 400
+#: More lines are slow to open and show no more. Of more trials, the best and an even choice of the rest are drawn.
+_MAX_LINES = 400
 _MAX_TIMELINE = 300
+_ZOOM_COLUMNS = 2
 _DRAWN_STATES = ("pruned", "complete")
+#: Not everybody can tell states apart by colour alone.
+_MARKERS: Mapping[str, Mapping[str, Any]] = {
+    "pruned": {"symbol": "x-thin-open", "size": 6, "color": COLOURS["pruned"], "opacity": 0.8},
+    "complete": {"symbol": "circle", "size": 6, "color": COLOURS["complete"], "opacity": 0.8},
+    "best": {"symbol": "star", "size": 15, "color": COLOURS["best"], "line": {"color": "white", "width": 1}},
+}
 
 
-def history_figure(rows: Sequence[TrialRow], *, metric: str) -> go.Figure:
-    """Return every trial's value in order of its number, with the best so far of the complete ones."""
-    figure = _history([(row.number, f"trial {row.number}", row) for row in rows], metric=metric)
-    return figure.update_xaxes(title_text="trial")
+def report_figures(
+    study: optuna.Study,
+    rows: Sequence[TrialRow],
+    parameters: Sequence[Parameter],
+    *,
+    importance: Importance,
+    members: Sequence[Member],
+    metric: str,
+) -> Mapping[str, go.Figure | None]:
+    """Return the report's figures by name, without those that would show nothing."""
+    made: dict[str, go.Figure | None] = {}
+    valued = [row for row in rows if row.is_finished and row.value is not None]
+    best = next(iter(best_rows(rows, metric=metric)), None)
+    if valued:
+        made["history"] = _history(rows, [f"trial {row.number}" for row in rows], metric=metric, title="trial")
+        made["curves"] = _curves(rows, best, metric=metric)
+        made["parallel"] = _parallel(valued, parameters, best, metric=metric)
+        made["slices"] = _slices(valued, parameters, best, metric=metric)
+        made["timeline"] = _timeline(study)
+    if best is not None:
+        made["fit"] = _fit(best, metric=metric)
+    if importance.reason is None:
+        made["importance"] = _importance(importance)
+    return {**made, **family_figures(members, metric=metric)}
 
 
-def search_figure(members: Sequence[Member], *, metric: str) -> go.Figure | None:
+def family_figures(members: Sequence[Member], *, metric: str) -> Mapping[str, go.Figure | None]:
+    """Return ``search``, the history of a whole family of studies, and ``zooms``, the ranges that they searched."""
+    return {"search": _search(members, metric=metric), "zooms": _zooms(members)}
+
+
+def _history(rows: Sequence[TrialRow], names: Sequence[str], *, metric: str, title: str) -> go.Figure:
+    """Return the trials' values in the order given, with the best so far of the complete ones."""
+    places = [place for place, row in enumerate(rows) if row.is_finished and row.value is not None]
+    valued = [rows[place] for place in places]
+    axis = metric_axis(metric, [row.value for row in valued if row.value is not None])
+    heights = axis.positions(row.value for row in valued)
+    complete = [index for index, row in enumerate(valued) if row.state == "complete"]
+    better = min if metric.endswith("loss") else max
+    figure = new_figure(height=380)
+    if complete:
+        steps = list(itertools.accumulate((heights[index] for index in complete), better))
+        figure.add_scatter(
+            x=[*(places[index] for index in complete), places[-1]],
+            y=[*steps, steps[-1]],
+            mode="lines",
+            line={"shape": "hv", "color": COLOURS["best"], "width": 2},
+            name="best so far",
+            hoverinfo="skip",
+        )
+    best = better(complete, key=heights.__getitem__, default=None)
+    texts = [f"{names[place]}, {rows[place].state}<br>{metric} {shown(rows[place].value)}" for place in places]
+    _add_trials(figure, valued, places, heights, texts, best=best)
+    return figure.update_xaxes(title_text=title).update_yaxes(**axis.layout())
+
+
+def _search(members: Sequence[Member], *, metric: str) -> go.Figure | None:
     """Return the history of a whole search: each study's own trials after those before it; None without any."""
-    drawn: list[tuple[int, str, TrialRow]] = []
-    begins: list[tuple[int, Member]] = []
-    for member in members:
-        begins.append((len(drawn), member))
-        label = _label(member)
-        drawn += [(len(drawn) + place, f"{label}, trial {row.number}", row) for place, row in enumerate(member.rows)]
-    if not any(row.value is not None for _, _, row in drawn):
+    rows = [row for member in members for row in member.rows]
+    if all(row.value is None for row in rows):
         return None
-    figure = _history(drawn, metric=metric)
-    for place, member in begins:
+    labels = [html.escape(member.name) for member in members]
+    names = [
+        f"{label}, trial {row.number}" for label, member in zip(labels, members, strict=True) for row in member.rows
+    ]
+    figure = _history(rows, names, metric=metric, title="trials of the whole search")
+    begin = -0.5
+    for label, member in zip(labels, members, strict=True):
         if member.rows:
-            text = {"text": _label(member), "font": {"size": 11}, "showarrow": False, "xanchor": "left", "xshift": 3}
-            figure.add_vline(x=place - 0.5, line={"color": COLOURS["faint"], "width": 1, "dash": "dot"})
-            figure.add_annotation(x=place - 0.5, y=0, yref="paper", yanchor="bottom", **text)
-    return figure.update_xaxes(title_text="trials of the whole search")
+            text = {"text": label, "font": {"size": 11}, "showarrow": False, "xanchor": "left", "xshift": 3}
+            figure.add_vline(x=begin, line={"color": COLOURS["faint"], "width": 1, "dash": "dot"})
+            figure.add_annotation(x=begin, y=0, yref="paper", yanchor="bottom", **text)
+        begin += len(member.rows)
+    return figure
 
 
-def curves_figure(rows: Sequence[TrialRow], best: TrialRow | None, *, metric: str) -> go.Figure:
-    """Return the learning curves, pruned ones up to where they were pruned, which a cross marks."""
-    drawn = _at_most([row for row in rows if row.curve], MAX_LINES, best)
+def _curves(rows: Sequence[TrialRow], best: TrialRow | None, *, metric: str) -> go.Figure:
+    """Return the learning curves; a cross marks where a trial was pruned."""
+    drawn = _at_most([row for row in rows if row.curve], _MAX_LINES, best)
     axis = metric_axis(metric, [value for row in drawn for value in row.curve])
     figure = new_figure(height=430)
     for state in _DRAWN_STATES:
-        of_state = [row for row in drawn if row.state == state and row is not best]
-        x, y, texts = _polylines(of_state, axis)
-        figure.add_scatter(
-            x=x,
-            y=y,
-            mode="lines",
-            name=state,
-            line={"color": COLOURS[state], "width": 1},
-            opacity=0.55,
-            connectgaps=False,
-            **hover(texts),
-        )
-    ended = [row for row in drawn if row.state == "pruned"]
+        curves = [(f"trial {row.number}", row.curve) for row in drawn if row.state == state and row is not best]
+        line = {"color": COLOURS[state], "width": 1}
+        figure.add_scatter(**_polyline(curves, axis), name=state, line=line, opacity=0.55)
+    ended = [row.curve for row in drawn if row.state == "pruned"]
     figure.add_scatter(
-        x=[len(row.curve) for row in ended],
-        y=[axis.position(row.curve[-1]) for row in ended],
+        x=[len(curve) for curve in ended],
+        y=axis.positions(curve[-1] for curve in ended),
         mode="markers",
         marker={"symbol": "x-thin", "size": 6, "line": {"color": COLOURS["pruned"], "width": 1.5}},
         showlegend=False,
         hoverinfo="skip",
     )
     if best is not None and best.curve:
-        x, y, texts = _polylines([best], axis)
-        line = {"color": COLOURS["best"], "width": 3}
-        figure.add_scatter(x=x, y=y, mode="lines", name=f"best, trial {best.number}", line=line, **hover(texts))
-    figure.update_xaxes(title_text="epoch")
-    return with_axis(figure, axis, "y")
+        name, line = f"trial {best.number}", {"color": COLOURS["best"], "width": 3}
+        figure.add_scatter(**_polyline([(name, best.curve)], axis), name=f"best, {name}", line=line)
+    return figure.update_xaxes(title_text="epoch").update_yaxes(**axis.layout())
 
 
-def fit_figure(best: TrialRow, *, metric: str) -> go.Figure | None:
-    """Return the best trial's training and validation curves of one kind, or None where both were not kept."""
+def _fit(best: TrialRow, *, metric: str) -> go.Figure | None:
+    """Return the best trial's training and validation curves of one kind, or None unless both were stored."""
     kind = metric.removeprefix("val_")
-    pair = [(name, best.curves[name]) for name in (kind, f"val_{kind}") if best.curves.get(name)]
-    if len(pair) < 2:
+    training, validation = best.curves.get(kind), best.curves.get(f"val_{kind}")
+    if not training or not validation:
         return None
-    axis = metric_axis(metric, [value for _, curve in pair for value in curve])
+    axis = metric_axis(kind, [*training, *validation])
     figure = new_figure(height=300)
-    for (name, curve), colour, dash in zip(pair, (COLOURS["faint"], COLOURS["best"]), ("dot", "solid"), strict=True):
-        figure.add_scatter(
-            x=list(range(1, len(curve) + 1)),
-            y=[axis.position(value) for value in curve],
-            mode="lines",
-            name=name,
-            line={"color": colour, "dash": dash, "width": 2.5},
-            **hover([f"epoch {epoch}<br>{name} {shown(value)}" for epoch, value in enumerate(curve, 1)]),
-        )
-    figure.update_xaxes(title_text="epoch")
-    figure = with_axis(figure, axis, "y")
-    return figure.update_yaxes(title_text=axis.title.replace(metric, kind))
+    dotted = {"color": COLOURS["faint"], "dash": "dot", "width": 2.5}
+    figure.add_scatter(**_polyline([(kind, training)], axis), name=kind, line=dotted)
+    solid = {"color": COLOURS["best"], "width": 2.5}
+    figure.add_scatter(**_polyline([(f"val_{kind}", validation)], axis), name=f"val_{kind}", line=solid)
+    return figure.update_xaxes(title_text="epoch").update_yaxes(**axis.layout())
 
 
-def parallel_figure(
-    rows: Sequence[TrialRow], parameters: Sequence[Parameter], best: TrialRow | None, *, metric: str
+def _parallel(
+    valued: Sequence[TrialRow], parameters: Sequence[Parameter], best: TrialRow | None, *, metric: str
 ) -> go.Figure:
     """Return parallel coordinates, each axis on its own scale; a trial is a line, the darker the better.
 
-    A hyperparameter that some of the trials did not draw stands at its axis' lower end for them.
+    A trial that did not draw a hyperparameter stands at the lower end of its axis.
     """
-    drawn = _at_most([row for row in rows if row.is_finished and row.value is not None], MAX_LINES * 2, best)
+    drawn = _at_most(valued, _MAX_LINES * 2, best)
     value_axis = metric_axis(metric, [row.value for row in drawn if row.value is not None])
-    positions = [value_axis.position(row.value) for row in drawn]
-    dimensions = [dimension(value_axis, positions, title=metric)]
+    positions = value_axis.positions(row.value for row in drawn)
+    columns = [(metric, value_axis, positions)]
     for parameter in parameters:
-        axis = parameter_axis(parameter)
-        places = [
-            axis.position(row.hyperparameters[parameter.name]) if parameter.name in row.hyperparameters else axis.low
-            for row in drawn
-        ]
-        dimensions.append(dimension(axis, places, title=parameter.name))
+        name, axis = parameter.name, parameter_axis(parameter)
+        drew = [row.hyperparameters for row in drawn]
+        columns.append((name, axis, [axis.position(one[name]) if name in one else axis.low for one in drew]))
     figure = new_figure(height=430)
-    reverse = metric.endswith("loss")
-    figure.add_trace(
-        go.Parcoords(
-            dimensions=dimensions,
-            line={"color": positions, "colorscale": _SCALE, "reversescale": reverse, "showscale": False},
-            labelfont={"size": 12, "color": COLOURS["ink"]},
-            tickfont={"size": 10, "color": COLOURS["ink"]},
-            rangefont={"size": 1, "color": "rgba(0,0,0,0)"},
-            unselected={"line": {"opacity": 0.04}},
-        )
+    figure.add_parcoords(
+        dimensions=[
+            {
+                "label": html.escape(name),
+                "values": places,
+                "range": [axis.low, axis.high],
+                "tickvals": [position for position, _ in axis.ticks],
+                "ticktext": [html.escape(label) for _, label in axis.ticks],
+            }
+            for name, axis, places in columns
+        ],
+        line={"color": positions, "colorscale": _SCALE, "reversescale": metric.endswith("loss"), "showscale": False},
+        tickfont_size=10,
+        rangefont={"size": 1, "color": "rgba(0,0,0,0)"},
+        unselected={"line": {"opacity": 0.04}},
     )
     return figure.update_layout(margin={"l": 70, "r": 70, "t": 60, "b": 30})
 
 
-def slices_figure(
-    rows: Sequence[TrialRow], parameters: Sequence[Parameter], best: TrialRow | None, *, metric: str
+def _slices(
+    valued: Sequence[TrialRow], parameters: Sequence[Parameter], best: TrialRow | None, *, metric: str
 ) -> go.Figure:
-    """Return for each hyperparameter, on its own scale, the value that the trials reached."""
-    valued = [row for row in rows if row.is_finished and row.value is not None]
+    """Return for each hyperparameter, on its own scale, the values that the trials reached."""
     value_axis = metric_axis(metric, [row.value for row in valued if row.value is not None])
     n_columns = min(3, len(parameters))
     n_rows = -(-len(parameters) // n_columns)
-    figure = make_subplots(
-        rows=n_rows, cols=n_columns, shared_yaxes=True, horizontal_spacing=0.03, vertical_spacing=0.24 / n_rows
-    )
-    style_figure(figure, height=90 + 270 * n_rows)
+    grid = {"rows": n_rows, "cols": n_columns, "horizontal_spacing": 0.03, "vertical_spacing": 0.24 / n_rows}
+    figure = new_figure(height=90 + 270 * n_rows, shared_yaxes=True, **grid)
+    figure.update_yaxes(**value_axis.layout()).update_yaxes(title_text=None).update_yaxes(title_text=metric, col=1)
     for index, parameter in enumerate(parameters):
         where = {"row": index // n_columns + 1, "col": index % n_columns + 1}
-        axis = parameter_axis(parameter)
-        for state in _DRAWN_STATES:
-            points = [row for row in valued if row.state == state and parameter.name in row.hyperparameters]
-            figure.add_scatter(
-                x=[_jittered(axis, row, parameter.name) for row in points],
-                y=[value_axis.position(row.value) for row in points],
-                mode="markers",
-                name=state,
-                legendgroup=state,
-                showlegend=index == 0,
-                marker={"color": COLOURS[state], "size": 6, "symbol": state_symbol(state), "opacity": 0.75},
-                **hover([_slice_text(row, parameter.name, metric) for row in points]),
-                **where,
-            )
-        if best is not None and parameter.name in best.hyperparameters:
-            place = _jittered(axis, best, parameter.name)
-            text = _slice_text(best, parameter.name, metric)
-            add_star(figure, place, value_axis.position(best.value), text=text, showlegend=index == 0, **where)
-        figure.update_xaxes(
-            **axis_ticks(axis, wrapped=True), title_text=html.escape(axis.title), tickangle=0, tickfont_size=10, **where
-        )
-        first = where["col"] == 1
-        figure.update_yaxes(**axis_ticks(value_axis), title_text=metric if first else None, **where)
+        name, axis = parameter.name, parameter_axis(parameter)
+        drew = [row for row in valued if name in row.hyperparameters]
+        texts = [
+            f"trial {row.number}, {row.state}<br>{html.escape(f'{name} {shown(row.hyperparameters[name])}')}<br>"
+            f"{metric} {shown(row.value)}"
+            for row in drew
+        ]
+        # Moved by the number, within the axis' spread, so that equal values do not hide each other.
+        x = [axis.position(row.hyperparameters[name]) + ((row.number * 0.618) % 1 - 0.5) * axis.spread for row in drew]
+        y = value_axis.positions(row.value for row in drew)
+        star = next((i for i, row in enumerate(drew) if row is best), None)
+        _add_trials(figure, drew, x, y, texts, best=star, showlegend=index == 0, **where)
+        figure.update_xaxes(**axis.layout(), tickangle=0, tickfont_size=10, **where)
     return figure
 
 
-def importance_figure(importance: Importance) -> go.Figure:
+def _importance(importance: Importance) -> go.Figure:
     """Return each hyperparameter's share of the importance with its interval, and the course's tier."""
-    shown_first = list(reversed(importance.parameters))
-    labels = [
-        f"{html.escape(p.name)}  <span style='color:{COLOURS['faint']}'>"
+    labels = {
+        p.name: f"{html.escape(p.name)}  <span style='color:{COLOURS['faint']}'>"
         + (f"tier {p.tier}" if p.tier < 4 else "not ranked")
         + "</span>  "
-        for p in shown_first
-    ]
+        for p in reversed(importance.parameters)
+    }
     figure = new_figure(height=120 + 38 * len(labels))
-    for above, name in ((True, "above chance"), (False, "not told from chance")):
-        chosen = [(label, p) for label, p in zip(labels, shown_first, strict=True) if p.above_chance == above]
+    for above, name in ((True, "above chance"), (False, "may be chance")):
+        chosen = [p for p in importance.parameters if p.above_chance == above]
         figure.add_bar(
-            y=[label for label, _ in chosen],
-            x=[p.share for _, p in chosen],
+            y=[labels[p.name] for p in chosen],
+            x=[p.share for p in chosen],
             orientation="h",
             name=name,
             marker={"color": COLOURS["measured"] if above else COLOURS["grid"]},
             error_x={
-                "type": "data",
                 "symmetric": False,
-                "array": [max(0.0, p.high - p.share) for _, p in chosen],
-                "arrayminus": [max(0.0, p.share - p.low) for _, p in chosen],
+                "array": [max(0.0, p.high - p.share) for p in chosen],
+                "arrayminus": [max(0.0, p.share - p.low) for p in chosen],
                 "color": COLOURS["ink"],
                 "thickness": 1.2,
                 "width": 4,
             },
-            **hover([f"{p.share:.0%}, 90 % of resamples: {p.low:.0%} to {p.high:.0%}" for _, p in chosen]),
+            **hover([f"{p.share:.0%}; 90% of the resamples: {p.low:.0%} to {p.high:.0%}" for p in chosen]),
         )
     figure.update_xaxes(
-        tickformat=".0%", title_text="share of the importance, with 90 % of the resamples", rangemode="tozero"
+        tickformat=".0%",
+        title_text="share of the importance, with the range of 90% of the resamples",
+        rangemode="tozero",
     )
-    figure.update_yaxes(categoryorder="array", categoryarray=labels, showgrid=False)
+    figure.update_yaxes(categoryorder="array", categoryarray=list(labels.values()), showgrid=False)
     return figure.update_layout(bargap=0.45)
 
 
-def zooms_figure(members: Sequence[Member], *, columns: int = 1, height: int | None = None) -> go.Figure | None:
-    """Return the ranges of every number that a family of studies searched; None without any.
-
-    Args:
-        members: The family.
-        columns: Hyperparameters side by side.
-        height: In pixels; as much as the ranges need if None.
-    """
-    names = dict.fromkeys(p.name for member in members for p in member.parameters if not isinstance(p, ChoiceParameter))
+def _zooms(members: Sequence[Member]) -> go.Figure | None:
+    """Return the ranges of every number that a family of studies searched; None without any."""
+    ranges = [
+        (html.escape(member.name), member.is_current, p)
+        for member in members
+        for p in member.parameters
+        if not isinstance(p, ChoiceParameter)
+    ]
+    names = list(dict.fromkeys(p.name for _, _, p in ranges))
     if not names:
         return None
-    n_rows, labels = -(-len(names) // columns), [_label(member) for member in members]
-    figure = make_subplots(rows=n_rows, cols=columns, vertical_spacing=0.36 / n_rows, horizontal_spacing=0.06)
-    style_figure(figure, height=height or 80 + n_rows * (70 + 22 * len(members)))
+    n_rows = -(-len(names) // _ZOOM_COLUMNS)
+    grid = {"rows": n_rows, "cols": _ZOOM_COLUMNS, "vertical_spacing": 0.36 / n_rows, "horizontal_spacing": 0.06}
+    figure = new_figure(height=80 + n_rows * (70 + 22 * len(members)), **grid)
     for index, name in enumerate(names):
-        where = {"row": index // columns + 1, "col": index % columns + 1}
-        ranges = [
-            (member, p)
-            for member in members
-            for p in member.parameters
-            if p.name == name and not isinstance(p, ChoiceParameter)
-        ]
-        widest = ranges[0][1]
-        axis = parameter_axis(widest)
-        for member, p in ranges:
-            low, high = axis.position(p.low), axis.position(p.high)
-            colour = COLOURS["ink"] if member.is_current else COLOURS["faint"]
+        where = {"row": index // _ZOOM_COLUMNS + 1, "col": index % _ZOOM_COLUMNS + 1}
+        of_name = [one for one in ranges if one[2].name == name]
+        axis = parameter_axis(of_name[0][2])  # the widest: a zoom is narrower than its parent
+        for label, is_current, p in of_name:
+            text = f"{label}<br>{html.escape(name)} {shown(p.low)} to {shown(p.high)}"
             figure.add_scatter(
-                x=[low, high],
-                y=[_label(member)] * 2,
+                x=[axis.position(p.low), axis.position(p.high)],
+                y=[label] * 2,
                 mode="lines",
-                line={"color": colour, "width": 11},
+                line={"color": COLOURS["ink"] if is_current else COLOURS["faint"], "width": 11},
                 showlegend=False,
-                **hover([f"{_label(member)}<br>{html.escape(name)} {shown(p.low)} to {shown(p.high)}"] * 2),
+                **hover([text] * 2),
                 **where,
             )
-        figure.update_xaxes(
-            **axis_ticks(axis),
-            title_text=html.escape(axis.title),
-            autorange=True,
-            tickangle=0,
-            tickfont_size=10,
-            **where,
-        )
-        order = {"categoryorder": "array", "categoryarray": labels, "range": [len(labels) - 0.4, -0.6]}
-        figure.update_yaxes(**order, showgrid=False, showticklabels=where["col"] == 1, **where)
-    return figure
+        figure.update_xaxes(**axis.layout(), autorange=True, tickangle=0, tickfont_size=10, **where)
+        figure.update_yaxes(showticklabels=where["col"] == 1, **where)
+    labels = [html.escape(member.name) for member in members]
+    order = {"categoryorder": "array", "categoryarray": labels, "range": [len(labels) - 0.4, -0.6]}
+    return figure.update_yaxes(**order, showgrid=False)
 
 
-def timeline_figure(study: optuna.Study) -> go.Figure:
-    """Return Optuna's timeline of the last trials, in our colours, without its hover texts that hold every curve."""
+def _timeline(study: optuna.Study) -> go.Figure:
+    """Return Optuna's timeline of the last trials, in our colours, without its hover texts, which hold every curve."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
         figure = optuna.visualization.plot_timeline(study, n_recent_trials=_MAX_TIMELINE)
     colours = {"COMPLETE": "complete", "PRUNED": "pruned", "FAIL": "failed", "RUNNING": "faint", "WAITING": "grid"}
     for bar in figure.data:
-        meaning = colours.get(bar.name, "faint")
-        bar.update(name=bar.name.lower().replace("fail", "failed"), marker={"color": COLOURS[meaning]})
+        colour = COLOURS[colours.get(bar.name, "faint")]
+        bar.update(name=bar.name.lower().replace("fail", "failed"), marker={"color": colour})
         bar.update(hovertext=None, text=None, hovertemplate="trial %{y}<extra></extra>")
-    style_figure(figure, height=340)
-    figure.update_layout(title_text=None, bargap=0.2)
+    figure.update_layout(new_figure(height=340).layout, title_text=None, bargap=0.2)
     return figure.update_xaxes(title_text="time").update_yaxes(title_text="trial")
 
 
-def _history(drawn: Sequence[tuple[int, str, TrialRow]], *, metric: str) -> go.Figure:
-    """Return trials' values and the best so far of the complete ones, each trial given with its place and its name."""
-    valued = [(place, name, row) for place, name, row in drawn if row.value is not None and row.is_finished]
-    axis = metric_axis(metric, [row.value for _, _, row in valued if row.value is not None])
-    figure = new_figure(height=380)
-    for state in _DRAWN_STATES:
-        of_state = [one for one in valued if one[2].state == state]
-        figure.add_scatter(
-            x=[place for place, _, _ in of_state],
-            y=[axis.position(row.value) for _, _, row in of_state],
-            mode="markers",
-            name=state,
-            marker={"color": COLOURS[state], "size": 7, "symbol": state_symbol(state), "opacity": 0.85},
-            **hover([f"{name}, {state}<br>{_value(metric, row)}" for _, name, row in of_state]),
-        )
-    steps = _best_so_far(valued, maximize=not metric.endswith("loss"))
-    if steps:
-        place, name, best = steps[-1]
-        height = axis.position(best.value)
-        figure.add_scatter(
-            x=[*(one for one, _, _ in steps), max(one for one, _, _ in valued)],
-            y=[*(axis.position(row.value) for _, _, row in steps), height],
-            mode="lines",
-            line={"shape": "hv", "color": COLOURS["best"], "width": 2},
-            name="best so far",
-            hoverinfo="skip",
-        )
-        add_star(figure, place, height, text=f"best: {name}<br>{_value(metric, best)}")
-    return with_axis(figure, axis, "y")
+def _add_trials(
+    figure: go.Figure,
+    rows: Sequence[TrialRow],
+    x: Sequence[float],
+    y: Sequence[float],
+    texts: Sequence[str],
+    *,
+    best: int | None,
+    **where: Any,
+) -> None:
+    """Draw trials as points that show their state, with a star at the place of the best."""
+    chosen = {state: [i for i, row in enumerate(rows) if row.state == state] for state in _DRAWN_STATES}
+    for name, places in {**chosen, **({} if best is None else {"best": [best]})}.items():
+        points = {"x": [x[i] for i in places], "y": [y[i] for i in places], **hover([texts[i] for i in places])}
+        figure.add_scatter(**points, mode="markers", name=name, legendgroup=name, marker=_MARKERS[name], **where)
 
 
-def _polylines(rows: Sequence[TrialRow], axis: Axis) -> tuple[list[int | None], list[float | None], list[str]]:
-    """Return all curves as one line with gaps: plotly draws one long line faster than hundreds of short ones."""
+def _polyline(curves: Sequence[tuple[str, Sequence[float]]], axis: Axis) -> dict[str, Any]:
+    """Return named curves as one line with gaps: plotly draws one long line faster than hundreds of short ones."""
     x: list[int | None] = []
     y: list[float | None] = []
     texts: list[str] = []
-    for row in rows:
-        for epoch, value in enumerate(row.curve, 1):
-            x.append(epoch)
-            y.append(axis.position(value))
-            texts.append(f"trial {row.number}, epoch {epoch}<br>{shown(value)}")
-        x.append(None)
-        y.append(None)
-        texts.append("")
-    return x, y, texts
+    for name, curve in curves:
+        x += [*range(1, len(curve) + 1), None]
+        y += [*axis.positions(curve), None]
+        texts += [*(f"{name}, epoch {epoch}<br>{shown(value)}" for epoch, value in enumerate(curve, 1)), ""]
+    return {"x": x, "y": y, "mode": "lines", **hover(texts)}
 
 
 def _at_most(rows: Sequence[TrialRow], limit: int, best: TrialRow | None) -> list[TrialRow]:
     """Return all rows, or an even choice of them that holds the best."""
-    every = -(-len(rows) // limit) if rows else 1
+    every = max(1, -(-len(rows) // limit))
     return [row for index, row in enumerate(rows) if index % every == 0 or row is best]
-
-
-def _best_so_far(drawn: Iterable[tuple[int, str, TrialRow]], *, maximize: bool) -> list[tuple[int, str, TrialRow]]:
-    steps: list[tuple[int, str, TrialRow]] = []
-    for one in drawn:
-        value = one[2].value
-        if one[2].state != "complete" or value is None:
-            continue
-        best = steps[-1][2].value if steps else None
-        if best is None or (value > best if maximize else value < best):
-            steps.append(one)
-    return steps
-
-
-def _jittered(axis: Axis, row: TrialRow, name: str) -> float:
-    """Return the position, moved by the trial's number within the axis' spread."""
-    return axis.position(row.hyperparameters[name]) + ((row.number * 0.618) % 1 - 0.5) * axis.spread
-
-
-def _value(metric: str, row: TrialRow) -> str:
-    return f"{metric} {shown(row.value)}"
-
-
-def _slice_text(row: TrialRow, name: str, metric: str) -> str:
-    value = html.escape(shown(row.hyperparameters[name]))
-    return f"trial {row.number}, {row.state}<br>{html.escape(name)} {value}<br>{_value(metric, row)}"
-
-
-def _label(member: Member) -> str:
-    return html.escape(member.name)

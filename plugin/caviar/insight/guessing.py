@@ -1,4 +1,4 @@
-"""Whether a search has learned anything: its best against the best that guessing would have had in as many looks."""
+"""Whether a search has learned anything: its best against the best of as many guesses."""
 
 import dataclasses
 import math
@@ -10,13 +10,13 @@ from ..attributes import GUESS
 from ..spec import direction_of
 from .rows import TrialRow
 
-#: Chance of calling a search of pure guessing more than that.
+#: Chance of believing a search that only guesses.
 SIGNIFICANCE = 0.05
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Guess:
-    """What can be had on the validation split without looking at the features.
+    """What guessing reaches on the validation split, without looking at the features.
 
     Attributes:
         n_examples: Validation examples.
@@ -29,35 +29,14 @@ class Guess:
     loss: float
 
 
-def guess_of(attributes: Mapping[str, Any], *, data: str) -> Guess | None:
-    """Return what guessing gives on a study's data.
-
-    Args:
-        attributes: The study's user attributes.
-        data: The study's description of its data. A study begun before the classes' frequencies were kept has only
-            this: the classes are taken as equally frequent, so that guessing is suspected less often.
-
-    Returns:
-        None where nothing is known of the data.
-    """
-    if GUESS in attributes:
-        return Guess(**attributes[GUESS])
-    found = re.search(r"(\d+) validation, (\d+) classes", data)
-    if found is None:
-        return None
-    n_examples, n_classes = int(found[1]), int(found[2])
-    return Guess(n_examples=n_examples, accuracy=1 / n_classes, loss=math.log(n_classes))
-
-
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LikeGuessing:
-    """A search whose best cannot be told from a guess.
+    """A search whose best may be a guess.
 
     Attributes:
         metric: ``val_accuracy`` or ``val_loss``.
-        best: Its best value, of all trials and epochs.
-        guess: The guess's.
-        n_looks: Over how many epochs of all trials it is the best.
+        guess: What guessing reaches.
+        n_looks: How many epochs, over all trials, ``best`` is the best of.
         p: At most the chance that the best of so many guesses is as good.
     """
 
@@ -68,22 +47,32 @@ class LikeGuessing:
     p: float
 
 
+def guess_of(attributes: Mapping[str, Any], *, data: str) -> Guess | None:
+    """Return what guessing reaches on a study's data, or None if nothing is known of them.
+
+    An old study has no attribute, only the description of its data, without the classes' frequencies. They are then
+    taken as equal, so that guessing is suspected less often.
+    """
+    if GUESS in attributes:
+        return Guess(**attributes[GUESS])
+    found = re.search(r"(\d+) validation, (\d+) classes", data)
+    if found is None:
+        return None
+    n_examples, n_classes = int(found[1]), int(found[2])
+    return Guess(n_examples=n_examples, accuracy=1 / n_classes, loss=math.log(n_classes))
+
+
 def like_guessing(rows: Sequence[TrialRow], guess: Guess | None, *, metric: str) -> LikeGuessing | None:
-    """Return how a search's best compares with guessing, where the two cannot be told apart; else None.
+    """Return how a search's best compares with guessing if it may be a guess, else None.
 
-    An accuracy is tested by the exact binomial tail, corrected for the number of looks as Šidák has it. A loss is
-    tested by its likelihood ratio to the classes' frequencies, whose mean is at most 1 under guessing, so that
-    Markov's inequality bounds its tail, and Bonferroni's the best of many looks. Epochs of one trial resemble each
-    other, so both err on the side of guessing.
-
-    Args:
-        rows: All trials.
-        guess: What guessing gives, or None where it is not known.
-        metric: Which the study optimises; of a metric of the training split, the validation split's is judged.
+    An accuracy is tested by the exact binomial tail, with Šidák's correction for the number of looks. A loss is tested
+    by its likelihood ratio to the classes' frequencies. Under guessing the ratio's mean is at most 1, so Markov's
+    inequality bounds its tail, and Bonferroni's correction bounds the best of many looks. Epochs of one trial resemble
+    each other, so both err on the side of guessing. A metric of the training split is judged
+    on the validation split.
 
     Source:
-        Šidák, Journal of the American Statistical Association 1967; Vovk and Wang, E-values, Annals of Statistics
-        2021.
+        Šidák, Journal of the American Statistical Association 1967; Vovk and Wang, E-values, Annals of Statistics 2021.
     """
     from scipy.special import betainc
 
@@ -102,6 +91,5 @@ def like_guessing(rows: Sequence[TrialRow], guess: Guess | None, *, metric: str)
         p = 1.0 if tail == 1 else -math.expm1(len(looks) * math.log1p(-tail))
     if p <= SIGNIFICANCE:
         return None
-    return LikeGuessing(
-        metric=judged, best=best, guess=guess.loss if minimize else guess.accuracy, n_looks=len(looks), p=p
-    )
+    guessed = guess.loss if minimize else guess.accuracy
+    return LikeGuessing(metric=judged, best=best, guess=guessed, n_looks=len(looks), p=p)

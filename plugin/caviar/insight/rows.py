@@ -11,6 +11,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from ..attributes import BEST_EPOCH, BEST_VALUE, CURVES, DIVERGED, FAIL_REASON, PARENT_TRIAL, TRAIN_SECONDS
 from ..parameters import Parameter
+from ..space import SearchSpace
 from ..spec import direction_of
 
 State = Literal["complete", "pruned", "failed", "running", "waiting"]
@@ -29,19 +30,13 @@ class TrialRow:
     """One trial.
 
     Attributes:
-        number: Optuna's.
-        state: What became of it.
-        value: Its best epoch's metric, of a pruned trial the best it reached; None where none was reported.
-        best_epoch: When, from 0, or None.
+        value: The metric of its best epoch, also for a pruned trial; None if it reported nothing.
+        best_epoch: Which epoch that was, counted from 0.
         curve: The metric, epoch by epoch.
-        curves: Every kept curve by its name, the metric's too.
-        seconds: Of building, compiling and training; None where it was not kept.
-        diverged: Whether training ran to infinity.
-        inherited: Whether it was copied from the study that this one was narrowed from, and cost nothing here.
-        hyperparameters: What was drawn, by the names that the user thinks of (``momentum``, ``units_2``).
-        fail_reason: Why it failed, or None.
-        started: When it started, or None.
-        ended: When it ended, or None.
+        curves: Every stored curve by its name, the metric's included.
+        seconds: Spent on building, compiling and training.
+        inherited: Whether it was copied from the parent study, and so cost nothing here.
+        hyperparameters: What was drawn, by the names that the user knows (``momentum``, ``units_2``).
     """
 
     number: int
@@ -64,28 +59,33 @@ class TrialRow:
         return self.state in ("complete", "pruned")
 
 
-def trial_rows(trials: Iterable[FrozenTrial], parameters: Sequence[Parameter], *, metric: str) -> list[TrialRow]:
-    """Return a row a trial, by number.
+def drawn_parameters(space: SearchSpace) -> tuple[Parameter, ...]:
+    """Return a parameter for everything that Optuna stores of a space, including the widths of single layers."""
+    known = {parameter.parameter: parameter for parameter in space.parameters}
+    return tuple(known.get(name) or dataclasses.replace(known["units"], name=name) for name in space.distributions())
 
-    Args:
-        trials: In any state and order.
-        parameters: What the space draws, as ``axes.drawn_parameters`` gives it.
-        metric: Which the study optimises.
-    """
+
+def drawn_values(trial: FrozenTrial, parameters: Iterable[Parameter]) -> dict[str, Any]:
+    """Return the hyperparameters that a trial drew, by the names that the user knows."""
+    return {p.name: p.value(trial.params[p.parameter]) for p in parameters if p.parameter in trial.params}
+
+
+def trial_rows(trials: Iterable[FrozenTrial], parameters: Sequence[Parameter], *, metric: str) -> list[TrialRow]:
+    """Return a row for each trial, ordered by number; the parameters are those of ``drawn_parameters``."""
     return [_row(trial, parameters, metric) for trial in sorted(trials, key=lambda trial: trial.number)]
 
 
 def best_rows(rows: Iterable[TrialRow], *, metric: str) -> list[TrialRow]:
-    """Return the complete trials from the best on; of equal ones the earlier first, as Optuna chooses."""
+    """Return the complete trials, best first; of equal ones the earlier first, as Optuna has it."""
     complete = [row for row in rows if row.state == "complete" and row.value is not None]
     sign = 1 if direction_of(metric) == "minimize" else -1
     return sorted(complete, key=lambda row: (sign * (row.value or 0.0), row.number))
 
 
 def best_reached(trial: FrozenTrial, *, metric: str) -> float | None:
-    """Return a trial's best epoch's metric, pruned or not, or None where no finite one was reported.
+    """Return the metric of a trial's best epoch, pruned or not, or None if it reported no finite value.
 
-    A pruned trial's own value is its last report, which may lie below what it had reached.
+    A pruned trial's own value is its last report, which may be worse than what it had reached.
     """
     kept = trial.value if trial.state == TrialState.COMPLETE else trial.user_attrs.get(BEST_VALUE)
     if isinstance(kept, int | float) and math.isfinite(kept):
@@ -98,8 +98,7 @@ def best_reached(trial: FrozenTrial, *, metric: str) -> float | None:
 
 def _row(trial: FrozenTrial, parameters: Sequence[Parameter], metric: str) -> TrialRow:
     reported = _finite(trial.intermediate_values[step] for step in sorted(trial.intermediate_values))
-    kept = trial.user_attrs.get(CURVES) or {}
-    curves = {name: _finite(curve) for name, curve in kept.items()}
+    curves = {name: _finite(curve) for name, curve in (trial.user_attrs.get(CURVES) or {}).items()}
     return TrialRow(
         number=trial.number,
         state=_STATES[trial.state],
@@ -110,11 +109,7 @@ def _row(trial: FrozenTrial, parameters: Sequence[Parameter], metric: str) -> Tr
         seconds=trial.user_attrs.get(TRAIN_SECONDS),
         diverged=bool(trial.user_attrs.get(DIVERGED)),
         inherited=PARENT_TRIAL in trial.user_attrs,
-        hyperparameters={
-            parameter.name: parameter.value(trial.params[parameter.parameter])
-            for parameter in parameters
-            if parameter.parameter in trial.params
-        },
+        hyperparameters=drawn_values(trial, parameters),
         fail_reason=trial.user_attrs.get(FAIL_REASON),
         started=trial.datetime_start,
         ended=trial.datetime_complete,
@@ -122,5 +117,5 @@ def _row(trial: FrozenTrial, parameters: Sequence[Parameter], metric: str) -> Tr
 
 
 def _finite(curve: Iterable[float]) -> tuple[float, ...]:
-    """Return a curve up to its first value that is no number: where another program reported one, it had diverged."""
+    """Return a curve up to its first value that is not finite: another program reports one when training diverged."""
     return tuple(itertools.takewhile(math.isfinite, curve))

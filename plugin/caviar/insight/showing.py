@@ -1,6 +1,6 @@
 """The report in optuna-dashboard: a note, the page to download, and the pictures that it cannot draw itself.
 
-The dashboard knows single studies: a search from coarse to fine is shown with each study that it is made of.
+The dashboard knows only single studies, so a search from coarse to fine is shown with each study of its family.
 """
 
 import html
@@ -14,65 +14,62 @@ import optuna
 from optuna.artifacts import FileSystemArtifactStore, get_all_artifact_meta, upload_artifact
 from optuna.exceptions import ExperimentalWarning
 
-from .lineage import Member
+from .family import Member
 from .report import Report
 
 _logger = logging.getLogger(__name__)
 
-# Markdown's way to write what is not shown; the dashboard shows HTML comments as text.
-_BEGIN = "[//]: # (caviar report: what stands from here to its end is replaced by the next report)"
-_END = "[//]: # (end of the caviar report)"
-_FAMILY_BEGIN = "[//]: # (caviar search: what stands from here to its end is replaced after the next zoom)"
-_FAMILY_END = "[//]: # (end of the caviar search)"
-#: The dashboard's cards for pictures have one height, and cut off what is higher.
+# Markdown's way to write what is not shown: the dashboard shows HTML comments as text. Notes that are stored have these
+# words, so they never change.
+_REPORT = (
+    "[//]: # (caviar report: what stands from here to its end is replaced by the next report)",
+    "[//]: # (end of the caviar report)",
+)
+_FAMILY = (
+    "[//]: # (caviar search: what stands from here to its end is replaced after the next zoom)",
+    "[//]: # (end of the caviar search)",
+)
+#: The dashboard's cards for pictures all have this height, and cut off the rest.
 _CARD_HEIGHT = 440
 
 
 def show_in_dashboard(study: optuna.Study, report: Report, *, page: Path, artifacts: Path) -> None:
-    """Show a report in optuna-dashboard; a later one takes its place, and what the user noted there stays.
+    """Show a report in optuna-dashboard, in place of an earlier one; what the user noted there stays.
 
-    Args:
-        study: Of the report.
-        report: The report.
-        page: The file of ``report.render_html``.
-        artifacts: The dashboard's artifact directory; created where it is missing.
+    ``page`` is the file of ``report.render_html``, ``artifacts`` the dashboard's directory, created if it is missing.
     """
     import plotly.graph_objects as go
-    from optuna_dashboard import get_note, save_note
 
-    save_note(study, _joined(get_note(study), _note(report), begin=_BEGIN, end=_END))
+    _save_note(study, _report_note(report), between=_REPORT)
     if "importance" in report.figures:
         figure = go.Figure(report.figures["importance"])
         _save_picture(study, "importance", "Importance against the course's tiers", figure)
     try:
         _keep(study, page, artifacts)
     except OSError as error:
-        _logger.warning("The report could not be kept among the study's artifacts: %s", error)
+        _logger.warning("The report could not be stored among the study's artifacts: %s", error)
 
 
-def show_search_in_dashboard(study: optuna.Study, members: Sequence[Member], *, metric: str) -> None:
-    """Show a search from coarse to fine with one of its studies: its history, its ranges, and the way to the others.
+def show_family_in_dashboard(study: optuna.Study, members: Sequence[Member], *, metric: str) -> None:
+    """Show a search from coarse to fine with one of its studies: its history, its ranges, and links to the others."""
+    from .figures import family_figures
 
-    Args:
-        study: Any of the family.
-        members: The family, as ``lineage.read_lineage`` gives it; nothing is shown of a study alone.
-        metric: Which is optimised.
-    """
-    if not members:
-        return
+    _save_note(study, _family_note(members, metric), between=_FAMILY)
+    titles = {"search": "The whole search, from coarse to fine", "zooms": "What each study searched"}
+    for name, figure in family_figures(members, metric=metric).items():
+        if figure is not None:
+            _save_picture(study, name, titles[name], figure)
+
+
+def _save_note(study: optuna.Study, ours: str, *, between: tuple[str, str]) -> None:
+    """Put our part into the user's note, between two marks, where it stood before or at the end."""
     from optuna_dashboard import get_note, save_note
 
-    from . import figures
-
-    note = _joined(get_note(study), _search_note(members, metric), begin=_FAMILY_BEGIN, end=_FAMILY_END)
-    save_note(study, note)
-    pictures = {
-        "search": ("The whole search, from coarse to fine", figures.search_figure(members, metric=metric)),
-        "zooms": ("What each study searched", figures.zooms_figure(members, columns=2, height=_CARD_HEIGHT)),
-    }
-    for name, (title, figure) in pictures.items():
-        if figure is not None:
-            _save_picture(study, name, title, figure)
+    begin, end = between
+    before, found, rest = get_note(study).partition(begin)
+    after = rest.partition(end)[2] if found else ""
+    parts = (before.strip(), f"{begin}\n\n{ours}\n\n{end}", after.strip())
+    save_note(study, "\n\n".join(part for part in parts if part))
 
 
 def _save_picture(study: optuna.Study, name: str, title: str, figure: Any) -> None:
@@ -97,14 +94,7 @@ def _keep(study: optuna.Study, page: Path, artifacts: Path) -> None:
             store.write(meta.artifact_id, file)
 
 
-def _joined(note: str, ours: str, *, begin: str, end: str) -> str:
-    """Return the user's note with our part in it, where it stood before or at the end."""
-    before, found, rest = note.partition(begin)
-    after = rest.partition(end)[2] if found else ""
-    return "\n\n".join(part for part in (before.strip(), f"{begin}\n\n{ours}\n\n{end}", after.strip()) if part)
-
-
-def _search_note(members: Sequence[Member], metric: str) -> str:
+def _family_note(members: Sequence[Member], metric: str) -> str:
     lines = ["## One search, from coarse to fine", ""]
     for member in members:
         found = "no complete trial" if member.best_value is None else f"best {metric} {member.best_value:.4f}"
@@ -117,7 +107,7 @@ def _search_note(members: Sequence[Member], metric: str) -> str:
     return "\n".join(lines)
 
 
-def _note(report: Report) -> str:
+def _report_note(report: Report) -> str:
     lines = [f"## Report of {report.made_at.replace('T', ' ').replace('+00:00', ' UTC')}", ""]
     if report.top:
         best = report.top[0]

@@ -1,4 +1,4 @@
-"""The course's importance tiers against what was measured: where they agree, and where the data says otherwise."""
+"""The course's importance tiers against what was measured: where they agree, and where the data disagree."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -6,19 +6,18 @@ from collections.abc import Sequence
 import numpy as np
 
 from .importance import Importance, ParameterImportance
+from .words import listed
 
-#: An order of two hyperparameters is stated only where this share of the resamples has it.
+#: Share of the resamples that must agree on the order of two hyperparameters before it counts as settled.
 _SURE = 0.95
 _LEARNING_SAMPLERS = frozenset({"tpe", "zoom", "cmaes", "gp"})
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Comparison:
-    """One pair that the course ranks.
+class RankedPair:
+    """Two hyperparameters whose order the course gives: it puts ``first`` in an earlier tier than ``second``.
 
     Attributes:
-        first: The hyperparameter of the earlier tier.
-        second: That of a later one.
         certainty: Share of the resamples in which ``first`` has the larger importance.
         verdict: ``agrees``, ``differs`` or ``open``.
     """
@@ -29,14 +28,14 @@ class Comparison:
     verdict: str
 
 
-def compare_with_tiers(importance: Importance) -> list[Comparison]:
-    """Compare every two hyperparameters of different tiers.
+def judge_pairs(importance: Importance) -> list[RankedPair]:
+    """Judge the order of every two hyperparameters of different tiers.
 
-    The data agrees, or differs, only where 95 % of the resamples have the order and the more important one of the
-    two is above chance.
+    The data agree or differ only if 95% of the resamples have the same order, and the more important of the two is
+    above chance.
     """
     ranked = [(index, p) for index, p in enumerate(importance.parameters) if p.tier < 4]
-    comparisons = []
+    pairs = []
     for i, first in sorted(ranked, key=lambda entry: (entry[1].tier, entry[0])):
         for j, second in ranked:
             if first.tier < second.tier:
@@ -44,68 +43,53 @@ def compare_with_tiers(importance: Importance) -> list[Comparison]:
                 agrees = certainty >= _SURE and first.above_chance
                 differs = certainty <= 1 - _SURE and second.above_chance
                 verdict = "agrees" if agrees else "differs" if differs else "open"
-                comparisons.append(
-                    Comparison(first=first.name, second=second.name, certainty=certainty, verdict=verdict)
-                )
-    return comparisons
+                pairs.append(RankedPair(first=first.name, second=second.name, certainty=certainty, verdict=verdict))
+    return pairs
 
 
 def tier_sentences(importance: Importance, *, sampler: str) -> list[str]:
-    """Say in words how the measured importance stands to the course's tiers.
-
-    Args:
-        importance: The measured one.
-        sampler: The study's, whose choices limit what can be seen.
-    """
+    """Say how the measured importance compares with the course's tiers, and what the study's sampler hides of it."""
     if importance.reason is not None:
         return [importance.reason]
     top = importance.parameters[0]
-    sentences = [
-        f"{top.name} holds {_percent(top)} of the measured importance, more than any other; the course has it in "
-        + (f"tier {top.tier}." if top.tier < 4 else "no tier.")
-    ]
-    comparisons = compare_with_tiers(importance)
-    agreeing = [c for c in comparisons if c.verdict == "agrees"]
-    differing = [c for c in comparisons if c.verdict == "differs"]
+    tier = f"puts it in tier {top.tier}" if top.tier < 4 else "does not rank it"
+    sentences = [f"{top.name} has the largest share of the measured importance, {_percent(top)}. The course {tier}."]
+    pairs = judge_pairs(importance)
+    agreeing = [(pair.first, pair.second) for pair in pairs if pair.verdict == "agrees"]
+    differing = [(pair.second, pair.first) for pair in pairs if pair.verdict == "differs"]
     if agreeing:
-        sentences.append("As the course has it: " + "; ".join(_orders(agreeing, swap=False)) + ".")
+        sentences.append(f"As the course says, {_orders(agreeing)}.")
     if differing:
-        sentences.append("This data set says otherwise: " + "; ".join(_orders(differing, swap=True)) + ".")
-    n_open = len(comparisons) - len(agreeing) - len(differing)
+        sentences.append(f"Unlike the course, this data set says that {_orders(differing)}.")
+    n_open = len(pairs) - len(agreeing) - len(differing)
     if n_open:
         sentences.append(
-            f"{'No' if n_open == len(comparisons) else 'Of the rest no'} order is sure: {n_open} of the "
-            f"{len(comparisons)} pairs that the course ranks are open, since fewer than 95 % of the resamples agree."
+            f"For {n_open} of the {len(pairs)} pairs that the course ranks, the trials do not settle the order."
         )
-    unranked = [p for p in importance.parameters if p.tier == 4]
-    sentences += [f"The course does not rank {p.name}: {_percent(p)}{_chance(p)}." for p in unranked]
+    sentences += [
+        f"The course does not rank {p.name}. Its share here is {_percent(p)}"
+        + ("." if p.above_chance else ", which may be chance.")
+        for p in importance.parameters[1:]
+        if p.tier == 4
+    ]
     faint = [p.name for p in importance.parameters if not p.above_chance and p.tier < 4]
     if faint:
-        sentences.append(f"Not told from chance here: {_listed(faint)}.")
+        sentences.append(f"{listed(faint)}: no effect distinguishable from chance.")
     if sampler in _LEARNING_SAMPLERS:
         sentences.append(
-            f"{sampler} soon draws only where it is good, and what hardly varies shows little importance: for the "
-            'course\'s question in its pure form, search with sampler = "random".'
+            f"The sampler {sampler} soon draws mostly good values, and a hyperparameter that hardly varies shows "
+            'little importance. To measure importance over the full ranges, search with sampler = "random".'
         )
     return sentences
 
 
-def _orders(comparisons: Sequence[Comparison], *, swap: bool) -> list[str]:
-    """Return ``a over b and c`` for every a."""
+def _orders(pairs: Sequence[tuple[str, str]]) -> str:
+    """Return ``a matters more than b and c; d matters more than e``."""
     over: dict[str, list[str]] = {}
-    for comparison in comparisons:
-        winner, loser = (comparison.second, comparison.first) if swap else (comparison.first, comparison.second)
+    for winner, loser in pairs:
         over.setdefault(winner, []).append(loser)
-    return [f"{winner} matters more than {_listed(losers)}" for winner, losers in over.items()]
-
-
-def _listed(names: Sequence[str]) -> str:
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+    return "; ".join(f"{winner} matters more than {listed(losers)}" for winner, losers in over.items())
 
 
 def _percent(parameter: ParameterImportance) -> str:
-    return f"{parameter.share:.0%} ({parameter.low:.0%} to {parameter.high:.0%})"
-
-
-def _chance(parameter: ParameterImportance) -> str:
-    return "" if parameter.above_chance else ", not told from chance"
+    return f"{parameter.share:.0%} ({parameter.low:.0%} to {parameter.high:.0%} in 90% of the resamples)"

@@ -1,26 +1,12 @@
 """What a study took over from another one, in words and as data."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
-from ..parameters import ChoiceParameter
-from ..search.warm_start import Configuration, WarmStart
+from ..search.warm_start import WarmStart
 from ..space import SearchSpace
-from .axes import shown
-
-
-def prior_ranges(warm: WarmStart, space: SearchSpace) -> dict[str, str]:
-    """Return what the narrower space narrows, in words: hyperparameter → its range or choices there."""
-    wide = {parameter.name: parameter for parameter in space.parameters}
-    narrowed = () if warm.prior is None else warm.prior.parameters
-    return {
-        parameter.name: ", ".join(shown(choice) for choice in parameter.choices)
-        if isinstance(parameter, ChoiceParameter)
-        else f"{shown(parameter.low)} to {shown(parameter.high)}"
-        for parameter in narrowed
-        if parameter != wide[parameter.name]
-    }
+from .words import listed, range_shown
 
 
 def warm_start_table(warm: WarmStart | None, space: SearchSpace) -> dict[str, Any] | None:
@@ -31,50 +17,39 @@ def warm_start_table(warm: WarmStart | None, space: SearchSpace) -> dict[str, An
         space: What it searches.
 
     Returns:
-        ``source``; ``n_trials``, those of its trials that had a result; ``configurations``, each with the ``study`` and
-        the ``trial`` that it was, the ``value`` reached there, and ``hyperparameters``, of which the n-th is trial n's;
-        ``prior``, hyperparameter → range; ``prior_share``; ``reason``.
+        ``source``; ``n_trials``, how many of its trials had a result; ``configurations``, the n-th of them trial n's,
+        each with the ``study`` and the ``trial`` that it was, the ``value`` reached there, and ``hyperparameters``;
+        ``prior``, hyperparameter → the narrower range that draws come from; ``prior_share``; ``reason``.
     """
     if warm is None:
         return None
-    configurations = [
-        {**dataclasses.asdict(configuration), "hyperparameters": _drawn(configuration, space)}
-        for configuration in warm.configurations
-    ]
-    for configuration in configurations:
-        del configuration["params"]
+    configurations = []
+    for configuration in warm.configurations:
+        table = dataclasses.asdict(configuration)
+        taken = space.hyperparameters(table.pop("params"))
+        table["hyperparameters"] = {name: value for name, value in taken.items() if name not in space.fixed}
+        configurations.append(table)
+    narrowed = () if warm.prior is None else warm.prior.parameters
     return {
         "source": warm.source,
         "n_trials": warm.n_trials,
         "configurations": configurations,
-        "prior": prior_ranges(warm, space),
+        "prior": {one.name: range_shown(one) for one in narrowed if one not in space.parameters},
         "prior_share": warm.prior_share,
         "reason": warm.reason,
     }
 
 
 def warm_start_sentences(table: Mapping[str, Any]) -> list[str]:
-    """Return in words what ``warm_start_table`` says: what was tried first, and where else the search looks."""
-    source, configurations = table["source"], table["configurations"]
-    taken = _joined([_name(configuration, source) for configuration in configurations])
-    sentences = [f"begun from {source}" + (f", whose {taken} it tries first" if taken else "")]
+    """Return in words what ``warm_start_table`` says: what is tried first, and where else the search looks."""
+    source = table["source"]
+    tried = [
+        f"trial {one['trial']}" + ("" if one["study"] == source else f" of {one['study']}")
+        for one in table["configurations"]
+    ]
+    sentences = [f"warm start from {source}" + (f": tries its {listed(tried)} first" if tried else "")]
     if table["prior"]:
         ranges = "; ".join(f"{name} {text}" for name, text in table["prior"].items())
-        share = f"{100 * table['prior_share']:.0f} %"
-        sentences.append(f"once these prove better than its own, {share} of its random draws are from {ranges}")
+        share = f"{table['prior_share']:.0%}"
+        sentences.append(f"once these beat its own draws, {share} of its random draws come from {ranges}")
     return sentences
-
-
-def _drawn(configuration: Configuration, space: SearchSpace) -> dict[str, Any]:
-    """Return what is taken of a configuration, by the names that the user thinks of."""
-    found = space.hyperparameters(configuration.params)
-    return {name: value for name, value in found.items() if name not in space.fixed}
-
-
-def _name(configuration: Mapping[str, Any], source: str) -> str:
-    where = "" if configuration["study"] == source else f" of {configuration['study']}"
-    return f"trial {configuration['trial']}{where}"
-
-
-def _joined(words: Sequence[str]) -> str:
-    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)

@@ -1,10 +1,9 @@
-"""The stages of the sampler `zoom` in the report."""
+"""The stages of the sampler `zoom` in the report, beside zooms that are studies of their own."""
 
 import math
 
-from caviar.insight.lineage import Member
+from caviar.insight.family import Member, with_zoom_stages, zoom_stages
 from caviar.insight.report import build_report
-from caviar.insight.stages import read_stages, with_stages
 
 from .synthetic import NOW, make_spec, make_study
 
@@ -19,7 +18,7 @@ def narrowness(member: Member) -> float:
 def test_a_study_searched_by_zoom_shows_its_stages_as_nested_ranges() -> None:
     spec = make_spec(search=ZOOM)
     study = make_study(spec)
-    members = read_stages(study, spec)
+    members = zoom_stages(study, spec)
     assert [member.name for member in members] == ["toy, stage 1", "toy, stage 2", "toy, stage 3"]
     assert [member.generation for member in members] == [0, 1, 2]
     assert [member.n_trials for member in members] == [30, 15, 15]
@@ -32,10 +31,10 @@ def test_a_study_searched_by_zoom_shows_its_stages_as_nested_ranges() -> None:
 
 
 def test_another_sampler_and_a_search_in_its_first_stage_have_none() -> None:
-    assert read_stages(make_study(make_spec()), make_spec()) == ()
+    assert zoom_stages(make_study(make_spec()), make_spec()) == ()
     spec = make_spec(search=ZOOM)
-    assert read_stages(make_study(spec, n_complete=10, n_pruned=5), spec) == ()
-    assert read_stages(make_study(spec, n_complete=0, n_pruned=0), spec) == ()
+    assert zoom_stages(make_study(spec, n_complete=10, n_pruned=5), spec) == ()
+    assert zoom_stages(make_study(spec, n_complete=0, n_pruned=0), spec) == ()
 
 
 def test_in_a_family_they_follow_the_study_that_they_are_of() -> None:
@@ -45,7 +44,7 @@ def test_in_a_family_they_follow_the_study_that_they_are_of() -> None:
         Member(name=name, generation=g, is_current=name == "toy", n_trials=1, best_value=None, parameters=())
         for g, name in enumerate(("wide", "toy", "narrow"))
     )
-    members = with_stages((parent, current, child), study, spec)
+    members = with_zoom_stages((parent, current, child), study, spec)
     assert [(member.name, member.generation) for member in members] == [
         *(("wide", 0), ("toy", 1)),
         *(("toy, stage 1", 2), ("toy, stage 2", 3), ("toy, stage 3", 4)),

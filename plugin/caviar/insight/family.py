@@ -1,0 +1,121 @@
+"""A search from coarse to fine: a family of studies, each a zoom of its parent, and the stages of sampler ``zoom``."""
+
+import dataclasses
+from collections.abc import Sequence
+
+import optuna
+from optuna.trial import FrozenTrial
+
+from ..attributes import CHILDREN, PARENT
+from ..parameters import Parameter
+from ..search.samplers import zoom_plan
+from ..search.stages import stages_of_study
+from ..search.zoom_sampler import stage_spaces
+from ..space import SearchSpace
+from ..spec import StudySpec
+from ..storage.studies import stored_spec
+from .rows import TrialRow, best_rows, drawn_parameters, trial_rows
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Member:
+    """One study of a family, or one zoom stage of a study.
+
+    Attributes:
+        generation: 0 for the study without a parent, 1 for its zooms, and so on.
+        is_current: Whether the report is about it.
+        n_trials: Its finished trials, without those copied from its parent.
+        best_value: Of its complete trials, copied ones included, or None.
+        rows: Its finished trials, without copies; empty for a stage, whose trials its study has.
+        study_id: Optuna's id, which the dashboard's addresses contain; None for a stage.
+    """
+
+    name: str
+    generation: int
+    is_current: bool = False
+    n_trials: int
+    best_value: float | None
+    parameters: tuple[Parameter, ...]
+    n_copied: int = 0
+    rows: tuple[TrialRow, ...] = ()
+    study_id: int | None = None
+
+
+def parent_name(study: optuna.Study) -> str | None:
+    """Return the name of the study that one is a zoom of, even if that study is gone, or None."""
+    name = study.user_attrs.get(PARENT)
+    return name if isinstance(name, str) else None
+
+
+def child_names(study: optuna.Study) -> list[str]:
+    """Return the names of a study's zooms, oldest first, including those that are gone."""
+    names = study.user_attrs.get(CHILDREN)
+    return list(names) if isinstance(names, list) else []
+
+
+def family_members(family: Sequence[optuna.Study], *, current: optuna.Study) -> tuple[Member, ...]:
+    """Return the members of a family of studies, each given after its parent; none for a study alone.
+
+    Studies that were not made from a study file are left out. The report is about ``current``.
+    """
+    generations: dict[str, int] = {}
+    members = []
+    for study in family:
+        generation = generations.get(parent_name(study) or "", -1) + 1
+        generations[study.study_name] = generation
+        if (spec := stored_spec(study)) is not None:
+            member = _member(study.study_name, study.get_trials(deepcopy=False), spec, spec.space, generation)
+            here = study.study_name == current.study_name
+            members.append(dataclasses.replace(member, is_current=here, study_id=study._study_id))
+    return tuple(members) if len(members) > 1 else ()
+
+
+def zoom_stages(study: optuna.Study, spec: StudySpec, *, generation: int = 0) -> tuple[Member, ...]:
+    """Return the stages of the sampler ``zoom`` that a study has begun; none for another sampler or before the second.
+
+    Their ranges are those that the trials give them now, from which the next trial of each stage would be drawn. The
+    first stage has the given generation.
+    """
+    if spec.search.sampler != "zoom":
+        return ()
+    trials = study.get_trials(deepcopy=False)
+    stages = stages_of_study(study, spec.search).among(trials)
+    last = stages.stage_of(max((trial.number for trial in trials), default=0))
+    if last == 0:
+        return ()
+    plan = zoom_plan(spec.search, stages=stages)
+    spaces = stage_spaces(spec.space, trials, plan, minimize=spec.objective.direction == "minimize", last=last)
+    members = []
+    for stage, space in enumerate(spaces):
+        own = [trial for trial in trials if stages.stage_of(trial.number) == stage]
+        member = _member(f"{study.study_name}, stage {stage + 1}", own, spec, space, generation + stage)
+        members.append(dataclasses.replace(member, is_current=stage == last, rows=()))
+    return tuple(members)
+
+
+def with_zoom_stages(members: Sequence[Member], study: optuna.Study, spec: StudySpec) -> tuple[Member, ...]:
+    """Return the members of a family, with the zoom stages of the study that the report is about after it."""
+    if not members:
+        return zoom_stages(study, spec)
+    found: list[Member] = []
+    for member in members:
+        found.append(member)
+        if member.is_current:
+            found += zoom_stages(study, spec, generation=member.generation + 1)
+    return tuple(found)
+
+
+def _member(name: str, trials: Sequence[FrozenTrial], spec: StudySpec, space: SearchSpace, generation: int) -> Member:
+    parameters = drawn_parameters(space)
+    rows = trial_rows(trials, parameters, metric=spec.objective.metric)
+    best = best_rows(rows, metric=spec.objective.metric)
+    own = tuple(row for row in rows if row.is_finished and not row.inherited)
+    return Member(
+        name=name,
+        generation=generation,
+        n_trials=len(own),
+        best_value=best[0].value if best else None,
+        parameters=parameters,
+        n_copied=sum(row.inherited for row in rows),
+        rows=own,
+    )
