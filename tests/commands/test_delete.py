@@ -12,8 +12,8 @@ from click.testing import CliRunner, Result
 
 from caviar.attributes import CHILDREN, PARENT, STUDY_UID
 from caviar.cli import main
+from caviar.commands.family import archive_family, open_parent, set_leftovers_aside
 from caviar.commands.family_view import read_family
-from caviar.commands.lineage import archive_lineage, open_parent, set_leftovers_aside
 from caviar.spec import StudySpec
 from caviar.storage import database
 from caviar.storage.home import Home
@@ -108,7 +108,7 @@ def test_archiving_takes_the_files_along_and_leftovers_make_way(
     study: optuna.Study, home: Home, storage: LeasedStorage
 ) -> None:
     set_leftovers_aside(storage, home, "toy")
-    assert archive_lineage(storage, home, "toy") == "toy.archived-1"
+    assert archive_family(storage, home, "toy") == "toy.archived-1"
     assert files(home) == [
         "networks/toy.archived-1",
         "networks/toy.archived-1/0.keras",

@@ -18,8 +18,8 @@ from tests.processes import Watch, running, running_here, wait_until
 
 from caviar.attributes import CHILDREN, FINGERPRINT, PARENT, PAUSED, SAMPLING_SEED, STUDY_UID
 from caviar.cli import main
+from caviar.commands.family import archive_family, open_ancestors, open_descendants
 from caviar.commands.family_view import read_family
-from caviar.commands.lineage import archive_lineage, open_ancestors, open_descendants
 from caviar.commands.status import status_lines, study_status
 from caviar.commands.trials import list_trials
 from caviar.commands.zoom import zoom_facts, zoom_study
@@ -363,7 +363,7 @@ def test_a_study_and_its_zooms_are_archived_together_and_stay_linked(
 ) -> None:
     root, *_ = family(storage, fingerprint)
     assert [study.study_name for study in open_descendants(storage, root)] == ["toy-zoom-1", "toy-zoom-2"]
-    assert archive_lineage(storage, home, "toy") == "toy.archived-1"
+    assert archive_family(storage, home, "toy") == "toy.archived-1"
     assert names(storage) == ["toy-zoom-1.archived-1", "toy-zoom-2.archived-1", "toy.archived-1"]
     archived = open_study(storage, "toy.archived-1")
     zooms = open_descendants(storage, archived)

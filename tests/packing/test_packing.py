@@ -37,23 +37,23 @@ LANES = st.builds(
 
 @settings(max_examples=25, deadline=None)
 @given(lanes=st.lists(LANES, min_size=1, max_size=24))
-def test_plan_places_every_lane_once_and_keeps_families_apart(lanes: list[LaneShape]) -> None:
+def test_plan_places_every_lane_once_and_keeps_kinds_apart(lanes: list[LaneShape]) -> None:
     plan = PACKER.plan(lanes)
     assert sorted(itertools.chain.from_iterable(plan)) == list(range(len(lanes)))
     for fleet in plan:
-        assert len({lanes[place].family for place in fleet}) == 1
+        assert len({lanes[place].kind for place in fleet}) == 1
 
 
 @settings(max_examples=25, deadline=None)
 @given(lanes=st.lists(LANES, min_size=1, max_size=24))
-def test_plan_costs_no_more_than_each_alone_or_all_of_a_family_together(lanes: list[LaneShape]) -> None:
+def test_plan_costs_no_more_than_each_alone_or_all_of_a_kind_together(lanes: list[LaneShape]) -> None:
     def cost(plan: list[list[int]]) -> float:
         return sum(TYPICAL.epoch_s([lanes[place] for place in fleet], DIGITS) for fleet in plan)
 
-    families: dict[tuple[str, str, str], list[int]] = {}
+    kinds: dict[tuple[str, str, str], list[int]] = {}
     for place, one in enumerate(lanes):
-        families.setdefault(one.family, []).append(place)
-    others = [[[place] for place in range(len(lanes))], list(families.values())]
+        kinds.setdefault(one.kind, []).append(place)
+    others = [[[place] for place in range(len(lanes))], list(kinds.values())]
     traced = {PACKER.program_key([lanes[place] for place in fleet]) for plan in others for fleet in plan}
     planned = cost(PACKER.plan(lanes, traced=traced))
     assert all(planned <= cost(plan) * (1 + 1e-9) for plan in others)

@@ -40,7 +40,7 @@ SMALL_BATCHES = st.sampled_from([7, 16, 20])
 
 @st.composite
 def fleets(draw: st.DrawFn, *, batch_sizes: st.SearchStrategy[int] = SMALL_BATCHES) -> list[Lane]:
-    """One to three lanes of one family, as different as a family allows."""
+    """One to three lanes of one kind, as different as a kind allows."""
     activation = draw(st.sampled_from(CHOICES["activation"]))
     batch_norm = draw(st.sampled_from(CHOICES["batch_norm"]))
     optimizer = draw(st.sampled_from(CHOICES["optimizer"]))

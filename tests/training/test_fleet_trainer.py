@@ -87,7 +87,7 @@ def test_diverging_lane_never_touches_its_neighbours(programs: FleetPrograms) ->
     assert curves[0] == curves[1]
 
 
-def test_lanes_of_different_families_are_refused(programs: FleetPrograms) -> None:
+def test_lanes_of_different_kinds_are_refused(programs: FleetPrograms) -> None:
     other = dataclasses.replace(SECOND, network=NetworkConfig(depth=1, units=12, activation="tanh"))
     with pytest.raises(SpecError, match="same activation, placement of batch norm and optimizer"):
         FleetTrainer([FIRST, other], programs)

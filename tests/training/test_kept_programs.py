@@ -190,7 +190,7 @@ def test_a_kept_program_that_does_not_fit_its_data_is_traced_again_and_replaced(
 @pytest.mark.slow
 def test_another_process_takes_the_kept_program(tmp_path: Path) -> None:
     expected = train(make_programs(tmp_path))
-    # A fleet of another family is traced first, so that names of functions would clash if the kept ones had the same.
+    # A fleet of another kind is traced first, so that names of functions would clash if the kept ones had the same.
     code = """if True:
         import sys
         from pathlib import Path

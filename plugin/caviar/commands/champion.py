@@ -32,7 +32,7 @@ from ..spec import StudySpec
 from ..storage.database import creation_lock
 from ..storage.home import Home, prepare_home
 from ..storage.opening import open_existing, required_spec
-from .lineage import archive_lineage
+from .family import archive_family
 from .work import stop_on_signals
 
 _logger = logging.getLogger(__name__)
@@ -93,7 +93,7 @@ def make_champion(
     with _only_one(home, spec.name):
         if fresh and race_name(spec.name) in optuna.get_all_study_names(storage):
             with creation_lock(storage):
-                archive_lineage(storage, home, race_name(spec.name))
+                archive_family(storage, home, race_name(spec.name))
         race = Race(storage, home, parent=parent, spec=spec, data=data, top=top, seeds=seeds)
         _check_untested(race.study, again=again)
         stop, done = threading.Event(), [0]

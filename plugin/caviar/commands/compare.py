@@ -27,7 +27,7 @@ from ..storage.database import creation_lock, database_exists, new_owner, open_s
 from ..storage.home import Home, prepare_home
 from ..storage.opening import open_existing
 from .epoch_budget import OnProgress, Spending, read_trials, spend_on_study
-from .lineage import archive_lineage
+from .family import archive_family
 from .report import write_report_file
 from .run import check_runnable
 
@@ -126,7 +126,7 @@ def archive_comparison(plan: ComparisonPlan, home: Home) -> list[str]:
         return []
     storage = open_storage(home.storage, owner=new_owner())
     with creation_lock(storage):
-        found = [archive_lineage(storage, home, spec.name) for _, _, spec in plan.searches]
+        found = [archive_family(storage, home, spec.name) for _, _, spec in plan.searches]
     return [name for name in found if name is not None]
 
 

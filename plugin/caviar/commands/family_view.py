@@ -9,12 +9,12 @@ from ..insight.showing import show_family_in_dashboard
 from ..storage.leased_storage import LeasedStorage
 from ..storage.opening import required_spec
 from ..storage.studies import open_study
-from .lineage import open_lineage
+from .family import open_family
 
 
 def read_family(storage: LeasedStorage, study: optuna.Study) -> tuple[Member, ...]:
     """Return the members of a study's family, each after its parent; none for a study alone."""
-    return family_members(open_lineage(storage, study), current=study)
+    return family_members(open_family(storage, study), current=study)
 
 
 def show_family(storage: LeasedStorage, study: optuna.Study) -> None:

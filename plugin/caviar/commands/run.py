@@ -38,7 +38,7 @@ from ..storage.studies import check_resumable, create_study, open_study, study_k
 from ..worker.mirroring import trials_with_runs
 from ..worker.objective import network_function
 from ..worker.opening import open_mirror
-from .lineage import archive_lineage, charts_link, open_if_any, set_leftovers_aside
+from .family import archive_family, charts_link, open_if_any, set_leftovers_aside
 from .sizing import check_sizes, fleet_plan_lines, threads_for
 from .warm_start import check_source, plan_warm_start, warm_start_attributes
 from .work import stop_on_signals, work_on_study
@@ -133,7 +133,7 @@ def run_study(
 
         def create(storage: LeasedStorage, facts: DatasetFacts) -> tuple[optuna.Study, StudySpec]:
             nonlocal archived
-            archived = archive_lineage(storage, home, spec.name) if fresh else None
+            archived = archive_family(storage, home, spec.name) if fresh else None
             if uid is not None:
                 open_study(storage, spec.name, uid=uid)
             set_leftovers_aside(storage, home, spec.name)
@@ -278,7 +278,7 @@ def result_lines(result: RunResult, name: str) -> list[str]:
     if result.missed:
         lines.append(f"MLflow lacks {result.missed} trials; `caviar sync {name}` adds them.")
     elif result.mlflow_link is not None:
-        lines.append(f"To compare the runs in MLflow: `make mlflow`, then open {result.mlflow_link}")
+        lines.append(f"Compare the runs: `make mlflow`, then {result.mlflow_link}")
     return lines
 
 

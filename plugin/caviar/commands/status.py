@@ -20,7 +20,7 @@ from ..storage.overview import Lease, read_leases
 from ..storage.studies import n_former_stages
 from ..worker.best_network import best_trial
 from ..worker.mirroring import trials_with_runs
-from .lineage import open_lineage, open_parent
+from .family import open_family, open_parent
 
 _RATE_TRIALS = 20
 
@@ -36,7 +36,7 @@ def study_status(home: Home, study: str) -> dict[str, Any]:
         ``trials_per_minute`` over the last trials, and ``seconds_left`` at that rate, or None;
         ``workers`` that hold a trial;
         ``copied``: how many of a zoom's finished trials come from its parent;
-        ``family``, empty for a study without zooms: the lineage, parents first, each study with ``study``, ``parent``
+        ``family``, empty for a study without zooms: its studies, parents first, each with ``study``, ``parent``
         or None, ``budget``, ``done``, ``copied`` and ``best`` as above;
         ``family_best``: the best of theirs with its ``study``, or None;
         ``warm_start``: what it took over from another study, as ``warm_start_table`` has it, or None;
@@ -47,8 +47,8 @@ def study_status(home: Home, study: str) -> dict[str, Any]:
     spec = required_spec(opened)
     trials = opened.get_trials(deepcopy=False)
     counts = _count_by_state(trials)
-    members = open_lineage(storage, opened)
-    lineage = [_describe_member(home, storage, member) for member in members] if len(members) > 1 else []
+    members = open_family(storage, opened)
+    family = [_describe_member(home, storage, member) for member in members] if len(members) > 1 else []
     rate = _trials_per_minute(trials_with_runs(trials))
     left = max(0, spec.search.trials - counts["complete"] - counts["pruned"])
     return {
@@ -62,8 +62,8 @@ def study_status(home: Home, study: str) -> dict[str, Any]:
         "seconds_left": None if rate is None else round(60 * left / rate, 1),
         "workers": _describe_workers(read_leases(storage, opened._study_id), trials, lease_s=spec.search.lease_s),
         "copied": _n_copied(trials),
-        "family": lineage,
-        "family_best": _best_of(lineage, minimize=spec.objective.direction == "minimize"),
+        "family": family,
+        "family_best": _best_of(family, minimize=spec.objective.direction == "minimize"),
         "warm_start": warm_start_table(warm_start_of(opened), spec.space),
         "storage": masked(home.storage),
         "tracking_uri": masked(home.tracking_uri),
@@ -125,9 +125,9 @@ def _describe_member(home: Home, storage: LeasedStorage, member: optuna.Study) -
     }
 
 
-def _best_of(lineage: Sequence[Mapping[str, Any]], *, minimize: bool) -> dict[str, Any] | None:
-    """Return the best trial of a lineage; of equal ones the first study's, since a zoom has copies of its parent's."""
-    found = [{"study": member["study"], **member["best"]} for member in lineage if member["best"] is not None]
+def _best_of(family: Sequence[Mapping[str, Any]], *, minimize: bool) -> dict[str, Any] | None:
+    """Return the best trial of a family; of equal ones the first study's, since a zoom has copies of its parent's."""
+    found = [{"study": member["study"], **member["best"]} for member in family if member["best"] is not None]
     return min(found, key=lambda best: best["value"] if minimize else -best["value"], default=None)
 
 
@@ -188,10 +188,10 @@ def status_lines(status: Mapping[str, Any]) -> list[str]:
     return [*lines, f"storage {status['storage']}", f"tracking {status['tracking_uri']}"]
 
 
-def _member_line(member: Mapping[str, Any], lineage: Sequence[Mapping[str, Any]], metric: str) -> str:
-    parents = {one["study"]: one["parent"] for one in lineage}
+def _member_line(member: Mapping[str, Any], family: Sequence[Mapping[str, Any]], metric: str) -> str:
+    parents = {one["study"]: one["parent"] for one in family}
     depth, name = 0, member["study"]
-    while depth < len(lineage) and (name := parents.get(name)) in parents:  # a circle of links is cut
+    while depth < len(family) and (name := parents.get(name)) in parents:  # a circle of links is cut
         depth += 1
     best = "" if member["best"] is None else f", best {metric} {member['best']['value']:.4f}"
     new = f"{member['done'] - member['copied']} of {member['budget'] - member['copied']}"

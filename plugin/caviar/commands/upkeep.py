@@ -13,7 +13,7 @@ from ..storage.overview import count_trials
 from ..storage.studies import stored_spec, study_key
 from ..worker.mirroring import sync_trials
 from ..worker.opening import open_checkpoints, open_mirror
-from .lineage import open_descendants, open_parent, remove_child
+from .family import open_descendants, open_parent, remove_child
 
 
 def describe_deletion(home: Home, study: str) -> tuple[str, str]:

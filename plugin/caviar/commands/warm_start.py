@@ -13,7 +13,7 @@ from ..spec import StudySpec
 from ..storage.home import Home
 from ..storage.opening import open_existing, required_spec, study_name
 from ..storage.studies import stored_spec
-from .lineage import open_if_any, open_lineage
+from .family import open_family, open_if_any
 
 
 def plan_warm_start(spec: StudySpec, home: Home, source: str | None, *, fresh: bool) -> WarmStart | None:
@@ -59,7 +59,7 @@ def check_source(study: optuna.Study, source: str) -> None:
 def _learn(spec: StudySpec, home: Home, source: str) -> WarmStart:
     storage, opened = open_existing(home, source)
     required_spec(opened)
-    found = [(member, stored_spec(member)) for member in open_lineage(storage, opened)]
+    found = [(member, stored_spec(member)) for member in open_family(storage, opened)]
     studies = [(member, known) for member, known in found if known is not None]
     name = opened.study_name
     if spec.name in (member.study_name for member, _ in studies):

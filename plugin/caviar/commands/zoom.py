@@ -20,8 +20,8 @@ from ..storage.home import Home, prepare_home
 from ..storage.leased_storage import LeasedStorage
 from ..storage.opening import open_existing, required_spec
 from ..storage.studies import check_still_there, create_study, create_whole_study, open_study, study_key
+from .family import add_child, open_ancestors, open_children, set_leftovers_aside
 from .family_view import show_family
-from .lineage import add_child, open_ancestors, open_children, set_leftovers_aside
 from .run import (
     Progress,
     RunResult,

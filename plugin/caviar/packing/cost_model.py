@@ -44,7 +44,7 @@ class LaneShape:
     training: TrainingConfig
 
     @property
-    def family(self) -> tuple[Activation, BatchNorm, Optimizer]:
+    def kind(self) -> tuple[Activation, BatchNorm, Optimizer]:
         """What the lanes of one fleet have in common."""
         return self.network.activation, self.network.batch_norm, self.training.optimizer
 
@@ -73,14 +73,14 @@ _COLUMNS: Final = np.dtype(
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class LaneRow:
-    """Lanes of one family in a row, as columns, so that numpy computes the costs of many fleets at once.
+    """Lanes of one kind in a row, as columns, so that numpy computes the costs of many fleets at once.
 
     A fleet is here the first few lanes of the row. Methods return one element per fleet: for the first lane alone, for
     the first two, and so on.
 
     Attributes:
         data: The data set's shape.
-        first: Any lane, for what the family has in common.
+        first: Any lane, for what the kind has in common.
         lanes: The columns, (n,).
     """
 
@@ -90,7 +90,7 @@ class LaneRow:
 
     @classmethod
     def of(cls, lanes: Sequence[LaneShape], data: DataShape) -> "LaneRow":
-        """Return lanes, at least one, of one family, as a row."""
+        """Return lanes, at least one, of one kind, as a row."""
         rows = [
             (
                 lane.network.depth,
@@ -118,8 +118,8 @@ class LaneRow:
             np.logical_or.accumulate(self.lanes["l2"]),
         )
         flags = zip(depths, *(column.tolist() for column in columns), strict=True)
-        family = self.first.family
-        return [ProgramKey(depth, *family, ragged, dropout, l2, dtype) for depth, ragged, dropout, l2 in flags]
+        kind = self.first.kind
+        return [ProgramKey(depth, *kind, ragged, dropout, l2, dtype) for depth, ragged, dropout, l2 in flags]
 
     def n_bytes(self) -> npt.NDArray[np.int64]:
         """Return about how much memory each fleet takes, besides the data, in float32."""
@@ -191,7 +191,7 @@ class CostModel:
     cache_bytes: int
 
     def epoch_s(self, lanes: Sequence[LaneShape], data: DataShape) -> float:
-        """Return the seconds of an epoch of a fleet of these lanes, at least one, of one family."""
+        """Return the seconds of an epoch of a fleet of these lanes, at least one, of one kind."""
         return float(self.epochs_s(LaneRow.of(lanes, data))[-1])
 
     def epochs_s(self, row: LaneRow) -> npt.NDArray[np.float64]:

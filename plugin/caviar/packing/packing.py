@@ -34,17 +34,17 @@ class Packer:
     def plan(self, lanes: Sequence[LaneShape], *, traced: Collection[ProgramKey] = ()) -> list[list[int]]:
         """Return which lanes train together.
 
-        The lanes of a family are sorted by batch size, width and depth, so that neighbours waste the least padding.
+        The lanes of a kind are sorted by batch size, width and depth, so that neighbours waste the least padding.
         This row is then cut where it costs least. A program that is not in ``traced`` is paid once.
 
         Returns:
-            Fleets of places in ``lanes``, each place once; the fleets of a family follow each other.
+            Fleets of places in ``lanes``, each place once; the fleets of a kind follow each other.
         """
-        families: dict[tuple[str, str, str], list[int]] = {}
+        kinds: dict[tuple[str, str, str], list[int]] = {}
         for place, lane in enumerate(lanes):
-            families.setdefault(lane.family, []).append(place)
+            kinds.setdefault(lane.kind, []).append(place)
         plan: list[list[int]] = []
-        for places in families.values():
+        for places in kinds.values():
             ordered = sorted(places, key=lambda place: self._order(lanes[place]))
             row = LaneRow.of([lanes[place] for place in ordered], self.data)
             cuts = self._cut(row, traced=traced)
@@ -55,7 +55,7 @@ class Packer:
         return plan
 
     def program_key(self, fleet: Sequence[LaneShape]) -> ProgramKey:
-        """Return the key of the program that trains these lanes, at least one, of one family."""
+        """Return the key of the program that trains these lanes, at least one, of one kind."""
         return self._program_keys(LaneRow.of(fleet, self.data))[-1]
 
     def refill(self, running: Sequence[LaneShape], waiting: Sequence[LaneShape], *, n_lanes: int) -> list[int]:
@@ -66,7 +66,7 @@ class Packer:
         """
         joined: list[int] = []
         fleet = list(running)
-        candidates = [place for place, lane in enumerate(waiting) if lane.family == fleet[0].family]
+        candidates = [place for place, lane in enumerate(waiting) if lane.kind == fleet[0].kind]
         width = max(lane.width for lane in fleet)
         candidates.sort(key=lambda place: abs(waiting[place].width - width))
         now_s = self.cost.epoch_s(fleet, self.data)
@@ -129,7 +129,7 @@ def describe_plan(plan: Sequence[Sequence[int]], lanes: Sequence[LaneShape], pac
     lines = []
     for number, places in enumerate(plan, start=1):
         fleet = [lanes[place] for place in places]
-        activation, batch_norm, optimizer = fleet[0].family
+        activation, batch_norm, optimizer = fleet[0].kind
         epochs = max(lane.training.epochs for lane in fleet)
         seconds = packer.cost.epoch_s(fleet, packer.data) * epochs
         lines.append(

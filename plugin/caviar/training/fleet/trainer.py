@@ -1,4 +1,4 @@
-"""The trainer of a fleet: many networks of the same family in one program."""
+"""The trainer of a fleet: many networks of the same kind in one program."""
 
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, final
@@ -26,7 +26,7 @@ class FleetTrainer(Trainer):
     """Trains several configurable dense networks at once, an epoch a call, each as `SoloTrainer` would alone.
 
     Lanes may differ in depth, widths, batch size, decay, dropout, L2 and every number; they are equal in activation,
-    placement of batch norm and update rule, their `family`. Lanes can join and leave between epochs, each at an epoch
+    placement of batch norm and update rule, their `kind`. Lanes can join and leave between epochs, each at an epoch
     of its own. What a lane computes does not depend on its neighbours, but for rounding.
 
     Args:
@@ -34,7 +34,7 @@ class FleetTrainer(Trainer):
         programs: The process' programs, and their data.
 
     Raises:
-        SpecError: If the lanes are not of one family.
+        SpecError: If the lanes are not of one kind.
 
     Example:
         >>> programs = FleetPrograms(FleetData.from_splits(splits, normalization=None))  # doctest: +SKIP
@@ -65,13 +65,13 @@ class FleetTrainer(Trainer):
         """Let lanes join, behind those that are there, each from its first epoch on.
 
         Raises:
-            SpecError: If they are not of the fleet's family; then none joins.
+            SpecError: If they are not of the fleet's kind; then none joins.
         """
-        families = {family(lane) for lane in [*(running.spec for running in self._lanes), *lanes]}
-        if len(families) > 1:
+        kinds = {kind(lane) for lane in [*(running.spec for running in self._lanes), *lanes]}
+        if len(kinds) > 1:
             raise SpecError(
                 "The lanes of a fleet have the same activation, placement of batch norm and optimizer, but got "
-                f"{', '.join(map(str, sorted(families)))}. Make a fleet of each."
+                f"{', '.join(map(str, sorted(kinds)))}. Make a fleet of each."
             )
         own = self._unstacked()
         joining = [RunningLane(lane, self._programs.data) for lane in lanes]
@@ -191,6 +191,6 @@ class FleetTrainer(Trainer):
         return self._layout
 
 
-def family(lane: Lane) -> tuple[str, str, str]:
+def kind(lane: Lane) -> tuple[str, str, str]:
     """Return what the lanes of a fleet have in common: activation, placement of batch norm, optimizer."""
     return lane.network.activation, lane.network.batch_norm, lane.training.optimizer

@@ -75,7 +75,7 @@ def open_ancestors(storage: LeasedStorage, study: optuna.Study) -> list[optuna.S
     return found
 
 
-def open_lineage(storage: LeasedStorage, study: optuna.Study) -> list[optuna.Study]:
+def open_family(storage: LeasedStorage, study: optuna.Study) -> list[optuna.Study]:
     """Open all studies of the search from coarse to fine that a study belongs to, parents first; itself if alone."""
     root = next(reversed(open_ancestors(storage, study)), study)
     return [root, *open_descendants(storage, root)]
@@ -83,7 +83,7 @@ def open_lineage(storage: LeasedStorage, study: optuna.Study) -> list[optuna.Stu
 
 def charts_link(home: Home, storage: LeasedStorage, study: optuna.Study) -> str | None:
     """Return where `make mlflow` shows the charts of a study and its relatives; None when MLflow is down."""
-    found = [(member, stored_spec(member)) for member in open_lineage(storage, study)]
+    found = [(member, stored_spec(member)) for member in open_family(storage, study)]
     specs = [(member, spec) for member, spec in found if spec is not None]
     mirrors = [open_mirror(home, member, spec) for member, spec in specs]
     if len(mirrors) == 1:
@@ -126,7 +126,7 @@ def set_leftovers_aside(storage: LeasedStorage, home: Home, name: str) -> None:
         left.rename(aside)
 
 
-def archive_lineage(storage: LeasedStorage, home: Home, name: str) -> str | None:
+def archive_family(storage: LeasedStorage, home: Home, name: str) -> str | None:
     """Rename a study and its zooms, here and in MLflow, to make way for new ones of their names.
 
     The zooms go first, so that the next call finds what an interrupted one left.
@@ -138,7 +138,7 @@ def archive_lineage(storage: LeasedStorage, home: Home, name: str) -> str | None
     if study is None:
         return None
     for child in open_children(storage, study):
-        archive_lineage(storage, home, child.study_name)
+        archive_family(storage, home, child.study_name)
     spec, parent, children = stored_spec(study), open_parent(storage, study), open_children(storage, study)
     archived = archive_study(storage, name)
     if archived is None:
