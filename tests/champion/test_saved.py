@@ -1,9 +1,9 @@
 """A champion in its directory: what it takes, what it refuses, and that a fresh process gives the same."""
 
 import json
+import os
 import subprocess
 import sys
-import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ from PIL import Image
 from tests.processes import environment
 
 from caviar import load_champion
+from caviar.champion.registered import quiet_mlflow_registry
 from caviar.champion.saved import DESCRIPTION, NETWORK, Champion
 from caviar.commands.champion import champion_lines, make_champion
 from caviar.commands.predict import predict_file
@@ -110,10 +111,9 @@ def test_mlflow_loads_the_registered_model_and_it_predicts_the_same(home: Home, 
 
     champion = load_champion(name, home=home.path)
     raw = rows().drop(columns="kind") if name == "table" else np.zeros((3, 4, 4), np.uint8)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        mlflow.set_tracking_uri(home.tracking_uri)
+    with quiet_mlflow_registry(home.tracking_uri):
         given = mlflow.pyfunc.load_model(f"models:/{name}@champion").predict(raw)
+    assert "MLFLOW_TRACKING_URI" not in os.environ
     assert given["label"].tolist() == champion.predict(raw).tolist()
     np.testing.assert_allclose(given.drop(columns="label").to_numpy(), champion.predict_proba(raw), atol=1e-6)
 

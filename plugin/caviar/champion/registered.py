@@ -44,17 +44,20 @@ def register_champion(home: Home, directory: Path, table: Mapping[str, Any], *, 
 
 @contextlib.contextmanager
 def quiet_mlflow_registry(tracking_uri: str) -> Iterator[None]:
-    """Let MLflow's functions that know no client use a store, and hold back what they print."""
+    """Let MLflow's functions that know no client use a store, and hold back what they print.
+
+    MLflow keeps the address in a global and in the environment; both are as before afterwards.
+    """
     import mlflow
 
-    before = mlflow.get_tracking_uri()
+    before = mlflow.get_tracking_uri() if mlflow.is_tracking_uri_set() else None
     with quiet_mlflow(), warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
         warnings.simplefilter("ignore")
         mlflow.set_tracking_uri(tracking_uri)
         try:
             yield
         finally:
-            mlflow.set_tracking_uri(before)
+            mlflow.set_tracking_uri(before)  # type: ignore[arg-type]  # None unsets it
 
 
 def _register(home: Home, directory: Path, table: Mapping[str, Any], example: Any) -> str:
