@@ -50,7 +50,8 @@ def quiet_mlflow_registry(tracking_uri: str) -> Iterator[None]:
     """
     import mlflow
 
-    before = mlflow.get_tracking_uri() if mlflow.is_tracking_uri_set() else None
+    is_set = mlflow.is_tracking_uri_set()  # type: ignore[no-untyped-call]  # MLflow has no types here
+    before = mlflow.get_tracking_uri() if is_set else None
     with quiet_mlflow(), warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
         warnings.simplefilter("ignore")
         mlflow.set_tracking_uri(tracking_uri)
