@@ -1,12 +1,15 @@
 """The contract that every trainer keeps: epochs, live hyperparameters, and whole states, lane by lane."""
 
 import abc
-from collections.abc import Collection, Mapping
-from typing import Any, Literal, Self
+import dataclasses
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any, Literal, Self, get_args
 
 import numpy as np
 import numpy.typing as npt
 
+from ..config import NetworkConfig, TrainingConfig
+from ..errors import SpecError, nearest_name
 from ..networks import Output
 
 Hyperparameter = Literal["learning_rate", "momentum", "decay_rate", "dropout", "l2"]
@@ -14,6 +17,8 @@ Hyperparameter = Literal["learning_rate", "momentum", "decay_rate", "dropout", "
 
 Metrics = dict[str, float]
 """One lane's ``accuracy``, ``loss``, ``val_accuracy`` and ``val_loss`` of one epoch."""
+
+_METRICS = ("accuracy", "loss", "val_accuracy", "val_loss")
 
 LaneState = dict[str, npt.NDArray[np.generic]]
 """One lane's whole state; `Trainer.lane_state` describes its keys."""
@@ -118,3 +123,32 @@ class Trainer(abc.ABC):
     @abc.abstractmethod
     def close(self) -> None:
         """End all lanes and let go of the compiled program; calling it twice changes nothing."""
+
+
+def named_metrics(values: Iterable[float]) -> Metrics:
+    """Name a lane's four metrics as its program gives them."""
+    return dict(zip(_METRICS, values, strict=True))
+
+
+def check_hyperparameter(training: TrainingConfig, name: Hyperparameter, value: float) -> None:
+    """Raise SpecError for an unknown hyperparameter, and SpaceError for a value that its config refuses."""
+    names = get_args(Hyperparameter)
+    if name not in names:
+        raise SpecError(f"{name!r} is not a hyperparameter. {nearest_name(name, names)}")
+    if name in ("dropout", "l2"):
+        NetworkConfig(**{name: value})  # type: ignore[arg-type]  # the name is one of two fields
+    else:
+        dataclasses.replace(training, **{name: value})  # type: ignore[arg-type]  # the name is one of three fields
+
+
+def check_state(state: Mapping[str, npt.NDArray[np.generic]], shapes: Mapping[str, tuple[int, ...]]) -> None:
+    """Raise ValueError where a state's keys or shapes are not those of the lane; ``epoch`` and ``seed`` are scalars."""
+    expected = {"epoch": (), "seed": (), **shapes}
+    differing = sorted(
+        key for key in expected.keys() | state.keys() if key not in state or state[key].shape != expected.get(key)
+    )
+    if differing:
+        raise ValueError(
+            f"The state is not that of this network and optimizer: {', '.join(differing[:5])} differ in presence or "
+            "shape. Load it into a trainer made as the one that gave it."
+        )

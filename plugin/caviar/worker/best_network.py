@@ -179,8 +179,9 @@ def _predict(path: Path, model: Any, features: NDArray[generic]) -> NDArray[np.f
     """Return what a saved network gives, read with the user's own layers where the network has such."""
     import keras
 
-    # Private, but `layers` leaves out what stands within layers of the user's own.
-    kinds = {type(layer) for layer in model._flatten_layers()}
+    from ..training.keras_private import all_layers
+
+    kinds = {type(layer) for layer in all_layers(model)}
     own = {kind.__name__: kind for kind in kinds if not kind.__module__.startswith("keras.")}
     # Not safe_mode: what it guards against are other people's files, and this one has just been written.
     loaded = keras.saving.load_model(path, custom_objects=own, compile=False, safe_mode=False)

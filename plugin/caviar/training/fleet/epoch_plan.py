@@ -8,10 +8,8 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from ...program_key import ProgramKey
-from ..decay import decayed_learning_rate
-from ..dropout import dropout_column_keys
-from ..randomness import dropout_row_keys, epoch_order
-from ..update_rules import corrected_learning_rate
+from ..randomness import dropout_column_keys, dropout_row_keys, epoch_order
+from ..update_rules import corrected_learning_rate, decayed_learning_rate
 from .data import FleetData
 from .lane import RunningLane
 from .plan import EpochPlan

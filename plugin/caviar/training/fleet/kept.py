@@ -10,38 +10,11 @@ from typing import Any, Final
 import keras
 import numpy as np
 import tensorflow as tf
-from tensorflow.python.eager import context  # there is no public way to register a function or to call it by its name
 
 from ...user_cache import keep, load_kept, remove_unused, sources_digest
+from ..tensorflow_private import RegisteredFunction
 
 _PREFIX: Final = "programs-"
-
-
-class Program:
-    """A function of TensorFlow's runtime, called without a look at its arguments.
-
-    A concrete function compares each of its forty arguments with its signature, in Python, at every call: 1 ms, a
-    quarter of a small fleet's epoch.
-
-    Args:
-        definition: The function's; it and what it calls are registered.
-        keeps: What has to live as long as the program.
-    """
-
-    def __init__(self, definition: Any, *, keeps: object = None) -> None:
-        self._name = definition.signature.name.encode()
-        self._n_outputs = len(definition.signature.output_arg)
-        self._keeps = keeps
-
-    def __call__(self, *tensors: Any) -> list[Any]:
-        """Run it on tensors, in the order of its signature, and return its results."""
-        return list(context.context().call_function(self._name, list(tensors), self._n_outputs))
-
-    @classmethod
-    def of(cls, traced: Any) -> "Program":
-        """Return the program of a concrete function that captures nothing."""
-        assert not traced.captured_inputs
-        return cls(traced.function_def, keeps=traced)
 
 
 class KeptPrograms:
@@ -58,16 +31,12 @@ class KeptPrograms:
     def __init__(self, directory: Path) -> None:
         self._directory = directory / f"{_PREFIX}{_fingerprint()}"
 
-    def load(self, key: str) -> Program | None:
+    def load(self, key: str) -> RegisteredFunction | None:
         """Return the program kept under a key, or None."""
         serialized = load_kept(self._path(key))
         if serialized is None:
             return None
-        functions = tf.compat.v1.GraphDef.FromString(serialized).library.function
-        for function in functions:
-            if not context.context().has_function(function.signature.name):
-                context.context().add_function_def(function)
-        return Program(functions[-1])
+        return RegisteredFunction.register(tf.compat.v1.GraphDef.FromString(serialized).library.function)
 
     def save(self, key: str, traced: Any) -> None:
         """Keep a concrete function that captures nothing; a full disk is no reason to fail."""

@@ -12,9 +12,10 @@ from typing import Any, Final
 import tensorflow as tf
 
 from ...program_key import ProgramKey, program_depth
+from ..tensorflow_private import RegisteredFunction
 from ..update_rules import SLOTS
 from .data import DataTensors, FleetData, normalized
-from .kept import KeptPrograms, Program
+from .kept import KeptPrograms
 from .plan import Constants, EpochPlan, plan_signature
 from .step import State, judge, predict, run_step
 
@@ -35,7 +36,7 @@ class FleetPrograms:
         self.n_traces = 0
         self._deepest = deepest
         self._kept = kept
-        self._programs: dict[ProgramKey, Program] = {}
+        self._programs: dict[ProgramKey, RegisteredFunction] = {}
 
     def depth_for(self, depth: int) -> int:
         """Return the depth of the program that trains fleets of this depth."""
@@ -75,7 +76,7 @@ class FleetPrograms:
         if program is None or results is None:
             traced = _trace(key, signature)
             self.n_traces += 1
-            program = Program.of(traced)
+            program = RegisteredFunction.of(traced)
             results = program(*inputs)
             if self._kept is not None:
                 self._kept.save(name, traced)
@@ -83,7 +84,7 @@ class FleetPrograms:
         return results
 
 
-def _tried(program: Program, inputs: Sequence[Any], arrays: Sequence[Any]) -> list[Any] | None:
+def _tried(program: RegisteredFunction, inputs: Sequence[Any], arrays: Sequence[Any]) -> list[Any] | None:
     """Return what a kept program gives; None where it does not run, or gives anything of another form."""
     try:
         results = program(*inputs)

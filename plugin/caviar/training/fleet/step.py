@@ -7,7 +7,7 @@ from typing import Any
 import tensorflow as tf
 
 from ...program_key import ProgramKey
-from ..dropout import keep_scale
+from ..randomness import keep_scale
 from .data import DataTensors, normalized
 from .layers import VECTORS, LayerInputs, LayerPass, pass_backward, pass_forward, pass_validation
 from .plan import Constants, EpochPlan

@@ -8,17 +8,14 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from ...errors import SpecError, nearest_name
+from ...errors import SpecError
 from ...networks import Output, build_network
-from ..epoch import without_graph_rewriting
-from ..states import check_state, check_value
-from ..trainer import Hyperparameter, LaneState, Metrics, Trainer
+from ..tensorflow_private import without_graph_rewriting
+from ..trainer import Hyperparameter, LaneState, Metrics, Trainer, check_hyperparameter, check_state, named_metrics
 from .epoch_plan import lasting_parts, make_plan, program_key
 from .lane import Lane, RunningLane
 from .program import FleetPrograms
 from .stacks import LaneArrays, Layout, stack, unstack
-
-_METRICS = ("accuracy", "loss", "val_accuracy", "val_loss")
 
 
 @final
@@ -98,7 +95,7 @@ class FleetTrainer(Trainer):
             metrics, *self._stacked = self._programs.run(key, plan, self._stacked)
         results: list[Metrics] = [{} for _ in self._lanes]
         for index, values in zip(self._order, metrics.numpy().T.tolist(), strict=True):
-            results[index] = dict(zip(_METRICS, values, strict=True))
+            results[index] = named_metrics(values)
         for lane in self._lanes:
             lane.epoch += 1
         return results
@@ -109,9 +106,7 @@ class FleetTrainer(Trainer):
         The first dropout or L2 above 0 of a fleet without one takes another program, which may have to be traced.
         """
         running = self._lanes[self._checked(lane)]
-        if name not in running.live:
-            raise SpecError(f"{name!r} is not a hyperparameter. {nearest_name(name, running.live)}")
-        check_value(running.spec.training, name, value)
+        check_hyperparameter(running.spec.training, name, value)
         running.live[name] = np.full_like(running.live[name], value)
         self._lasting = None
 
