@@ -129,7 +129,7 @@ def test_solo_trainer_s_state_goes_on_in_a_fleet_and_back(programs: FleetProgram
 
 def test_large_data_is_normalised_batch_by_batch_to_the_same_values(programs: FleetPrograms) -> None:
     data = FleetData.from_splits(SPLITS, normalization=NORMALIZATION, largest_normalized_bytes=0)
-    assert data.train_features.dtype == tf.uint8
+    assert data.tensors.train_features.dtype == tf.uint8
     with FleetTrainer([FIRST], programs) as fleet, FleetTrainer([FIRST], FleetPrograms(data)) as other:
         assert fleet.run_epoch() == other.run_epoch()
 
@@ -139,7 +139,7 @@ def test_validation_in_several_batches_counts_each_example_once(monkeypatch: pyt
     programs = FleetPrograms(FleetData.from_splits(splits, normalization=None))
     with FleetTrainer([FIRST], programs) as fleet:
         whole = fleet.run_epoch()
-    monkeypatch.setattr("caviar.training.fleet.epoch_plan._VALIDATION_VALUES", 1)
+    monkeypatch.setattr("caviar.training.fleet.plan._VALIDATION_VALUES", 1)
     with FleetTrainer([FIRST], programs) as fleet:
         parts = fleet.run_epoch()
     assert parts[0]["val_loss"] == pytest.approx(whole[0]["val_loss"], rel=1e-5)

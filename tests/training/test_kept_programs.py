@@ -64,9 +64,9 @@ def kept_files(directory: Path) -> list[Path]:
 def test_a_kept_program_is_not_traced_again_and_computes_the_same(tmp_path: Path) -> None:
     first, second = make_programs(tmp_path), make_programs(tmp_path)
     expected = train(first)
-    assert (first.n_traces, first.n_programs) == (1, 1)
+    assert (first.n_traces, len(first.keys)) == (1, 1)
     assert train(second) == expected
-    assert (second.n_traces, second.n_programs) == (0, 1)
+    assert (second.n_traces, len(second.keys)) == (0, 1)
     assert len(kept_files(tmp_path)) == 1
 
 
@@ -199,7 +199,7 @@ def test_another_process_takes_the_kept_program(tmp_path: Path) -> None:
         other = here.Lane(network=here.NetworkConfig(depth=2, units=8), training=here.TRAINING, seed=0)
         with here.FleetTrainer([other], programs) as fleet:
             fleet.run_epoch()
-        print(here.train(programs), programs.n_traces, programs.n_programs)
+        print(here.train(programs), programs.n_traces, len(programs.keys))
     """
     root = Path(__file__).parents[2]
     result = subprocess.run(

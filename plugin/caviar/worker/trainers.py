@@ -42,7 +42,7 @@ class FleetTrainers:
     @property
     def n_programs(self) -> int:
         """Programs that were traced or loaded."""
-        return self._programs.n_programs
+        return len(self._programs.keys)
 
     @property
     def n_traces(self) -> int:

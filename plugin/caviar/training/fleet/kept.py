@@ -20,12 +20,12 @@ _PREFIX: Final = "programs-"
 class KeptPrograms:
     """A directory of traced programs, for one TensorFlow, one Keras and one state of the sources.
 
-    Any file there can be missing, cut off or overwritten at any time: then its program is traced. What it returns
-    is to be tried on data of its signature before it is believed (`FleetPrograms`). Other versions'
-    programs are removed when a month has passed since the last of them was traced.
+    Any file there can be missing, cut off or overwritten at any time: then its program is traced. `FleetPrograms`
+    tries a program on data of its signature before it trusts it. Programs of other versions are removed a month after
+    the last of them was traced.
 
     Args:
-        directory: Of the user: what stands there is run. Created when a program is first kept.
+        directory: The user's own, because its files are run. Created when a program is first kept.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -39,7 +39,7 @@ class KeptPrograms:
         return RegisteredFunction.register(tf.compat.v1.GraphDef.FromString(serialized).library.function)
 
     def save(self, key: str, traced: Any) -> None:
-        """Keep a concrete function that captures nothing; a full disk is no reason to fail."""
+        """Keep a concrete function that captures nothing; if it cannot be written, do without."""
         if not self._directory.exists():
             remove_unused(self._directory.parent, f"{_PREFIX}*")
         keep(self._path(key), _renamed(traced).SerializeToString())
@@ -49,7 +49,7 @@ class KeptPrograms:
 
 
 def _renamed(traced: Any) -> Any:
-    """Return a graph whose library holds the function, last, and those that it calls, under names of their own.
+    """Return a graph whose library holds the functions that this one calls, and last itself, under unique names.
 
     TensorFlow numbers the functions of each process, and refuses a second one of the same name.
     """
@@ -76,7 +76,7 @@ def _called(function: Any) -> Iterator[Any]:
 
 @functools.cache
 def _fingerprint() -> str:
-    """Return a digest of all that a trace depends on besides its key: who traces, on what kind of machine."""
+    """Return a digest of everything that a trace depends on besides its key: versions, sources, kind of machine."""
     versions = [tf.__version__, tf.version.GIT_VERSION, keras.__version__, np.__version__, platform.python_version()]
     facts = [*versions, platform.machine(), sources_digest()]
     return hashlib.sha256(" ".join(facts).encode()).hexdigest()[:16]

@@ -35,22 +35,12 @@ class Lane:
 
 
 class RunningLane:
-    """A lane in training: the numbers that the host keeps of it.
-
-    Attributes:
-        spec: What it was made of.
-        seed: Of its order and masks; a loaded state brings its own.
-        epoch: Epochs done.
-        live: Its hyperparameters, float64: ``learning_rate``, ``momentum``, ``decay_rate`` (), ``dropout`` (depth,),
-            ``l2`` (depth + 1,).
-        batch_size: Rows of its batches.
-        n_steps: Steps of its epochs.
-    """
+    """A lane in training: the numbers that the host keeps of it."""
 
     def __init__(self, spec: Lane, data: FleetData) -> None:
         self.spec: Final = spec
-        self.seed = spec.seed
-        self.epoch = 0
+        self.seed = spec.seed  # a loaded state brings its own
+        self.epoch = 0  # epochs done
         network, training = spec.network, spec.training
         self.live: dict[str, npt.NDArray[np.float64]] = {
             "learning_rate": np.array(training.learning_rate),
@@ -60,7 +50,8 @@ class RunningLane:
             "l2": np.full(network.depth + 1, network.l2),
         }
         self.batch_size: Final = min(training.batch_size, data.n_train)
-        self.n_steps: Final = data.n_train // self.batch_size
+        self.n_steps: Final = data.n_train // self.batch_size  # of an epoch
+        self._slot_names: Final = SLOTS[training.optimizer]
 
     def initial_arrays(self, data: FleetData) -> LaneArrays:
         """Return the variables that the Keras network of this lane begins with, and slots of zeros."""
@@ -70,10 +61,6 @@ class RunningLane:
         trained = [value for variable, value in zip(variables, values, strict=True) if variable.trainable]
         slots: list[list[Array]] = [[np.zeros_like(value) for value in trained] for _ in self._slot_names]
         return LaneArrays(network=network, variables=variables, values=values, slots=slots)
-
-    @property
-    def _slot_names(self) -> tuple[str, ...]:
-        return SLOTS[self.spec.training.optimizer]
 
     def state(self, arrays: LaneArrays) -> LaneState:
         """Return the lane's whole state; see `Trainer.lane_state`."""
@@ -88,9 +75,8 @@ class RunningLane:
         """Take over a checked state, and return its arrays."""
         self.epoch, self.seed = int(state["epoch"]), int(state["seed"])
         self.live = {name: np.array(state[f"hyperparameter.{name}"], np.float64) for name in self.live}
-        return LaneArrays(
-            network=arrays.network,
-            variables=arrays.variables,
+        return dataclasses.replace(
+            arrays,
             values=[np.array(state[f"variable.{i}"]) for i in range(len(arrays.values))],
             slots=[
                 [np.array(state[f"slot.{name}.{i}"]) for i in range(len(slot))]

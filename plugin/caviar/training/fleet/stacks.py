@@ -1,7 +1,7 @@
 """The variables of several networks in shared arrays, and back: pure numpy.
 
-Lanes stand in order of falling depth, so that those which have a given layer are the first ones, a slice without a
-copy. Every width is padded to the widest's with zeros, which stay zeros while the lanes train.
+Lanes stand in order of falling depth, so that those with a given layer come first: a slice without a copy. Every
+width is padded to the widest with zeros, which stay zeros while the lanes train.
 """
 
 import dataclasses
@@ -25,30 +25,18 @@ class Layout:
     head's kernel, (lanes, width, classes); the vectors of all hidden layers (bias, γ, β: each layer by layer, lane by
     lane), (rows, 1, width); the head's bias, (lanes, 1, classes). The moving statistics are one array like the vectors:
     means, then variances. Optimizer slots are arrays as the weights.
-
-    Attributes:
-        depth: Hidden layers of the program, at least those of the deepest lane.
-        counts: For each hidden layer the lanes that have it, and 0 at the end.
-        width: Units of the widest hidden layer.
-        n_features: Values of one example.
-        n_classes: Outputs.
-        batch_norm: Placement, the same in all lanes.
     """
 
-    depth: int
-    counts: tuple[int, ...]
-    width: int
+    depth: int  # hidden layers of the program, at least those of the deepest lane
+    counts: tuple[int, ...]  # for each hidden layer the lanes that have it, then 0
+    width: int  # units of the widest hidden layer
     n_features: int
     n_classes: int
-    batch_norm: BatchNorm
+    batch_norm: BatchNorm  # the same in all lanes
 
     @classmethod
     def of(cls, networks: Sequence[NetworkConfig], *, depth: int, n_features: int, n_classes: int) -> "Layout":
-        """Return the layout of networks that are in order of falling depth, in a program of at least that depth.
-
-        Raises:
-            ValueError: If they are not.
-        """
+        """Return the layout of networks in order of falling depth; raise ValueError for any other order."""
         depths = [network.depth for network in networks]
         if depths != sorted(depths, reverse=True) or depths[0] > depth:
             raise ValueError(f"Lanes must stand in order of falling depth up to {depth}, but these have {depths}.")
@@ -76,19 +64,16 @@ class Layout:
         return [*hidden, (lanes, self.width, self.n_classes), vectors, (lanes, 1, self.n_classes)]
 
     def moving_shape(self) -> tuple[int, ...]:
-        """Return the shape of the array of moving statistics: without rows where there is no batch norm."""
+        """Return the shape of the array of moving statistics, which has no rows without batch norm."""
         return (0 if self.batch_norm == "none" else 2 * self.n_rows, 1, self.width)
 
     def place(self, variable: Variable, lane: int, depth: int) -> tuple[int, int]:
-        """Return in which array a lane's variable stands, and in which row.
+        """Return the array and the row of a lane's kernel or vector.
 
         Args:
-            variable: Of a kernel or vector; not dropout's random state.
+            variable: Not dropout's random state.
             lane: The lane's place in the order.
-            depth: The lane's own.
-
-        Returns:
-            Array and row. The array ``depth + 3`` of this layout is that of the moving statistics.
+            depth: The lane's own; array ``depth + 3`` of the layout is that of the moving statistics.
         """
         if variable.layer == depth:
             return (self.depth, lane) if variable.kind == "kernel" else (self.depth + 2, lane)
@@ -102,34 +87,16 @@ class Layout:
 
 @dataclasses.dataclass(kw_only=True, eq=False)
 class LaneArrays:
-    """One network's variables and optimizer slots, unpadded.
-
-    Attributes:
-        network: Its configuration.
-        variables: What the values are.
-        values: One array a variable.
-        slots: For each slot of the optimizer, one array a trainable variable.
-    """
+    """One network's variables and optimizer slots, unpadded."""
 
     network: NetworkConfig
     variables: tuple[Variable, ...]
-    values: list[Array]
-    slots: list[list[Array]]
-
-    @property
-    def trainable(self) -> list[Variable]:
-        """The variables that gradients change, in their order."""
-        return [variable for variable in self.variables if variable.trainable]
+    values: list[Array]  # one a variable
+    slots: list[list[Array]]  # for each slot of the optimizer, one a trainable variable
 
 
 def stack(lanes: Sequence[LaneArrays], layout: Layout, *, dtype: str) -> list[Array]:
-    """Return shared arrays that hold the lanes: weights, moving statistics, then each slot's.
-
-    Args:
-        lanes: In order of falling depth, at least one.
-        layout: Of their networks.
-        dtype: The float type.
-    """
+    """Return shared arrays that hold the lanes, at least one: weights, moving statistics, then each slot's."""
     n_slots = len(lanes[0].slots)
     shapes = [*layout.weight_shapes(), layout.moving_shape()] + layout.weight_shapes() * n_slots
     arrays: list[Array] = [np.zeros(shape, dtype) for shape in shapes]
@@ -140,10 +107,10 @@ def stack(lanes: Sequence[LaneArrays], layout: Layout, *, dtype: str) -> list[Ar
 
 
 def unstack(arrays: Sequence[Array], layout: Layout, lane: LaneArrays, index: int) -> LaneArrays:
-    """Return a lane's variables and slots as copies.
+    """Return copies of a lane's variables and slots.
 
     Args:
-        arrays: From `stack`, or what became of them.
+        arrays: From `stack`, as training left them.
         layout: Of the networks that were stacked.
         lane: The lane as it was stacked; dropout's random state, which does not change, is taken from it.
         index: Its place among them.
@@ -158,16 +125,17 @@ def unstack(arrays: Sequence[Array], layout: Layout, lane: LaneArrays, index: in
 
 
 def _views(arrays: Sequence[Array], layout: Layout, lane: LaneArrays, index: int) -> list[tuple[Array, Array]]:
-    """Pair the part of the shared arrays that is a lane's with the lane's own arrays."""
+    """Pair a lane's part of the shared arrays with the lane's own arrays."""
     pairs = []
     depth = lane.network.depth
     n_weights = layout.depth + 3
+    trainable = [variable for variable in lane.variables if variable.trainable]
     for variable, values in zip(lane.variables, lane.values, strict=True):
         if variable.kind != "dropout_seed":
             pairs.append((_part(arrays, layout.place(variable, index, depth), values), values))
     for number, slot in enumerate(lane.slots):
         own = arrays[n_weights + 1 + number * n_weights :]
-        for variable, values in zip(lane.trainable, slot, strict=True):
+        for variable, values in zip(trainable, slot, strict=True):
             pairs.append((_part(own, layout.place(variable, index, depth), values), values))
     return pairs
 

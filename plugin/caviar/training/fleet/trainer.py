@@ -12,8 +12,8 @@ from ...errors import SpecError
 from ...networks import Output, build_network
 from ..tensorflow_private import without_graph_rewriting
 from ..trainer import Hyperparameter, LaneState, Metrics, Trainer, check_hyperparameter, check_state, named_metrics
-from .epoch_plan import lasting_parts, make_plan, program_key
 from .lane import Lane, RunningLane
+from .plan import lasting_parts, make_plan, program_key
 from .program import FleetPrograms
 from .stacks import LaneArrays, Layout, stack, unstack
 
@@ -22,16 +22,16 @@ from .stacks import LaneArrays, Layout, stack, unstack
 class FleetTrainer(Trainer):
     """Trains several configurable dense networks at once, an epoch a call, each as `SoloTrainer` would alone.
 
-    Lanes may differ in depth, widths, batch size, decay, dropout, L2 and every number; they are equal in activation,
-    placement of batch norm and update rule, their `family`. Lanes can join and leave between epochs, each at an epoch
-    of its own. What a lane computes does not depend on its neighbours, but for rounding.
+    Lanes may differ in depth, widths, batch size, decay, dropout, L2 and every number; they share activation, placement
+    of batch norm and optimizer. Lanes can join and leave between epochs, each at an epoch of its own. What a lane
+    computes does not depend on its neighbours, except for rounding.
 
     Args:
         lanes: What to train, any number.
-        programs: The process' programs, and their data.
+        programs: The process's programs, and their data.
 
     Raises:
-        SpecError: If the lanes are not of one family.
+        SpecError: If the lanes do not share activation, placement of batch norm and optimizer.
 
     Example:
         >>> programs = FleetPrograms(FleetData.from_splits(splits, normalization=None))  # doctest: +SKIP
@@ -44,7 +44,7 @@ class FleetTrainer(Trainer):
         self._programs = programs
         self._dtype = keras.config.floatx()
         self._lanes: list[RunningLane] = []
-        # Either each lane's own arrays, or all lanes' stacked, in the order of `_order`, with the layout.
+        # Either each lane's own arrays, or all lanes' stacked, in the order of _order, with the layout.
         self._own: list[LaneArrays] | None = []
         self._stacked: list[Any] = []
         self._templates: list[LaneArrays] = []
@@ -59,16 +59,20 @@ class FleetTrainer(Trainer):
         return len(self._lanes)
 
     def add_lanes(self, lanes: Sequence[Lane]) -> None:
-        """Let lanes join, behind those that are there, each from its first epoch on.
+        """Add lanes behind those that are there, each from its first epoch on.
 
         Raises:
-            SpecError: If they are not of the fleet's family; then none joins.
+            SpecError: If they do not share activation, placement of batch norm and optimizer with the fleet's; then
+                none joins.
         """
-        families = {family(lane) for lane in [*(running.spec for running in self._lanes), *lanes]}
-        if len(families) > 1:
+        kinds = {
+            (lane.network.activation, lane.network.batch_norm, lane.training.optimizer)
+            for lane in [*(running.spec for running in self._lanes), *lanes]
+        }
+        if len(kinds) > 1:
             raise SpecError(
-                "The lanes of a fleet have the same activation, placement of batch norm and optimizer, but got "
-                f"{', '.join(map(str, sorted(families)))}. Make a fleet of each."
+                "The lanes of a fleet must have the same activation, placement of batch norm and optimizer, but got "
+                f"{', '.join(map(str, sorted(kinds)))}. Make a fleet of each."
             )
         own = self._unstacked()
         joining = [RunningLane(lane, self._programs.data) for lane in lanes]
@@ -103,7 +107,7 @@ class FleetTrainer(Trainer):
     def set_hyperparameter(self, lane: int, name: Hyperparameter, value: float) -> None:
         """Change a lane's hyperparameter from its next epoch on; see `Trainer.set_hyperparameter`.
 
-        The first dropout or L2 above 0 of a fleet without one takes another program, which may have to be traced.
+        The first dropout or L2 above 0 in a fleet needs another program, which may have to be traced.
         """
         running = self._lanes[self._checked(lane)]
         check_hyperparameter(running.spec.training, name, value)
@@ -162,7 +166,7 @@ class FleetTrainer(Trainer):
         return unstack([np.asarray(part) for part in self._stacked], self._layout, self._templates[lane], place)
 
     def _unstacked(self) -> list[LaneArrays]:
-        """Return each lane's own arrays, and let these be what counts from now on."""
+        """Return each lane's own arrays, which take the place of the stacked ones."""
         self._lasting = None
         if self._own is None:
             self._own = [self._arrays_of(lane) for lane in range(len(self._lanes))]
@@ -170,7 +174,7 @@ class FleetTrainer(Trainer):
         return self._own
 
     def _stack(self) -> Layout:
-        """Bring the lanes into shared arrays, if they are not."""
+        """Stack the lanes' arrays, if they are not stacked, and return the layout."""
         if self._own is None:
             assert self._layout is not None
             return self._layout
@@ -184,8 +188,3 @@ class FleetTrainer(Trainer):
         self._stacked = [tf.constant(array) for array in arrays]
         self._templates, self._own = self._own, None
         return self._layout
-
-
-def family(lane: Lane) -> tuple[str, str, str]:
-    """Return what the lanes of a fleet have in common: activation, placement of batch norm, optimizer."""
-    return lane.network.activation, lane.network.batch_norm, lane.training.optimizer
