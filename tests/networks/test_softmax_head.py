@@ -122,7 +122,7 @@ def test_logits_are_recognised_by_what_the_network_gives(end: Any) -> None:
     exported = np.asarray(with_probabilities(model)(SAMPLE))
     np.testing.assert_allclose(exported, np.asarray(keras.ops.softmax(model(SAMPLE))), rtol=1e-5)
     if np.ptp(model(SAMPLE)) > 0:
-        with pytest.raises(SpecError, match="said to be probabilities"):
+        with pytest.raises(SpecError, match="set to probabilities"):
             check_probabilities(model, SAMPLE)
 
 

@@ -57,16 +57,11 @@ class EpochParts:
         return self.n_rows if self.dropouts else 0
 
 
-def compile_epoch(parts: EpochParts, *, jit_compile: bool) -> Any:
-    """Return a tf.function that trains for one epoch and validates.
+def trace_epoch(parts: EpochParts, *, jit_compile: bool) -> Any:
+    """Return a concrete function that trains for one epoch and validates.
 
-    Args:
-        parts: What to train, on what, and how.
-        jit_compile: Compile by XLA: half the time a step, but about a second more in the first call.
-
-    Returns:
-        A function of the examples' order, int32 (n_rows,); the dropout's row keys, uint32 (n_keys,); and the epochs
-        done before, a float64 scalar. It gives accuracy, loss, val_accuracy and val_loss, float64 (4,).
+    It takes the examples' order, int32 (n_rows,); the dropout's row keys, uint32 (n_keys,); and the epochs done
+    before, a float64 scalar. It returns accuracy, loss, val_accuracy and val_loss, float64 (4,).
     """
     signature = [
         tf.TensorSpec([parts.n_rows], tf.int32),
@@ -76,7 +71,8 @@ def compile_epoch(parts: EpochParts, *, jit_compile: bool) -> Any:
     # The body has no Python control flow on tensors: without autograph it traces in two thirds of the time.
     # A partial has no code object: TensorFlow, which counts traces by it, would warn of many where each trial has one.
     epoch = functools.partial(_run_epoch, parts)
-    return tf.function(epoch, input_signature=signature, autograph=False, jit_compile=jit_compile)
+    function = tf.function(epoch, input_signature=signature, autograph=False, jit_compile=jit_compile)
+    return function.get_concrete_function()
 
 
 def _run_epoch(parts: EpochParts, order: Any, row_keys: Any, epochs_done: Any) -> Any:

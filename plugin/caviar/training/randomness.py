@@ -21,12 +21,9 @@ _LAST_SHIFT = 16
 
 
 def epoch_order(seed: int, *, epoch: int, n_examples: int) -> npt.NDArray[np.int32]:
-    """Return the order in which an epoch takes the training examples: a permutation, int32 (n_examples,).
+    """Return the order in which an epoch, from 0, takes the training examples: a permutation, int32 (n_examples,).
 
-    Args:
-        seed: The lane's seed, at least 0.
-        epoch: Epochs done before, from 0.
-        n_examples: Examples in the training split. An epoch of S steps of B examples takes the first S·B.
+    An epoch of S steps of B examples takes the first S·B.
     """
     return np.random.default_rng((seed, _ORDER, epoch)).permutation(n_examples).astype(np.int32)
 
@@ -34,10 +31,7 @@ def epoch_order(seed: int, *, epoch: int, n_examples: int) -> npt.NDArray[np.int
 def dropout_row_keys(seed: int, *, epoch: int, n_rows: int) -> npt.NDArray[np.uint32]:
     """Return a random number for each row an epoch trains on, uint32 (n_rows,); `keep_scale` makes masks of them.
 
-    Args:
-        seed: The lane's seed, at least 0.
-        epoch: Epochs done before, from 0.
-        n_rows: Steps times batch size. Row r of step s has number s · batch size + r.
+    There are (steps · batch size) rows; row r of step s is number s · batch size + r.
     """
     return np.random.default_rng((seed, _DROPOUT, epoch)).integers(0, 2**32, n_rows, dtype=np.uint32)
 

@@ -12,7 +12,7 @@ import tensorflow as tf
 from ..config import TrainingConfig
 from ..errors import SpecError
 from ..networks import Output, check_probabilities, find_output
-from .epoch import EpochParts, compile_epoch
+from .epoch import EpochParts, trace_epoch
 from .forward import find_dropouts, find_kernels, input_type
 from .library_seeds import seeded_libraries
 from .randomness import dropout_row_keys, epoch_order
@@ -65,7 +65,7 @@ class SoloTrainer(Trainer):
         if seed < 0:
             raise ValueError(f"seed must be at least 0, but got {seed}.")
         self._parts: EpochParts | None = _make_parts(model, data, training, output)
-        self._run = compile_epoch(self._parts, jit_compile=jit_compile)
+        self._jit_compile = jit_compile
         self._program: Any = None
         self._seed = seed
         self._epoch = 0
@@ -74,11 +74,6 @@ class SoloTrainer(Trainer):
     def n_lanes(self) -> int:
         """1, or 0 once the lane is dropped."""
         return 0 if self._parts is None else 1
-
-    @property
-    def n_traces(self) -> int:
-        """How many times the epoch was traced: 1 once an epoch has run."""
-        return 0 if self._run is None else int(self._run.experimental_get_tracing_count())
 
     @property
     def output(self) -> Output:
@@ -104,7 +99,7 @@ class SoloTrainer(Trainer):
             if self._program is None:
                 # The traced function itself, because a process may tell TensorFlow to run its tf.functions untraced.
                 with seeded_libraries(self._seed):
-                    self._program = self._run.get_concrete_function()
+                    self._program = trace_epoch(parts, jit_compile=self._jit_compile)
             epoch = tf.constant(self._epoch, tf.float64)
             values = self._program(tf.constant(order), tf.constant(row_keys), epoch).numpy()
         self._epoch += 1
@@ -151,7 +146,7 @@ class SoloTrainer(Trainer):
 
     def close(self) -> None:
         """End the lane and release the model and its program; see `Trainer.close`."""
-        self._parts = self._run = self._program = None
+        self._parts = self._program = None
 
     def _lane(self, lane: int) -> EpochParts:
         if self._parts is None or lane != 0:

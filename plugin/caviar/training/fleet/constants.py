@@ -92,20 +92,18 @@ class Constants:
         key, plan = self._key, self._plan
         # In the network's type, as TensorFlow's kernels do: 1 − 0.999 is 1.3e-5 off in float32.
         square_gain = 1.0 - tf.constant(SQUARE_DECAYS[key.optimizer], key.dtype)
-        momentum, gain, active = plan.momentum, 1.0 - plan.momentum, plan.active
-        rates = None if key.optimizer == "sgd" else PerStep(self._spread(plan.learning_rates, number), True)
-        if not key.ragged:
-            return {
-                "learning_rate": rates,
-                "momentum": PerStep(self._spread(momentum, number), False),
-                "gain": PerStep(self._spread(gain, number), False),
-                "square_gain": PerStep(square_gain, False),
-                "active": None,
-            }
+        momentum, gain, rates = plan.momentum, 1.0 - plan.momentum, plan.learning_rates
+        learning_rate = None if key.optimizer == "sgd" else PerStep(self._spread(rates, number), True)
+        active = None
+        if key.ragged:
+            active = PerStep(self._spread(plan.active, number), True)
+            momentum = tf.where(plan.active > 0, momentum, 1.0)
+            gain = gain * plan.active
+            square_gain = self._spread(square_gain * plan.active, number)
         return {
-            "learning_rate": rates,
-            "momentum": PerStep(self._spread(tf.where(active > 0, momentum, 1.0), number), True),
-            "gain": PerStep(self._spread(gain * active, number), True),
-            "square_gain": PerStep(self._spread(square_gain * active, number), True),
-            "active": PerStep(self._spread(active, number), True),
+            "learning_rate": learning_rate,
+            "momentum": PerStep(self._spread(momentum, number), key.ragged),
+            "gain": PerStep(self._spread(gain, number), key.ragged),
+            "square_gain": PerStep(square_gain, key.ragged),
+            "active": active,
         }

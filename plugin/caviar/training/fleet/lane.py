@@ -1,17 +1,19 @@
 """One lane of a fleet: its configuration, and what of it lives on the host."""
 
 import dataclasses
-from typing import Any, Final
+from collections.abc import Mapping
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
 from ...config import NetworkConfig, TrainingConfig
-from ...networks import initial_values, network_variables
+from ...networks import Variable, initial_values, network_variables
 from ..trainer import LaneState
 from ..update_rules import SLOTS
 from .data import FleetData
-from .stacks import Array, LaneArrays
+
+Array = npt.NDArray[np.generic]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -21,8 +23,8 @@ class Lane:
     Attributes:
         network: The network.
         training: Batch size, update rule, decay, and the first values of the hyperparameters.
-        seed: At least 0; gives the initial weights, those of ``build_network`` with this seed, the order of the
-            examples and the dropout masks.
+        seed: At least 0; decides the initial weights, those of ``build_network`` with this seed, the order of the
+            examples, and the dropout masks.
     """
 
     network: NetworkConfig
@@ -35,7 +37,7 @@ class Lane:
 
 
 class RunningLane:
-    """A lane in training: the numbers that the host keeps of it."""
+    """A lane in training: what the host keeps of it."""
 
     def __init__(self, spec: Lane, data: FleetData) -> None:
         self.spec: Final = spec
@@ -51,35 +53,29 @@ class RunningLane:
         }
         self.batch_size: Final = min(training.batch_size, data.n_train)
         self.n_steps: Final = data.n_train // self.batch_size  # of an epoch
-        self._slot_names: Final = SLOTS[training.optimizer]
-
-    def initial_arrays(self, data: FleetData) -> LaneArrays:
-        """Return the variables that the Keras network of this lane begins with, and slots of zeros."""
-        network = self.spec.network
         variables = network_variables(network, n_features=data.n_features, n_classes=data.n_classes)
-        values = initial_values(network, variables, seed=self.spec.seed)
-        trained = [value for variable, value in zip(variables, values, strict=True) if variable.trainable]
-        slots: list[list[Array]] = [[np.zeros_like(value) for value in trained] for _ in self._slot_names]
-        return LaneArrays(network=network, variables=variables, values=values, slots=slots)
+        values = initial_values(network, variables, seed=spec.seed)
+        # The network's variables and the optimizer's slots, unpadded, by their keys in the lane's state; and what each
+        # is: a variable, or the numbered slot of one.
+        self.arrays: dict[str, Array] = {f"variable.{i}": value for i, value in enumerate(values)}
+        parts: dict[str, tuple[Variable, int | None]] = {
+            f"variable.{i}": (part, None) for i, part in enumerate(variables)
+        }
+        trainable = [variable for variable in variables if variable.trainable]
+        for slot, name in enumerate(SLOTS[training.optimizer]):
+            for i, variable in enumerate(trainable):
+                self.arrays[f"slot.{name}.{i}"] = np.zeros(variable.shape, values[0].dtype)
+                parts[f"slot.{name}.{i}"] = (variable, slot)
+        self.parts: Final = parts
 
-    def state(self, arrays: LaneArrays) -> LaneState:
-        """Return the lane's whole state; see `Trainer.lane_state`."""
+    def state(self, arrays: Mapping[str, Array]) -> LaneState:
+        """Return the lane's whole state with these arrays; see `Trainer.lane_state`."""
         state: LaneState = {"epoch": np.array(self.epoch, np.int64), "seed": np.array(self.seed, np.uint64)}
         state |= {f"hyperparameter.{name}": value.copy() for name, value in self.live.items()}
-        state |= {f"variable.{i}": np.array(value) for i, value in enumerate(arrays.values)}
-        for name, slot in zip(self._slot_names, arrays.slots, strict=True):
-            state |= {f"slot.{name}.{i}": np.array(value) for i, value in enumerate(slot)}
-        return state
+        return state | {key: np.array(value) for key, value in arrays.items()}
 
-    def load(self, state: Any, arrays: LaneArrays) -> LaneArrays:
-        """Take over a checked state, and return its arrays."""
+    def load(self, state: Mapping[str, Array]) -> None:
+        """Take over a checked state."""
         self.epoch, self.seed = int(state["epoch"]), int(state["seed"])
         self.live = {name: np.array(state[f"hyperparameter.{name}"], np.float64) for name in self.live}
-        return dataclasses.replace(
-            arrays,
-            values=[np.array(state[f"variable.{i}"]) for i in range(len(arrays.values))],
-            slots=[
-                [np.array(state[f"slot.{name}.{i}"]) for i in range(len(slot))]
-                for name, slot in zip(self._slot_names, arrays.slots, strict=True)
-            ],
-        )
+        self.arrays = {key: np.array(state[key]) for key in self.arrays}

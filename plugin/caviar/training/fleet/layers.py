@@ -41,17 +41,13 @@ class LayerConstants:
 class LayerPass:
     """A hidden layer's pass in training: product, bias, batch normalisation where it stands, activation, dropout.
 
-    Args:
-        features: (lanes, rows, n_inputs).
-        kernel: (lanes, n_inputs, units).
-        vectors: By name, those of `VECTORS`: (lanes, 1, units).
-        own: The layer's constants.
-        key: The program's.
-        dropout_scale: What dropout multiplies by, (lanes, rows, units), or None.
-
     Attributes:
-        outputs: (lanes, rows, units).
-        statistics: The batch's mean and variance of each unit, (lanes, 1, units) each; empty without batch norm.
+        outputs: What the next layer takes.
+        statistics: The batch's mean and variance of each unit; empty without batch norm.
+
+    Shapes:
+        features (lanes, rows, n_inputs); kernel (lanes, n_inputs, units); each of the vectors and statistics
+        (lanes, 1, units); dropout_scale, what dropout multiplies by, or None, and outputs (lanes, rows, units).
     """
 
     def __init__(

@@ -119,7 +119,7 @@ def lasting_parts(lanes: Sequence[RunningLane], layout: Layout, key: ProgramKey,
     }
     whole = {
         "counts": np.array(layout.counts, np.int32),
-        "column_keys": _column_keys(layout) if key.dropout else np.zeros((key.depth, 0), np.uint32),
+        "column_keys": np.stack([dropout_column_keys(layer, layout.width * key.dropout) for layer in range(key.depth)]),
         "validation_rows": np.array(_validation_rows(layout, data.n_validation), np.int32),
     }
     tensors = {name: tf.constant(value) for name, value in whole.items()}
@@ -186,10 +186,6 @@ def _unit_mask(lanes: Sequence[RunningLane], layout: Layout) -> npt.NDArray[np.f
         for layer, width in enumerate(lane.spec.network.widths):
             mask[layer, index, 0, :width] = 1.0
     return mask
-
-
-def _column_keys(layout: Layout) -> npt.NDArray[np.uint32]:
-    return np.stack([dropout_column_keys(layer, layout.width) for layer in range(layout.depth)])
 
 
 def _validation_rows(layout: Layout, n_examples: int) -> int:

@@ -5,16 +5,16 @@ width is padded to the widest with zeros, which stay zeros while the lanes train
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
-import numpy.typing as npt
 
-from ...config import BatchNorm, NetworkConfig
+from ...config import BatchNorm
 from ...networks import Variable
+from ..update_rules import SLOTS
+from .data import FleetData
+from .lane import Array, RunningLane
 from .layers import VECTORS
-
-Array = npt.NDArray[np.generic]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -35,17 +35,18 @@ class Layout:
     batch_norm: BatchNorm  # the same in all lanes
 
     @classmethod
-    def of(cls, networks: Sequence[NetworkConfig], *, depth: int, n_features: int, n_classes: int) -> "Layout":
-        """Return the layout of networks in order of falling depth; raise ValueError for any other order."""
+    def of(cls, lanes: Sequence[RunningLane], data: FleetData, *, depth: int) -> "Layout":
+        """Return the layout of lanes in order of falling depth, in a program of at least that depth."""
+        networks = [lane.spec.network for lane in lanes]
         depths = [network.depth for network in networks]
-        if depths != sorted(depths, reverse=True) or depths[0] > depth:
-            raise ValueError(f"Lanes must stand in order of falling depth up to {depth}, but these have {depths}.")
+        assert depths == sorted(depths, reverse=True)
+        assert depths[0] <= depth
         return cls(
             depth=depth,
             counts=tuple(sum(own > layer for own in depths) for layer in range(depth + 1)),
             width=max(max(network.widths) for network in networks),
-            n_features=n_features,
-            n_classes=n_classes,
+            n_features=data.n_features,
+            n_classes=data.n_classes,
             batch_norm=networks[0].batch_norm,
         )
 
@@ -85,64 +86,29 @@ class Layout:
         return self.depth + 1, row + VECTORS[self.batch_norm].index(variable.kind) * self.n_rows
 
 
-@dataclasses.dataclass(kw_only=True, eq=False)
-class LaneArrays:
-    """One network's variables and optimizer slots, unpadded."""
-
-    network: NetworkConfig
-    variables: tuple[Variable, ...]
-    values: list[Array]  # one a variable
-    slots: list[list[Array]]  # for each slot of the optimizer, one a trainable variable
-
-
-def stack(lanes: Sequence[LaneArrays], layout: Layout, *, dtype: str) -> list[Array]:
+def stack(lanes: Sequence[RunningLane], layout: Layout, *, dtype: str) -> list[Array]:
     """Return shared arrays that hold the lanes, at least one: weights, moving statistics, then each slot's."""
-    n_slots = len(lanes[0].slots)
+    n_slots = len(SLOTS[lanes[0].spec.training.optimizer])
     shapes = [*layout.weight_shapes(), layout.moving_shape()] + layout.weight_shapes() * n_slots
     arrays: list[Array] = [np.zeros(shape, dtype) for shape in shapes]
     for index, lane in enumerate(lanes):
-        for view, values in _views(arrays, layout, lane, index):
-            view[...] = values
+        for key, view in _views(arrays, layout, lane, index):
+            view[...] = lane.arrays[key]
     return arrays
 
 
-def unstack(arrays: Sequence[Array], layout: Layout, lane: LaneArrays, index: int) -> LaneArrays:
-    """Return copies of a lane's variables and slots.
-
-    Args:
-        arrays: From `stack`, as training left them.
-        layout: Of the networks that were stacked.
-        lane: The lane as it was stacked; dropout's random state, which does not change, is taken from it.
-        index: Its place among them.
-    """
-    copies = {id(values): np.array(view) for view, values in _views(arrays, layout, lane, index)}
-    return LaneArrays(
-        network=lane.network,
-        variables=lane.variables,
-        values=[copies.get(id(values), values) for values in lane.values],
-        slots=[[copies[id(values)] for values in slot] for slot in lane.slots],
-    )
+def unstack(arrays: Sequence[Array], layout: Layout, lane: RunningLane, index: int) -> dict[str, Array]:
+    """Return copies of the arrays of the lane that was stacked in this place, as training left them."""
+    return lane.arrays | {key: np.array(view) for key, view in _views(arrays, layout, lane, index)}
 
 
-def _views(arrays: Sequence[Array], layout: Layout, lane: LaneArrays, index: int) -> list[tuple[Array, Array]]:
-    """Pair a lane's part of the shared arrays with the lane's own arrays."""
-    pairs = []
-    depth = lane.network.depth
+def _views(arrays: Sequence[Array], layout: Layout, lane: RunningLane, index: int) -> Iterator[tuple[str, Array]]:
+    """Yield a lane's part of the shared arrays, by its keys; dropout's random state is not there, nor changes."""
     n_weights = layout.depth + 3
-    trainable = [variable for variable in lane.variables if variable.trainable]
-    for variable, values in zip(lane.variables, lane.values, strict=True):
-        if variable.kind != "dropout_seed":
-            pairs.append((_part(arrays, layout.place(variable, index, depth), values), values))
-    for number, slot in enumerate(lane.slots):
-        own = arrays[n_weights + 1 + number * n_weights :]
-        for variable, values in zip(trainable, slot, strict=True):
-            pairs.append((_part(own, layout.place(variable, index, depth), values), values))
-    return pairs
-
-
-def _part(arrays: Sequence[Array], place: tuple[int, int], values: Array) -> Array:
-    array, row = place
-    part: Array = arrays[array][row]
-    if values.ndim == 1:
-        return part[0, : values.shape[0]]
-    return part[: values.shape[0], : values.shape[1]]
+    for key, (variable, slot) in lane.parts.items():
+        if variable.kind == "dropout_seed":
+            continue
+        array, row = layout.place(variable, index, lane.spec.network.depth)
+        start = 0 if slot is None else (slot + 1) * n_weights + 1
+        part, shape = arrays[start + array][row], variable.shape
+        yield key, part[0, : shape[0]] if len(shape) == 1 else part[: shape[0], : shape[1]]
