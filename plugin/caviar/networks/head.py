@@ -96,9 +96,9 @@ def find_output(model: Any, sample: npt.NDArray[np.generic]) -> Output:
         return "probabilities" if _whatever_the_weights(model, inputs, _sum_to_one) else "logits"
     if _whatever_the_weights(model, inputs, lambda rows: bool((rows >= 0).all())) and not is_steady:
         raise SpecError(
-            "The network gives neither logits nor probabilities: its outputs are never negative, as those of a sigmoid or "
-            f"a relu, and for one example they sum to {rows[0].sum():.4g} instead of 1. End it in Dense(n_classes) or a "
-            'softmax; or set objective.output = "logits" (in KerasObjective: output="logits").'
+            "The network gives neither logits nor probabilities: its outputs are never negative, as those of a sigmoid "
+            f"or a relu, and for one example they sum to {rows[0].sum():.4g} instead of 1. End it in Dense(n_classes) "
+            'or a softmax; or set objective.output = "logits" (in KerasObjective: output="logits").'
         )
     return "logits"
 
@@ -108,8 +108,8 @@ def check_probabilities(model: Any, sample: npt.NDArray[np.generic]) -> None:
     rows = _outputs(model, sample)
     if len(rows) and not ((rows >= 0).all() and _sum_to_one(rows)):
         raise SpecError(
-            f"output is set to probabilities, but for one example the network's outputs sum to {rows[0].sum():.4g}, and "
-            f'the smallest is {rows[0].min():.4g}. End the network in a softmax, or set output to "logits".'
+            f"The network's output is set to probabilities, but for one example it sums to {rows[0].sum():.4g}, and its "
+            f'smallest value is {rows[0].min():.4g}. End the network in a softmax, or set output to "logits".'
         )
 
 

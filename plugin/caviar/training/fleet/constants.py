@@ -22,7 +22,7 @@ class PerStep(NamedTuple):
 
 
 class Constants:
-    """What the steps share. The weights are numbered as in `stacks.Layout`: kernels, the heads', vectors, biases.
+    """What the steps share. The weights are numbered as in `lanes.Layout`: kernels, the heads', vectors, biases.
 
     Attributes:
         counts: Lanes that have each layer, scalars, then 0.

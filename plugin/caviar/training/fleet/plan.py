@@ -11,8 +11,7 @@ from ...program_key import ProgramKey
 from ..randomness import dropout_column_keys, dropout_row_keys, epoch_order
 from ..update_rules import corrected_learning_rate, decayed_learning_rate
 from .data import FleetData
-from .lane import RunningLane
-from .stacks import Layout
+from .lanes import Layout, RunningLane
 
 # Values of one validation batch's widest layer, over all lanes: 4 M floats are 16 MB, half of what a small server's
 # last cache holds. Batches of fewer than 100 rows would multiply badly.
@@ -103,27 +102,27 @@ def make_plan(
 
 def lasting_parts(lanes: Sequence[RunningLane], layout: Layout, key: ProgramKey, data: FleetData) -> dict[str, Any]:
     """Return the parts of the plan that stay the same while the lanes and their hyperparameters do."""
-    n_steps = max(lane.n_steps for lane in lanes)
-    n_rows = max(lane.batch_size for lane in lanes)
-    active, row_mask = _ragged_masks(lanes, n_steps, n_rows) if key.ragged else (np.zeros((0, 0)), np.zeros((0, 0)))
-    floats: dict[str, npt.NDArray[np.float64]] = {
-        "active": active,
-        "row_mask": row_mask,
-        "batch_sizes": np.array([lane.batch_size for lane in lanes], np.float64),
-        "n_steps": np.array([lane.n_steps for lane in lanes], np.float64),
+    n_steps, batch_sizes = (np.array([getattr(lane, name) for lane in lanes]) for name in ("n_steps", "batch_size"))
+    nothing = np.zeros((0, 0))
+    floats: dict[str, npt.NDArray[np.generic]] = {
+        "active": np.arange(n_steps.max())[:, None] < n_steps if key.ragged else nothing,
+        "row_mask": np.arange(batch_sizes.max()) < batch_sizes[:, None] if key.ragged else nothing,
+        "batch_sizes": batch_sizes,
+        "n_steps": n_steps,
         "momentum": np.array([lane.live["momentum"] for lane in lanes]),
         "batch_norm_momentum": np.array([lane.spec.network.batch_norm_momentum for lane in lanes]),
         "dropout": _by_layer([lane.live["dropout"] for lane in lanes], key.depth),
         "l2": _by_kernel([lane.live["l2"] for lane in lanes], key.depth),
         "unit_mask": _unit_mask(lanes, layout) if key.masks_units else np.zeros((key.depth, 0, 1, 0)),
     }
+    width = layout.width if key.dropout else 0
     whole = {
         "counts": np.array(layout.counts, np.int32),
-        "column_keys": np.stack([dropout_column_keys(layer, layout.width * key.dropout) for layer in range(key.depth)]),
+        "column_keys": np.stack([dropout_column_keys(layer, width) for layer in range(key.depth)]),
         "validation_rows": np.array(_validation_rows(layout, data.n_validation), np.int32),
     }
     tensors = {name: tf.constant(value) for name, value in whole.items()}
-    return {**tensors, **{name: tf.constant(value, key.dtype) for name, value in floats.items()}}
+    return tensors | {name: tf.constant(value.astype(key.dtype)) for name, value in floats.items()}
 
 
 def _learning_rates(lanes: Sequence[RunningLane], n_steps: int) -> npt.NDArray[np.float64]:
@@ -156,14 +155,6 @@ def _learning_rates(lanes: Sequence[RunningLane], n_steps: int) -> npt.NDArray[n
             step=done * own_steps + steps + 1.0,
         )
     return rates
-
-
-def _ragged_masks(
-    lanes: Sequence[RunningLane], n_steps: int, n_rows: int
-) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    own_steps, own_rows = (np.array([getattr(lane, name) for lane in lanes]) for name in ("n_steps", "batch_size"))
-    active = (np.arange(n_steps)[:, None] < own_steps).astype(np.float64)
-    return active, (np.arange(n_rows) < own_rows[:, None]).astype(np.float64)
 
 
 def _by_layer(values: Sequence[npt.NDArray[np.float64]], depth: int) -> npt.NDArray[np.float64]:

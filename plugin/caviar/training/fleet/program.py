@@ -52,7 +52,7 @@ class FleetPrograms:
         return self._functions.keys()
 
     def run(self, key: ProgramKey, plan: EpochPlan, arrays: Sequence[Any]) -> list[Any]:
-        """Train for an epoch and validate, by the program of this key; the arrays are those of `stacks.stack`.
+        """Train for an epoch and validate, by the program of this key; the arrays are those of `lanes.stack`.
 
         Returns:
             [metrics, *arrays]: metrics (4, L) are the accuracy, loss, val_accuracy and val_loss of each lane.

@@ -17,7 +17,7 @@ from .updates import UPDATES
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Stacks:
-    """The arrays of `stacks.stack`: what a step reads and changes."""
+    """The arrays of `lanes.stack`: what a step reads and changes."""
 
     weights: list[Any]  # hidden kernels, the heads' kernel, vectors, the heads' bias
     moving: Any  # moving statistics
@@ -25,7 +25,7 @@ class Stacks:
 
     @classmethod
     def of(cls, arrays: Sequence[Any], *, key: ProgramKey) -> "Stacks":
-        """Sort the arrays, which come in the order of `stacks.stack`."""
+        """Sort the arrays, which come in the order of `lanes.stack`."""
         n_weights = key.depth + 3
         slots = arrays[n_weights + 1 :]
         return cls(
@@ -35,7 +35,7 @@ class Stacks:
         )
 
     def arrays(self) -> list[Any]:
-        """Return the arrays in the order of `stacks.stack`."""
+        """Return the arrays in the order of `lanes.stack`."""
         return [*self.weights, self.moving, *(slot for slots in self.slots for slot in slots)]
 
 

@@ -12,10 +12,9 @@ from ...errors import SpecError
 from ...networks import Output, build_network
 from ..tensorflow_private import without_graph_rewriting
 from ..trainer import Hyperparameter, LaneState, Metrics, Trainer, check_hyperparameter, check_state, named_metrics
-from .lane import Array, Lane, RunningLane
+from .lanes import Array, Lane, Layout, RunningLane, stack, unstack
 from .plan import lasting_parts, make_plan, program_key
 from .program import FleetPrograms
-from .stacks import Layout, stack, unstack
 
 
 @final
