@@ -108,7 +108,7 @@ def check_probabilities(model: Any, sample: npt.NDArray[np.generic]) -> None:
     rows = _outputs(model, sample)
     if len(rows) and not ((rows >= 0).all() and _sum_to_one(rows)):
         raise SpecError(
-            f"The network's output is set to probabilities, but for one example it sums to {rows[0].sum():.4g}, and its "
+            f"The network's output is set to probabilities, but for one example it sums to {rows[0].sum():.4g} and its "
             f'smallest value is {rows[0].min():.4g}. End the network in a softmax, or set output to "logits".'
         )
 

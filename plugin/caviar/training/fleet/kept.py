@@ -1,6 +1,5 @@
 """Traced programs kept on disk, so that the next process need not trace them: loading one takes some milliseconds."""
 
-import functools
 import hashlib
 import platform
 from collections.abc import Iterator
@@ -74,7 +73,6 @@ def _called(function: Any) -> Iterator[Any]:
             yield from attribute.list.func
 
 
-@functools.cache
 def _fingerprint() -> str:
     """Return a digest of everything that a trace depends on besides its key: versions, sources, kind of machine."""
     versions = [tf.__version__, tf.version.GIT_VERSION, keras.__version__, np.__version__, platform.python_version()]
