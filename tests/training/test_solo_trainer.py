@@ -397,7 +397,7 @@ def test_a_dict_of_outputs_is_refused(make_model: Any) -> None:
 
 @pytest.mark.parametrize(("value", "kind"), [(None, "None"), (3, "of type int"), (keras.layers.Dense(3), "type Dense")])
 def test_what_is_no_network_is_refused(value: Any, kind: str) -> None:
-    with pytest.raises(SpecError, match=f"must be a keras.Model, but is .*{kind}. Return one from your function"):
+    with pytest.raises(SpecError, match=f"must be a keras.Model, but it is .*{kind}. Return one from your function"):
         SoloTrainer(value, DATA, TrainingConfig(), seed=0)
 
 

@@ -46,10 +46,10 @@ class DropoutMasks:
 
     @contextlib.contextmanager
     def in_place(self, row_keys: Any) -> Iterator[None]:
-        """Have the layers multiply by the masks of one step, of uint32 row keys (batch_size,), inside this context.
+        """Make the layers multiply by the masks of one step, of uint32 row keys (batch_size,), inside this context.
 
-        Each layer's ``call`` is replaced for as long: Keras then walks the model, casts and passes masks on as always.
-        clone_model, Keras' way to exchange layers, takes 40 ms a trial, and leaves a second node on each layer.
+        Meanwhile each layer's ``call`` is replaced: Keras still runs the model, casts, and passes its own masks on.
+        clone_model, Keras' way to exchange layers, takes 40 ms a trial and leaves a second node on each layer.
         """
         kind = self._layers[0].compute_dtype
         scales = tf.cond(
@@ -74,11 +74,9 @@ def _multiply(scale: Any, inputs: Any, **_: object) -> Any:
 
 
 def find_kernels(trainable: Sequence[Any]) -> dict[int, float]:
-    """Return which of the trainable variables the hyperparameter l2 penalises, and by which factor at first.
+    """Return the weights that the hyperparameter l2 penalises, by their place in ``trainable``, and their factors.
 
-    Returns:
-        Factors by the weight's place in ``trainable``: of the weights that carry a keras.regularizers.L2; in a model
-        with none, of every weight named ``kernel``, with factor 0.
+    Those are the weights with a keras.regularizers.L2; in a model with none, every weight named ``kernel``, at 0.
     """
     penalized = {
         index: float(weight.regularizer.l2)

@@ -141,7 +141,7 @@ class SoloTrainer(Trainer):
         self._seed = int(state["seed"])
 
     def lane_model(self, lane: int) -> Any:
-        """Return the model itself, which trains on with the next epoch; see `Trainer.lane_model`."""
+        """Return the model itself, which the next epoch trains further; see `Trainer.lane_model`."""
         return self._lane(lane).model
 
     def close(self) -> None:
@@ -191,7 +191,7 @@ def _check_model(model: Any, sample: Any, *, n_classes: int) -> None:
     """Build the model if it is not built, and raise SpecError if its inputs or outputs do not fit."""
     if not isinstance(model, keras.Model):
         kind = "None" if model is None else f"of type {type(model).__name__}"
-        raise SpecError(f"The network must be a keras.Model, but is {kind}. Return one from your function.")
+        raise SpecError(f"The network must be a keras.Model, but it is {kind}. Return one from your function.")
     if not model.built:
         model(sample, training=False)
     inputs, outputs = (getattr(model, name, None) or [None] for name in ("inputs", "outputs"))
@@ -201,8 +201,8 @@ def _check_model(model: Any, sample: Any, *, n_classes: int) -> None:
     if not keras.ops.is_tensor(given):
         keys = f" ({', '.join(map(repr, given))})" if isinstance(given, Mapping) else ""
         raise SpecError(
-            f"The model must give 1 tensor, but gives a {type(given).__name__}{keys}. Give the values of the classes "
-            "alone, as keras.Model(inputs, outputs) does."
+            f"The model must give 1 tensor, but gives a {type(given).__name__}{keys}. Return only the values of the "
+            "classes, as keras.Model(inputs, outputs) does."
         )
     shape = (None, *given.shape[1:])
     if shape != (None, n_classes):

@@ -102,7 +102,8 @@ def make_plan(
 
 def lasting_parts(lanes: Sequence[RunningLane], layout: Layout, key: ProgramKey, data: FleetData) -> dict[str, Any]:
     """Return the parts of the plan that stay the same while the lanes and their hyperparameters do."""
-    n_steps, batch_sizes = (np.array([getattr(lane, name) for lane in lanes]) for name in ("n_steps", "batch_size"))
+    n_steps = np.array([lane.n_steps for lane in lanes])
+    batch_sizes = np.array([lane.batch_size for lane in lanes])
     nothing = np.zeros((0, 0))
     floats: dict[str, npt.NDArray[np.generic]] = {
         "active": np.arange(n_steps.max())[:, None] < n_steps if key.ragged else nothing,
