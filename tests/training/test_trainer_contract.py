@@ -157,6 +157,7 @@ def test_state_of_another_network_is_refused_and_changes_nothing(make: Factory) 
             np.testing.assert_array_equal(value, before[key])
 
 
+@pytest.mark.slow
 def test_hyperparameter_acts_as_if_it_had_been_so(make: Factory) -> None:
     """A lane that changes a hyperparameter continues as one that was made with it and given the same weights."""
     changes = {"learning_rate": 0.001, "momentum": 0.1, "decay_rate": 0.6, "dropout": 0.6, "l2": 0.5}
