@@ -19,6 +19,7 @@ FLOORS: tuple[frozenset[str], ...] = (
             "memory",
             "parameters",
             "program_key",
+            "sampler_table",
             "user_cache",
         }
     ),

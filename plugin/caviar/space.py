@@ -105,7 +105,9 @@ class SearchSpace:
         drawn: dict[str, Any] = {}
         for parameter in self._expanded():
             if self._is_active(parameter.name, drawn):
-                drawn[parameter.name] = parameter.value(_suggest(trial, parameter.parameter, parameter.distribution))
+                drawn[parameter.name] = parameter.value(
+                    suggest_value(trial, parameter.parameter, parameter.distribution)
+                )
         return self._assemble(drawn)
 
     def hyperparameters(self, params: Mapping[str, Any]) -> dict[str, Any]:
@@ -312,12 +314,17 @@ def _defaults() -> dict[str, Any]:
     return {**dataclasses.asdict(NetworkConfig()), **dataclasses.asdict(TrainingConfig())}
 
 
-def _suggest(trial: "optuna.trial.BaseTrial", name: str, distribution: "BaseDistribution") -> Any:
+def suggest_value(trial: "optuna.trial.BaseTrial", name: str, distribution: "BaseDistribution") -> Any:
+    """Draw one parameter, by the name that Optuna stores."""
     from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
     if isinstance(distribution, FloatDistribution):
-        return trial.suggest_float(name, distribution.low, distribution.high, log=distribution.log)
+        return trial.suggest_float(
+            name, distribution.low, distribution.high, step=distribution.step, log=distribution.log
+        )
     if isinstance(distribution, IntDistribution):
-        return trial.suggest_int(name, distribution.low, distribution.high, log=distribution.log)
+        return trial.suggest_int(
+            name, distribution.low, distribution.high, step=distribution.step, log=distribution.log
+        )
     assert isinstance(distribution, CategoricalDistribution)
     return trial.suggest_categorical(name, distribution.choices)

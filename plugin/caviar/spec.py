@@ -1,21 +1,59 @@
 """The study file: what it may say, how it is read, and how two of them differ."""
 
 import dataclasses
+import enum
 import hashlib
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from .config import MAX_EPOCHS
 from .errors import SpecError, nearest_name
 from .parameters import MAX_WHOLE
+from .sampler_table import SAMPLERS
 from .space import DEFAULT_SPACE_TABLE, SearchSpace, parse_space, space_table
 from .study_file import read_table
 
-METRICS: tuple[str, ...] = ("val_accuracy", "val_loss", "accuracy", "loss")
-SAMPLERS: tuple[str, ...] = ("random", "grid", "qmc", "tpe", "zoom", "cmaes", "gp")
+if TYPE_CHECKING:  # as in parameters.py
+    import optuna
+    from optuna.study import StudyDirection
+
+
+class Direction(enum.StrEnum):
+    """Which way a metric is optimised."""
+
+    MAXIMIZE = "maximize"
+    MINIMIZE = "minimize"
+
+    @classmethod
+    def of(cls, study: "optuna.Study") -> "Direction":
+        """Return the direction of a study with one objective."""
+        return cls[study.direction.name]
+
+    @property
+    def optuna(self) -> "StudyDirection":
+        """The same as Optuna's own type has it."""
+        from optuna.study import StudyDirection
+
+        return StudyDirection[self.name]
+
+    def cost(self, value: float) -> float:
+        """Return what is smaller the better a value is; given a cost, return its value."""
+        return value if self is Direction.MINIMIZE else -value
+
+    def best(self, values: Iterable[float]) -> float | None:
+        """Return the best of some values, or None if there are none."""
+        return min(values, key=self.cost, default=None)
+
+
+METRICS: Mapping[str, Direction] = {
+    "val_accuracy": Direction.MAXIMIZE,
+    "val_loss": Direction.MINIMIZE,
+    "accuracy": Direction.MAXIMIZE,
+    "loss": Direction.MINIMIZE,
+}
 PRUNERS: tuple[str, ...] = (
     *("none", "promotion", "median", "percentile", "successive_halving", "hyperband", "patient", "threshold"),
     "wilcoxon",
@@ -62,7 +100,7 @@ class ObjectiveSpec:
     output: Literal["logits", "probabilities"] | None = None
 
     @property
-    def direction(self) -> Literal["maximize", "minimize"]:
+    def direction(self) -> Direction:
         """The way the metric is optimised."""
         return direction_of(self.metric)
 
@@ -126,7 +164,7 @@ class StudySpec:
         return self.search.trainer != "solo" and self.objective.network is None
 
 
-def direction_of(metric: str) -> Literal["maximize", "minimize"]:
+def direction_of(metric: str) -> Direction:
     """Return the way a metric is optimised.
 
     Raises:
@@ -134,7 +172,7 @@ def direction_of(metric: str) -> Literal["maximize", "minimize"]:
     """
     if metric not in METRICS:
         raise SpecError(f"No metric is called {metric!r}. {nearest_name(metric, METRICS)}")
-    return "minimize" if metric.endswith("loss") else "maximize"
+    return METRICS[metric]
 
 
 def read_spec(path: Path, *, settings: Sequence[str] = ()) -> StudySpec:

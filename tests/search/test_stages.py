@@ -22,7 +22,7 @@ from caviar.search.stages import (
 )
 from caviar.search.zoom_sampler import ZoomPlan, left_outside
 from caviar.space import parse_space
-from caviar.spec import SearchSpec
+from caviar.spec import Direction, SearchSpec
 from caviar.worker.promoter import Promoter
 
 
@@ -119,8 +119,8 @@ def test_a_stage_judges_its_own_trials_and_what_was_left_unfinished() -> None:
     rule = PromotionRule(max_epochs=9)
     running = study.ask()
     running.report(0.2, 0)
-    assert Promoter(study, storage, rule, minimize=False).to_park({3: 1}) == set()
-    promoter = Promoter(study, storage, rule, minimize=False, plan=ZoomPlan(stages=stages))
+    assert Promoter(study, storage, rule, direction=Direction.MAXIMIZE).to_park({3: 1}) == set()
+    promoter = Promoter(study, storage, rule, direction=Direction.MAXIMIZE, plan=ZoomPlan(stages=stages))
     assert promoter.to_park({3: 1}) == {3}
     study.add_trial(paused)
     assert [counts_in_stage(one, stages, stage=1) for one in study.trials] == [False] * 3 + [True] * 2
@@ -130,7 +130,11 @@ def test_a_stage_judges_its_own_trials_and_what_was_left_unfinished() -> None:
 def test_a_new_stage_forgets_what_ended_before_it() -> None:
     study = optuna.create_study(direction="maximize")
     promoter = Promoter(
-        study, cast("Any", None), PromotionRule(max_epochs=9), minimize=False, plan=ZoomPlan(stages=Stages(begins=(4,)))
+        study,
+        cast("Any", None),
+        PromotionRule(max_epochs=9),
+        direction=Direction.MAXIMIZE,
+        plan=ZoomPlan(stages=Stages(begins=(4,))),
     )
     for value in (0.1, 0.1, 0.1):
         first = study.ask()
@@ -165,8 +169,10 @@ def test_what_was_paused_outside_the_ranges_of_a_new_stage_is_given_up(monkeypat
     study.add_trials([at(10 ** -(number / 8), 1 - abs(number - 8) / 40) for number in range(32)])
     study.add_trials([at(rate, 0.1, system_attrs={PAUSED: True}) for rate in (2e-4, 0.1)])
     plan = ZoomPlan(stages=Stages(begins=(34,)))
-    assert left_outside(space, study.trials, plan, minimize=False, stage=1) == {32}
+    assert left_outside(space, study.trials, plan, Direction.MAXIMIZE, stage=1) == {32}
     study.add_trials([trial(TrialState.PRUNED, [0.0])])
-    promoter = Promoter(study, cast("Any", None), PromotionRule(max_epochs=9), minimize=False, space=space, plan=plan)
+    promoter = Promoter(
+        study, cast("Any", None), PromotionRule(max_epochs=9), direction=Direction.MAXIMIZE, space=space, plan=plan
+    )
     monkeypatch.setattr("caviar.worker.promoter.prune_parked", lambda _storage, _study_id, trial_ids: list(trial_ids))
     assert promoter.give_up() == [study.trials[32]._trial_id]

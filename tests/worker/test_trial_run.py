@@ -22,7 +22,7 @@ def begin(
     pruner: optuna.pruners.BasePruner | None = None,
     reported: frozenset[int] = frozenset(),
 ) -> tuple[TrialRun, Callable[[], optuna.trial.FrozenTrial]]:
-    study = optuna.create_study(direction=direction_of(metric), pruner=pruner or optuna.pruners.NopPruner())
+    study = optuna.create_study(direction=direction_of(metric).optuna, pruner=pruner or optuna.pruners.NopPruner())
     return TrialRun(study.ask(), metric=metric, n_classes=10, reported=reported), lambda: study.trials[0]
 
 

@@ -5,10 +5,8 @@ import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from optuna.trial import FrozenTrial
-
-from ..attributes import BEST_EPOCH, BEST_VALUE, FAIL_REASON, PARENT_TRIAL, RETRY_HISTORY, TRAIN_SECONDS
-from ..search.warm_start import warm_start_of
+from ..attributes import BEST_EPOCH, BEST_VALUE, FAIL_REASON, PARENT_TRIAL, TRAIN_SECONDS
+from ..search.warm_start import configurations_by_trial, warm_start_of
 from ..storage.home import Home
 from ..storage.opening import open_existing, required_spec
 
@@ -35,7 +33,8 @@ def list_trials(home: Home, study: str) -> list[dict[str, Any]]:
     """
     _, opened = open_existing(home, study)
     space, warm = required_spec(opened).space, warm_start_of(opened)
-    taken = () if warm is None else warm.configurations
+    trials = opened.get_trials(deepcopy=False)
+    taken = {} if warm is None else configurations_by_trial(warm, trials)
     return [
         {
             "number": trial.number,
@@ -47,22 +46,16 @@ def list_trials(home: Home, study: str) -> list[dict[str, Any]]:
             "seconds": trial.user_attrs.get(TRAIN_SECONDS),
             **_named_apart(space.hyperparameters(trial.params)),
             **({PARENT_TRIAL: trial.user_attrs[PARENT_TRIAL]} if PARENT_TRIAL in trial.user_attrs else {}),
-            **({"warm_start": f"{taken[n].study} {taken[n].trial}"} if (n := _origin(trial)) < len(taken) else {}),
+            **({"warm_start": f"{c.study} {c.trial}"} if (c := taken.get(trial.number)) else {}),
             "fail_reason": trial.user_attrs.get(FAIL_REASON),
         }
-        for trial in opened.get_trials(deepcopy=False)
+        for trial in trials
     ]
 
 
 def _named_apart(hyperparameters: Mapping[str, Any]) -> dict[str, Any]:
     """Return hyperparameters under names that no column of every study has, as Optuna's own table names them."""
     return {f"params_{name}" if name in _COLUMNS else name: value for name, value in hyperparameters.items()}
-
-
-def _origin(trial: FrozenTrial) -> int:
-    """Return the number that a trial's draws derive from: that of the first trial that it retries."""
-    history = trial.system_attrs.get(RETRY_HISTORY) or [trial.number]
-    return int(history[0])
 
 
 def trials_csv(rows: Sequence[Mapping[str, Any]]) -> str:

@@ -103,7 +103,7 @@ def _learn(spec: StudySpec, home: Home, source: str) -> WarmStart:
             for member, known in studies
         ],
         spec.space,
-        minimize=spec.objective.direction == "minimize",
+        direction=spec.objective.direction,
         trials=spec.search.trials,
     )
     return warm if n_results_to_learn(spec.search) else dataclasses.replace(warm, prior=None)  # it draws nothing blind

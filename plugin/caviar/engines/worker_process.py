@@ -24,7 +24,6 @@ from ..packing.calibration import load_or_calibrate, prices_path
 from ..search.pruners import make_pruner
 from ..search.samplers import make_sampler_factory
 from ..search.stages import stages_of_study
-from ..search.warm_sampler import warm_sampler_factory
 from ..search.warm_start import warm_start_of
 from ..spec import StudySpec
 from ..storage.database import new_owner, open_storage
@@ -111,13 +110,15 @@ def work(order: WorkOrder, *, owner: str, stop: threading.Event, dataset: Datase
     share_done = threading.Event()
     mirror = open_mirror(home, study, spec)
     seed = sampling_seed(study, spec)
-    make_sampler = make_sampler_factory(spec.search, spec.space, seed=seed, stages=stages_of_study(study, spec.search))
+    make_sampler = make_sampler_factory(
+        spec.search, spec.space, seed=seed, stages=stages_of_study(study, spec.search), warm=warm_start_of(study)
+    )
     setup = WorkerSetup(
         study=study,
         storage=storage,
         spec=spec,
         objective=objective,
-        make_sampler=warm_sampler_factory(make_sampler, warm_start_of(study), spec.search, spec.space, seed=seed),
+        make_sampler=make_sampler,
         mirror=mirror,
         checkpoints=open_checkpoints(home, study),
         networks=NetworkFolder(

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
-from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from ..parameters import Parameter
@@ -236,7 +235,7 @@ class _TrialsOnly:
     """What PED-ANOVA asks of a study. A real one would copy every trial of every resample, which takes minutes."""
 
     def __init__(self, trials: Sequence[FrozenTrial], values: NDArray[np.float64], *, metric: str) -> None:
-        self.directions = [StudyDirection[direction_of(metric).upper()]]
+        self.directions = [direction_of(metric).optuna]
         self._trials = [
             _Counted(index, trial.params, trial.distributions, value)
             for index, (trial, value) in enumerate(zip(trials, values.tolist(), strict=True))

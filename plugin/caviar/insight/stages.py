@@ -29,9 +29,8 @@ def read_stages(study: optuna.Study, spec: StudySpec, *, generation: int = 0) ->
     if last == 0:
         return ()
     plan = zoom_plan(spec.search, stages=stages)
-    minimize = spec.objective.direction == "minimize"
     members = []
-    for stage, space in enumerate(stage_spaces(spec.space, trials, plan, minimize=minimize, last=last)):
+    for stage, space in enumerate(stage_spaces(spec.space, trials, plan, spec.objective.direction, last=last)):
         parameters = drawn_parameters(space)
         own = [trial for trial in trials if stages.stage_of(trial.number) == stage]
         rows = trial_rows(own, parameters, metric=spec.objective.metric)

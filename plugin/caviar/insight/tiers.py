@@ -5,11 +5,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from ..sampler_table import SAMPLERS
 from .importance import Importance, ParameterImportance
 
 #: An order of two hyperparameters is stated only where this share of the resamples has it.
 _SURE = 0.95
-_LEARNING_SAMPLERS = frozenset({"tpe", "zoom", "cmaes", "gp"})
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -82,7 +82,7 @@ def tier_sentences(importance: Importance, *, sampler: str) -> list[str]:
     faint = [p.name for p in importance.parameters if not p.above_chance and p.tier < 4]
     if faint:
         sentences.append(f"Not told from chance here: {_listed(faint)}.")
-    if sampler in _LEARNING_SAMPLERS:
+    if sampler in SAMPLERS and not SAMPLERS[sampler].is_blind:
         sentences.append(
             f"{sampler} soon draws only where it is good, and what hardly varies shows little importance: for the "
             'course\'s question in its pure form, search with sampler = "random".'

@@ -1,12 +1,12 @@
-"""How a search that goes from coarse to fine shares its budget: which trial belongs to which stage.
+"""The stages of the sampler ``zoom``: how a search from coarse to fine shares its budget.
 
 Each stage after the first searches around the best trials of those before. Optuna's multivariate TPE smooths with a
-width that is a share of the range and hardly falls with the number of trials, so narrower ranges let it come closer;
-but a range drawn around too few trials follows chance.
+width that is a share of the range and hardly shrinks with the number of trials, so narrower ranges let it come closer.
+But a range drawn around too few trials follows chance.
 
-On eight tasks of benchmarks/search.py, seeds 200 to 202, stages against none changed the accuracy found by -0.9 ± 0.7,
--0.1 ± 0.8 and +0.7 ± 0.4 points at 10, 30 and 100 full trainings (mean and its standard error, 2026-11-25): a gain only
-where there are many trials.
+On eight tasks of benchmarks/search.py, seeds 200 to 202, stages changed the accuracy found by -0.9 ± 0.7, -0.1 ± 0.8
+and +0.7 ± 0.4 points at 10, 30 and 100 full trainings (mean and standard error, against one stage, 2026-11-25): they
+gain something only where there are many trials.
 """
 
 import bisect
@@ -25,9 +25,9 @@ from .narrowing import ZoomRule
 from .promotion import PromotionRule, counts_at_rungs
 
 MAX_STAGES: Final = 3
-#: Trials that the epochs of a whole training pay for on average: ``default_promotion`` lets so many train on.
+#: Trials that the epochs of a whole training pay for on average, under ``default_promotion``.
 TRIALS_A_TRAINING: Final = 3
-#: Trials for each stage on average without which it is not worth its zoom.
+#: Trials for each stage, on average, below which a stage is not worth its zoom.
 MIN_STAGE_TRIALS: Final = 8
 
 
@@ -36,8 +36,8 @@ class Stages:
     """Which trial of a study belongs to which stage of its search.
 
     Attributes:
-        begins: How many trials come before the second stage, the third, and so on, ascending; none for one stage. While
-            no trial has failed, these are the numbers with which they begin.
+        begins: Trials before the second stage, the third, and so on, ascending; empty for a single stage. While no
+            trial has failed, these are the numbers of the stages' first trials.
 
     Example:
         >>> Stages(begins=(40, 80)).stage_of(79)
@@ -54,11 +54,7 @@ class Stages:
         return bisect.bisect_right(self.begins, number)
 
     def among(self, trials: Sequence[FrozenTrial]) -> "Stages":
-        """Return the stages by the numbers of a study's trials: those that failed use up numbers, but no budget.
-
-        Args:
-            trials: All of the study, in any state.
-        """
+        """Return the stages by the numbers of a study's trials: failed ones have numbers, but take no budget."""
         counted = sorted(trial.number for trial in trials if trial.state != TrialState.FAIL)
         n_failed = len(trials) - len(counted)
         return Stages(
@@ -67,11 +63,11 @@ class Stages:
 
 
 def stages_of_search(search: SearchSpec, *, first: int = 0) -> Stages:
-    """Return the stages of a new study: of the sampler ``zoom`` shares of its budget, of any other one.
+    """Return the stages of a new study: with the sampler ``zoom`` shares of its budget, with any other just one.
 
     Args:
         search: Its ``sampler``, the option ``stages`` and ``trials``.
-        first: Trials that the study begins with, before any of its own; they belong to the first stage.
+        first: Trials that were copied into the study before any of its own; they belong to the first stage.
 
     Raises:
         SpecError: If the option is no whole number of at least 1.
@@ -89,11 +85,11 @@ def stages_of_search(search: SearchSpec, *, first: int = 0) -> Stages:
 def shared_stages(trials: int, *, n_stages: int | None = None, first: int = 0) -> Stages:
     """Return stages that share a budget: the first has twice as many trials as each of the others.
 
-    A first trial costs less than a later one, of which more train on; so the stages are about equally dear.
+    More trials of the later stages train on, so all stages cost about the same.
 
     Args:
         trials: Budget of the search, at least 1.
-        n_stages: How many, at most one a trial; by default one for ``MIN_STAGE_TRIALS`` each, three at most.
+        n_stages: How many, at most one a trial; by default one for ``MIN_STAGE_TRIALS`` trials, three at most.
         first: Number of the first trial.
 
     Raises:
@@ -112,19 +108,19 @@ def shared_stages(trials: int, *, n_stages: int | None = None, first: int = 0) -
 
 
 def stages_of_study(study: optuna.Study, search: SearchSpec) -> Stages:
-    """Return the stages that ``keep_stages`` kept of a study, or those of a new one of its study file."""
+    """Return the stages that ``keep_stages`` stored, or for a study without any those that a new one would have."""
     stored = study.user_attrs.get(STAGES)
     return stages_of_search(search) if stored is None else Stages(begins=tuple(json.loads(stored)["begins"]))
 
 
 def keep_stages(study: optuna.Study, search: SearchSpec) -> None:
-    """Keep a study's stages; with a larger budget than before, those of the trials that are not drawn yet anew.
+    """Store a study's stages; if the budget has grown, share it anew among the trials that are not drawn yet.
 
-    To what was drawn no stage begins elsewhere than it did, so that a search goes on as it was interrupted.
+    No stage that has begun moves, so that an interrupted search goes on as it would have.
 
     Args:
-        study: One with another sampler than ``zoom`` has none to keep.
-        search: Its study file's, with the budget of now.
+        study: If its sampler is not ``zoom``, nothing is stored.
+        search: Its study file's, with the present budget.
     """
     if search.sampler != "zoom":
         return
@@ -139,27 +135,19 @@ def keep_stages(study: optuna.Study, search: SearchSpec) -> None:
 
 
 def counts_in_stage(trial: FrozenTrial, stages: Stages, *, stage: int) -> bool:
-    """Tell whether a stored trial is compared with others at rungs while a stage is searched.
+    """Tell whether a stored trial is compared with others at rungs while a stage, counted from 0, is searched.
 
-    Trials that ended in a stage before do not: most there is worse, so everything new would go on. Those that were
-    left unfinished do, and so do paused ones, which may be promoted, but for those ``left_outside``.
-
-    Args:
-        trial: Of the study, in any state.
-        stages: The study's.
-        stage: The one that is searched, from 0.
+    Trials that ended in an earlier stage are not: most of them are worse, so every new trial would go on. Unfinished
+    and paused ones are, since they may be promoted, except those ``left_outside``.
     """
     return counts_at_rungs(trial) and not (trial.state.is_finished() and stages.stage_of(trial.number) < stage)
 
 
 def default_promotion(max_epochs: int) -> PromotionRule:
-    """Return when trials are judged by default: after a thirteenth of the epochs, then three times as many, and so on.
+    """Return when trials are judged by default: after a thirteenth of all epochs, then three times as many, and so on.
 
-    After the first of 52 epochs, LCBench's ranks say little of the last, and on some tasks the opposite; after the
+    After the first of 52 epochs, LCBench's ranks say little about the last, and on some tasks the opposite; after the
     fourth they mostly agree.
-
-    Args:
-        max_epochs: Epochs of a whole training.
     """
     return PromotionRule(max_epochs=max_epochs, min_epochs=max(round(max_epochs / 13), 1), reduction=3)
 

@@ -1,9 +1,9 @@
-"""Drawing the trials of a study that takes over what another one learned.
+"""What a trial of a warm-started study is given in place of what its sampler would draw.
 
-Trial n takes the n-th configuration. Of the draws after these that the study's sampler makes at random, since it has
-too few results to learn from, a share comes from the narrower space, once the configurations have proved better than
-the study's own draws: an unrelated source is not believed. Which trials these may be follows from their numbers, so
-that a resumed study repeats nothing. All else the sampler draws as in a cold start.
+The trial with index n takes the n-th configuration. Of the draws after these that the study's sampler makes at random,
+since it has too few results to learn from, a share comes from the narrower space, once the configurations have proved
+better than the study's own draws: an unrelated source is not believed. Which trials these may be follows from their
+index, so that a resumed study repeats nothing. The sampler draws everything else as in a cold start.
 
 Why proof comes first was measured with benchmarks/warm_start.py (2026-11-25, LCBench surrogate, 34 tasks, one seed):
 where the narrower space was believed until the configurations had proved no better, the regret after 10, 30 and 100
@@ -12,91 +12,66 @@ alone 1.11, 1.07 and 1.14 times; from a related one it gained nothing that could
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import optuna
-from optuna.distributions import BaseDistribution
-from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from ..space import SearchSpace
-from ..spec import SearchSpec, is_import_path
-from .samplers import SamplerFactory
-from .seeds import trial_seed
+from ..sampler_table import known_sampler
+from ..spec import Direction, SearchSpec
 from .sequences import value_at
-from .warm_start import WarmStart
+from .warm_start import WarmStart, configurations_by_trial
 from .zoom import observations_of
 
-#: Samplers that walk a sequence: it begins after the configurations, and is walked as it is.
-_SEQUENCES = frozenset({"grid", "qmc"})
-#: Results without which a sampler draws at random, where its options do not say.
-_N_STARTUP = 10
-_N_STARTUP_CMAES = 1
 #: Draws of the study's own without which the configurations cannot be judged, and the share of pairs of one of each
 #: that the configurations must win.
 _N_DRAWN = 5
 _CLEARLY = 0.75
 
 
-def warm_sampler_factory(
-    make_sampler: SamplerFactory, warm: WarmStart | None, search: SearchSpec, space: SearchSpace, *, seed: int
-) -> SamplerFactory:
-    """Return what makes each trial's sampler in a study that takes something over.
+def warm_params(warm: WarmStart, study: optuna.Study, search: SearchSpec, *, index: int, seed: int) -> dict[str, Any]:
+    """Return what a trial is given, by the names that Optuna stores; empty if its sampler draws everything.
 
     Args:
-        make_sampler: Makes the sampler of a cold start.
-        warm: What is taken over; None gives ``make_sampler`` back.
+        warm: What the study takes over.
+        study: Its trials so far say whether the source helps.
         search: Its ``sampler`` and ``sampler_options``.
-        space: What is drawn.
-        seed: Of what the study draws.
+        index: The trial's, from ``sequence_index``.
+        seed: Of the trial's draw from the narrower space.
     """
-    if warm is None:
-        return make_sampler
-    distributions = space.distributions()
-    until = n_results_to_learn(search)
-    n_first = len(warm.configurations)
-
-    def make(number: int) -> optuna.samplers.BaseSampler:
-        if number < n_first:
-            return GivenSampler(make_sampler(number), distributions, warm.configurations[number].params)
-        if search.sampler in _SEQUENCES:
-            return make_sampler(number - n_first)
-        sampler = make_sampler(number)
-        if warm.prior is None or not until or not has_its_turn(number - n_first, warm.prior_share):
-            return sampler
-        rng = np.random.default_rng(trial_seed(seed, number, "warm start"))
-        drawn = {name: value_at(prior, rng.random()) for name, prior in warm.prior.distributions().items()}
-        return GivenSampler(sampler, distributions, drawn, when=trusts_prior)
-
-    def trusts_prior(study: optuna.Study) -> bool:
-        trials = study.get_trials(deepcopy=False)
-        if sum(trial.state in (TrialState.COMPLETE, TrialState.PRUNED) for trial in trials) >= until:
-            return False
-        return source_helps(trials, n_first=n_first, minimize=study.direction == StudyDirection.MINIMIZE)
-
-    return make
+    if index < len(warm.configurations):
+        return dict(warm.configurations[index].params)
+    if warm.prior is None or not has_its_turn(index - len(warm.configurations), warm.prior_share):
+        return {}
+    trials = study.get_trials(deepcopy=False)
+    n_results = sum(trial.state in (TrialState.COMPLETE, TrialState.PRUNED) for trial in trials)
+    if n_results >= n_results_to_learn(search) or not source_helps(trials, warm, Direction.of(study)):
+        return {}
+    rng = np.random.default_rng(seed)
+    return {name: value_at(prior, rng.random()) for name, prior in warm.prior.distributions().items()}
 
 
-def source_helps(trials: Sequence[FrozenTrial], *, n_first: int, minimize: bool) -> bool:
+def source_helps(trials: Sequence[FrozenTrial], warm: WarmStart, direction: Direction) -> bool:
     """Tell whether the configurations taken over are clearly better than what the study draws by itself.
 
     Source:
         Mann and Whitney, Annals of Mathematical Statistics 1947: the share of pairs, one of each, that the first wins.
 
     Args:
-        trials: The study's, of which the first have the configurations; what is running is not judged yet.
-        n_first: Of how many trials these are the configurations; without any nothing can be said.
-        minimize: Whether small values are good.
+        trials: All of the study's; running ones are not judged yet.
+        warm: What the study takes over; without configurations there is nothing to judge.
+        direction: Of the metric.
 
     Returns:
         Whether they are; False while too few trials can tell.
     """
-    ended = [trial for trial in trials if trial.state not in (TrialState.RUNNING, TrialState.FAIL)]
-    costs = {trial.number: observations_of([trial], minimize=minimize)[0].cost for trial in ended if trial.params}
-    taken = [cost for number, cost in costs.items() if number < n_first]
-    drawn = [cost for number, cost in costs.items() if number >= n_first]
+    taken_by = configurations_by_trial(warm, trials)
+    ended = [trial for trial in trials if trial.state not in (TrialState.RUNNING, TrialState.FAIL) and trial.params]
+    costs = {trial.number: observations_of([trial], direction)[0].cost for trial in ended}
+    taken = [cost for number, cost in costs.items() if number in taken_by]
+    drawn = [cost for number, cost in costs.items() if number not in taken_by]
     if not taken or len(drawn) < _N_DRAWN:
         return False
     wins = sum((one < other) + 0.5 * (one == other) for one in taken for other in drawn)
@@ -104,80 +79,11 @@ def source_helps(trials: Sequence[FrozenTrial], *, n_first: int, minimize: bool)
 
 
 def n_results_to_learn(search: SearchSpec) -> float:
-    """Return how many results a sampler draws at random before: infinitely many for random search, none for a grid."""
-    if search.sampler == "random":
-        return math.inf
-    if search.sampler in _SEQUENCES or is_import_path(search.sampler):
-        return 0
-    default = _N_STARTUP_CMAES if search.sampler == "cmaes" else _N_STARTUP
-    return int(search.sampler_options.get("n_startup_trials", default))
+    """Return how many results a sampler needs before it stops drawing at random: infinitely many for random search."""
+    n_startup = known_sampler(search.sampler).n_startup
+    return float(search.sampler_options.get("n_startup_trials", n_startup)) if n_startup else 0.0
 
 
 def has_its_turn(index: int, share: float) -> bool:
     """Tell whether one of a series is among the share that is spread evenly over it, from the first one on."""
     return math.ceil(share * (index + 1) - 1e-9) > math.ceil(share * index - 1e-9)
-
-
-class GivenSampler(optuna.samplers.BaseSampler):
-    """Gives a trial some of its values, and leaves the others to another sampler.
-
-    Args:
-        sampler: What draws the others.
-        distributions: Every parameter that a trial may draw.
-        given: Parameter → value, as Optuna stores it.
-        when: Whether anything is given, asked as the trial begins; None for always.
-    """
-
-    def __init__(
-        self,
-        sampler: optuna.samplers.BaseSampler,
-        distributions: Mapping[str, BaseDistribution],
-        given: Mapping[str, Any],
-        *,
-        when: Callable[[optuna.Study], bool] | None = None,
-    ) -> None:
-        self._sampler = sampler
-        self._distributions = {name: distributions[name] for name in given}
-        self._given = dict(given)
-        self._when = when
-        self._others: dict[str, BaseDistribution] = {}
-
-    def before_trial(self, study: optuna.Study, trial: optuna.trial.FrozenTrial) -> None:
-        """Do what the other sampler does, and decide whether anything is given."""
-        if self._when is not None and not self._when(study):
-            self._distributions, self._given = {}, {}
-        self._sampler.before_trial(study, trial)
-
-    def infer_relative_search_space(
-        self, study: optuna.Study, trial: optuna.trial.FrozenTrial
-    ) -> dict[str, BaseDistribution]:
-        """Return the other sampler's, and what is given."""
-        self._others = self._sampler.infer_relative_search_space(study, trial)
-        return {**self._others, **self._distributions}
-
-    def sample_relative(
-        self, study: optuna.Study, trial: optuna.trial.FrozenTrial, search_space: dict[str, BaseDistribution]
-    ) -> dict[str, Any]:
-        """Return what is given, and beside it what the other sampler draws."""
-        del search_space
-        return {**self._sampler.sample_relative(study, trial, self._others), **self._given}
-
-    def sample_independent(
-        self,
-        study: optuna.Study,
-        trial: optuna.trial.FrozenTrial,
-        param_name: str,
-        param_distribution: BaseDistribution,
-    ) -> Any:
-        """Draw as the other sampler does."""
-        return self._sampler.sample_independent(study, trial, param_name, param_distribution)
-
-    def after_trial(
-        self,
-        study: optuna.Study,
-        trial: optuna.trial.FrozenTrial,
-        state: TrialState,
-        values: Sequence[float] | None,
-    ) -> None:
-        """Do what the other sampler does."""
-        self._sampler.after_trial(study, trial, state, values)

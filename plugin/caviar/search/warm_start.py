@@ -1,25 +1,26 @@
 """Warm start: what a search on one data set takes over from a search on another.
 
-Two things: the configurations that were best there, which are tried first, and a narrower space around its best trials,
-from which a share of the draws comes that would else be blind. Nothing is fenced in: the new study's space is its
-file's, and the sampler sees the taken configurations as trials like all others.
+It takes two things: the best configurations, which are tried first, and a narrower space around the best trials, from
+which a share of the draws comes that would otherwise be blind. The new study still searches the whole space of its
+study file, and its sampler sees the configurations as trials like any other.
 """
 
 import dataclasses
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import FrozenTrial
 
-from ..attributes import PARENT_TRIAL, WARM_START
+from ..attributes import PARENT_TRIAL, RETRY_HISTORY, WARM_START
 from ..errors import SpecError
 from ..parameters import ChoiceParameter, FloatParameter, Parameter, complement
 from ..space import SearchSpace, parse_space, space_table
-from .sequences import position_of
+from ..spec import Direction
+from .sequences import position_of, sequence_index
 from .stages import default_zoom
 from .zoom import narrow_space, observations_of
 
@@ -65,13 +66,7 @@ class WarmRule:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SourceStudy:
-    """A study that something is taken from: the source itself or, where it went from coarse to fine, each of its zooms.
-
-    Attributes:
-        name: Its name.
-        space: What it searched.
-        trials: All of its trials.
-    """
+    """The source of a warm start, or one of its zooms: its name, what it searched, and all of its trials."""
 
     name: str
     space: SearchSpace
@@ -83,10 +78,10 @@ class Configuration:
     """A trial of the source that is tried again.
 
     Attributes:
-        study: Where it comes from.
+        study: The study that it comes from.
         trial: Its number there.
         value: The best metric that it reached there.
-        params: What is taken of it, as Optuna stores it in the new study.
+        params: The params taken over, as Optuna stores them in the new study.
     """
 
     study: str
@@ -97,15 +92,15 @@ class Configuration:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class WarmStart:
-    """What a study takes over from another one, kept with the study: the source may change or go.
+    """What a study takes over from another one, kept with the study: the source may change, or be deleted.
 
     Attributes:
         source: The other study's name.
-        n_trials: Its trials with a result, its zooms' included.
-        configurations: Trial n of the new study takes the n-th.
+        n_trials: Its trials with a result, including its zooms'.
+        configurations: Trial n of the new study takes the n-th; retries do not count.
         prior: The new study's space, narrowed to what the source's best trials hold, or None where they say nothing.
         prior_share: Share of the draws that come from it, of those that a sampler would make at random.
-        reason: What was found of the source's best trials, in words.
+        reason: What the source's best trials show, in words.
     """
 
     source: str
@@ -121,54 +116,52 @@ def learn_from(
     studies: Sequence[SourceStudy],
     space: SearchSpace,
     *,
-    minimize: bool,
+    direction: Direction,
     trials: int,
-    rule: WarmRule | None = None,
+    rule: WarmRule = WarmRule(),
 ) -> WarmStart:
     """Return what a new study takes over.
 
-    A value outside the new range becomes the nearest end. A parameter that the source did not have, or a choice that is
-    not there any more, is drawn by the new study's sampler.
+    A value outside the new range becomes the nearest end. The new study's sampler draws a parameter that the source did
+    not have, or whose choice no longer exists.
 
     Args:
         source: The other study's name.
-        studies: It and its zooms, the first one, whose space holds the others', first.
+        studies: The other study and its zooms; first the one whose space contains the others'.
         space: What the new study searches.
-        minimize: Whether small values are good, in both.
+        direction: Of both metrics.
         trials: The new study's budget.
         rule: How much is taken over.
 
     Raises:
         SpecError: If the source has no result, or shares no hyperparameter with the new study.
     """
-    rule = rule or WarmRule()
     root = studies[0].space
     common = {parameter.name for parameter in root.parameters} & {parameter.name for parameter in space.parameters}
     if not common:
         raise SpecError(
-            f"The study {source!r} searched {_names(root)}, this one searches {_names(space)}: nothing in common, so "
-            "nothing can be taken from it. Name another one, or begin without --from."
+            f"The study {source!r} searched {_names(root)}, this one searches {_names(space)}: they have nothing in "
+            "common, so nothing can be taken over. Name another study, or start without --from."
         )
-    own = [(study, _ranked(study.trials, minimize=minimize)) for study in studies]
+    own = [(study, _with_result(study.trials, direction)) for study in studies]
     ranked = sorted(
         ((cost, study, trial) for study, found in own for cost, trial in found),
         key=lambda entry: (entry[0], entry[1].name, entry[2].number),
     )
     if not ranked:
         raise SpecError(
-            f"The study {source!r} has no trial with a result, so nothing can be taken from it. Run it first, name "
-            "another one, or begin without --from."
+            f"The study {source!r} has no trial with a result, so nothing can be taken over. Run it first, name "
+            "another study, or start without --from."
         )
     most = max(1, min(rule.n_configurations, int(rule.budget_share * trials))) if rule.n_configurations else 0
     best = ranked[: max(most, math.ceil(rule.pool * len(ranked)))]
     configurations: dict[str, Configuration] = {}
     for cost, study, trial in _unlike(best, root.distributions(), most=most, distance=rule.distance):
         params = fitted_params(study.space.hyperparameters(trial.params), space)
-        value = cost if minimize else -cost
-        taken = Configuration(study=study.name, trial=trial.number, value=value, params=params)
+        taken = Configuration(study=study.name, trial=trial.number, value=direction.cost(cost), params=params)
         configurations.setdefault(json.dumps(params, sort_keys=True), taken)  # two may be the same once they fit
     kept = [trial for _, _, trial in ranked]
-    narrowed = narrow_space(root, observations_of(kept, minimize=minimize), rule=default_zoom())
+    narrowed = narrow_space(root, observations_of(kept, direction), rule=default_zoom())
     return WarmStart(
         source=source,
         n_trials=len(ranked),
@@ -180,12 +173,7 @@ def learn_from(
 
 
 def fitted_params(hyperparameters: Mapping[str, Any], space: SearchSpace) -> dict[str, Any]:
-    """Return hyperparameters as a space's parameters, as Optuna stores them; what has no place there is left out.
-
-    Args:
-        hyperparameters: By the names that the user thinks of.
-        space: Where they are to be tried: a number outside its range becomes the nearest end.
-    """
+    """Return hyperparameters as a space stores them, numbers moved into their ranges; what has no place is left out."""
     distributions = space.distributions()
     params: dict[str, Any] = {}
     for parameter in space.parameters:
@@ -201,43 +189,37 @@ def fitted_params(hyperparameters: Mapping[str, Any], space: SearchSpace) -> dic
 
 
 def warm_start_json(warm: WarmStart) -> str:
-    """Return a warm start as the text that ``parse_warm_start`` reads."""
-    table = {
-        "source": warm.source,
-        "n_trials": warm.n_trials,
-        "configurations": [dataclasses.asdict(configuration) for configuration in warm.configurations],
-        "prior": None if warm.prior is None else space_table(warm.prior),
-        "prior_share": warm.prior_share,
-        "reason": warm.reason,
-    }
-    return json.dumps(table)
+    """Return a warm start as the text of the attribute that ``warm_start_of`` reads."""
+    table = dataclasses.asdict(dataclasses.replace(warm, prior=None))
+    return json.dumps(table | {"prior": None if warm.prior is None else space_table(warm.prior)})
 
 
 def warm_start_of(study: optuna.Study) -> WarmStart | None:
     """Return what a study takes over from another one, or None for a cold start."""
     text = study.user_attrs.get(WARM_START)
-    return None if text is None else parse_warm_start(text)
-
-
-def parse_warm_start(text: str) -> WarmStart:
-    """Return the warm start that ``warm_start_json`` wrote."""
+    if text is None:
+        return None
     table = json.loads(text)
-    return WarmStart(
-        source=table["source"],
-        n_trials=table["n_trials"],
-        configurations=tuple(Configuration(**configuration) for configuration in table["configurations"]),
-        prior=None if table["prior"] is None else parse_space(table["prior"], own_names=True),
-        prior_share=table["prior_share"],
-        reason=table["reason"],
-    )
+    table["configurations"] = tuple(Configuration(**configuration) for configuration in table["configurations"])
+    table["prior"] = None if table["prior"] is None else parse_space(table["prior"], own_names=True)
+    return WarmStart(**table)
 
 
-def _ranked(trials: Sequence[FrozenTrial], *, minimize: bool) -> list[tuple[float, FrozenTrial]]:
-    """Return the trials with a result, each with what is minimised; a zoom's copies of its parent's are left out."""
+def configurations_by_trial(warm: WarmStart, trials: Iterable[FrozenTrial]) -> dict[int, Configuration]:
+    """Return the configurations that a study's trials took, by trial number; a retry takes its trial's again."""
+    trials = list(trials)
+    retries = [trial for trial in trials if RETRY_HISTORY in trial.system_attrs]
+    origins = {trial.number: trial.system_attrs.get(RETRY_HISTORY, [trial.number])[0] for trial in trials}
+    indices = {number: sequence_index(origin, retries) for number, origin in origins.items()}
+    return {number: warm.configurations[i] for number, i in indices.items() if i < len(warm.configurations)}
+
+
+def _with_result(trials: Iterable[FrozenTrial], direction: Direction) -> list[tuple[float, FrozenTrial]]:
+    """Return the trials with a result, each with its cost; a zoom's copies of its parent's trials are left out."""
     return [
         (observation.cost, trial)
         for trial in trials
-        for observation in observations_of([trial], minimize=minimize)
+        for observation in observations_of([trial], direction)
         if math.isfinite(observation.cost) and PARENT_TRIAL not in trial.user_attrs
     ]
 

@@ -5,6 +5,7 @@ from typing import Final, Literal, final
 
 from optuna.trial import FrozenTrial, TrialState
 
+from ..sampler_table import known_sampler
 from ..search.promotion import is_paused
 from ..spec import SearchSpec
 from ..storage.buffered_storage import BufferedStorage
@@ -14,7 +15,6 @@ from .promoter import Promoter
 from .worker_setup import WorkerSetup
 
 #: Samplers that learn from the trials before: many at once would draw as if they were blind.
-_BLIND_SAMPLERS: Final = frozenset({"random", "grid", "qmc"})
 _MOST_OF_A_LEARNER: Final = 32
 #: Of a sampler that does not learn, beside those that were set aside: less is not worth a transaction.
 _FEWEST: Final = 4
@@ -47,7 +47,7 @@ def trials_to_take(search: SearchSpec, *, in_hand: int, set_aside: int, left: in
         left: Trials of the budget that nobody has.
         running: Trials that the workers have, this one included.
     """
-    if search.sampler not in _BLIND_SAMPLERS:
+    if not known_sampler(search.sampler).is_blind:
         return max(0, max(2, min(_MOST_OF_A_LEARNER, search.trials // (8 * search.workers))) - in_hand)
     share = (left + running) // search.workers
     return max(0, min(share - in_hand, left), _FEWEST + set_aside - in_hand)

@@ -12,6 +12,7 @@ from ..search.promotion import MAX_PARKED, PromotionRule, Rungs, TrialProgress, 
 from ..search.stages import Stages, counts_in_stage
 from ..search.zoom_sampler import ZoomPlan, left_outside
 from ..space import SearchSpace
+from ..spec import Direction
 from ..storage.leased_storage import LeasedStorage
 from ..storage.parking import claim_parked, prune_parked
 from ..storage.tickets import Ticket
@@ -28,7 +29,7 @@ class Promoter:
         storage: This worker's.
         rule: When trials are judged; one without rungs where the study's pruner is another, which leaves every trial
             alone.
-        minimize: Whether small values are good.
+        direction: Of the metric.
         space: What the study draws.
         plan: Of a search from coarse to fine. A stage judges its own trials, and what was left unfinished before within
             its ranges; what was left outside is given up.
@@ -40,19 +41,19 @@ class Promoter:
         storage: LeasedStorage,
         rule: PromotionRule,
         *,
-        minimize: bool,
+        direction: Direction,
         space: SearchSpace | None = None,
         plan: ZoomPlan | None = None,
     ) -> None:
         self._study = study
         self._storage = storage
         self._rule = rule
-        self._minimize = minimize
+        self._direction = direction
         self._space = space
         self._plan = plan
         self._stage = 0
         self._outside: set[int] = set()  # numbers of trials that were paused when the stage began
-        self._rungs = Rungs(rule, minimize=minimize)
+        self._rungs = Rungs(rule, direction=direction)
         self._seen: dict[int, FrozenTrial] = {}  # by number, as they were shown
 
     def to_park(self, epochs: Mapping[int, int]) -> set[int]:
@@ -137,9 +138,9 @@ class Promoter:
         """Begin to judge anew."""
         assert plan is not None
         self._stage, self._seen = stage, {}
-        self._rungs = Rungs(self._rule, minimize=self._minimize)
+        self._rungs = Rungs(self._rule, direction=self._direction)
         if self._space is not None:
-            self._outside = left_outside(self._space, trials, plan, minimize=self._minimize, stage=stage)
+            self._outside = left_outside(self._space, trials, plan, self._direction, stage=stage)
 
     def _progress(self, trial: FrozenTrial) -> TrialProgress:
         return progress_of(trial, max_epochs=self._rule.max_epochs)

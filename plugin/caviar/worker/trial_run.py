@@ -67,7 +67,7 @@ class TrialRun:
         curve = self.curves.get(self._metric)
         if not curve:
             return None
-        return curve.index(min(curve) if direction_of(self._metric) == "minimize" else max(curve))
+        return curve.index(min(curve, key=direction_of(self._metric).cost))
 
     @property
     def best_value(self) -> float | None:

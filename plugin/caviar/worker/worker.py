@@ -61,7 +61,7 @@ class Worker:
             self._study,
             setup.storage,
             promotion_rule(setup.spec.search, epochs=setup.objective.epochs),
-            minimize=not self._maximize,
+            direction=setup.objective.direction,
             space=setup.spec.space,
             plan=plan_of_study(setup.study, setup.spec.search),
         )
