@@ -17,6 +17,7 @@ FLOORS: tuple[frozenset[str], ...] = (
             "imports",
             "keras_backend",
             "memory",
+            "metrics",
             "parameters",
             "program_key",
             "sampler_table",

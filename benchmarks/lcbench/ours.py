@@ -13,13 +13,14 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from caviar.attributes import PAUSED
+from caviar.metrics import Direction
 from caviar.search.promotion import PromotionRule, Rungs, progress_of
 from caviar.search.samplers import make_sampler_factory, zoom_plan
 from caviar.search.stages import TRIALS_A_TRAINING, counts_in_stage, default_promotion
 from caviar.search.warm_start import SourceStudy, WarmRule, learn_from
 from caviar.search.zoom_sampler import left_outside
 from caviar.space import SearchSpace
-from caviar.spec import Direction, SearchSpec
+from caviar.spec import SearchSpec
 
 from .surrogate import EPOCHS, SPACE, Surrogate
 

@@ -28,10 +28,11 @@ from caviar.commands.zoom import zoom_facts, zoom_study
 from caviar.data.dataset import load_dataset
 from caviar.errors import FatalError
 from caviar.insight.lineage import parent_name
+from caviar.metrics import Direction
 from caviar.search.narrowing import MIN_WIDTH, ZoomRule
 from caviar.search.sequences import value_at
 from caviar.search.zoom import narrow_space, observations_of
-from caviar.spec import Direction, StudySpec, parse_spec
+from caviar.spec import StudySpec, parse_spec
 from caviar.storage.database import new_owner, open_storage
 from caviar.storage.home import Home
 from caviar.storage.leased_storage import LeasedStorage

@@ -9,8 +9,8 @@ from optuna.distributions import FloatDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from caviar.attributes import DIVERGED
+from caviar.metrics import Direction
 from caviar.search.fidelity import MIN_COMPARED, comparable_trials
-from caviar.spec import Direction
 
 
 def make_trial(number: int, curve: list[float], state: TrialState, **attrs: Any) -> FrozenTrial:

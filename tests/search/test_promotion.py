@@ -10,8 +10,8 @@ from optuna.trial import TrialState, create_trial
 
 from caviar.attributes import PARENT_TRIAL, PAUSED
 from caviar.errors import SpecError
+from caviar.metrics import Direction
 from caviar.search.promotion import PromotionRule, Rungs, TrialProgress, counts_at_rungs, progress_of
-from caviar.spec import Direction
 
 RULE = PromotionRule(max_epochs=10, min_epochs=1, reduction=3)
 

@@ -8,6 +8,7 @@ from optuna.trial import TrialState, create_trial
 
 from caviar.attributes import PARENT_TRIAL, PAUSED
 from caviar.errors import SpecError
+from caviar.metrics import Direction
 from caviar.search.promotion import PromotionRule
 from caviar.search.stages import (
     MAX_STAGES,
@@ -22,7 +23,7 @@ from caviar.search.stages import (
 )
 from caviar.search.zoom_sampler import ZoomPlan, left_outside
 from caviar.space import parse_space
-from caviar.spec import Direction, SearchSpec
+from caviar.spec import SearchSpec
 from caviar.worker.promoter import Promoter
 
 

@@ -10,6 +10,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from caviar.attributes import DIVERGED, PARENT_TRIAL, WARM_START
 from caviar.errors import SpecError
+from caviar.metrics import Direction
 from caviar.search.sequences import value_at
 from caviar.search.warm_start import (
     SourceStudy,
@@ -20,7 +21,6 @@ from caviar.search.warm_start import (
     warm_start_of,
 )
 from caviar.space import SearchSpace, parse_space
-from caviar.spec import Direction
 
 TABLE: dict[str, Any] = {
     "learning_rate": {"low": 1e-4, "high": 1.0, "scale": "log"},

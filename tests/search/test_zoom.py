@@ -13,11 +13,11 @@ from optuna.trial import TrialState, create_trial
 
 from caviar.attributes import PARENT_TRIAL, PAUSED
 from caviar.errors import SpecError
+from caviar.metrics import Direction
 from caviar.parameters import ChoiceParameter, FloatParameter, IntParameter
 from caviar.search.narrowing import MIN_WIDTH, ZoomRule
 from caviar.search.zoom import Observation, ZoomResult, copies_that_fit, narrow_space, observations_of
 from caviar.space import DEFAULT_SPACE_TABLE, SearchSpace, parse_space
-from caviar.spec import Direction
 
 SPACE = parse_space(
     {**DEFAULT_SPACE_TABLE, "dropout": {"low": 0.0, "high": 0.9}, "batch_norm_momentum": {"low": 0.1, "high": 0.9}}

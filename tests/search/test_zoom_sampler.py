@@ -12,11 +12,12 @@ from optuna.trial import TrialState
 from caviar import ZoomSampler
 from caviar.attributes import PAUSED
 from caviar.errors import SpecError
+from caviar.metrics import Direction
 from caviar.parameters import ChoiceParameter, FloatParameter, IntParameter
 from caviar.search.samplers import make_sampler_factory, zoom_plan
 from caviar.search.zoom_sampler import good_default, stage_spaces
 from caviar.space import DEFAULT_SPACE_TABLE, SearchSpace, parse_space
-from caviar.spec import Direction, SearchSpec
+from caviar.spec import SearchSpec
 
 SPACE = parse_space(DEFAULT_SPACE_TABLE)
 CONDITIONAL = parse_space(

@@ -4,8 +4,8 @@ from collections.abc import Callable
 import optuna
 import pytest
 
+from caviar.metrics import direction_of
 from caviar.search.seeds import trial_seed
-from caviar.spec import direction_of
 from caviar.worker.trial_run import TrialRun, worst_case
 
 NAN = float("nan")

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..attributes import GUESS
-from ..spec import direction_of
+from ..metrics import direction_of
 from .rows import TrialRow
 
 #: Chance of calling a search of pure guessing more than that.

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from optuna.trial import FrozenTrial, TrialState
 
+from ..metrics import direction_of
 from ..parameters import Parameter
-from ..spec import direction_of
 from .rows import best_reached
 
 if TYPE_CHECKING:

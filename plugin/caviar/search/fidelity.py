@@ -17,7 +17,7 @@ from typing import Final
 from optuna.trial import FrozenTrial, TrialState
 
 from ..attributes import DIVERGED
-from ..spec import Direction
+from ..metrics import Direction
 
 #: Trials that must have reached the epochs after which all are compared.
 MIN_COMPARED: Final = 20

@@ -18,7 +18,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from ..attributes import DIVERGED, PARENT_TRIAL, PAUSED
 from ..errors import SpecError
-from ..spec import Direction
+from ..metrics import Direction
 
 #: Paused trials that keep their checkpoint, each of which holds a whole network.
 MAX_PARKED = 32

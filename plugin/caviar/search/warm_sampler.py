@@ -19,8 +19,9 @@ import numpy as np
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
+from ..metrics import Direction
 from ..sampler_table import known_sampler
-from ..spec import Direction, SearchSpec
+from ..spec import SearchSpec
 from .sequences import value_at
 from .warm_start import WarmStart, configurations_by_trial
 from .zoom import observations_of

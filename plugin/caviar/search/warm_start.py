@@ -17,9 +17,9 @@ from optuna.trial import FrozenTrial
 
 from ..attributes import PARENT_TRIAL, RETRY_HISTORY, WARM_START
 from ..errors import SpecError
+from ..metrics import Direction
 from ..parameters import ChoiceParameter, FloatParameter, Parameter, complement
 from ..space import SearchSpace, parse_space, space_table
-from ..spec import Direction
 from .sequences import position_of, sequence_index
 from .stages import default_zoom
 from .zoom import narrow_space, observations_of

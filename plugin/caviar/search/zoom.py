@@ -18,9 +18,9 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from ..attributes import DIVERGED, PARENT_TRIAL
+from ..metrics import Direction
 from ..parameters import ChoiceParameter, FloatParameter, IntParameter, Parameter
 from ..space import SearchSpace, suggest_value
-from ..spec import Direction
 from .narrowing import MIN_TRIALS, ZoomRule, narrow_choices, narrow_range
 from .sequences import contains
 

@@ -25,10 +25,10 @@ from optuna.trial import FrozenTrial, TrialState
 
 from ..config import NetworkConfig, TrainingConfig
 from ..errors import SpecError
+from ..metrics import Direction
 from ..parameters import ChoiceParameter, Parameter, complement
 from ..sampler_table import SAMPLERS
 from ..space import SearchSpace
-from ..spec import Direction
 from .fidelity import comparable_trials
 from .narrowing import ZoomRule
 from .promotion import is_paused

@@ -19,10 +19,11 @@ from ..data.dataset import Dataset, load_dataset
 from ..errors import SpaceError, SpecError, TrialFailed
 from ..imports import import_callable
 from ..keras_backend import check_keras_backend
+from ..metrics import direction_of
 from ..search.given_params import take_given
 from ..search.seeds import trial_seed
 from ..space import DEFAULT_SPACE_TABLE, SearchSpace, make_configs, parse_space
-from ..spec import OUTPUTS, StudySpec, direction_of
+from ..spec import OUTPUTS, StudySpec
 from ..user_cache import user_cache
 from .decision import Decision, decide
 from .mirroring import mirror_trial

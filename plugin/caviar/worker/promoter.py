@@ -8,11 +8,11 @@ from optuna.trial import FrozenTrial, TrialState
 
 from ..attributes import PAUSED
 from ..errors import FatalError
+from ..metrics import Direction
 from ..search.promotion import MAX_PARKED, PromotionRule, Rungs, TrialProgress, is_paused, progress_of
 from ..search.stages import Stages, counts_in_stage
 from ..search.zoom_sampler import ZoomPlan, left_outside
 from ..space import SearchSpace
-from ..spec import Direction
 from ..storage.leased_storage import LeasedStorage
 from ..storage.parking import claim_parked, prune_parked
 from ..storage.tickets import Ticket

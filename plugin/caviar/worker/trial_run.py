@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import optuna
 
 from ..attributes import BEST_EPOCH, BEST_VALUE, CURVES, DIVERGED, NETWORK_OUTPUT, TRAIN_SECONDS
-from ..spec import direction_of
+from ..metrics import direction_of
 
 if TYPE_CHECKING:
     from ..networks import Output
