@@ -15,8 +15,8 @@ from optuna.trial import FrozenTrial, TrialState
 from caviar.attributes import PAUSED
 from caviar.metrics import Direction
 from caviar.search.promotion import PromotionRule, Rungs, progress_of
-from caviar.search.samplers import make_sampler_factory, zoom_plan
-from caviar.search.stages import TRIALS_A_TRAINING, counts_in_stage, default_promotion
+from caviar.search.samplers import make_sampler_factory
+from caviar.search.stages import TRIALS_A_TRAINING, counts_in_stage, default_promotion, zoom_plan
 from caviar.search.warm_start import SourceStudy, WarmRule, learn_from
 from caviar.search.zoom_sampler import left_outside
 from caviar.space import SearchSpace
@@ -150,7 +150,7 @@ class _Worker:
         back = {course: own for own, course in self._names.items()}
         params = {back.get(name, name): value for name, value in drawn.items()}
         self._trials[number] = (trial, self._surrogate.curves(self._task, [params])[0])
-        self._enter(self._plan.stages.stage_of(number))
+        self._enter(self._plan.stage_of(number))
         return number
 
     def _enter(self, stage: int) -> None:
@@ -194,7 +194,7 @@ class _Worker:
             self._show(self.study._storage.get_trial(trial._trial_id))
 
     def _show(self, trial: FrozenTrial) -> None:
-        if counts_in_stage(trial, self._plan.stages, stage=self._stage):
+        if counts_in_stage(trial, self._plan, stage=self._stage):
             self._rungs.show(progress_of(trial, max_epochs=EPOCHS))
         else:
             self._rungs.forget(trial.number)

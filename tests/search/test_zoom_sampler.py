@@ -14,7 +14,8 @@ from caviar.attributes import PAUSED
 from caviar.errors import SpecError
 from caviar.metrics import Direction
 from caviar.parameters import ChoiceParameter, FloatParameter, IntParameter
-from caviar.search.samplers import make_sampler_factory, zoom_plan
+from caviar.search.samplers import make_sampler_factory
+from caviar.search.stages import zoom_plan
 from caviar.search.zoom_sampler import good_default, stage_spaces
 from caviar.space import DEFAULT_SPACE_TABLE, SearchSpace, parse_space
 from caviar.spec import SearchSpec
@@ -60,7 +61,7 @@ def test_later_stages_draw_in_narrower_ranges_and_every_trial_is_stored_under_th
     study = searched(search)
     assert all(trial.distributions == SPACE.distributions() for trial in study.trials)
     plan = zoom_plan(search)
-    assert plan.stages.begins == (30, 45)
+    assert plan.begins == (30, 45)
     coarse, middle, fine = stage_spaces(SPACE, study.trials, plan, Direction.MAXIMIZE)
     assert coarse is SPACE
     widths = [math.log10(s.parameters[0].high / s.parameters[0].low) for s in (coarse, middle, fine)]  # type: ignore[union-attr]

@@ -23,7 +23,7 @@ from ..errors import CaviarError, FatalError, SpecError, StorageError
 from ..packing.calibration import load_or_calibrate, prices_path
 from ..search.pruners import make_pruner
 from ..search.samplers import make_sampler_factory
-from ..search.stages import stages_of_study
+from ..search.stages import plan_of_study
 from ..search.warm_start import warm_start_of
 from ..spec import StudySpec
 from ..storage.database import new_owner, open_storage
@@ -111,7 +111,7 @@ def work(order: WorkOrder, *, owner: str, stop: threading.Event, dataset: Datase
     mirror = open_mirror(home, study, spec)
     seed = sampling_seed(study, spec)
     make_sampler = make_sampler_factory(
-        spec.search, spec.space, seed=seed, stages=stages_of_study(study, spec.search), warm=warm_start_of(study)
+        spec.search, spec.space, seed=seed, plan=plan_of_study(study, spec.search), warm=warm_start_of(study)
     )
     setup = WorkerSetup(
         study=study,

@@ -2,8 +2,7 @@
 
 import optuna
 
-from ..search.samplers import zoom_plan
-from ..search.stages import stages_of_study
+from ..search.stages import plan_of_study
 from ..search.zoom_sampler import stage_spaces
 from ..spec import StudySpec
 from .axes import drawn_parameters
@@ -21,18 +20,18 @@ def read_stages(study: optuna.Study, spec: StudySpec, *, generation: int = 0) ->
         spec: The study file that it was run from.
         generation: Of the study among its zooms.
     """
-    if spec.search.sampler != "zoom":
+    plan = plan_of_study(study, spec.search)
+    if plan is None:
         return ()
     trials = study.get_trials(deepcopy=False)
-    stages = stages_of_study(study, spec.search).among(trials)
-    last = stages.stage_of(max((trial.number for trial in trials), default=0))
+    plan = plan.among(trials)
+    last = plan.stage_of(max((trial.number for trial in trials), default=0))
     if last == 0:
         return ()
-    plan = zoom_plan(spec.search, stages=stages)
     members = []
     for stage, space in enumerate(stage_spaces(spec.space, trials, plan, spec.objective.direction, last=last)):
         parameters = drawn_parameters(space)
-        own = [trial for trial in trials if stages.stage_of(trial.number) == stage]
+        own = [trial for trial in trials if plan.stage_of(trial.number) == stage]
         rows = trial_rows(own, parameters, metric=spec.objective.metric)
         best = best_rows(rows, metric=spec.objective.metric)
         members.append(

@@ -16,10 +16,10 @@ from ..space import SearchSpace
 from ..spec import SearchSpec
 from .seeds import trial_seed
 from .sequences import GridSequence, quasi_random_point, sequence_index
-from .stages import Stages, default_zoom, stages_of_search, stages_of_study
+from .stages import ZoomPlan, zoom_plan
 from .warm_sampler import warm_params
 from .warm_start import WarmStart
-from .zoom_sampler import SpaceZoomSampler, ZoomPlan, holding
+from .zoom_sampler import SpaceZoomSampler, holding
 
 #: Makes a trial's sampler from the number that its randomness derives from and the study that it belongs to.
 SamplerFactory = Callable[[int, optuna.Study], optuna.samplers.BaseSampler]
@@ -38,7 +38,7 @@ _SEQUENCES_OF_OPTUNA = {
 
 
 def make_sampler_factory(
-    search: SearchSpec, space: SearchSpace, *, seed: int, stages: Stages | None = None, warm: WarmStart | None = None
+    search: SearchSpec, space: SearchSpace, *, seed: int, plan: ZoomPlan | None = None, warm: WarmStart | None = None
 ) -> SamplerFactory:
     """Return what makes each trial's sampler.
 
@@ -49,14 +49,14 @@ def make_sampler_factory(
         search: Its ``sampler``, ``sampler_options`` and ``trials``.
         space: What is drawn.
         seed: The study's seed.
-        stages: Those of an existing study with the sampler ``zoom``; by default those of a new one.
+        plan: Of an existing study with the sampler ``zoom``; by default that of a new one.
         warm: What the study takes over from another one; None for a cold start.
 
     Raises:
         SpecError: If the sampler does not take an option, needs a package that is not installed, or cannot fill the
             budget.
     """
-    own, point = _make_own(search, space, seed=seed, stages=stages), _make_point(search, space, seed=seed)
+    own, point = _make_own(search, space, seed=seed, plan=plan), _make_point(search, space, seed=seed)
     n_first = 0 if warm is None else len(warm.configurations)
 
     def make(number: int, study: optuna.Study) -> optuna.samplers.BaseSampler:
@@ -70,30 +70,6 @@ def make_sampler_factory(
         return holding(given, own(number)) if given else own(number)
 
     return make
-
-
-def zoom_plan(search: SearchSpec, *, stages: Stages | None = None) -> ZoomPlan:
-    """Return how a study with the sampler ``zoom`` goes from coarse to fine.
-
-    Args:
-        search: Its ``sampler_options``: ``stages`` (their number), ``keep`` (0.2) and ``tiers`` (false).
-        stages: Those of an existing study; by default those of a new one.
-
-    Raises:
-        SpecError: If an option is of the wrong type, or outside its range.
-    """
-    options = search.sampler_options
-    keep, tiers = options.get("keep", default_zoom().keep), options.get("tiers", False)
-    if not isinstance(keep, int | float) or isinstance(keep, bool):
-        raise SpecError(f"search.sampler_options.keep must be a number, but got {keep!r}.")
-    if not isinstance(tiers, bool):
-        raise SpecError(f"search.sampler_options.tiers must be true or false, but got {tiers!r}.")
-    return ZoomPlan(stages=stages or stages_of_search(search), rule=default_zoom(keep=keep), tiers=tiers)
-
-
-def plan_of_study(study: optuna.Study, search: SearchSpec) -> ZoomPlan | None:
-    """Return how an existing study goes from coarse to fine, or None unless its sampler is ``zoom``."""
-    return zoom_plan(search, stages=stages_of_study(study, search)) if search.sampler == "zoom" else None
 
 
 def try_sampler(search: SearchSpec, space: SearchSpace, make: SamplerFactory) -> None:
@@ -159,7 +135,7 @@ def construct(factory: Callable[..., Any], options: Mapping[str, Any], *, what: 
 
 
 def _make_own(
-    search: SearchSpec, space: SearchSpace, *, seed: int, stages: Stages | None
+    search: SearchSpec, space: SearchSpace, *, seed: int, plan: ZoomPlan | None
 ) -> Callable[[int], optuna.samplers.BaseSampler]:
     """Return what makes the sampler that draws whatever a trial is not given; for a sequence, that is random search."""
     name, options, known = search.sampler, dict(search.sampler_options), known_sampler(search.sampler)
@@ -167,8 +143,8 @@ def _make_own(
     if known.options is not None:
         check_options(what, options, list(known.options))
     if name == "zoom":
-        plan = zoom_plan(search, stages=stages)
-        return lambda number: SpaceZoomSampler(space, plan, seed=trial_seed(seed, number, "sampler"))
+        zoom = plan or zoom_plan(search)
+        return lambda number: SpaceZoomSampler(space, zoom, seed=trial_seed(seed, number, "sampler"))
     if name in SAMPLERS and known.optuna_class is None:
         return lambda number: optuna.samplers.RandomSampler(seed=trial_seed(seed, number, "sampler"))
 

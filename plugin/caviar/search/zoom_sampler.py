@@ -30,44 +30,11 @@ from ..parameters import ChoiceParameter, Parameter, complement
 from ..sampler_table import SAMPLERS
 from ..space import SearchSpace
 from .fidelity import comparable_trials
-from .narrowing import ZoomRule
 from .promotion import is_paused
 from .seeds import trial_seed
 from .sequences import value_at
-from .stages import Stages, default_zoom, shared_stages
+from .stages import ZoomPlan, default_zoom, shared_begins
 from .zoom import SpaceT, fits, narrow_space, observations_of, parameter_of, plain_space
-
-#: Tiers of the course; the fourth holds what it does not rank, which is searched with the third.
-_N_TIERS = 3
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class ZoomPlan:
-    """How a search goes from coarse to fine.
-
-    Attributes:
-        stages: Which trial belongs to which.
-        rule: How a stage's space is narrowed for the next.
-        tiers: Whether the first stage searches tier 1 alone, the second tiers 1 and 2, and the third all of them. What
-            is not searched yet is held at good defaults. The last stage always searches everything. A tier that the
-            space lacks is passed over.
-    """
-
-    stages: Stages
-    rule: ZoomRule = dataclasses.field(default_factory=default_zoom)
-    tiers: bool = False
-
-    def among(self, trials: Sequence[FrozenTrial]) -> "ZoomPlan":
-        """Return the plan by the numbers of a study's trials, as `Stages.among` does."""
-        return dataclasses.replace(self, stages=self.stages.among(trials))
-
-    def held(self, parameters: Iterable[Parameter], stage: int) -> list[Parameter]:
-        """Return which of a space's parameters are held at good defaults in a stage."""
-        levels = {parameter: min(parameter.tier, _N_TIERS) for parameter in parameters}
-        if not self.tiers or stage >= min(len(self.stages), _N_TIERS) - 1:
-            return []
-        searched = sorted(set(levels.values()))[: stage + 1]
-        return [parameter for parameter, level in levels.items() if level not in searched]
 
 
 @final
@@ -103,8 +70,8 @@ class ZoomSampler(optuna.samplers.BaseSampler):
         tiers: bool = False,
         seed: int | None = None,
     ) -> None:
-        rule = default_zoom(keep=keep)
-        self._plan = ZoomPlan(stages=shared_stages(n_trials, n_stages=stages), rule=rule, tiers=tiers)
+        begins = shared_begins(n_trials, n_stages=stages)
+        self._plan = ZoomPlan(begins=begins, rule=default_zoom(keep=keep), tiers=tiers)
         self._seed = _new_seed() if seed is None else seed
 
     def reseed_rng(self) -> None:
@@ -177,7 +144,7 @@ def draw_params(
     study: optuna.Study, trial: FrozenTrial, space: SpaceT, *, plan: ZoomPlan, tpe: optuna.samplers.TPESampler
 ) -> dict[str, Any]:
     """Return a trial's params, drawn from the space of the stage that its number belongs to."""
-    stage = plan.stages.stage_of(trial.number)
+    stage = plan.stage_of(trial.number)
     others = [other for other in study.get_trials(deepcopy=False) if other.number != trial.number]
     direction = Direction.of(study)
     narrowed = stage_spaces(space, others, plan, direction, last=stage)[-1]
@@ -214,7 +181,7 @@ def stage_spaces(
         last: The last stage wanted, from 0; by default all of them.
     """
     spaces = [space]
-    for begin in plan.stages.begins[:last]:
+    for begin in plan.begins[:last]:
         distributions = spaces[-1].distributions()
         before = [trial for trial in trials if trial.number < begin and fits(distributions, trial)]
         observations = observations_of(before, direction)

@@ -10,8 +10,8 @@ from ..attributes import PAUSED
 from ..errors import FatalError
 from ..metrics import Direction
 from ..search.promotion import MAX_PARKED, PromotionRule, Rungs, TrialProgress, is_paused, progress_of
-from ..search.stages import Stages, counts_in_stage
-from ..search.zoom_sampler import ZoomPlan, left_outside
+from ..search.stages import ZoomPlan, counts_in_stage
+from ..search.zoom_sampler import left_outside
 from ..space import SearchSpace
 from ..storage.leased_storage import LeasedStorage
 from ..storage.parking import claim_parked, prune_parked
@@ -120,23 +120,21 @@ class Promoter:
             trials = self._study.get_trials(deepcopy=False)
         except KeyError as error:  # Optuna's word for a study that is gone
             raise FatalError("The study was deleted while it ran, so nothing is left to do.") from error
-        plan = None if self._plan is None else self._plan.among(trials)
-        stages = Stages() if plan is None else plan.stages
-        stage = stages.stage_of(max((trial.number for trial in trials), default=0))
+        plan = (self._plan or ZoomPlan()).among(trials)
+        stage = plan.stage_of(max((trial.number for trial in trials), default=0))
         if stage != self._stage:
             self._enter(stage, trials, plan)
         for trial in trials:
             if self._seen.get(trial.number) is trial:
                 continue
             self._seen[trial.number] = trial
-            if counts_in_stage(trial, stages, stage=stage) and trial.number not in self._outside:
+            if counts_in_stage(trial, plan, stage=stage) and trial.number not in self._outside:
                 self._rungs.show(self._progress(trial))
             else:
                 self._rungs.forget(trial.number)
 
-    def _enter(self, stage: int, trials: list[FrozenTrial], plan: ZoomPlan | None) -> None:
+    def _enter(self, stage: int, trials: list[FrozenTrial], plan: ZoomPlan) -> None:
         """Begin to judge anew."""
-        assert plan is not None
         self._stage, self._seen = stage, {}
         self._rungs = Rungs(self._rule, direction=self._direction)
         if self._space is not None:

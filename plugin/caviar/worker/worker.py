@@ -12,7 +12,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from ..errors import FatalError, SpecError, ends_worker
 from ..search.pruners import promotion_rule
-from ..search.samplers import plan_of_study
+from ..search.stages import plan_of_study
 from ..storage.buffered_storage import BufferedStorage
 from ..storage.leased_storage import LeaseLost
 from ..storage.tickets import Ticket
