@@ -12,7 +12,6 @@ Source:
 """
 
 import copy
-import dataclasses
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, final
@@ -23,7 +22,7 @@ from optuna.distributions import BaseDistribution
 from optuna.search_space import intersection_search_space
 from optuna.trial import FrozenTrial, TrialState
 
-from ..config import NetworkConfig, TrainingConfig
+from ..config import DEFAULTS
 from ..errors import SpecError
 from ..metrics import Direction
 from ..parameters import ChoiceParameter, Parameter, complement
@@ -212,7 +211,7 @@ def good_default(parameter: Parameter) -> Any:
         >>> good_default(FloatParameter(name="momentum", low=0.5, high=0.999, scale="log-complement"))
         0.1
     """
-    default = {**dataclasses.asdict(NetworkConfig()), **dataclasses.asdict(TrainingConfig())}.get(parameter.name)
+    default = DEFAULTS.get(parameter.name)
     if isinstance(parameter, ChoiceParameter):
         return default if default in parameter.choices else parameter.choices[0]
     if default is None or parameter.name in ("depth", "units"):
