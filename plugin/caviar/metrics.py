@@ -47,11 +47,7 @@ METRICS: Mapping[str, Direction] = {
 
 
 def direction_of(metric: str) -> Direction:
-    """Return the way a metric is optimised.
-
-    Raises:
-        SpecError: If the metric is unknown.
-    """
+    """Return the way a metric is optimised, or raise a SpecError if there is no such metric."""
     if metric not in METRICS:
         raise SpecError(f"No metric is called {metric!r}. {nearest_name(metric, METRICS)}")
     return METRICS[metric]

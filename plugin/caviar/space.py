@@ -180,10 +180,7 @@ class SearchSpace:
 def make_configs(hyperparameters: Mapping[str, Any], *, epochs: int) -> tuple[NetworkConfig, TrainingConfig]:
     """Return the values that a network and its training are built from.
 
-    Args:
-        hyperparameters: From ``SearchSpace.suggest``; names that no config knows are left to the user's own network
-            function.
-        epochs: Passes over the training split.
+    Names that no config knows are left to the user's own network function.
 
     Raises:
         SpaceError: If a value is outside its range.

@@ -159,11 +159,7 @@ def read_spec(path: Path, *, settings: Sequence[str] = ()) -> StudySpec:
 
 
 def parse_spec(table: Mapping[str, Any]) -> StudySpec:
-    """Check a study file's contents.
-
-    Raises:
-        SpecError: If a key, a type or a value is not allowed.
-    """
+    """Check a study file's contents, or raise a SpecError for the first key, type or value that is not allowed."""
     _check_keys("", table, ("name", "seed", "data", "objective", "search", "space"))
     for key in ("name", "data"):
         _require(table, key)

@@ -12,8 +12,14 @@ from tests.search.test_warm_start import SPACE, learn, near_a_tenth, source, tri
 from caviar.attributes import RETRY_HISTORY
 from caviar.metrics import Direction
 from caviar.search.samplers import SamplerFactory, make_sampler_factory
-from caviar.search.warm_sampler import has_its_turn, n_results_to_learn, source_helps
-from caviar.search.warm_start import WarmRule, WarmStart, configurations_by_trial
+from caviar.search.warm_start import (
+    WarmRule,
+    WarmStart,
+    configurations_by_trial,
+    has_its_turn,
+    n_results_to_learn,
+    source_helps,
+)
 from caviar.spec import SearchSpec
 
 NAMES = ["random", "grid", "qmc", "tpe", "cmaes", "optuna.samplers:NSGAIISampler"]

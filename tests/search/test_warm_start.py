@@ -170,7 +170,11 @@ def test_a_warm_start_is_kept_as_text() -> None:
 
 @pytest.mark.parametrize(
     ("wrong", "message"),
-    [({"pool": 0.0}, "pool must lie in"), ({"prior_share": 1.5}, "prior_share"), ({"n_configurations": -1}, "least 0")],
+    [
+        ({"distance": 2.0}, "distance must"),
+        ({"prior_share": 1.5}, "prior_share"),
+        ({"n_configurations": -1}, "least 0"),
+    ],
 )
 def test_impossible_rules_are_refused(wrong: dict[str, Any], message: str) -> None:
     with pytest.raises(SpecError, match=message):

@@ -7,8 +7,14 @@ import optuna
 from ..attributes import SAMPLING_SEED, SPEC, WARM_START
 from ..errors import SpecError, UnknownStudyError
 from ..search.seeds import trial_seed
-from ..search.warm_sampler import n_results_to_learn
-from ..search.warm_start import SourceStudy, WarmStart, learn_from, warm_start_json, warm_start_of
+from ..search.warm_start import (
+    SourceStudy,
+    WarmStart,
+    learn_from,
+    n_results_to_learn,
+    warm_start_json,
+    warm_start_of,
+)
 from ..spec import StudySpec
 from ..storage.database import database_exists, new_owner, open_storage
 from ..storage.home import Home

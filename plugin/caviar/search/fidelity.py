@@ -26,16 +26,13 @@ MIN_COMPARED: Final = 20
 def comparable_trials(trials: Sequence[FrozenTrial], direction: Direction) -> list[FrozenTrial]:
     """Return trials for TPE to learn from, as if they had been trained equally long.
 
-    Args:
-        trials: Of one study, in any state. Steps are epochs.
-        direction: The study's.
+    Trials are compared after the most epochs (steps) that at least ``MIN_COMPARED`` of them have reached, running ones
+    included, or if fewer have a result after those that all of them have reached.
 
     Returns:
-        Shallow copies. Trials are compared after the most epochs that at least ``MIN_COMPARED`` of them have reached,
-        running ones included, or if fewer have a result after those that all of them have reached. A trial that has
-        reached them is COMPLETE with its best value by then. Of the others, a running one keeps its state, so that TPE
-        draws elsewhere, and one that was paused, pruned or has diverged is PRUNED. Failed trials, and waiting ones
-        without a result, are left out.
+        Shallow copies. A trial that has come that far is COMPLETE with its best value by then. Of the others, a running
+        one keeps its state, so that TPE draws elsewhere, and one that was paused, pruned or has diverged is PRUNED.
+        Failed trials, and waiting ones without a result, are left out.
     """
     epochs = _epochs_compared(trials)
     shown_trials = []

@@ -18,12 +18,9 @@ def take_given(trial: optuna.trial.BaseTrial, space: SearchSpace) -> None:
     Optuna ignores a name that is never drawn, and draws a value outside its range with a warning. It has no public way
     to rename what a trial was given, hence its private ``FixedTrial._params`` and ``Trial._fixed_params``.
 
-    Args:
-        trial: Optuna's. Enqueued values must lie inside the space; those of a ``FixedTrial`` may leave it.
-        space: What is drawn.
-
     Raises:
-        SpaceError: If the space does not draw a name, or an enqueued value lies outside it.
+        SpaceError: If the space does not draw a name, or an enqueued value lies outside it. A ``FixedTrial`` may leave
+            the space.
     """
     if isinstance(trial, optuna.trial.FixedTrial):
         trial._params = stored_params(trial._params, space)
@@ -35,10 +32,8 @@ def take_given(trial: optuna.trial.BaseTrial, space: SearchSpace) -> None:
 def stored_params(given: Mapping[str, Any], space: SearchSpace) -> dict[str, Any]:
     """Return values under the names that Optuna stores: ``momentum`` 0.95 as ``one_minus_momentum`` 0.05.
 
-    Hyperparameters that the space fixes may be given, with the value that they have.
-
     Raises:
-        SpaceError: If the space draws no such name, or a value is given under both its names.
+        SpaceError: If the space draws no such name, fixes it to another value, or a value is given under both names.
     """
     names = space.stored_by_name()
     known = dict.fromkeys([*names, *names.values()])

@@ -54,12 +54,9 @@ class ZoomRule:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Narrowed:
-    """What became of one parameter.
+    """A parameter, perhaps unchanged, and what happened to it in words.
 
-    Attributes:
-        parameter: With its new range or choices, or unchanged.
-        share: What is left of the old range or choices, on the parameter's own scale; above 1 where it grew.
-        note: What happened and why, in words.
+    Its ``share`` is what is left of the old range or choices, on the parameter's own scale; above 1 where it grew.
     """
 
     parameter: Parameter
@@ -98,14 +95,9 @@ def narrow_range(
     rest: Sequence[Any],
     rule: ZoomRule,
 ) -> Narrowed:
-    """Narrow a range to the best trials' values, on its own scale.
+    """Narrow a range to the best trials' stored values, the very best first, on its own scale.
 
-    Args:
-        parameter: What these trials drew.
-        root: What the first study drew; the result stays within it, and positions are those in its range.
-        best: Stored values of the best trials, the very best first.
-        rest: Stored values of the other trials.
-        rule: How to narrow.
+    The result stays within ``root``, which the first study drew from, and positions are those in its range.
     """
     if not best or not rest or not _has_influence(best, rest, doubt=rule.doubt):
         return Narrowed(parameter=parameter, share=1.0, note="unchanged: the best values are scattered like all values")

@@ -131,12 +131,9 @@ class Rungs:
             self._set_cost(rung, number, None)
 
     def goes_on(self, number: int) -> bool:
-        """Tell whether a running trial trains on after the epochs that it has done; if not, it must be paused.
+        """Tell whether a running trial, which was shown before, trains on; if not, it must be paused.
 
         Between two rungs every trial trains on. After its last epoch none does: it is complete.
-
-        Raises:
-            KeyError: If the trial was never shown.
         """
         trial = self._trials[number]
         epochs = len(trial.curve)
@@ -161,12 +158,9 @@ class Rungs:
         return None
 
     def surplus(self, *, max_parked: int = MAX_PARKED) -> list[int]:
-        """Return the paused trials to end as PRUNED, the least likely to be promoted first.
+        """Return the paused trials beyond ``max_parked`` to end as PRUNED, the least likely to be promoted first.
 
         A trial of rank r (from 1) at a rung with n results is promoted once n ≥ η·r.
-
-        Args:
-            max_parked: Paused trials that stay; 0 when the budget is spent.
         """
 
         def wait(number: int) -> tuple[float, int]:

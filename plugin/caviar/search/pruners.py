@@ -16,13 +16,9 @@ from .stages import default_promotion
 def make_pruner(search: SearchSpec, *, epochs: int) -> optuna.pruners.BasePruner:
     """Return a study file's pruner, with every setting that Optuna would guess named.
 
-    Args:
-        search: Its ``pruner`` and ``pruner_options``. ``patient`` wraps the pruner that its option ``wrapped`` names;
-            without one it prunes what no longer improves.
-        epochs: Steps that a whole trial reports: hyperband's largest resource.
-
-    Returns:
-        For ``promotion`` one that never stops a trial: workers pause trials, by ``promotion_rule``.
+    For ``promotion`` it is one that never stops a trial: workers pause trials, by ``promotion_rule``. ``patient`` wraps
+    the pruner that its option ``wrapped`` names; without one it prunes what no longer improves. ``epochs`` is
+    hyperband's largest resource.
 
     Raises:
         SpecError: If the pruner does not take an option or refuses its value.
@@ -36,12 +32,8 @@ def make_pruner(search: SearchSpec, *, epochs: int) -> optuna.pruners.BasePruner
 def promotion_rule(search: SearchSpec, *, epochs: int) -> PromotionRule:
     """Return when a study's trials are judged by the pruner ``promotion``; for any other pruner, a rule without rungs.
 
-    Args:
-        search: Its ``pruner``, and of ``pruner_options`` ``reduction`` (3) and ``min_epochs`` (a thirteenth of all).
-        epochs: Of a whole training.
-
     Raises:
-        SpecError: If an option is unknown, not a whole number, or outside its range.
+        SpecError: If an option is neither ``reduction`` nor ``min_epochs``, not a whole number, or outside its range.
     """
     if search.pruner != "promotion":
         return PromotionRule(max_epochs=epochs, min_epochs=epochs)

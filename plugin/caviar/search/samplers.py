@@ -17,8 +17,7 @@ from ..spec import SearchSpec
 from .seeds import trial_seed
 from .sequences import GridSequence, quasi_random_point, sequence_index
 from .stages import ZoomPlan, zoom_plan
-from .warm_sampler import warm_params
-from .warm_start import WarmStart
+from .warm_start import WarmStart, warm_params
 from .zoom_sampler import SpaceZoomSampler, holding
 
 #: Makes a trial's sampler from the number that its randomness derives from and the study that it belongs to.
@@ -53,8 +52,7 @@ def make_sampler_factory(
         warm: What the study takes over from another one; None for a cold start.
 
     Raises:
-        SpecError: If the sampler does not take an option, needs a package that is not installed, or cannot fill the
-            budget.
+        SpecError: If the sampler refuses an option, needs a package that is not installed, or cannot fill the budget.
     """
     own, point = _make_own(search, space, seed=seed, plan=plan), _make_point(search, space, seed=seed)
     n_first = 0 if warm is None else len(warm.configurations)
@@ -88,11 +86,7 @@ def try_sampler(search: SearchSpec, space: SearchSpace, make: SamplerFactory) ->
 
 
 def check_options(what: str, options: Mapping[str, Any], allowed: list[str]) -> None:
-    """Refuse an option that a sampler or a pruner does not take.
-
-    Raises:
-        SpecError: Naming the nearest option that it does take.
-    """
+    """Raise a SpecError, naming the nearest one allowed, for an option that a sampler or a pruner does not take."""
     for name in options:
         if name not in allowed:
             raise SpecError(f"The {what} takes no option {name!r}. {nearest_name(name, allowed)}")
@@ -107,16 +101,10 @@ def option_names(factory: Callable[..., Any]) -> list[str]:
 
 
 def construct(factory: Callable[..., Any], options: Mapping[str, Any], *, what: str, kind: type[_Made]) -> _Made:
-    """Make a sampler or a pruner from the study file's options.
-
-    Args:
-        factory: A class, or a function of the user's.
-        options: The arguments for it.
-        what: Its name, for errors.
-        kind: Optuna's class that the result must be an instance of.
+    """Make a sampler or a pruner, ``kind``, from the study file's options.
 
     Raises:
-        SpecError: If it refuses the options, raises anything else, or makes something else.
+        SpecError: If the class or function refuses them, raises anything else, or makes something else.
     """
     try:
         with warnings.catch_warnings():

@@ -25,21 +25,16 @@ MAX_GRID = 10_000_000
 def sequence_index(number: int, trials: Iterable[FrozenTrial]) -> int:
     """Return the index of a trial in whatever a study takes in sequence: points of a grid, or given configurations.
 
-    A retry repeats the trial that failed, so it takes no index of its own although it has a number of its own.
-
-    Args:
-        number: The trial's number, or for a retry that of the first trial that it repeats.
-        trials: All of the study's so far.
+    A retry repeats the trial that failed, so it takes no index of its own although it has a number of its own; its
+    ``number`` here is that of the first trial that it repeats.
     """
     return number - sum(trial.number < number and RETRY_HISTORY in trial.system_attrs for trial in trials)
 
 
 def value_at(distribution: BaseDistribution, position: float) -> Any:
-    """Return the value at a position of a parameter's range, on its own scale.
+    """Return the value at a position in [0, 1) of a parameter's range, on its own scale; 0 is the low end.
 
-    Args:
-        distribution: The parameter's.
-        position: In [0, 1): 0 is the low end or the first choice. Whole numbers and choices share it equally.
+    Whole numbers share the range equally, and so do choices.
 
     Example:
         >>> value_at(FloatDistribution(1e-4, 1.0, log=True), 0.5)
@@ -79,9 +74,7 @@ def contains(distribution: BaseDistribution, value: Any) -> bool:
 def grid_points(distribution: BaseDistribution, points: int) -> list[Any]:
     """Return a grid's values of one parameter: all choices, or evenly spaced ones on its own scale, ends included.
 
-    Args:
-        distribution: The parameter's.
-        points: Values of a range, at least 1; a range of fewer whole numbers gives them all.
+    A range of fewer whole numbers than ``points`` gives them all.
     """
     if isinstance(distribution, CategoricalDistribution):
         return list(distribution.choices)
@@ -96,12 +89,7 @@ def grid_points(distribution: BaseDistribution, points: int) -> list[Any]:
 
 
 class GridSequence:
-    """Every combination of a few values of each parameter, in an order shuffled by the seed.
-
-    Args:
-        distributions: The parameters.
-        points: Values of each range; choices are all taken.
-        seed: Of the order.
+    """Every combination of ``points`` values of each range and all choices, in an order shuffled by the seed.
 
     Raises:
         SpecError: If it has more points than ``MAX_GRID``.
@@ -129,13 +117,9 @@ class GridSequence:
 def quasi_random_point(
     distributions: Mapping[str, BaseDistribution], index: int, *, seed: int, engine: str = "sobol"
 ) -> dict[str, Any]:
-    """Return the point at an index, from 0, of a sequence that covers the space more evenly than random draws do.
+    """Return a point, from index 0, of a ``sobol`` or ``halton`` sequence scrambled by the seed.
 
-    Args:
-        distributions: The parameters.
-        index: In the sequence.
-        seed: Of the scrambling.
-        engine: ``sobol`` or ``halton``.
+    It covers the space more evenly than random draws do.
     """
     from scipy.stats import qmc
 

@@ -111,12 +111,8 @@ def plan_of_study(study: optuna.Study, search: SearchSpec) -> ZoomPlan | None:
 def shared_begins(trials: int, *, n_stages: int | None = None, first: int = 0) -> tuple[int, ...]:
     """Return where the stages after the first begin: it has twice as many trials as each of the others.
 
-    More trials of the later stages train on, so all stages cost about the same.
-
-    Args:
-        trials: Budget of the search, at least 1.
-        n_stages: How many, at most one a trial; by default one for ``MIN_STAGE_TRIALS`` trials, three at most.
-        first: Trials that come before the budget; they belong to the first stage.
+    More trials of the later stages train on, so all stages cost about the same. There is at most one stage a trial; by
+    default one for ``MIN_STAGE_TRIALS`` trials, three at most. ``first`` trials, in the first stage, come on top.
 
     Raises:
         SpecError: If there is no trial to share, or no stage.

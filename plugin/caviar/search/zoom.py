@@ -101,19 +101,11 @@ def narrow_space(
     root: SpaceT | None = None,
     rule: ZoomRule | None = None,
 ) -> ZoomResult[SpaceT]:
-    """Return the space around the best trials.
+    """Return the space around the best trials, or the given one with the reason why another zoom is not worth it.
 
     It holds every one of the best; it may reach beyond ``space`` where the best lie at its edge, but never beyond
-    ``root``. The same observations give the same space, in any order.
-
-    Args:
-        space: What these trials were drawn from.
-        observations: The study's trials.
-        root: What the first study of this search drew from; by default ``space``, for the first zoom.
-        rule: How to narrow.
-
-    Returns:
-        The narrower space, or the given one with the reason why another zoom is not worth it.
+    ``root``, what the first study of this search drew from, by default ``space``. The same observations give the same
+    space, in any order.
 
     Example:
         >>> narrow_space(space, observations_of(study.get_trials(), Direction.MAXIMIZE)).reason
@@ -160,15 +152,19 @@ def narrow_space(
 
 def observations_of(trials: Iterable[FrozenTrial], direction: Direction) -> list[Observation]:
     """Return what a zoom sees of stored trials: every trial except failed ones, whether or not it has ended."""
-    observations = []
-    for trial in trials:
-        values = [*trial.intermediate_values.values(), *([] if trial.value is None else [trial.value])]
-        costs = [direction.cost(value) for value in values if math.isfinite(value)]
-        if trial.state != TrialState.FAIL:
-            cost = math.inf if trial.user_attrs.get(DIVERGED) else min(costs, default=math.inf)
-            complete = trial.state == TrialState.COMPLETE
-            observations.append(Observation(params=trial.params, cost=cost, complete=complete))
-    return observations
+    return [
+        Observation(params=trial.params, cost=cost_of(trial, direction), complete=trial.state == TrialState.COMPLETE)
+        for trial in trials
+        if trial.state != TrialState.FAIL
+    ]
+
+
+def cost_of(trial: FrozenTrial, direction: Direction) -> float:
+    """Return the best metric that a trial reported, smaller being better; infinite if it failed or diverged."""
+    if trial.state == TrialState.FAIL or trial.user_attrs.get(DIVERGED):
+        return math.inf
+    values = [*trial.intermediate_values.values(), *([] if trial.value is None else [trial.value])]
+    return min((direction.cost(value) for value in values if math.isfinite(value)), default=math.inf)
 
 
 def fits(distributions: Mapping[str, BaseDistribution], trial: FrozenTrial) -> bool:
@@ -177,18 +173,13 @@ def fits(distributions: Mapping[str, BaseDistribution], trial: FrozenTrial) -> b
 
 
 def copies_that_fit(space: SearchSpace, trials: Iterable[FrozenTrial]) -> list[FrozenTrial]:
-    """Return copies, for a study on a narrower space, of the trials that lie in it.
+    """Return copies, for a study on a narrower space, of the complete and pruned trials that lie in it.
 
     A copy has the narrower space's distributions, so that Optuna finds them compatible with what is drawn there, and
     without the parameters that are no longer searched. Trials that have not ended, paused ones too, stay with the wider
     study: it may yet resume them, and both studies would then train the same. Once its budget is spent it has none.
 
-    Args:
-        space: The narrower space.
-        trials: Of the wider study; only complete and pruned ones are copied.
-
-    Returns:
-        Trials for ``Study.add_trials``, each with the user attribute ``parent_trial``: its number in the wider study.
+    Each has the user attribute ``parent_trial``, its number in the wider study.
     """
     distributions = space.distributions()
     copies = []

@@ -106,13 +106,7 @@ class ZoomSampler(optuna.samplers.BaseSampler):
 
 @final
 class SpaceZoomSampler(optuna.samplers.BaseSampler):
-    """Draws one trial of a study file's search from coarse to fine; in the first stage as the sampler ``tpe`` does.
-
-    Args:
-        space: What is drawn.
-        plan: How it is searched.
-        seed: Of this trial.
-    """
+    """Draws one trial of a study file's search from coarse to fine; in the first stage as the sampler ``tpe`` does."""
 
     def __init__(self, space: SearchSpace, plan: ZoomPlan, *, seed: int) -> None:
         self._space = space
@@ -167,17 +161,10 @@ def draw_params(
 def stage_spaces(
     space: SpaceT, trials: Sequence[FrozenTrial], plan: ZoomPlan, direction: Direction, *, last: int | None = None
 ) -> list[SpaceT]:
-    """Return the spaces of the stages, the whole one first, as the trials known now give them.
+    """Return the spaces of the stages up to ``last``, the whole one first, as the trials known now give them.
 
     A stage's space lies around the best of the trials of all stages before that lie in the space of the one before.
     Where those trials say nothing, or another zoom is not worth it, the stage keeps the space of the one before.
-
-    Args:
-        space: The whole one.
-        trials: Of one study, in any state.
-        plan: How it is searched.
-        direction: The study's.
-        last: The last stage wanted, from 0; by default all of them.
     """
     spaces = [space]
     for begin in plan.begins[:last]:
