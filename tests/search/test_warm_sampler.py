@@ -95,6 +95,13 @@ def test_random_search_draws_a_share_from_the_prior_where_the_source_helps_and_t
             assert drawn[number] == as_ever[number]
 
 
+def test_cma_es_learns_from_the_configurations() -> None:
+    study = optuna.create_study()
+    sample(study, factories("cmaes")[1], N_FIRST)
+    marked = [any(key.startswith("cma") for key in trial.system_attrs) for trial in study.trials]
+    assert marked == [False, *[True] * (N_FIRST - 1)], "the first trial comes before its start"
+
+
 def test_a_source_that_does_not_help_is_not_believed() -> None:
     cold, make = factories("random")
     drawn = sample(optuna.create_study(), make, 30, the_opposite)

@@ -3,11 +3,12 @@
 import importlib.util
 import inspect
 import warnings
-from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar, final
 
 import optuna
-from optuna.distributions import CategoricalDistribution
+from optuna.distributions import BaseDistribution, CategoricalDistribution
+from optuna.trial import FrozenTrial, TrialState
 
 from ..errors import SpecError, nearest_name
 from ..imports import describe_error, import_callable, users_code
@@ -18,7 +19,7 @@ from .seeds import trial_seed
 from .sequences import GridSequence, quasi_random_point, sequence_index
 from .stages import ZoomPlan, zoom_plan
 from .warm_start import WarmStart, warm_params
-from .zoom_sampler import SpaceZoomSampler, holding
+from .zoom_sampler import SpaceZoomSampler
 
 #: Makes a trial's sampler from the number that its randomness derives from and the study that it belongs to.
 SamplerFactory = Callable[[int, optuna.Study], optuna.samplers.BaseSampler]
@@ -65,9 +66,58 @@ def make_sampler_factory(
         given = {} if point is None else point(index - n_first if index >= n_first else index)
         if warm is not None:
             given |= warm_params(warm, study, search, index=index, seed=trial_seed(seed, number, "warm start"))
-        return holding(given, own(number)) if given else own(number)
+        return GivenSampler(given, own(number), distributions=space.distributions()) if given else own(number)
 
     return make
+
+
+@final
+class GivenSampler(optuna.samplers.BaseSampler):
+    """Gives a trial some values in place of those that another sampler draws for it.
+
+    Optuna's ``PartialFixedSampler`` would have the other sampler draw only the rest. CMA-ES marks the trials that it
+    draws, and learns from no others, so it would never learn from a configuration.
+    """
+
+    def __init__(
+        self,
+        given: Mapping[str, Any],
+        sampler: optuna.samplers.BaseSampler,
+        *,
+        distributions: Mapping[str, BaseDistribution],
+    ) -> None:
+        self._given = given
+        self._sampler = sampler
+        self._distributions = {name: distributions[name] for name in given}
+        self._others: dict[str, BaseDistribution] = {}
+
+    def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
+        """Do what the other sampler does."""
+        self._sampler.before_trial(study, trial)
+
+    def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        """Return the other sampler's, with what is given."""
+        self._others = self._sampler.infer_relative_search_space(study, trial)
+        return {**self._others, **self._distributions}
+
+    def sample_relative(
+        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        """Return what the other sampler draws, with what is given in its place."""
+        del search_space
+        return {**self._sampler.sample_relative(study, trial, self._others), **self._given}
+
+    def sample_independent(
+        self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+    ) -> Any:
+        """Draw as the other sampler does."""
+        return self._sampler.sample_independent(study, trial, param_name, param_distribution)
+
+    def after_trial(
+        self, study: optuna.Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None
+    ) -> None:
+        """Do what the other sampler does."""
+        self._sampler.after_trial(study, trial, state, values)
 
 
 def try_sampler(search: SearchSpec, space: SearchSpace, make: SamplerFactory) -> None:

@@ -122,9 +122,9 @@ class SpaceZoomSampler(optuna.samplers.BaseSampler):
         self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
         """Return a point around the best trials of the stages before."""
+        del search_space
         plan = self._plan.among(study.get_trials(deepcopy=False))
-        drawn = draw_params(study, trial, self._space, plan=plan, tpe=self._tpe)
-        return {name: value for name, value in drawn.items() if name in search_space}
+        return draw_params(study, trial, self._space, plan=plan, tpe=self._tpe)
 
     def sample_independent(
         self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
@@ -153,7 +153,7 @@ def draw_params(
         shown = [other for other in within if other.state not in (TrialState.FAIL, TrialState.WAITING)]
     else:
         shown = comparable_trials(within, direction)
-    drawn = _study_in_memory(direction, shown, holding(held, tpe) if held else tpe).ask()
+    drawn = _study_in_memory(direction, shown, _holding(held, tpe) if held else tpe).ask()
     narrowed.suggest(drawn)  # the whole space: what is drawn may depend on what is held
     return drawn.params
 
@@ -207,11 +207,10 @@ def good_default(parameter: Parameter) -> Any:
     return min(max(stored, parameter.distribution.low), parameter.distribution.high)
 
 
-def holding(held: Mapping[str, Any], sampler: optuna.samplers.BaseSampler) -> optuna.samplers.BaseSampler:
-    """Return a sampler that gives the parameters held their values, and leaves the others to another sampler."""
+def _holding(held: Mapping[str, Any], tpe: optuna.samplers.TPESampler) -> optuna.samplers.BaseSampler:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # chosen: it does what is needed here
-        return optuna.samplers.PartialFixedSampler(dict(held), sampler)
+        return optuna.samplers.PartialFixedSampler(dict(held), tpe)
 
 
 def _trials_inside(
