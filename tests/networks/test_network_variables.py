@@ -20,7 +20,7 @@ CONFIGS = st.integers(1, 3).flatmap(
 )
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(config=CONFIGS, seed=st.integers(0, 2**32))
 def test_variables_and_their_first_values_are_those_of_the_built_network(config: NetworkConfig, seed: int) -> None:
     model = build_network(config, feature_shape=(2, 3), n_classes=4, normalization=None, seed=seed)

@@ -122,7 +122,7 @@ def test_logits_are_recognised_by_what_the_network_gives(end: Any) -> None:
     exported = np.asarray(with_probabilities(model)(SAMPLE))
     np.testing.assert_allclose(exported, np.asarray(keras.ops.softmax(model(SAMPLE))), rtol=1e-5)
     if np.ptp(model(SAMPLE)) > 0:
-        with pytest.raises(SpecError, match="said to be probabilities"):
+        with pytest.raises(SpecError, match="set to probabilities"):
             check_probabilities(model, SAMPLE)
 
 
@@ -138,6 +138,6 @@ def test_neither_logits_nor_probabilities_are_refused_and_the_weights_left_alone
 
 def test_logits_that_happen_to_be_positive_are_not_refused() -> None:
     brightness = np.random.default_rng(0).uniform(100, 255, (16, 4)).astype(np.float32)
-    for seed in range(100):
+    for seed in range(40):
         head = keras.layers.Dense(2, kernel_initializer=keras.initializers.GlorotUniform(seed))
         assert find_output(keras.Sequential([keras.Input((4,)), head]), brightness) == "logits"

@@ -5,8 +5,7 @@ import pytest
 import tensorflow as tf
 from scipy import stats
 
-from caviar.training.dropout import dropout_column_keys, keep_scale
-from caviar.training.randomness import dropout_row_keys
+from caviar.training.randomness import dropout_column_keys, dropout_row_keys, keep_scale
 
 
 def kept(rate: float, *, rows: int = 400, units: int = 300, seed: int = 0, epoch: int = 0, layer: int = 0) -> Any:

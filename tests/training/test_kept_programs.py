@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import platform
+import shutil
 import subprocess
 import sys
 import time
@@ -35,6 +36,7 @@ def make_programs(
     n_classes: int = 3,
     dtype: str = "float32",
     largest_normalized_bytes: int = 1 << 20,
+    kept: Any = None,
 ) -> FleetPrograms:
     rng = np.random.default_rng(1)
     features = tf.constant(rng.normal(scale=3.0, size=(n_examples, n_features)).astype(dtype))
@@ -48,7 +50,7 @@ def make_programs(
     )
     normalization = (np.zeros(n_features, np.float32), np.ones(n_features, np.float32))
     data = FleetData.from_splits(splits, normalization=normalization, largest_normalized_bytes=largest_normalized_bytes)
-    return FleetPrograms(data, kept=KeptPrograms(directory))
+    return FleetPrograms(data, kept=kept or KeptPrograms(directory))
 
 
 def train(programs: FleetPrograms, lanes: Sequence[Lane] = LANES) -> list[dict[str, float]]:
@@ -61,45 +63,58 @@ def kept_files(directory: Path) -> list[Path]:
     return sorted(path for path in directory.rglob("*") if path.is_file())
 
 
-def test_a_kept_program_is_not_traced_again_and_computes_the_same(tmp_path: Path) -> None:
-    first, second = make_programs(tmp_path), make_programs(tmp_path)
-    expected = train(first)
-    assert (first.n_traces, first.n_programs) == (1, 1)
-    assert train(second) == expected
-    assert (second.n_traces, second.n_programs) == (0, 1)
-    assert len(kept_files(tmp_path)) == 1
+@pytest.fixture(scope="module")
+def curve_and_directory(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[dict[str, float]], Path]:
+    """What training gives, and a directory that keeps its program; traced once for all tests."""
+    directory = tmp_path_factory.mktemp("kept")
+    programs = make_programs(directory)
+    curve = train(programs)
+    assert (programs.n_traces, len(programs.keys)) == (1, 1)
+    return curve, directory
 
 
-def test_data_of_another_size_shares_the_kept_program(tmp_path: Path) -> None:
-    train(make_programs(tmp_path))
-    larger = make_programs(tmp_path, n_examples=90)
+@pytest.fixture
+def curve(curve_and_directory: tuple[list[dict[str, float]], Path]) -> list[dict[str, float]]:
+    return curve_and_directory[0]
+
+
+@pytest.fixture
+def directory(curve_and_directory: tuple[list[dict[str, float]], Path], tmp_path: Path) -> Path:
+    """A directory of the test's own that keeps the program."""
+    return shutil.copytree(curve_and_directory[1], tmp_path / "kept")
+
+
+def test_a_kept_program_is_not_traced_again_and_computes_the_same(
+    directory: Path, curve: list[dict[str, float]]
+) -> None:
+    programs = make_programs(directory)
+    assert train(programs) == curve
+    assert (programs.n_traces, len(programs.keys)) == (0, 1)
+    assert len(kept_files(directory)) == 1
+
+
+def test_data_of_another_size_shares_the_kept_program(directory: Path, tmp_path: Path) -> None:
+    larger = make_programs(directory, n_examples=90)
     with_kept = train(larger)
     assert larger.n_traces == 0
     assert with_kept == train(make_programs(tmp_path / "empty", n_examples=90))
-
-
-def test_data_of_another_form_has_a_program_of_its_own(tmp_path: Path) -> None:
-    train(make_programs(tmp_path))
-    other = make_programs(tmp_path, n_classes=4)
-    assert train(other) == train(make_programs(tmp_path / "empty", n_classes=4))
-    assert other.n_traces == 1
 
 
 class AskedError(Exception):
     """Holds the name under which a program is looked for."""
 
 
-def name_of(lanes: Sequence[Lane], **data: Any) -> str:
-    """Return the name under which the program of these lanes and this data is kept; nothing is traced."""
+class Asked:
+    """Keeps nothing, and tells the name that it is asked for."""
 
-    def load(_self: KeptPrograms, name: str) -> None:
+    def load(self, name: str) -> None:
         raise AskedError(name)
 
-    programs = make_programs(Path("nowhere"), **data)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(KeptPrograms, "load", load)
-        with pytest.raises(AskedError) as asked:
-            train(programs, lanes)
+
+def name_of(lanes: Sequence[Lane], **data: Any) -> str:
+    """Return the name under which the program of these lanes and this data is kept; nothing is traced."""
+    with pytest.raises(AskedError) as asked:
+        train(make_programs(Path("nowhere"), kept=Asked(), **data), lanes)
     return str(asked.value)
 
 
@@ -165,19 +180,20 @@ def test_a_kept_program_depends_on_the_float_type() -> None:
 def test_programs_belong_to_who_traced_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: ModuleType, name: str
 ) -> None:
-    make_fingerprint = kept._fingerprint.__wrapped__
-    before = make_fingerprint()
-    assert make_fingerprint() == before
+    traced = tf.function(lambda x: x + 1.0, input_signature=[tf.TensorSpec([], tf.float32)]).get_concrete_function()
+    KeptPrograms(tmp_path).save("addition", traced)
+    assert KeptPrograms(tmp_path).load("addition") is not None
     monkeypatch.setattr(module, name, (lambda: "another") if callable(getattr(module, name)) else "another")
-    assert make_fingerprint() != before
+    assert KeptPrograms(tmp_path).load("addition") is None
 
 
 def test_a_kept_program_that_does_not_fit_its_data_is_traced_again_and_replaced(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+    directory: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    train(make_programs(tmp_path / "three"))
-    expected = train(make_programs(tmp_path / "own", n_classes=4))
-    (wrong,), (own,) = kept_files(tmp_path / "three"), kept_files(tmp_path / "own")
+    other = make_programs(tmp_path / "own", n_classes=4)
+    expected = train(other)
+    assert other.n_traces == 1  # data of another form has a program of its own
+    (wrong,), (own,) = kept_files(directory), kept_files(tmp_path / "own")
     own.write_bytes(wrong.read_bytes())
     again, healed = (make_programs(tmp_path / "own", n_classes=4) for _ in range(2))
     assert train(again) == expected
@@ -188,8 +204,7 @@ def test_a_kept_program_that_does_not_fit_its_data_is_traced_again_and_replaced(
 
 
 @pytest.mark.slow
-def test_another_process_takes_the_kept_program(tmp_path: Path) -> None:
-    expected = train(make_programs(tmp_path))
+def test_another_process_takes_the_kept_program(directory: Path, curve: list[dict[str, float]]) -> None:
     # A fleet of another kind is traced first, so that names of functions would clash if the kept ones had the same.
     code = """if True:
         import sys
@@ -199,11 +214,11 @@ def test_another_process_takes_the_kept_program(tmp_path: Path) -> None:
         other = here.Lane(network=here.NetworkConfig(depth=2, units=8), training=here.TRAINING, seed=0)
         with here.FleetTrainer([other], programs) as fleet:
             fleet.run_epoch()
-        print(here.train(programs), programs.n_traces, programs.n_programs)
+        print(here.train(programs), programs.n_traces, len(programs.keys))
     """
     root = Path(__file__).parents[2]
     result = subprocess.run(
-        [sys.executable, "-c", code, str(tmp_path)],
+        [sys.executable, "-c", code, str(directory)],
         capture_output=True,
         text=True,
         cwd=root,
@@ -211,7 +226,7 @@ def test_another_process_takes_the_kept_program(tmp_path: Path) -> None:
         timeout=120,
         check=True,
     )
-    assert result.stdout.split("\n")[-2] == f"{expected} 1 2"
+    assert result.stdout.split("\n")[-2] == f"{curve} 1 2"
 
 
 def cut_off(file: Path) -> None:
@@ -231,23 +246,23 @@ def remove(file: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", [cut_off, overwrite, empty, remove])
-def test_a_damaged_file_is_traced_again_and_replaced(tmp_path: Path, damage: Callable[[Path], None]) -> None:
-    expected = train(make_programs(tmp_path))
-    damage(kept_files(tmp_path)[0])
-    again = make_programs(tmp_path)
-    assert train(again) == expected
+def test_a_damaged_file_is_traced_again_and_replaced(
+    directory: Path, curve: list[dict[str, float]], damage: Callable[[Path], None]
+) -> None:
+    damage(kept_files(directory)[0])
+    again = make_programs(directory)
+    assert train(again) == curve
     assert again.n_traces == 1
-    healed = make_programs(tmp_path)
+    healed = make_programs(directory)
     train(healed)
     assert healed.n_traces == 0
 
 
-def test_where_nothing_can_be_written_programs_are_traced(tmp_path: Path) -> None:
+def test_where_nothing_can_be_written_programs_are_traced(tmp_path: Path, curve: list[dict[str, float]]) -> None:
     (tmp_path / "file").write_text("no directory")
-    for _ in range(2):
-        programs = make_programs(tmp_path / "file")
-        train(programs)
-        assert programs.n_traces == 1
+    programs = make_programs(tmp_path / "file")
+    assert train(programs) == curve
+    assert programs.n_traces == 1
 
 
 def test_programs_of_other_versions_go_after_a_month(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 from caviar.config import Decay
-from caviar.training.decay import decayed_learning_rate
+from caviar.training.update_rules import decayed_learning_rate
 
 STEPS, EPOCHS = 7, 5
 

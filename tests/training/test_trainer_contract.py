@@ -157,29 +157,30 @@ def test_state_of_another_network_is_refused_and_changes_nothing(make: Factory) 
             np.testing.assert_array_equal(value, before[key])
 
 
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [("learning_rate", 0.001), ("momentum", 0.1), ("decay_rate", 0.6), ("dropout", 0.6), ("l2", 0.5)],
-)
-def test_hyperparameter_acts_as_if_it_had_been_so(make: Factory, name: str, value: float) -> None:
+@pytest.mark.slow
+def test_hyperparameter_acts_as_if_it_had_been_so(make: Factory) -> None:
     """A lane that changes a hyperparameter continues as one that was made with it and given the same weights."""
+    changes = {"learning_rate": 0.001, "momentum": 0.1, "decay_rate": 0.6, "dropout": 0.6, "l2": 0.5}
+    changed = {}
     with make(NETWORK, TRAINING, DATA, 0) as trainer:
         run(trainer, 1)
         state = trainer.lane_state(0)
         unchanged = run(trainer, 1)
-        trainer.load_lane_state(0, state)
-        trainer.set_hyperparameter(0, name, value)  # type: ignore[arg-type]
-        changed = run(trainer, 1)
-    network, training = NETWORK, TRAINING
-    if name in ("dropout", "l2"):
-        network = NetworkConfig(**{**vars(NETWORK), name: value})
-    else:
-        training = TrainingConfig(**{**vars(TRAINING), name: value})
-    with make(network, training, DATA, 0) as made_so:
-        own = {key: array for key, array in made_so.lane_state(0).items() if key.startswith("hyperparameter.")}
-        made_so.load_lane_state(0, {**state, **own})
-        assert changed == run(made_so, 1)
-    assert changed != unchanged
+        for name, value in changes.items():
+            trainer.load_lane_state(0, state)
+            trainer.set_hyperparameter(0, name, value)  # type: ignore[arg-type]
+            changed[name] = run(trainer, 1)
+            assert changed[name] != unchanged, name
+    for name, value in changes.items():
+        network, training = NETWORK, TRAINING
+        if name in ("dropout", "l2"):
+            network = NetworkConfig(**{**vars(NETWORK), name: value})
+        else:
+            training = TrainingConfig(**{**vars(TRAINING), name: value})
+        with make(network, training, DATA, 0) as made_so:
+            own = {key: array for key, array in made_so.lane_state(0).items() if key.startswith("hyperparameter.")}
+            made_so.load_lane_state(0, {**state, **own})
+            assert changed[name] == run(made_so, 1), name
 
 
 @pytest.mark.parametrize(

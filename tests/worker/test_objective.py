@@ -181,7 +181,7 @@ def test_what_a_network_gives_is_kept_with_its_trial_unless_it_is_said() -> None
 
 def test_a_network_function_that_returns_nothing_is_told_so() -> None:
     study = optuna.create_study(direction="maximize")
-    with pytest.raises(SpecError, match=r"must be a keras.Model, but is None. Return one from your function"):
+    with pytest.raises(SpecError, match=r"must be a keras.Model, but it is None. Return one from your function"):
         study.optimize(objective(network=forgetful_network), n_trials=1)
 
 

@@ -1,10 +1,9 @@
 """From a frozen configuration to a stock Keras network, and from a trained network to the one that is exported."""
 
-from .build import BATCH_NORM_EPSILON, build_network
+from .build import BATCH_NORM_EPSILON, Variable, build_network, initial_values, network_variables
 from .head import Output, check_probabilities, find_output, with_probabilities
 from .normalization import Statistics, fit_normalization
 from .saving import quiet_saving
-from .variables import Variable, initial_values, network_variables
 
 __all__ = [
     "BATCH_NORM_EPSILON",

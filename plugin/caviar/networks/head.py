@@ -10,11 +10,11 @@ import numpy.typing as npt
 from ..errors import SpecError
 
 Output = Literal["logits", "probabilities"]
-"""What a network gives for each class."""
+"""What a network outputs for each class."""
 
 _Rows = npt.NDArray[np.float64]
 
-# How often signs are drawn for a network's weights: too often for all its logits to be positive each time.
+# How many times a network's weights get random signs: enough that its logits will not all be positive each time.
 _DRAWS = 8
 
 
@@ -23,19 +23,19 @@ def with_probabilities(
 ) -> Any:
     """Return the exported form of a network: the same layers and weights, with a softmax on top.
 
-    The result shares its weights with ``model``. It adds stock Keras layers only, so what can be saved to a ``.keras``
-    file and loaded with plain Keras can be so with its softmax, too.
+    The result shares its weights with ``model``. It only adds stock Keras layers, so a network that plain Keras can
+    save and load can be saved and loaded with its softmax too.
 
     Args:
         model: A built network with one output.
-        output: What it gives; None to find out on random inputs.
-        feature_shape: Shape of one example. Only a subclassed network needs it, whose input Keras does not know.
+        output: What it outputs; None to find out on random inputs.
+        feature_shape: Shape of one example. Only a subclassed network needs it: Keras does not know its input.
 
     Returns:
-        A keras.Model whose outputs are at least 0 and sum to 1. ``model`` itself, where it gives probabilities.
+        A keras.Model whose outputs are at least 0 and sum to 1: ``model`` itself, if it gives probabilities.
 
     Raises:
-        ValueError: If the network is subclassed, and the shape of its examples is not given.
+        ValueError: If the network is subclassed and you do not give its feature_shape.
         SpecError: If it gives neither logits nor probabilities.
 
     Shapes:
@@ -66,21 +66,21 @@ def with_probabilities(
 
 
 def find_output(model: Any, sample: npt.NDArray[np.generic]) -> Output:
-    """Find out whether a network gives logits or probabilities, so that its loss is taken from what it gives.
+    """Find out whether a network outputs logits or probabilities, so that its loss is computed to match.
 
-    What it gives decides, for the sample and for random inputs, and not how its last layer is called: a softmax may
-    stand in a layer within it, in an operation, or before a Flatten. Where that leaves a doubt, as in a network that
-    begins at 0, random signs of its weights settle it: a softmax gives probabilities whatever these are.
+    This runs the network, on the sample and on random inputs, instead of looking at its last layer: a softmax may be
+    in a layer inside it, in an operation, or before a Flatten. If a doubt remains, as for a network that begins at 0,
+    random signs of its weights settle it: a softmax gives probabilities whatever the weights are.
 
     Args:
         model: A built keras.Model with one output of shape (n, n_classes).
         sample: A few examples as the network takes them, at least 1.
 
     Returns:
-        ``probabilities`` where every row is at least 0 and sums to 1 within 1e-3; else ``logits``.
+        ``probabilities`` if every row is at least 0 and sums to 1 within 1e-3; else ``logits``.
 
     Raises:
-        SpecError: If its outputs are never negative and do not sum to 1: those of a sigmoid or a relu.
+        SpecError: If its outputs are never negative and do not sum to 1, as those of a sigmoid or a relu.
 
     Shapes:
         sample (n, *feature_shape).
@@ -96,26 +96,25 @@ def find_output(model: Any, sample: npt.NDArray[np.generic]) -> Output:
         return "probabilities" if _whatever_the_weights(model, inputs, _sum_to_one) else "logits"
     if _whatever_the_weights(model, inputs, lambda rows: bool((rows >= 0).all())) and not is_steady:
         raise SpecError(
-            f"The network gives neither logits nor probabilities: its outputs are never negative, and for one example "
-            f"they sum to {rows[0].sum():.4g}, not to 1, as those of a sigmoid or a relu. End it in Dense(n_classes) "
-            'or in a softmax; or say what they are by objective.output = "logits" (in KerasObjective: output="logits").'
+            "The network gives neither logits nor probabilities: its outputs are never negative, as those of a sigmoid "
+            f"or a relu, and for one example they sum to {rows[0].sum():.4g} instead of 1. End it in Dense(n_classes) "
+            'or a softmax; or set objective.output = "logits" (in KerasObjective: output="logits").'
         )
     return "logits"
 
 
 def check_probabilities(model: Any, sample: npt.NDArray[np.generic]) -> None:
-    """Raise SpecError where a network that is said to give probabilities does not, for a sample as `find_output`'s."""
+    """Raise SpecError if a network that should output probabilities does not, for a sample as `find_output` takes."""
     rows = _outputs(model, sample)
     if len(rows) and not ((rows >= 0).all() and _sum_to_one(rows)):
         raise SpecError(
-            f"The network's output is said to be probabilities, but for one example its outputs sum to "
-            f"{rows[0].sum():.4g} and the least of them is {rows[0].min():.4g}. End it in a softmax, or set output to "
-            '"logits".'
+            f"The network's output is set to probabilities, but for one example it sums to {rows[0].sum():.4g} and its "
+            f'smallest value is {rows[0].min():.4g}. End the network in a softmax, or set output to "logits".'
         )
 
 
 def _outputs(model: Any, inputs: npt.NDArray[np.generic]) -> _Rows:
-    """Return a network's outputs, without the rows that are not finite."""
+    """Return a network's outputs, without rows that are not finite."""
     rows = np.asarray(keras.ops.convert_to_numpy(model(inputs, training=False)), np.float64)
     return rows[np.isfinite(rows).all(axis=1)]
 
@@ -125,7 +124,7 @@ def _sum_to_one(rows: _Rows) -> bool:
 
 
 def _random_like(sample: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
-    """Return 8 random examples: whole numbers within the sample's range where it has none but these, as indices are."""
+    """Return 8 random examples: whole numbers in the sample's range if it only has these, as indices are."""
     generator, shape = np.random.default_rng(0), (8, *sample.shape[1:])
     values = np.asarray(sample, np.float64)
     if np.isfinite(values).all() and (values == np.rint(values)).all():
@@ -134,7 +133,7 @@ def _random_like(sample: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
 
 
 def _whatever_the_weights(model: Any, inputs: npt.NDArray[np.generic], holds: Callable[[_Rows], bool]) -> bool:
-    """Say whether something holds of a network's outputs with random signs of its weights, which are put back."""
+    """Return whether a network's outputs meet a condition under random signs of its weights, which are restored."""
     generator, weights = np.random.default_rng(0), model.trainable_variables
     values = [weight.numpy() for weight in weights]
     try:

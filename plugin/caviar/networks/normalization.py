@@ -23,9 +23,9 @@ def fit_normalization(features: npt.NDArray[np.generic]) -> Statistics:
         features: Examples on axis 0, of an integer or float type.
 
     Returns:
-        ``(mean, variance)``, in float64 where the features are: then a network normalises in float64 too. The variance
-        is the population's (divided by n). A feature that never changes gets variance 1, so that it becomes 0, and a
-        value that first appears later stays of moderate size, where dividing by a variance of 0 would give infinity.
+        ``(mean, variance)``, in float64 if the features are: then a network normalises in float64 too. The variance
+        is the population's (divided by n). A feature that never changes gets variance 1: it becomes 0, and a value that
+        first appears later stays of moderate size, where dividing by a variance of 0 would give infinity.
 
     Shapes:
         features (n, *shape), n at least 1; mean and variance (*shape), variance above 0.
@@ -53,7 +53,7 @@ def fit_normalization(features: npt.NDArray[np.generic]) -> Statistics:
         variance += np.square(rows, out=rows).sum(axis=0)
     variance /= n
     dtype = np.float64 if features.dtype == np.float64 else np.float32
-    # Where it is used, a smaller one than the smallest normal number could become 0 and divide by it.
+    # A variance below the smallest normal number could become 0 in the network, which divides by it.
     variance[variance <= np.finfo(dtype).tiny] = 1.0
     return mean.astype(dtype), variance.astype(dtype)
 

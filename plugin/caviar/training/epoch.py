@@ -4,8 +4,6 @@ import contextlib
 import dataclasses
 import functools
 import math
-import threading
-from collections.abc import Iterator
 from typing import Any
 
 import keras
@@ -13,11 +11,10 @@ import numpy as np
 import tensorflow as tf
 
 from ..config import TrainingConfig
-from .decay import decayed_learning_rate
-from .dropout import DropoutMasks, DropoutSite, Substitutes
-from .forward import input_type, other_penalties, run_network
+from .forward import DropoutMasks, input_type, other_penalties
+from .tensorflow_private import call_loop_bodies
 from .tensors import TensorSplits
-from .update_rules import apply_update, corrected_learning_rate
+from .update_rules import apply_update, corrected_learning_rate, decayed_learning_rate
 
 # Validation examples a batch: enough to keep the cores busy, and 1,000 images of 32×32×64 activations take 260 MB.
 _VALIDATION_ROWS = 1000
@@ -25,32 +22,19 @@ _VALIDATION_ROWS = 1000
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class EpochParts:
-    """What a compiled epoch is made of: constants of the program, and variables that it reads and writes.
+    """What a compiled epoch is made of: constants of the program, and variables that it reads and writes."""
 
-    Attributes:
-        model: The built keras.Model.
-        weights: The model's trainable variables, at least one.
-        data: Training and validation examples.
-        training: Its optimizer, decay, epochs and batch size are constants of the program; the rest is in ``live``.
-        live: Hyperparameters as float64 variables: ``learning_rate``, ``momentum`` and ``decay_rate`` ();
-            ``dropout`` (n_dropouts,); ``l2`` (n_kernels,).
-        slots: The optimizer's variables of each weight.
-        dropouts: The Dropout layers whose masks are ours.
-        normalizers: What runs in the place of batch normalisation layers.
-        kernels: Places, among the weights, of those that ``l2`` penalises.
-        from_logits: Whether the model outputs logits, not probabilities.
-    """
-
-    model: Any
-    weights: list[Any]
+    model: Any  # the built keras.Model
+    weights: list[Any]  # its trainable variables, at least one
     data: TensorSplits
-    training: TrainingConfig
+    training: TrainingConfig  # optimizer, decay, epochs and batch size are constants; the rest is in live
+    # Hyperparameters as float64 variables: learning_rate, momentum and decay_rate (); dropout (n_dropouts,);
+    # l2 (n_kernels,).
     live: dict[str, Any]
-    slots: list[list[Any]]
-    dropouts: list[DropoutSite]
-    normalizers: Substitutes
-    kernels: list[int]
-    from_logits: bool
+    slots: list[list[Any]]  # the optimizer's variables of each weight
+    dropouts: list[Any]  # the Dropout layers whose masks are ours
+    kernels: list[int]  # which of the weights l2 penalises
+    from_logits: bool  # whether the model outputs logits, not probabilities
 
     @property
     def batch_size(self) -> int:
@@ -59,7 +43,7 @@ class EpochParts:
 
     @property
     def n_steps(self) -> int:
-        """Steps an epoch. The examples left over are dropped; the next epoch's order leaves over others."""
+        """Steps an epoch. It skips the examples left over; the next epoch's order skips others."""
         return self.data.n_train // self.batch_size
 
     @property
@@ -69,20 +53,15 @@ class EpochParts:
 
     @property
     def n_keys(self) -> int:
-        """Random numbers an epoch's dropout masks take."""
+        """Random numbers that an epoch's dropout masks take."""
         return self.n_rows if self.dropouts else 0
 
 
-def compile_epoch(parts: EpochParts, *, jit_compile: bool) -> Any:
-    """Return a tf.function that trains for one epoch and validates.
+def trace_epoch(parts: EpochParts, *, jit_compile: bool) -> Any:
+    """Return a concrete function that trains for one epoch and validates.
 
-    Args:
-        parts: What to train, on what, and how.
-        jit_compile: Compile by XLA: half the time a step, but about a second more in the first call.
-
-    Returns:
-        A function of the examples' order, int32 (n_rows,); the dropout's row keys, uint32 (n_keys,); and the epochs
-        done before, a float64 scalar. It gives accuracy, loss, val_accuracy and val_loss, float64 (4,).
+    It takes the examples' order, int32 (n_rows,); the dropout's row keys, uint32 (n_keys,); and the epochs done
+    before, a float64 scalar. It returns accuracy, loss, val_accuracy and val_loss, float64 (4,).
     """
     signature = [
         tf.TensorSpec([parts.n_rows], tf.int32),
@@ -92,76 +71,26 @@ def compile_epoch(parts: EpochParts, *, jit_compile: bool) -> Any:
     # The body has no Python control flow on tensors: without autograph it traces in two thirds of the time.
     # A partial has no code object: TensorFlow, which counts traces by it, would warn of many where each trial has one.
     epoch = functools.partial(_run_epoch, parts)
-    return tf.function(epoch, input_signature=signature, autograph=False, jit_compile=jit_compile)
+    function = tf.function(epoch, input_signature=signature, autograph=False, jit_compile=jit_compile)
+    return function.get_concrete_function()
 
 
 def _run_epoch(parts: EpochParts, order: Any, row_keys: Any, epochs_done: Any) -> Any:
     trained = _train(parts, order=order, row_keys=row_keys, epochs_done=epochs_done)
     validated = _validate(parts)
     metrics = tf.stack([*trained, *validated])
-    _keep_calls(metrics.graph)
+    call_loop_bodies(metrics.graph)
     return metrics
-
-
-def graph_rewriting_where_it_pays(parts: EpochParts) -> contextlib.AbstractContextManager[None]:
-    """Leave out TensorFlow's graph rewriting in the calls made within, unless the model has convolutions.
-
-    Dense networks' steps are no faster for it; convolutional ones' are, by a tenth, which pays from some 150 steps.
-    """
-    has_convolutions = any(len(weight.shape) > 2 for weight in parts.weights)
-    return contextlib.nullcontext() if has_convolutions else without_graph_rewriting()
-
-
-@contextlib.contextmanager
-def without_graph_rewriting() -> Iterator[None]:
-    """Leave out TensorFlow's graph rewriting in the calls made within.
-
-    Rewriting takes 0.1 to 0.2 s of a program's first call, as long as ten epochs of a small network. The option belongs
-    to the whole process and is part of what identifies a compiled program, so every call needs it. It is put back after
-    the last of the calls that threads make at once.
-    """
-    _REWRITING.leave_out()
-    try:
-        yield
-    finally:
-        _REWRITING.put_back()
-
-
-class _Rewriting:
-    """TensorFlow's option, shared by all threads: how many calls need it off, and what it was before the first."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._calls = 0
-        self._before = False
-
-    def leave_out(self) -> None:
-        with self._lock:
-            if not self._calls:
-                self._before = tf.config.optimizer.get_experimental_options().get("disable_meta_optimizer", False)
-            self._calls += 1
-            self._set(off=True)
-
-    def put_back(self) -> None:
-        with self._lock:
-            self._calls -= 1
-            self._set(off=True if self._calls else self._before)
-
-    def _set(self, *, off: bool) -> None:
-        """Set it, in every call: what a thread last saw of it is kept for that thread."""
-        tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": off})
-
-
-_REWRITING = _Rewriting()
 
 
 def example_losses(outputs: Any, labels: Any, *, from_logits: bool) -> Any:
     """Return each example's cross-entropy, in nats.
 
     Args:
-        outputs: Logits, or probabilities: for these Keras' own rule, which cuts them off at 1e-7.
+        outputs: Logits, whose loss and gradient are finite if they are; or probabilities, for which Keras' rule holds:
+            it cuts them off at 1e-7.
         labels: Classes.
-        from_logits: Whether the outputs are logits. Their loss and gradient are finite whatever finite logits come.
+        from_logits: Whether the outputs are logits.
 
     Shapes:
         outputs (n, n_classes); labels (n,), int32; result (n,), float32 or float64.
@@ -197,11 +126,10 @@ def _read_variables(parts: EpochParts, epochs_done: Any) -> _EpochTensors:
         parts.training.optimizer, learning_rates, momentum=momentum, step=epochs_done * parts.n_steps + steps + 1.0
     )
     kind = parts.weights[0].value.dtype
-    slopes = tf.cast(2.0 * parts.live["l2"].read_value(), kind) if parts.kernels else None
     return _EpochTensors(
         learning_rates=tf.cast(corrected, kind),
         momentum=tf.cast(momentum, kind),
-        l2_slopes=[] if slopes is None else tf.unstack(slopes),
+        l2_slopes=tf.unstack(tf.cast(2.0 * parts.live["l2"].read_value(), kind)) if parts.kernels else [],
         masks=DropoutMasks(parts.dropouts, parts.live["dropout"].read_value()) if parts.dropouts else None,
     )
 
@@ -214,37 +142,27 @@ def _train(parts: EpochParts, *, order: Any, row_keys: Any, epochs_done: Any) ->
     def step(index: Any, n_correct: Any, loss_sum: Any) -> tuple[Any, Any, Any]:
         rows = tf.slice(order, [index * size], [size])
         features, labels = tf.gather(data.train_features, rows), tf.gather(data.train_labels, rows)
-        masks = tensors.masks.substitutes(tf.slice(row_keys, [index * size], [size])) if tensors.masks else {}
-        outputs, loss, gradients = _differentiate(parts, features, labels, {**parts.normalizers, **masks})
+        with contextlib.ExitStack() as replaced:
+            if tensors.masks is not None:
+                replaced.enter_context(tensors.masks.in_place(tf.slice(row_keys, [index * size], [size])))
+            outputs, loss, gradients = _differentiate(parts, features, labels)
         _update(parts, tensors, gradients, index)
-        _keep_calls(loss.graph)
-        return index + 1, n_correct + _count_correct(outputs, labels), loss_sum + tf.cast(loss, tf.float64)
+        call_loop_bodies(loss.graph)
+        n_correct += tf.reduce_sum(_is_correct(outputs, labels))
+        return index + 1, n_correct, loss_sum + tf.cast(loss, tf.float64)
 
     zero = tf.constant(0.0, tf.float64)
     _, n_correct, loss_sum = tf.while_loop(lambda index, *_: index < parts.n_steps, step, [0, zero, zero])
     return n_correct / parts.n_rows, loss_sum / parts.n_steps
 
 
-def _keep_calls(graph: Any) -> None:
-    """Have a graph's loops and conditions run as calls of their bodies, not merged with what is around them.
-
-    Merged, as TensorFlow does by default, every operation of the body takes part in the loop's bookkeeping: a small
-    network's steps are a tenth slower, and its first call 0.03 s. TensorFlow has no public switch for it.
-    """
-    for operation in graph.get_operations():
-        if operation.type in ("While", "StatelessWhile", "If", "StatelessIf"):
-            operation._set_attr("_lower_using_switch_merge", tf.compat.v1.AttrValue(b=False))
-
-
-def _differentiate(
-    parts: EpochParts, features: Any, labels: Any, substitutes: Substitutes
-) -> tuple[Any, Any, list[Any]]:
+def _differentiate(parts: EpochParts, features: Any, labels: Any) -> tuple[Any, Any, list[Any]]:
     """Return a batch's outputs, its mean cross-entropy, and each weight's gradient, None where it has none."""
     values = [weight.value for weight in parts.weights]
     # A tape records all that touches a trainable variable: naming the weights spares it the rest.
     with tf.GradientTape(watch_accessed_variables=False) as tape:
         tape.watch(values)
-        outputs = run_network(parts.model, tf.cast(features, input_type(parts.model)), substitutes=substitutes)
+        outputs = parts.model(tf.cast(features, input_type(parts.model)), training=True)
         loss = tf.reduce_mean(example_losses(outputs, labels, from_logits=parts.from_logits))
         penalties = other_penalties(parts.model, [parts.weights[place] for place in parts.kernels])
         total = tf.add_n([loss, *(tf.cast(penalty, loss.dtype) for penalty in penalties)]) if penalties else loss
@@ -279,14 +197,15 @@ def _validate(parts: EpochParts) -> tuple[Any, Any]:
     size = math.ceil(n_examples / n_batches)
 
     def batch(index: Any, n_correct: Any, loss_sum: Any) -> tuple[Any, Any, Any]:
-        # The last batch moves back to be of the same size; the examples it repeats then weigh nothing.
+        # The last batch moves back to be of the same size; the examples it repeats then count for nothing.
         start = tf.minimum(index * size, n_examples - size)
-        features = tf.slice(data.validation_features, _corner(start, data), [size, *data.feature_shape])
+        corner = [start, *(0 for _ in data.feature_shape)]
+        features = tf.slice(data.validation_features, corner, [size, *data.feature_shape])
         labels = tf.slice(data.validation_labels, [start], [size])
         outputs = parts.model(tf.cast(features, input_type(parts.model)), training=False)
         new = tf.cast(start + tf.range(size) >= index * size, tf.float64)
         losses = tf.cast(example_losses(outputs, labels, from_logits=parts.from_logits), tf.float64)
-        # Not losses · new: a loss of infinity times 0 would be NaN, and that of no example.
+        # Not losses · new: a repeated example's infinite loss times 0 would be NaN.
         return (
             index + 1,
             n_correct + tf.reduce_sum(_is_correct(outputs, labels) * new),
@@ -301,13 +220,5 @@ def _validate(parts: EpochParts) -> tuple[Any, Any]:
     return n_correct / n_examples, loss_sum / n_examples
 
 
-def _corner(row: Any, data: TensorSplits) -> list[Any]:
-    return [row, *(0 for _ in data.feature_shape)]
-
-
 def _is_correct(outputs: Any, labels: Any) -> Any:
     return tf.cast(tf.equal(tf.argmax(outputs, axis=-1, output_type=tf.int32), labels), tf.float64)
-
-
-def _count_correct(outputs: Any, labels: Any) -> Any:
-    return tf.reduce_sum(_is_correct(outputs, labels))

@@ -1,5 +1,6 @@
 """The trainer of one network: any Keras model, the user's own included."""
 
+import contextlib
 from collections.abc import Collection, Mapping
 from typing import Any, final
 
@@ -9,43 +10,41 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from ..config import TrainingConfig
-from ..errors import SpecError, nearest_name
+from ..errors import SpecError
 from ..networks import Output, check_probabilities, find_output
-from .epoch import EpochParts, compile_epoch, graph_rewriting_where_it_pays
-from .forward import find_dropouts, find_kernels, find_normalizers, input_type
+from .epoch import EpochParts, trace_epoch
+from .forward import find_dropouts, find_kernels, input_type
 from .library_seeds import seeded_libraries
 from .randomness import dropout_row_keys, epoch_order
-from .states import check_state, check_value
+from .tensorflow_private import without_graph_rewriting
 from .tensors import TensorSplits
-from .trainer import Hyperparameter, LaneState, Metrics, Trainer
+from .trainer import Hyperparameter, LaneState, Metrics, Trainer, check_hyperparameter, check_state, named_metrics
 from .update_rules import SLOTS
-
-_METRICS = ("accuracy", "loss", "val_accuracy", "val_loss")
 
 
 @final
 class SoloTrainer(Trainer):
     """Trains one Keras model in place, an epoch a call, in one compiled program.
 
-    The model may be functional, sequential or subclassed, and may output logits or probabilities. Its layers do in
-    training what they do under ``model.fit``, and its own penalties (regularizers, add_loss) and constraints count;
-    what it was compiled with does not, nor a train_step of its own. Two things differ: plain Dropout layers draw masks
-    that depend on ``seed`` alone, and their rates, and the factor of L2 regularizers, can be changed while it trains.
-    In a subclassed model Dropout stays as it is. Other random layers follow their own seeds.
+    The model may be functional, sequential or subclassed, and may output logits or probabilities. In training its
+    layers do what they do under ``model.fit``, and its penalties (regularizers, add_loss) and constraints count. What
+    it was compiled with does not count, nor does a train_step of its own. Two things differ: plain Dropout layers draw
+    masks that depend on ``seed`` alone, and you can change their rates, and the factor of L2 regularizers, while the
+    model trains. In a subclassed model Dropout stays as it is. Other random layers follow their own seeds.
 
     Args:
         model: A keras.Model with one input and one output of n_classes values. It is trained in place.
         data: The splits, shared by all trainers of the process.
         training: Update rule, batch size, decay, and the first values of the hyperparameters.
-        seed: At least 0; gives the order of the examples, the dropout masks, and what random operations without a seed
-            draw. The initial weights are the model's, as are the seeds of its layers.
-        output: What the model gives; None to find out from what it does.
+        seed: At least 0; decides the order of the examples, the dropout masks, and what random operations without a
+            seed draw. The model brings its initial weights and the seeds of its layers.
+        output: What the model outputs; None to find out by running it.
         jit_compile: Compile by XLA: steps take less than half the time, the first call about a second more. It pays off
             from about 5,000 steps of a small network.
 
     Raises:
-        SpecError: If the model has not one input and one output of n_classes values, if these are neither logits nor
-            probabilities, or if it has nothing to train.
+        SpecError: If the model does not have one input and one output of n_classes values, if these are neither logits
+            nor probabilities, or if it has nothing to train.
 
     Example:
         >>> trainer = SoloTrainer(model, splits, TrainingConfig(), seed=0)  # doctest: +SKIP
@@ -66,7 +65,7 @@ class SoloTrainer(Trainer):
         if seed < 0:
             raise ValueError(f"seed must be at least 0, but got {seed}.")
         self._parts: EpochParts | None = _make_parts(model, data, training, output)
-        self._run = compile_epoch(self._parts, jit_compile=jit_compile)
+        self._jit_compile = jit_compile
         self._program: Any = None
         self._seed = seed
         self._epoch = 0
@@ -77,18 +76,13 @@ class SoloTrainer(Trainer):
         return 0 if self._parts is None else 1
 
     @property
-    def n_traces(self) -> int:
-        """How often the epoch was traced: 1 once an epoch has run."""
-        return 0 if self._run is None else int(self._run.experimental_get_tracing_count())
-
-    @property
     def output(self) -> Output:
-        """What the model gives; see `Trainer.output`."""
+        """What the model outputs; see `Trainer.output`."""
         return "logits" if self._lane(0).from_logits else "probabilities"
 
     @property
     def input_type(self) -> str:
-        """The type to which examples are cast before the model takes them."""
+        """The type that examples are cast to before the model takes them."""
         return str(input_type(self._lane(0).model).name)
 
     def run_epoch(self) -> list[Metrics]:
@@ -98,22 +92,23 @@ class SoloTrainer(Trainer):
         parts = self._parts
         order = epoch_order(self._seed, epoch=self._epoch, n_examples=parts.data.n_train)[: parts.n_rows]
         row_keys = dropout_row_keys(self._seed, epoch=self._epoch, n_rows=parts.n_keys)
-        with graph_rewriting_where_it_pays(parts):
+        # Dense networks' steps are no faster for graph rewriting; convolutional ones' are, by a tenth, which pays from
+        # some 150 steps.
+        has_convolutions = any(len(weight.shape) > 2 for weight in parts.weights)
+        with contextlib.nullcontext() if has_convolutions else without_graph_rewriting():
             if self._program is None:
-                # The traced function itself, since a process may have TensorFlow run its tf.functions untraced.
+                # The traced function itself, because a process may tell TensorFlow to run its tf.functions untraced.
                 with seeded_libraries(self._seed):
-                    self._program = self._run.get_concrete_function()
+                    self._program = trace_epoch(parts, jit_compile=self._jit_compile)
             epoch = tf.constant(self._epoch, tf.float64)
             values = self._program(tf.constant(order), tf.constant(row_keys), epoch).numpy()
         self._epoch += 1
-        return [dict(zip(_METRICS, values.tolist(), strict=True))]
+        return [named_metrics(values.tolist())]
 
     def set_hyperparameter(self, lane: int, name: Hyperparameter, value: float) -> None:
         """Change a hyperparameter from the next epoch on; see `Trainer.set_hyperparameter`."""
         parts = self._lane(lane)
-        if name not in parts.live:
-            raise SpecError(f"{name!r} is not a hyperparameter. {nearest_name(name, parts.live)}")
-        check_value(parts.training, name, value)
+        check_hyperparameter(parts.training, name, value)
         variable = parts.live[name]
         if variable.shape.num_elements() == 0:
             missing = {"dropout": "plain Dropout layer in a functional model", "l2": "kernel"}[name]
@@ -121,7 +116,7 @@ class SoloTrainer(Trainer):
         variable.assign(tf.fill(variable.shape, tf.constant(value, tf.float64)))
 
     def drop_lanes(self, lanes: Collection[int]) -> None:
-        """End the lane, if it is named; see `Trainer.drop_lanes`."""
+        """End the lane, if the collection names it; see `Trainer.drop_lanes`."""
         for lane in lanes:
             self._lane(lane)
         if lanes:
@@ -146,12 +141,12 @@ class SoloTrainer(Trainer):
         self._seed = int(state["seed"])
 
     def lane_model(self, lane: int) -> Any:
-        """Return the model itself, which trains on with the next epoch; see `Trainer.lane_model`."""
+        """Return the model itself, which the next epoch trains further; see `Trainer.lane_model`."""
         return self._lane(lane).model
 
     def close(self) -> None:
-        """End the lane and let go of model and program; see `Trainer.close`."""
-        self._parts = self._run = self._program = None
+        """End the lane and release the model and its program; see `Trainer.close`."""
+        self._parts = self._program = None
 
     def _lane(self, lane: int) -> EpochParts:
         if self._parts is None or lane != 0:
@@ -173,7 +168,7 @@ def _make_parts(model: Any, data: TensorSplits, training: TrainingConfig, output
         "learning_rate": training.learning_rate,
         "momentum": training.momentum,
         "decay_rate": training.decay_rate,
-        "dropout": [site.layer.rate for site in dropouts],
+        "dropout": [layer.rate for layer in dropouts],
         "l2": list(kernels.values()),
     }
     return EpochParts(
@@ -187,17 +182,16 @@ def _make_parts(model: Any, data: TensorSplits, training: TrainingConfig, output
             for weight in weights
         ],
         dropouts=dropouts,
-        normalizers=find_normalizers(model),
         kernels=list(kernels),
         from_logits=output == "logits",
     )
 
 
 def _check_model(model: Any, sample: Any, *, n_classes: int) -> None:
-    """Build the model if it is not built, and raise SpecError where its inputs or outputs are not as they must be."""
+    """Build the model if it is not built, and raise SpecError if its inputs or outputs do not fit."""
     if not isinstance(model, keras.Model):
         kind = "None" if model is None else f"of type {type(model).__name__}"
-        raise SpecError(f"The network must be a keras.Model, but is {kind}. Return one from your function.")
+        raise SpecError(f"The network must be a keras.Model, but it is {kind}. Return one from your function.")
     if not model.built:
         model(sample, training=False)
     inputs, outputs = (getattr(model, name, None) or [None] for name in ("inputs", "outputs"))
@@ -207,8 +201,8 @@ def _check_model(model: Any, sample: Any, *, n_classes: int) -> None:
     if not keras.ops.is_tensor(given):
         keys = f" ({', '.join(map(repr, given))})" if isinstance(given, Mapping) else ""
         raise SpecError(
-            f"The model must give 1 tensor, but gives a {type(given).__name__}{keys}. Give the values of the classes "
-            "alone, as keras.Model(inputs, outputs) does."
+            f"The model must give 1 tensor, but gives a {type(given).__name__}{keys}. Return only the values of the "
+            "classes, as keras.Model(inputs, outputs) does."
         )
     shape = (None, *given.shape[1:])
     if shape != (None, n_classes):

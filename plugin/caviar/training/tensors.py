@@ -13,26 +13,19 @@ if TYPE_CHECKING:
 class TensorSplits:
     """Training and validation examples on the device.
 
-    Build one a process and give it to every trainer: a program captures the tensors, it does not copy them. Features
+    Build one a process and give it to every trainer: a program captures the tensors without copying them. Features
     keep the data set's compact type (uint8 images stay uint8) and are cast batch by batch.
-
-    Attributes:
-        train_features: Tensor (n_train, *feature_shape), uint8, float32 or float64.
-        train_labels: Tensor (n_train,), int32, in [0, n_classes).
-        validation_features: Tensor (n_validation, *feature_shape), of the same type.
-        validation_labels: Tensor (n_validation,), int32, in [0, n_classes).
-        n_classes: Classes, at least 2.
     """
 
-    train_features: Any
-    train_labels: Any
-    validation_features: Any
-    validation_labels: Any
-    n_classes: int
+    train_features: Any  # tensor (n_train, *feature_shape), uint8, float32 or float64
+    train_labels: Any  # tensor (n_train,), int32, in [0, n_classes)
+    validation_features: Any  # tensor (n_validation, *feature_shape), of the same type
+    validation_labels: Any  # tensor (n_validation,), int32, in [0, n_classes)
+    n_classes: int  # at least 2
 
     @classmethod
     def from_dataset(cls, dataset: "Dataset") -> "TensorSplits":
-        """Copy a data set's training and validation splits to the device; its test split is not touched."""
+        """Copy a data set's training and validation splits to the device; its test split stays untouched."""
         return cls(
             train_features=tf.constant(dataset.train.features),
             train_labels=tf.constant(dataset.train.labels, tf.int32),

@@ -1,19 +1,24 @@
-"""The contract that every trainer keeps: epochs, live hyperparameters, and whole states, lane by lane."""
+"""What every trainer does, lane by lane: epochs, hyperparameters that change meanwhile, and whole states."""
 
 import abc
-from collections.abc import Collection, Mapping
-from typing import Any, Literal, Self
+import dataclasses
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any, Literal, Self, get_args
 
 import numpy as np
 import numpy.typing as npt
 
+from ..config import NetworkConfig, TrainingConfig
+from ..errors import SpecError, nearest_name
 from ..networks import Output
 
 Hyperparameter = Literal["learning_rate", "momentum", "decay_rate", "dropout", "l2"]
-"""What can change while a network trains, without a new trace."""
+"""A hyperparameter that can change while a network trains, without a new trace."""
 
 Metrics = dict[str, float]
 """One lane's ``accuracy``, ``loss``, ``val_accuracy`` and ``val_loss`` of one epoch."""
+
+_METRICS = ("accuracy", "loss", "val_accuracy", "val_loss")
 
 LaneState = dict[str, npt.NDArray[np.generic]]
 """One lane's whole state; `Trainer.lane_state` describes its keys."""
@@ -22,8 +27,8 @@ LaneState = dict[str, npt.NDArray[np.generic]]
 class Trainer(abc.ABC):
     """Trains the networks of one or more lanes, an epoch at a time.
 
-    Lanes are numbered from 0 to n_lanes − 1. Randomness comes from each lane's seed alone: a lane's curve depends
-    neither on the process nor on its neighbours, but for the rounding of the program that runs it. A trainer is a
+    Lanes are numbered from 0 to n_lanes − 1. Randomness comes from each lane's seed alone: apart from the rounding of
+    the program that runs it, a lane's curve depends neither on the process nor on its neighbours. A trainer is a
     context manager that closes itself.
     """
 
@@ -41,18 +46,18 @@ class Trainer(abc.ABC):
     @property
     @abc.abstractmethod
     def output(self) -> Output:
-        """What the networks that `lane_model` returns give for each class."""
+        """What the networks that `lane_model` returns output for each class."""
 
     @abc.abstractmethod
     def run_epoch(self) -> list[Metrics]:
         """Train every lane for one epoch, and return each lane's metrics, in the order of the lanes.
 
-        ``loss`` and ``val_loss`` are mean cross-entropies in nats, without the L2 penalty or other regularizers: Keras
-        adds these to both, but then a search over L2 compares different quantities. ``accuracy`` and ``loss`` are means
-        over the epoch's steps, each before its update and as in training (batch statistics, dropout), as Keras' are;
-        the validation metrics follow the last update.
+        ``loss`` and ``val_loss`` are mean cross-entropies in nats, without the L2 penalty or other regularizers. Keras
+        adds these to both, but then a search over L2 would compare different quantities. As in Keras, ``accuracy`` and
+        ``loss`` are means over the epoch's steps, each before its update and in training mode (batch statistics,
+        dropout); the validation metrics are computed after the last update.
 
-        A lane that diverges raises nothing: its losses become NaN or infinite, and its accuracies that of a guess.
+        A lane that diverges raises no error: its losses become NaN or infinite, and its accuracies those of a guess.
         """
 
     @abc.abstractmethod
@@ -97,10 +102,10 @@ class Trainer(abc.ABC):
 
     @abc.abstractmethod
     def load_lane_state(self, lane: int, state: Mapping[str, npt.NDArray[np.generic]]) -> None:
-        """Put a state that `lane_state` gave into a lane.
+        """Load a state from `lane_state` into a lane.
 
         Raises:
-            ValueError: If the state is that of another network or optimizer; then the lane is unchanged.
+            ValueError: If the state belongs to another network or optimizer; then the lane is unchanged.
             IndexError: If there is no such lane.
         """
 
@@ -108,8 +113,8 @@ class Trainer(abc.ABC):
     def lane_model(self, lane: int) -> Any:
         """Return a lane's network as a Keras model whose predictions are the lane's.
 
-        It outputs logits (a user's own network: what that gives). Whether it is a copy or the network that trains on
-        is the trainer's choice: take what you need of it before the next epoch.
+        It outputs logits, or whatever a user's own network outputs. It may be a copy or the network that is still
+        training, so take what you need from it before the next epoch.
 
         Raises:
             IndexError: If there is no such lane.
@@ -117,4 +122,33 @@ class Trainer(abc.ABC):
 
     @abc.abstractmethod
     def close(self) -> None:
-        """End all lanes and let go of the compiled program; calling it twice changes nothing."""
+        """End all lanes and release the compiled program; a second call does nothing."""
+
+
+def named_metrics(values: Iterable[float]) -> Metrics:
+    """Name a lane's four metrics as its program gives them."""
+    return dict(zip(_METRICS, values, strict=True))
+
+
+def check_hyperparameter(training: TrainingConfig, name: Hyperparameter, value: float) -> None:
+    """Raise SpecError for an unknown hyperparameter, and SpaceError for a value that its config refuses."""
+    names = get_args(Hyperparameter)
+    if name not in names:
+        raise SpecError(f"{name!r} is not a hyperparameter. {nearest_name(name, names)}")
+    if name in ("dropout", "l2"):
+        NetworkConfig(**{name: value})  # type: ignore[arg-type]  # the name is one of two fields
+    else:
+        dataclasses.replace(training, **{name: value})  # type: ignore[arg-type]  # the name is one of three fields
+
+
+def check_state(state: Mapping[str, npt.NDArray[np.generic]], shapes: Mapping[str, tuple[int, ...]]) -> None:
+    """Raise ValueError if a state's keys or shapes are not those of the lane; ``epoch`` and ``seed`` are scalars."""
+    expected = {"epoch": (), "seed": (), **shapes}
+    differing = sorted(
+        key for key in expected.keys() | state.keys() if key not in state or state[key].shape != expected.get(key)
+    )
+    if differing:
+        raise ValueError(
+            f"The state is not that of this network and optimizer: {', '.join(differing[:5])} differ in presence or "
+            "shape. Load it into a trainer of the same network and optimizer."
+        )

@@ -1,15 +1,16 @@
-"""SGD with momentum, Adam and RMSprop: one weight's update, with hyperparameters that are tensors.
+"""The learning rate's schedules, and SGD with momentum, Adam and RMSprop, with hyperparameters that are tensors.
 
 Keras' optimizers bake a float momentum into the trace (SGD refuses a variable), so changing it would trace anew. These
 rules compute the same numbers by TensorFlow's fused kernels, one operation a weight.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
 import tensorflow as tf
 
-from ..config import Optimizer
+from ..config import Decay, Optimizer
 
 ADAM_BETA_2 = 0.999
 RMSPROP_RHO = 0.9
@@ -23,22 +24,49 @@ SLOTS: dict[Optimizer, tuple[str, ...]] = {
 """The names of each rule's slots: variables of the weight's shape that begin at 0."""
 
 
+def decayed_learning_rate(decay: Decay, learning_rate: Any, *, decay_rate: Any, epochs_done: Any, epochs: int) -> Any:
+    """Return the learning rate at a point of the training.
+
+    Args:
+        decay: The schedule: a constant of the program.
+        learning_rate: The first step size α, above 0: a tensor, so that changing it needs no new trace.
+        decay_rate: How much the rate falls in an epoch, as TrainingConfig documents it: a tensor.
+        epochs_done: t, fractional within an epoch: (steps done) / (steps an epoch).
+        epochs: Where cosine decay ends; the rate stays at 0 from there.
+
+    Returns:
+        α, α·(1 − decay_rate)^t, α / (1 + decay_rate·t) or α·(1 + cos(π·t / epochs)) / 2, in α's type.
+
+    Shapes:
+        learning_rate and decay_rate (...), epochs_done (...), broadcast together.
+
+    Source:
+        The course's learning-rate decay; Loshchilov and Hutter, ICLR 2017 (cosine). keras.optimizers.schedules has the
+        same as ExponentialDecay, InverseTimeDecay and CosineDecay.
+    """
+    if decay == "exponential":
+        return learning_rate * tf.pow(1.0 - decay_rate, epochs_done)
+    if decay == "inverse_time":
+        return learning_rate / (1.0 + decay_rate * epochs_done)
+    if decay == "cosine":
+        progress = tf.minimum(epochs_done / epochs, tf.ones((), epochs_done.dtype))
+        return learning_rate * 0.5 * (1.0 + tf.cos(math.pi * progress))
+    return learning_rate * tf.ones_like(epochs_done)
+
+
 def corrected_learning_rate(optimizer: Optimizer, learning_rate: Any, *, momentum: Any, step: Any) -> Any:
     """Return the learning rate that `apply_update` takes: Adam's makes up for slots that began at 0.
 
-    To be computed in float64: in float32, 1 − β^t of a β near 1 and a small t has few digits left.
+    Compute it in float64: in float32, 1 − β^t of a β near 1 and a small t has few digits left.
 
     Args:
         optimizer: The rule.
-        learning_rate: α after decay.
+        learning_rate: α after decay; an array or tensor, as are the next two, which broadcast with it.
         momentum: β.
-        step: Steps done with this one, from 1.
+        step: t, steps done including this one, from 1.
 
     Returns:
         α·√(1 − 0.999^t) / (1 − β^t) for Adam, α for the others.
-
-    Shapes:
-        Arrays or tensors that broadcast together.
     """
     if optimizer != "adam":
         return learning_rate
@@ -56,7 +84,7 @@ def apply_update(
 ) -> None:
     """Update a weight and its slots in place, by one step.
 
-    With g the gradient, α the learning rate, β the momentum, ε = 1e-7 and t the steps done with this one:
+    With g the gradient, α the learning rate, β the momentum, ε = 1e-7 and t the steps done including this one:
 
     - ``sgd``: v := β·v − α·g; w := w + v.
     - ``adam``: m := β·m + (1 − β)·g; s := 0.999·s + 0.001·g²; w := w − α·√(1 − 0.999^t) / (1 − β^t) · m / (√s + ε).

@@ -130,8 +130,9 @@ def _predict(path: Path, model: Any, features: NDArray[generic]) -> NDArray[np.f
     """Return the outputs of a saved network, which is read with the user's own layers if it has any."""
     import keras
 
-    # Private, but `layers` leaves out the layers inside the user's own layers.
-    kinds = {type(layer) for layer in model._flatten_layers()}
+    from ..training.keras_private import all_layers
+
+    kinds = {type(layer) for layer in all_layers(model)}
     own = {kind.__name__: kind for kind in kinds if not kind.__module__.startswith("keras.")}
     # safe_mode guards against other people's files, but this one has just been written here.
     loaded = keras.saving.load_model(path, custom_objects=own, compile=False, safe_mode=False)

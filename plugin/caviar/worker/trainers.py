@@ -41,7 +41,7 @@ class FleetTrainers:
 
     def n_programs(self) -> tuple[int, int]:
         """Return how many programs exist, and how many of them were traced here."""
-        return self._programs.n_programs, self._programs.n_traces
+        return len(self._programs.keys), self._programs.n_traces
 
     def make(self, lanes: Sequence[LaneSpec]) -> "FleetTrainer":
         """Return a fleet of these lanes."""

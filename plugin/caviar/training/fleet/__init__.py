@@ -2,7 +2,7 @@
 
 from .data import FleetData
 from .kept import KeptPrograms
-from .lane import Lane
+from .lanes import Lane
 from .program import FleetPrograms
 from .trainer import FleetTrainer
 

@@ -18,47 +18,27 @@ _EPSILON = 1e-7  # keras.layers.Normalization divides by max(√variance, 1e-7)
 
 
 class DataTensors(NamedTuple):
-    """What a program reads of the data, as `FleetData` has it; while it is traced, the symbols of these."""
+    """What a program reads of the data; while it is traced, the symbols of these."""
 
-    train_features: Any
-    train_labels: Any
-    validation_features: Any
-    validation_labels: Any
-    mean: Any = None
-    scale: Any = None
-
-    @property
-    def n_features(self) -> int:
-        """Values of one example."""
-        return int(self.train_features.shape[1])
+    train_features: Any  # (n_train, n_features): normalised floats, or of the data set's type where scale is not None
+    train_labels: Any  # (n_train,), int32
+    validation_features: Any  # (n_validation, n_features), of the same type
+    validation_labels: Any  # (n_validation,), int32
+    mean: Any = None  # what a batch subtracts, (n_features,), if it is normalised when it is taken; else None
+    scale: Any = None  # what it is then divided by; else None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class FleetData:
-    """Training and validation examples as a fleet's programs read them.
+    """Training and validation examples as a fleet's programs read them."""
 
-    Attributes:
-        train_features: Tensor (n_train, n_features), normalised floats, or of the data set's type where ``scale`` is
-            not None.
-        train_labels: Tensor (n_train,), int32.
-        validation_features: Tensor (n_validation, n_features), of the same type.
-        validation_labels: Tensor (n_validation,), int32.
-        feature_shape: Shape of one example before it was flattened.
-        n_classes: Classes, at least 2.
-        normalization: Mean and variance of each feature, as the lanes' Keras networks are built with; None for none.
-        mean: What a batch subtracts, (n_features,), where it is normalised when taken; else None.
-        scale: What it is then divided by; else None.
-    """
-
-    train_features: Any
-    train_labels: Any
-    validation_features: Any
-    validation_labels: Any
-    feature_shape: tuple[int, ...]
+    tensors: DataTensors
+    n_train: int
+    n_validation: int
+    n_features: int  # values of one example
+    feature_shape: tuple[int, ...]  # shape of one example before it was flattened
     n_classes: int
-    normalization: Statistics | None
-    mean: Any
-    scale: Any
+    normalization: Statistics | None  # with which the lanes' Keras networks are built
 
     @classmethod
     def from_splits(
@@ -79,54 +59,37 @@ class FleetData:
         n_features = int(np.prod(splits.feature_shape))
         mean = scale = None
         if normalization is not None:
-            mean, scale = _constants(normalization, dtype)
+            mean, scale = _mean_and_scale(normalization, dtype)
         features = [tf.reshape(part, (-1, n_features)) for part in (splits.train_features, splits.validation_features)]
         n_bytes = sum(int(np.prod(part.shape)) for part in features) * np.dtype(dtype).itemsize
         if n_bytes <= largest_normalized_bytes:
             features = [normalized(part, mean=mean, scale=scale, dtype=dtype) for part in features]
             mean = scale = None
         return cls(
-            train_features=features[0],
-            train_labels=splits.train_labels,
-            validation_features=features[1],
-            validation_labels=splits.validation_labels,
+            tensors=DataTensors(
+                features[0], splits.train_labels, features[1], splits.validation_labels, mean=mean, scale=scale
+            ),
+            n_train=splits.n_train,
+            n_validation=splits.n_validation,
+            n_features=n_features,
             feature_shape=splits.feature_shape,
             n_classes=splits.n_classes,
             normalization=normalization,
-            mean=mean,
-            scale=scale,
         )
 
     @property
-    def tensors(self) -> list[Any]:
-        """What a program takes of it."""
-        tensors = [self.train_features, self.train_labels, self.validation_features, self.validation_labels]
-        return tensors if self.scale is None else [*tensors, self.mean, self.scale]
+    def inputs(self) -> list[Any]:
+        """The tensors that exist, as a program takes them."""
+        return [tensor for tensor in self.tensors if tensor is not None]
 
     @property
     def signature(self) -> list[Any]:
-        """Shapes and types of `tensors`, however many examples there are."""
-        parts = self.tensors
-        shapes = [[None, *part.shape[1:]] if index < 4 else part.shape for index, part in enumerate(parts)]
-        return [tf.TensorSpec(shape, part.dtype) for shape, part in zip(shapes, parts, strict=True)]
-
-    @property
-    def n_train(self) -> int:
-        """Training examples."""
-        return int(self.train_labels.shape[0])
-
-    @property
-    def n_validation(self) -> int:
-        """Validation examples."""
-        return int(self.validation_labels.shape[0])
-
-    @property
-    def n_features(self) -> int:
-        """Values of one example."""
-        return int(self.train_features.shape[1])
+        """Shapes and types of `inputs`, however many examples there are."""
+        shapes = [[None, *part.shape[1:]] if index < 4 else part.shape for index, part in enumerate(self.inputs)]
+        return [tf.TensorSpec(shape, part.dtype) for shape, part in zip(shapes, self.inputs, strict=True)]
 
 
-def _constants(normalization: Statistics, dtype: str) -> tuple[Any, Any]:
+def _mean_and_scale(normalization: Statistics, dtype: str) -> tuple[Any, Any]:
     """Return what is subtracted and then divided by, in the type in which the Keras networks do so."""
     mean, variance = (tf.constant(part.reshape(-1)) for part in normalization)
     if mean.dtype == tf.float64:
@@ -135,7 +98,7 @@ def _constants(normalization: Statistics, dtype: str) -> tuple[Any, Any]:
 
 
 def normalized(features: Any, *, mean: Any, scale: Any, dtype: str) -> Any:
-    """Return features as floats, x := (x − mean) / scale; only cast where there is no scale."""
+    """Return features as floats, x := (x − mean) / scale; only cast if there is no scale."""
     if scale is not None:
         features = (tf.cast(features, scale.dtype) - mean) / scale
     return tf.cast(features, dtype)

@@ -1,6 +1,5 @@
 """Traced programs kept on disk, so that the next process need not trace them: loading one takes some milliseconds."""
 
-import functools
 import hashlib
 import platform
 from collections.abc import Iterator
@@ -10,67 +9,36 @@ from typing import Any, Final
 import keras
 import numpy as np
 import tensorflow as tf
-from tensorflow.python.eager import context  # there is no public way to register a function or to call it by its name
 
 from ...user_cache import keep, load_kept, remove_unused, sources_digest
+from ..tensorflow_private import RegisteredFunction
 
 _PREFIX: Final = "programs-"
-
-
-class Program:
-    """A function of TensorFlow's runtime, called without a look at its arguments.
-
-    A concrete function compares each of its forty arguments with its signature, in Python, at every call: 1 ms, a
-    quarter of a small fleet's epoch.
-
-    Args:
-        definition: The function's; it and what it calls are registered.
-        keeps: What has to live as long as the program.
-    """
-
-    def __init__(self, definition: Any, *, keeps: object = None) -> None:
-        self._name = definition.signature.name.encode()
-        self._n_outputs = len(definition.signature.output_arg)
-        self._keeps = keeps
-
-    def __call__(self, *tensors: Any) -> list[Any]:
-        """Run it on tensors, in the order of its signature, and return its results."""
-        return list(context.context().call_function(self._name, list(tensors), self._n_outputs))
-
-    @classmethod
-    def of(cls, traced: Any) -> "Program":
-        """Return the program of a concrete function that captures nothing."""
-        assert not traced.captured_inputs
-        return cls(traced.function_def, keeps=traced)
 
 
 class KeptPrograms:
     """A directory of traced programs, for one TensorFlow, one Keras and one state of the sources.
 
-    Any file there can be missing, cut off or overwritten at any time: then its program is traced. What it returns
-    is to be tried on data of its signature before it is believed (`FleetPrograms`). Other versions'
-    programs are removed when a month has passed since the last of them was traced.
+    Any file there can be missing, cut off or overwritten at any time: then its program is traced. `FleetPrograms`
+    tries a program on data of its signature before it trusts it. Programs of other versions are removed a month after
+    the last of them was traced.
 
     Args:
-        directory: Of the user: what stands there is run. Created when a program is first kept.
+        directory: The user's own, because its files are run. Created when a program is first kept.
     """
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory / f"{_PREFIX}{_fingerprint()}"
 
-    def load(self, key: str) -> Program | None:
+    def load(self, key: str) -> RegisteredFunction | None:
         """Return the program kept under a key, or None."""
         serialized = load_kept(self._path(key))
         if serialized is None:
             return None
-        functions = tf.compat.v1.GraphDef.FromString(serialized).library.function
-        for function in functions:
-            if not context.context().has_function(function.signature.name):
-                context.context().add_function_def(function)
-        return Program(functions[-1])
+        return RegisteredFunction.register(tf.compat.v1.GraphDef.FromString(serialized).library.function)
 
     def save(self, key: str, traced: Any) -> None:
-        """Keep a concrete function that captures nothing; a full disk is no reason to fail."""
+        """Keep a concrete function that captures nothing; if it cannot be written, do without."""
         if not self._directory.exists():
             remove_unused(self._directory.parent, f"{_PREFIX}*")
         keep(self._path(key), _renamed(traced).SerializeToString())
@@ -80,7 +48,7 @@ class KeptPrograms:
 
 
 def _renamed(traced: Any) -> Any:
-    """Return a graph whose library holds the function, last, and those that it calls, under names of their own.
+    """Return a graph whose library holds the functions that this one calls, and last itself, under unique names.
 
     TensorFlow numbers the functions of each process, and refuses a second one of the same name.
     """
@@ -105,9 +73,8 @@ def _called(function: Any) -> Iterator[Any]:
             yield from attribute.list.func
 
 
-@functools.cache
 def _fingerprint() -> str:
-    """Return a digest of all that a trace depends on besides its key: who traces, on what kind of machine."""
+    """Return a digest of everything that a trace depends on besides its key: versions, sources, kind of machine."""
     versions = [tf.__version__, tf.version.GIT_VERSION, keras.__version__, np.__version__, platform.python_version()]
     facts = [*versions, platform.machine(), sources_digest()]
     return hashlib.sha256(" ".join(facts).encode()).hexdigest()[:16]

@@ -1,20 +1,26 @@
-"""What an epoch of a fleet is told by the host, and what its program makes of that once, before the steps."""
+"""What the host tells a program about an epoch: made from the lanes as they stand."""
 
-import dataclasses
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
+import numpy.typing as npt
 import tensorflow as tf
 
 from ...program_key import ProgramKey
-from .layers import VECTORS
-from .updates import SQUARE_DECAYS, Coefficients
+from ..randomness import dropout_column_keys, dropout_row_keys, epoch_order
+from ..update_rules import corrected_learning_rate, decayed_learning_rate
+from .data import FleetData
+from .lanes import Layout, RunningLane
+
+# Values of one validation batch's widest layer, over all lanes: 4 M floats are 16 MB, half of what a small server's
+# last cache holds. Batches of fewer than 100 rows would multiply badly.
+_VALIDATION_VALUES = 1 << 22
+_FEWEST_VALIDATION_ROWS = 100
 
 
 class EpochPlan(NamedTuple):
-    """What one epoch does, as tensors made on the host. L lanes, S steps, B rows a batch, D layers, W units.
-
-    What a program does not use has no elements.
-    """
+    """One epoch's plan, as tensors. L lanes, S steps, B rows a batch, D layers, W units; unused parts are empty."""
 
     counts: Any  # int32 (D + 1,): lanes that have each layer, then 0
     rows: Any  # int32 (S, L, B): the examples of each step
@@ -56,130 +62,126 @@ def plan_signature(key: ProgramKey) -> EpochPlan:
     return EpochPlan(**{name: tf.TensorSpec(shape, kind, name=name) for name, (shape, kind) in shapes.items()})
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
-class LayerConstants:
-    """One layer's part of the plan, cut to the lanes that have the layer. See LayerInputs."""
+def program_key(lanes: Sequence[RunningLane], *, depth: int, dtype: str) -> ProgramKey:
+    """Return which program trains these lanes, which have the same activation, batch norm placement and optimizer."""
+    network, training = lanes[0].spec.network, lanes[0].spec.training
+    return ProgramKey(
+        depth=depth,
+        activation=network.activation,
+        batch_norm=network.batch_norm,
+        optimizer=training.optimizer,
+        ragged=len({lane.batch_size for lane in lanes}) > 1,
+        dropout=any(lane.live["dropout"].any() for lane in lanes),
+        l2=any(lane.live["l2"].any() for lane in lanes),
+        dtype=dtype,
+    )
 
-    inverse_batch: Any
-    row_weights: Any
-    row_mask: Any
-    unit_mask: Any
-    dropout: Any
-    split: Any  # int32 (2,): lanes that go on to the next layer, and lanes that end here
+
+def make_plan(
+    lanes: Sequence[RunningLane], key: ProgramKey, data: FleetData, *, lasting: Mapping[str, Any]
+) -> EpochPlan:
+    """Return the next epoch's plan for lanes in their layout's order; ``lasting`` is from `lasting_parts`."""
+    n_steps = max(lane.n_steps for lane in lanes)
+    n_rows = max(lane.batch_size for lane in lanes)
+    rows = np.zeros((n_steps, len(lanes), n_rows), np.int32)
+    row_keys = np.zeros((n_steps, len(lanes), n_rows) if key.dropout else (0, 0, 0), np.uint32)
+    for index, lane in enumerate(lanes):
+        n_used, shape = lane.n_steps * lane.batch_size, (lane.n_steps, lane.batch_size)
+        order = epoch_order(lane.seed, epoch=lane.epoch, n_examples=data.n_train)[:n_used]
+        rows[: lane.n_steps, index, : lane.batch_size] = order.reshape(shape)
+        if key.dropout:
+            keys = dropout_row_keys(lane.seed, epoch=lane.epoch, n_rows=n_used)
+            row_keys[: lane.n_steps, index, : lane.batch_size] = keys.reshape(shape)
+    return EpochPlan(
+        rows=tf.constant(rows),
+        row_keys=tf.constant(row_keys),
+        learning_rates=tf.constant(_learning_rates(lanes, n_steps), key.dtype),
+        **lasting,
+    )
 
 
-class Constants:
-    """What all steps of an epoch share, computed before the first: a step has few operations of its own.
+def lasting_parts(lanes: Sequence[RunningLane], layout: Layout, key: ProgramKey, data: FleetData) -> dict[str, Any]:
+    """Return the parts of the plan that stay the same while the lanes and their hyperparameters do."""
+    n_steps = np.array([lane.n_steps for lane in lanes])
+    batch_sizes = np.array([lane.batch_size for lane in lanes])
+    nothing = np.zeros((0, 0))
+    floats: dict[str, npt.NDArray[np.generic]] = {
+        "active": np.arange(n_steps.max())[:, None] < n_steps if key.ragged else nothing,
+        "row_mask": np.arange(batch_sizes.max()) < batch_sizes[:, None] if key.ragged else nothing,
+        "batch_sizes": batch_sizes,
+        "n_steps": n_steps,
+        "momentum": np.array([lane.live["momentum"] for lane in lanes]),
+        "batch_norm_momentum": np.array([lane.spec.network.batch_norm_momentum for lane in lanes]),
+        "dropout": _by_layer([lane.live["dropout"] for lane in lanes], key.depth),
+        "l2": _by_kernel([lane.live["l2"] for lane in lanes], key.depth),
+        "unit_mask": _unit_mask(lanes, layout) if key.masks_units else np.zeros((key.depth, 0, 1, 0)),
+    }
+    width = layout.width if key.dropout else 0
+    whole = {
+        "counts": np.array(layout.counts, np.int32),
+        "column_keys": np.stack([dropout_column_keys(layer, width) for layer in range(key.depth)]),
+        "validation_rows": np.array(_validation_rows(layout, data.n_validation), np.int32),
+    }
+    tensors = {name: tf.constant(value) for name, value in whole.items()}
+    return tensors | {name: tf.constant(value.astype(key.dtype)) for name, value in floats.items()}
 
-    Attributes:
-        counts: Lanes that have each layer, scalars, then 0.
-        layers: What each layer takes.
-        ends: Lanes that end at each layer, from the deepest to the first, int32 (D,).
-        vector_sizes: Rows of each layer's part of the vectors, kind by kind, int32 (kinds · D,).
-        moving_sizes: The same of the moving statistics, int32 (2 · D,).
-        row_mask: (L, B, 1), or None where all rows count.
-    """
 
-    def __init__(self, key: ProgramKey, plan: EpochPlan) -> None:
-        self._key = key
-        self._plan = plan
-        depth = key.depth
-        self.counts = tf.unstack(plan.counts, num=depth + 1)
-        self.ends = tf.reverse(plan.counts[:-1] - plan.counts[1:], axis=[0])
-        self.vector_sizes = tf.tile(plan.counts[:depth], [len(VECTORS[key.batch_norm])])
-        self.moving_sizes = tf.tile(plan.counts[:depth], [2])
-        self.row_mask = plan.row_mask[:, :, None] if key.ragged else None
-        self._inverse_batch = (1.0 / plan.batch_sizes)[:, None, None]
-        self.layers = [self._layer(layer) for layer in range(depth)]
-        rows = tf.concat([tf.range(count) for count in self.counts[:depth]], axis=0)
-        self._vector_lanes = tf.tile(rows, [len(VECTORS[key.batch_norm])])
-        self._moving_lanes = tf.tile(rows, [2])
-        self._slope_scales = self._make_slope_scales()
-        self._coefficients = [self._make_coefficients(number) for number in range(depth + 3)]
-        self._moving_gains = self._make_moving_gains()
-        self._l2_slopes = [self._make_l2_slopes(number) for number in range(depth + 1)] if key.l2 else []
-
-    def slope_scale(self, step: Any) -> Any:
-        """Return what the slopes of the logits are multiplied by in a step, (L, 1, 1): 1 / rows, for sgd times α."""
-        return tf.gather(self._slope_scales, step) if self._key.optimizer == "sgd" else self._slope_scales
-
-    def coefficients(self, number: int, step: Any) -> Coefficients:
-        """Return the coefficients of the weights of this number in a step."""
-        return Coefficients(
-            **{
-                name: tf.gather(value, step) if in_steps else value
-                for name, (value, in_steps) in self._coefficients[number].items()
-            }
-        )
-
-    def moving_gain(self, step: Any) -> Any:
-        """Return 1 − momentum for each row of the moving statistics in a step, (rows, 1, 1); 0 where a lane rests."""
-        return tf.gather(self._moving_gains, step) if self._key.ragged else self._moving_gains
-
-    def l2_slope(self, number: int, step: Any) -> Any:
-        """Return 2 · factor for each lane's kernel, (lanes, 1, 1), for sgd times α; None without L2."""
-        if not self._l2_slopes:
-            return None
-        return tf.gather(self._l2_slopes[number], step) if self._key.optimizer == "sgd" else self._l2_slopes[number]
-
-    def _layer(self, layer: int) -> LayerConstants:
-        key, plan, lanes = self._key, self._plan, self.counts[layer]
-        inverse_batch = self._inverse_batch[:lanes]
-        return LayerConstants(
-            inverse_batch=inverse_batch,
-            row_weights=plan.row_mask[:lanes, None, :] * inverse_batch if key.ragged else None,
-            row_mask=plan.row_mask[:lanes, :, None] if key.ragged else None,
-            unit_mask=plan.unit_mask[layer, :lanes] if key.masks_units else None,
-            dropout=plan.dropout[layer, :lanes, None] if key.dropout else None,
-            split=tf.stack([self.counts[layer + 1], lanes - self.counts[layer + 1]]),
-        )
-
-    def _spread(self, values: Any, number: int) -> Any:
-        """Return values of each lane, (…, L), spread over the axes of the weights of this number, (…, rows, 1, 1)."""
-        if number < self._key.depth:
-            values = values[..., : self.counts[number]]
-        elif number == self._key.depth + 1:
-            values = tf.gather(values, self._vector_lanes, axis=-1)
-        return values[..., None, None]
-
-    def _make_slope_scales(self) -> Any:
-        scales = self._inverse_batch
-        if self._key.optimizer == "sgd":  # the few logits' slopes are scaled, and not every kernel's gradient
-            scales = self._plan.learning_rates[:, :, None, None] * scales
-        return scales
-
-    def _make_coefficients(self, number: int) -> dict[str, tuple[Any, bool]]:
-        """Return each coefficient, and whether it has a leading axis of steps."""
-        key, plan = self._key, self._plan
-        # In the network's type, as TensorFlow's kernels do: 1 − 0.999 is 1.3e-5 off in float32.
-        square_gain = 1.0 - tf.constant(SQUARE_DECAYS[key.optimizer], key.dtype)
-        momentum, gain = plan.momentum, 1.0 - plan.momentum
-        rates = None if key.optimizer == "sgd" else self._spread(plan.learning_rates, number)
-        if not key.ragged:
-            return {
-                "learning_rate": (rates, rates is not None),
-                "momentum": (self._spread(momentum, number), False),
-                "gain": (self._spread(gain, number), False),
-                "square_gain": (square_gain, False),
-                "active": (None, False),
-            }
-        active = plan.active
-        return {
-            "learning_rate": (rates, rates is not None),
-            "momentum": (self._spread(tf.where(active > 0, momentum, 1.0), number), True),
-            "gain": (self._spread(gain * active, number), True),
-            "square_gain": (self._spread(square_gain * active, number), True),
-            "active": (self._spread(active, number), True),
+def _learning_rates(lanes: Sequence[RunningLane], n_steps: int) -> npt.NDArray[np.float64]:
+    """Return each step's rate of each lane, (steps, lanes); 0 where a lane rests."""
+    rates = np.zeros((n_steps, len(lanes)))
+    if lanes[0].spec.training.optimizer != "adam" and all(lane.spec.training.decay == "none" for lane in lanes):
+        for index, lane in enumerate(lanes):
+            rates[: lane.n_steps, index] = lane.live["learning_rate"]
+        return rates
+    kinds = [(lane.spec.training.decay, lane.spec.training.epochs, lane.n_steps) for lane in lanes]
+    for decay, epochs, own_steps in set(kinds):
+        chosen = [index for index, kind in enumerate(kinds) if kind == (decay, epochs, own_steps)]
+        steps = np.arange(own_steps)[:, None]
+        done = np.array([lanes[index].epoch for index in chosen], np.float64)
+        live = {
+            name: np.array([lanes[index].live[name] for index in chosen])
+            for name in ("learning_rate", "momentum", "decay_rate")
         }
+        decayed = decayed_learning_rate(
+            decay,
+            tf.constant(live["learning_rate"]),
+            decay_rate=tf.constant(live["decay_rate"]),
+            epochs_done=tf.constant(done + steps / own_steps),
+            epochs=epochs,
+        )
+        rates[:own_steps, chosen] = corrected_learning_rate(
+            lanes[0].spec.training.optimizer,
+            decayed.numpy(),
+            momentum=live["momentum"],
+            step=done * own_steps + steps + 1.0,
+        )
+    return rates
 
-    def _make_moving_gains(self) -> Any:
-        gains = 1.0 - self._plan.batch_norm_momentum
-        if self._key.ragged:
-            gains = gains * self._plan.active
-        return tf.gather(gains, self._moving_lanes, axis=-1)[..., None, None]
 
-    def _make_l2_slopes(self, number: int) -> Any:
-        slopes = 2.0 * self._plan.l2[number]
-        if self._key.optimizer == "sgd":
-            slopes = slopes * self._plan.learning_rates
-        return self._spread(slopes, number)
+def _by_layer(values: Sequence[npt.NDArray[np.float64]], depth: int) -> npt.NDArray[np.float64]:
+    """Return a table with a row for each layer, from the values that each lane has for its own layers."""
+    table = np.zeros((depth, len(values)))
+    for index, own in enumerate(values):
+        table[: len(own), index] = own
+    return table
+
+
+def _by_kernel(values: Sequence[npt.NDArray[np.float64]], depth: int) -> npt.NDArray[np.float64]:
+    """Return the same with a last row for the heads, from the values that each lane has for its own kernels."""
+    heads = np.array([own[-1] for own in values])
+    return np.concatenate([_by_layer([own[:-1] for own in values], depth), heads[None]])
+
+
+def _unit_mask(lanes: Sequence[RunningLane], layout: Layout) -> npt.NDArray[np.float64]:
+    mask = np.zeros((layout.depth, len(lanes), 1, layout.width))
+    for index, lane in enumerate(lanes):
+        for layer, width in enumerate(lane.spec.network.widths):
+            mask[layer, index, 0, :width] = 1.0
+    return mask
+
+
+def _validation_rows(layout: Layout, n_examples: int) -> int:
+    """Return how many examples one validation batch has; all batches are of equal size."""
+    bound = max(_FEWEST_VALIDATION_ROWS, _VALIDATION_VALUES // (layout.counts[0] * layout.width))
+    n_batches = -(-n_examples // bound)
+    return -(-n_examples // n_batches)

@@ -12,11 +12,13 @@ from typing import Any, Final
 import tensorflow as tf
 
 from ...program_key import ProgramKey, program_depth
+from ..tensorflow_private import RegisteredFunction
 from ..update_rules import SLOTS
+from .constants import Constants
 from .data import DataTensors, FleetData, normalized
-from .kept import KeptPrograms, Program
-from .plan import Constants, EpochPlan, plan_signature
-from .step import State, judge, predict, run_step
+from .kept import KeptPrograms
+from .plan import EpochPlan, plan_signature
+from .step import Stacks, judge, predict, run_step
 
 _logger: Final = logging.getLogger(__name__)
 
@@ -28,14 +30,17 @@ class FleetPrograms:
         data: The examples that they train on.
         deepest: Hidden layers of the deepest network that will come, or None; see `program_depth`.
         kept: Where traced programs are kept for other processes; None to keep none.
+
+    Attributes:
+        n_traces: Programs that were traced; the others were kept.
     """
 
     def __init__(self, data: FleetData, *, deepest: int | None = None, kept: KeptPrograms | None = None) -> None:
-        self.data = data
+        self.data: Final = data
         self.n_traces = 0
         self._deepest = deepest
         self._kept = kept
-        self._programs: dict[ProgramKey, Program] = {}
+        self._functions: dict[ProgramKey, RegisteredFunction] = {}
 
     def depth_for(self, depth: int) -> int:
         """Return the depth of the program that trains fleets of this depth."""
@@ -43,54 +48,44 @@ class FleetPrograms:
 
     @property
     def keys(self) -> Collection[ProgramKey]:
-        """The keys of all programs that there are: a view that grows with them."""
-        return self._programs.keys()
-
-    @property
-    def n_programs(self) -> int:
-        """How many programs there are; `n_traces` of them have been traced, the others were kept."""
-        return len(self._programs)
+        """The keys of all programs that exist: a view that grows with them."""
+        return self._functions.keys()
 
     def run(self, key: ProgramKey, plan: EpochPlan, arrays: Sequence[Any]) -> list[Any]:
-        """Train fleets for an epoch and validate.
-
-        Args:
-            key: The program's.
-            plan: The epoch's.
-            arrays: Those of `stacks.stack`.
+        """Train for an epoch and validate, by the program of this key; the arrays are those of `lanes.stack`.
 
         Returns:
             [metrics, *arrays]: metrics (4, L) are the accuracy, loss, val_accuracy and val_loss of each lane.
         """
-        inputs = [*self.data.tensors, *plan, *arrays]
-        program = self._programs.get(key)
-        return self._first_run(key, inputs, arrays) if program is None else program(*inputs)
+        inputs = [*self.data.inputs, *plan, *arrays]
+        function = self._functions.get(key)
+        return self._first_run(key, inputs, arrays) if function is None else function(*inputs)
 
     def _first_run(self, key: ProgramKey, inputs: Sequence[Any], arrays: Sequence[Any]) -> list[Any]:
-        """Run a program that is new to the process: the kept one where that fits, else one traced now, to be kept."""
-        signature = [self.data.signature, plan_signature(key), *_state_signature(key, self.data)]
+        """Run a program that is new to the process: the kept one if it fits, else trace it now and keep it."""
+        signature = [self.data.signature, plan_signature(key), *_stacks_signature(key, self.data)]
         name = f"{key} {signature}"
-        program = None if self._kept is None else self._kept.load(name)
-        results = None if program is None else _tried(program, inputs, arrays)
-        if program is None or results is None:
+        function = None if self._kept is None else self._kept.load(name)
+        results = None if function is None else _tried(function, inputs, arrays)
+        if function is None or results is None:
             traced = _trace(key, signature)
             self.n_traces += 1
-            program = Program.of(traced)
-            results = program(*inputs)
+            function = RegisteredFunction.of(traced)
+            results = function(*inputs)
             if self._kept is not None:
                 self._kept.save(name, traced)
-        self._programs[key] = program
+        self._functions[key] = function
         return results
 
 
-def _tried(program: Program, inputs: Sequence[Any], arrays: Sequence[Any]) -> list[Any] | None:
-    """Return what a kept program gives; None where it does not run, or gives anything of another form."""
+def _tried(function: RegisteredFunction, inputs: Sequence[Any], arrays: Sequence[Any]) -> list[Any] | None:
+    """Return the results of a kept program, or None if it does not run or its results have another form."""
     try:
-        results = program(*inputs)
+        results = function(*inputs)
     except tf.errors.ResourceExhaustedError:
         raise
     except tf.errors.OpError as error:
-        _logger.warning("A kept program does not fit its data, and is traced again: %s", error.message.split("\n")[0])
+        _logger.warning("A kept program does not fit its data; tracing it again: %s", error.message.split("\n")[0])
         return None
     metrics, *after = results
     fits = metrics.shape[0] == 4 and [(a.shape, a.dtype) for a in after] == [(a.shape, a.dtype) for a in arrays]
@@ -98,84 +93,76 @@ def _tried(program: Program, inputs: Sequence[Any], arrays: Sequence[Any]) -> li
 
 
 def _trace(key: ProgramKey, signature: Sequence[Any]) -> Any:
-    """Return the concrete function of a program; it captures nothing, and holds for data of any number of examples.
+    """Return the concrete function of a program; it captures nothing, and serves data of any number of examples.
 
-    A kept program is found by these two arguments. So the trace sees nothing else: not the data, whose number of
+    A kept program is found by these two arguments. So the trace must see nothing else: not the data, whose number of
     classes, say, would be baked in unnoticed.
     """
 
-    def epoch(tensors: list[Any], plan: EpochPlan, *arrays: Any) -> tuple[Any, ...]:
-        return _Epoch(key, DataTensors(*tensors))(plan, *arrays)
+    def epoch(inputs: list[Any], plan: EpochPlan, *arrays: Any) -> tuple[Any, ...]:
+        data, constants = DataTensors(*inputs), Constants(key, plan)
+        n_correct, loss, trained = _train(key, data, plan, constants, arrays)
+        validated = _validate(key, data, plan, constants, Stacks.of(trained, key=key))
+        n_rows = plan.n_steps * plan.batch_sizes
+        return (tf.stack([n_correct / n_rows, loss / n_rows, *validated]), *trained)
 
     # Without autograph, which the body does not need, it traces faster.
     return tf.function(epoch, input_signature=signature, autograph=False).get_concrete_function()
 
 
-def _state_signature(key: ProgramKey, data: FleetData) -> list[Any]:
+def _stacks_signature(key: ProgramKey, data: FleetData) -> list[Any]:
     hidden = [[None, None if layer else data.n_features, None] for layer in range(key.depth)]
     weights = [*hidden, [None, None, data.n_classes], [None, 1, None], [None, 1, data.n_classes]]
     shapes = [*weights, [None, 1, None]] + weights * len(SLOTS[key.optimizer])
     return [tf.TensorSpec(shape, key.dtype) for shape in shapes]
 
 
-class _Epoch:
-    """Traces one program, when called with symbolic tensors."""
+def _train(
+    key: ProgramKey, data: DataTensors, plan: EpochPlan, constants: Constants, arrays: Sequence[Any]
+) -> tuple[Any, Any, list[Any]]:
+    """Return each lane's correct rows and the sum of its rows' losses, and the arrays after the epoch."""
+    n_steps, zeros = tf.shape(plan.rows)[0], tf.zeros_like(plan.momentum)
 
-    def __init__(self, key: ProgramKey, data: DataTensors) -> None:
-        self._key = key
-        self._data = data
+    def step(index: Any, n_correct: Any, loss_sum: Any, *arrays: Any) -> tuple[Any, ...]:
+        stacks = Stacks.of(arrays, key=key)
+        correct, losses, stacks = run_step(key, data, plan, constants, index=index, stacks=stacks)
+        return (index + 1, n_correct + correct, loss_sum + losses, *stacks.arrays())
 
-    def __call__(self, plan: EpochPlan, *arrays: Any) -> tuple[Any, ...]:
-        constants = Constants(self._key, plan)
-        n_correct, loss, trained = self._train(plan, constants, arrays)
-        validated = self._validate(plan, constants, self._state(trained))
-        n_rows = plan.n_steps * plan.batch_sizes
-        metrics = tf.stack([n_correct / n_rows, loss / n_rows, *validated])
-        return (metrics, *trained)
+    lanes = tf.TensorShape([None])
+    _, n_correct, loss_sum, *trained = tf.while_loop(
+        lambda index, *_: index < n_steps,
+        step,
+        [tf.constant(0), zeros, zeros, *arrays],
+        shape_invariants=[tf.TensorShape([]), lanes, lanes, *(array.shape for array in arrays)],
+        parallel_iterations=1,
+    )
+    return n_correct, loss_sum, trained
 
-    def _state(self, arrays: Sequence[Any]) -> State:
-        return State.of(arrays, n_weights=self._key.depth + 3)
 
-    def _train(self, plan: EpochPlan, constants: Constants, arrays: Sequence[Any]) -> tuple[Any, Any, list[Any]]:
-        """Return each lane's correct rows and the sum of its rows' losses, and the arrays after the epoch."""
-        n_steps, zeros = tf.shape(plan.rows)[0], tf.zeros_like(plan.momentum)
+def _validate(
+    key: ProgramKey, data: DataTensors, plan: EpochPlan, constants: Constants, stacks: Stacks
+) -> tuple[Any, Any]:
+    """Return each lane's accuracy and mean loss on the validation split, in batches of a bounded size."""
+    size = plan.validation_rows
+    n_examples, n_lanes = tf.shape(data.validation_labels)[0], constants.counts[0]
 
-        def step(index: Any, n_correct: Any, losses: Any, *arrays: Any) -> tuple[Any, ...]:
-            done = run_step(self._key, self._data, plan, constants, index=index, state=self._state(arrays))
-            return (index + 1, n_correct + done.n_correct, losses + done.loss, *done.state.arrays())
+    def batch(index: Any, n_correct: Any, loss_sum: Any) -> tuple[Any, Any, Any]:
+        # The last batch moves back to be of the same size; the examples it repeats then count for nothing.
+        start = tf.minimum(index * size, n_examples - size)
+        rows = tf.slice(data.validation_features, [start, 0], [size, data.train_features.shape[1]])
+        labels = tf.slice(data.validation_labels, [start], [size])
+        features = normalized(rows, mean=data.mean, scale=data.scale, dtype=key.dtype)
+        logits = predict(key, constants, stacks, features)
+        losses, correct, _ = judge(logits, tf.tile(labels[None], [n_lanes, 1]))
+        new = start + tf.range(size) >= index * size
+        # Not a product: a repeated example's infinite loss times 0 would be NaN.
+        n_correct += tf.reduce_sum(tf.where(new, correct, tf.zeros_like(correct)), axis=1)
+        loss_sum += tf.reduce_sum(tf.where(new, losses, tf.zeros_like(losses)), axis=1)
+        return index + 1, n_correct, loss_sum
 
-        lanes = tf.TensorShape([None])
-        _, n_correct, losses, *trained = tf.while_loop(
-            lambda index, *_: index < n_steps,
-            step,
-            [tf.constant(0), zeros, zeros, *arrays],
-            shape_invariants=[tf.TensorShape([]), lanes, lanes, *(array.shape for array in arrays)],
-            parallel_iterations=1,
-        )
-        return n_correct, losses, trained
-
-    def _validate(self, plan: EpochPlan, constants: Constants, state: State) -> tuple[Any, Any]:
-        """Return each lane's accuracy and mean loss on the validation split, in batches of a bounded size."""
-        data, size = self._data, plan.validation_rows
-        n_examples, n_lanes = tf.shape(data.validation_labels)[0], constants.counts[0]
-
-        def batch(index: Any, n_correct: Any, loss_sum: Any) -> tuple[Any, Any, Any]:
-            # The last batch moves back to be of the same size; the examples it repeats then weigh nothing.
-            start = tf.minimum(index * size, n_examples - size)
-            rows = tf.slice(data.validation_features, [start, 0], [size, data.n_features])
-            labels = tf.slice(data.validation_labels, [start], [size])
-            features = normalized(rows, mean=data.mean, scale=data.scale, dtype=self._key.dtype)
-            logits = predict(self._key, constants, state, features)
-            losses, correct, _ = judge(logits, tf.tile(labels[None], [n_lanes, 1]))
-            new = start + tf.range(size) >= index * size
-            # Not a product: a loss of infinity times 0 would be NaN, and that of no example.
-            n_correct += tf.reduce_sum(tf.where(new, correct, tf.zeros_like(correct)), axis=1)
-            loss_sum += tf.reduce_sum(tf.where(new, losses, tf.zeros_like(losses)), axis=1)
-            return index + 1, n_correct, loss_sum
-
-        zeros = tf.zeros_like(plan.momentum)
-        _, n_correct, loss_sum = tf.while_loop(
-            lambda index, *_: index * size < n_examples, batch, [tf.constant(0), zeros, zeros], parallel_iterations=1
-        )
-        n_rows = tf.cast(n_examples, self._key.dtype)
-        return n_correct / n_rows, loss_sum / n_rows
+    zeros = tf.zeros_like(plan.momentum)
+    _, n_correct, loss_sum = tf.while_loop(
+        lambda index, *_: index * size < n_examples, batch, [tf.constant(0), zeros, zeros], parallel_iterations=1
+    )
+    n_rows = tf.cast(n_examples, key.dtype)
+    return n_correct / n_rows, loss_sum / n_rows

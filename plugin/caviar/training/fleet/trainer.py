@@ -8,33 +8,29 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from ...errors import SpecError, nearest_name
+from ...errors import SpecError
 from ...networks import Output, build_network
-from ..epoch import without_graph_rewriting
-from ..states import check_state, check_value
-from ..trainer import Hyperparameter, LaneState, Metrics, Trainer
-from .epoch_plan import lasting_parts, make_plan, program_key
-from .lane import Lane, RunningLane
+from ..tensorflow_private import without_graph_rewriting
+from ..trainer import Hyperparameter, LaneState, Metrics, Trainer, check_hyperparameter, check_state, named_metrics
+from .lanes import Array, Lane, Layout, RunningLane, stack, unstack
+from .plan import lasting_parts, make_plan, program_key
 from .program import FleetPrograms
-from .stacks import LaneArrays, Layout, stack, unstack
-
-_METRICS = ("accuracy", "loss", "val_accuracy", "val_loss")
 
 
 @final
 class FleetTrainer(Trainer):
     """Trains several configurable dense networks at once, an epoch a call, each as `SoloTrainer` would alone.
 
-    Lanes may differ in depth, widths, batch size, decay, dropout, L2 and every number; they are equal in activation,
-    placement of batch norm and update rule, their `kind`. Lanes can join and leave between epochs, each at an epoch
-    of its own. What a lane computes does not depend on its neighbours, but for rounding.
+    Lanes may differ in depth, widths, batch size, decay, dropout, L2 and every number; they share activation, placement
+    of batch norm and optimizer. Lanes can join and leave between epochs, each at an epoch of its own. What a lane
+    computes does not depend on its neighbours, except for rounding.
 
     Args:
         lanes: What to train, any number.
-        programs: The process' programs, and their data.
+        programs: The process's programs, and their data.
 
     Raises:
-        SpecError: If the lanes are not of one kind.
+        SpecError: If the lanes do not share activation, placement of batch norm and optimizer.
 
     Example:
         >>> programs = FleetPrograms(FleetData.from_splits(splits, normalization=None))  # doctest: +SKIP
@@ -47,12 +43,10 @@ class FleetTrainer(Trainer):
         self._programs = programs
         self._dtype = keras.config.floatx()
         self._lanes: list[RunningLane] = []
-        # Either each lane's own arrays, or all lanes' stacked, in the order of `_order`, with the layout.
-        self._own: list[LaneArrays] | None = []
-        self._stacked: list[Any] = []
-        self._templates: list[LaneArrays] = []
-        self._order: list[int] = []
+        # What counts: each lane's own arrays, if there is no layout; else the stacked ones, in the order of _ordered.
         self._layout: Layout | None = None
+        self._stacked: list[Any] = []
+        self._ordered: list[RunningLane] = []
         self._lasting: dict[str, Any] | None = None  # parts of the plan, until lanes or hyperparameters change
         self.add_lanes(lanes)
 
@@ -62,21 +56,20 @@ class FleetTrainer(Trainer):
         return len(self._lanes)
 
     def add_lanes(self, lanes: Sequence[Lane]) -> None:
-        """Let lanes join, behind those that are there, each from its first epoch on.
+        """Add lanes behind those that are there, each from its first epoch on.
 
         Raises:
-            SpecError: If they are not of the fleet's kind; then none joins.
+            SpecError: If they do not share activation, placement of batch norm and optimizer with the fleet's; then
+                none joins.
         """
         kinds = {kind(lane) for lane in [*(running.spec for running in self._lanes), *lanes]}
         if len(kinds) > 1:
             raise SpecError(
-                "The lanes of a fleet have the same activation, placement of batch norm and optimizer, but got "
+                "The lanes of a fleet must have the same activation, placement of batch norm and optimizer, but got "
                 f"{', '.join(map(str, sorted(kinds)))}. Make a fleet of each."
             )
-        own = self._unstacked()
-        joining = [RunningLane(lane, self._programs.data) for lane in lanes]
-        own.extend(lane.initial_arrays(self._programs.data) for lane in joining)
-        self._lanes.extend(joining)
+        self._unstack()
+        self._lanes.extend([RunningLane(lane, self._programs.data) for lane in lanes])
 
     @property
     def output(self) -> Output:
@@ -88,56 +81,52 @@ class FleetTrainer(Trainer):
         if not self._lanes:
             return []
         layout = self._stack()
-        ordered = [self._lanes[index] for index in self._order]
-        key = program_key(ordered, depth=layout.depth, dtype=self._dtype)
+        key = program_key(self._ordered, depth=layout.depth, dtype=self._dtype)
         data = self._programs.data
         if self._lasting is None:
-            self._lasting = lasting_parts(ordered, layout, key, data)
-        plan = make_plan(ordered, key, data, lasting=self._lasting)
+            self._lasting = lasting_parts(self._ordered, layout, key, data)
+        plan = make_plan(self._ordered, key, data, lasting=self._lasting)
         with without_graph_rewriting():
             metrics, *self._stacked = self._programs.run(key, plan, self._stacked)
-        results: list[Metrics] = [{} for _ in self._lanes]
-        for index, values in zip(self._order, metrics.numpy().T.tolist(), strict=True):
-            results[index] = dict(zip(_METRICS, values, strict=True))
+        columns = metrics.numpy().T.tolist()
+        results = {id(lane): named_metrics(values) for lane, values in zip(self._ordered, columns, strict=True)}
         for lane in self._lanes:
             lane.epoch += 1
-        return results
+        return [results[id(lane)] for lane in self._lanes]
 
     def set_hyperparameter(self, lane: int, name: Hyperparameter, value: float) -> None:
         """Change a lane's hyperparameter from its next epoch on; see `Trainer.set_hyperparameter`.
 
-        The first dropout or L2 above 0 of a fleet without one takes another program, which may have to be traced.
+        The first dropout or L2 above 0 in a fleet needs another program, which may have to be traced.
         """
-        running = self._lanes[self._checked(lane)]
-        if name not in running.live:
-            raise SpecError(f"{name!r} is not a hyperparameter. {nearest_name(name, running.live)}")
-        check_value(running.spec.training, name, value)
+        running = self._running(lane)
+        check_hyperparameter(running.spec.training, name, value)
         running.live[name] = np.full_like(running.live[name], value)
         self._lasting = None
 
     def drop_lanes(self, lanes: Collection[int]) -> None:
         """End lanes; see `Trainer.drop_lanes`."""
-        dropped = {self._checked(lane) for lane in lanes}
-        if not dropped:
-            return
-        own = self._unstacked()
-        self._own = [arrays for index, arrays in enumerate(own) if index not in dropped]
-        self._lanes = [running for index, running in enumerate(self._lanes) if index not in dropped]
+        dropped = [self._running(lane) for lane in lanes]
+        if dropped:
+            self._unstack()
+            self._lanes = [lane for lane in self._lanes if lane not in dropped]
 
     def lane_state(self, lane: int) -> LaneState:
         """Return a copy of a lane's state; see `Trainer.lane_state`."""
-        return self._lanes[self._checked(lane)].state(self._arrays_of(lane))
+        running = self._running(lane)
+        return running.state(self._arrays_of(running))
 
     def load_lane_state(self, lane: int, state: Mapping[str, npt.NDArray[np.generic]]) -> None:
         """Put a state into a lane; see `Trainer.load_lane_state`. A solo trainer's fits too."""
         expected = self.lane_state(lane)
         check_state(state, {key: value.shape for key, value in expected.items()})
-        own = self._unstacked()
-        own[lane] = self._lanes[lane].load(state, own[lane])
+        self._unstack()
+        self._lanes[lane].load(state)
 
     def lane_model(self, lane: int) -> Any:
         """Return a new Keras network with the lane's variables; see `Trainer.lane_model`."""
-        spec, data = self._lanes[self._checked(lane)].spec, self._programs.data
+        running, data = self._running(lane), self._programs.data
+        spec, arrays = running.spec, self._arrays_of(running)
         model = build_network(
             spec.network,
             feature_shape=data.feature_shape,
@@ -145,49 +134,41 @@ class FleetTrainer(Trainer):
             normalization=data.normalization,
             seed=spec.seed,
         )
-        for variable, value in zip(model.variables, self._arrays_of(lane).values, strict=True):
-            variable.assign(value)
+        for i, variable in enumerate(model.variables):
+            variable.assign(arrays[f"variable.{i}"])
         return model
 
     def close(self) -> None:
         """End all lanes; see `Trainer.close`."""
-        self._lanes, self._own, self._stacked, self._templates = [], [], [], []
+        self._lanes, self._layout, self._stacked, self._ordered = [], None, [], []
 
-    def _checked(self, lane: int) -> int:
+    def _running(self, lane: int) -> RunningLane:
         if not 0 <= lane < len(self._lanes):
             raise IndexError(f"There is no lane {lane}: the fleet has {len(self._lanes)}, from 0.")
-        return lane
+        return self._lanes[lane]
 
-    def _arrays_of(self, lane: int) -> LaneArrays:
-        if self._own is not None:
-            return self._own[lane]
-        assert self._layout is not None
-        place = self._order.index(lane)
+    def _arrays_of(self, lane: RunningLane) -> dict[str, Array]:
+        if self._layout is None:
+            return lane.arrays
         # Views of the tensors' memory, not copies of the whole stacks.
-        return unstack([np.asarray(part) for part in self._stacked], self._layout, self._templates[lane], place)
+        shared = [np.asarray(part) for part in self._stacked]
+        return unstack(shared, self._layout, lane, self._ordered.index(lane))
 
-    def _unstacked(self) -> list[LaneArrays]:
-        """Return each lane's own arrays, and let these be what counts from now on."""
+    def _unstack(self) -> None:
+        """Give each lane its own arrays, which take the place of the stacked ones."""
         self._lasting = None
-        if self._own is None:
-            self._own = [self._arrays_of(lane) for lane in range(len(self._lanes))]
-            self._stacked, self._templates = [], []
-        return self._own
+        for lane in self._lanes:
+            lane.arrays = self._arrays_of(lane)
+        self._layout, self._stacked, self._ordered = None, [], []
 
     def _stack(self) -> Layout:
-        """Bring the lanes into shared arrays, if they are not."""
-        if self._own is None:
-            assert self._layout is not None
-            return self._layout
-        networks = [lane.spec.network for lane in self._lanes]
-        self._order = sorted(range(len(networks)), key=lambda index: -networks[index].depth)
-        data = self._programs.data
-        ordered = [networks[index] for index in self._order]
-        depth = self._programs.depth_for(ordered[0].depth)
-        self._layout = Layout.of(ordered, depth=depth, n_features=data.n_features, n_classes=data.n_classes)
-        arrays = stack([self._own[index] for index in self._order], self._layout, dtype=self._dtype)
-        self._stacked = [tf.constant(array) for array in arrays]
-        self._templates, self._own = self._own, None
+        """Stack the lanes' arrays, if they are not stacked, and return the layout."""
+        if self._layout is None:
+            self._ordered = sorted(self._lanes, key=lambda lane: -lane.spec.network.depth)
+            depth = self._programs.depth_for(self._ordered[0].spec.network.depth)
+            self._layout = Layout.of(self._ordered, self._programs.data, depth=depth)
+            arrays = stack(self._ordered, self._layout, dtype=self._dtype)
+            self._stacked = [tf.constant(array) for array in arrays]
         return self._layout
 
 

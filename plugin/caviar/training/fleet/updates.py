@@ -10,31 +10,21 @@ from ...config import Optimizer
 from ..update_rules import ADAM_BETA_2, EPSILON, RMSPROP_RHO
 
 SQUARE_DECAYS: dict[Optimizer, float] = {"sgd": 0.0, "adam": ADAM_BETA_2, "rmsprop": RMSPROP_RHO}
-"""What the mean of squares keeps of itself in a step."""
+"""How much the mean of squares keeps of itself in a step."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Coefficients:
-    """One weight's coefficients, by lane: tensors that broadcast with it.
+    """One weight's coefficients, by lane: tensors that broadcast with it. A lane rests once its own steps are done."""
 
-    Attributes:
-        learning_rate: α after decay, for Adam corrected for its slots' first steps. 0 in a lane that rests.
-        momentum: β; 1 in a lane that rests, so that its slots stay.
-        gain: 1 − β; 0 in a lane that rests.
-        square_gain: What a new square weighs in the mean of squares, 1 less what it keeps of itself, `SQUARE_DECAYS`;
-            0 in a lane that rests.
-        active: 1, and 0 in a lane that rests; None where none rests.
-    """
-
-    learning_rate: Any
-    momentum: Any
-    gain: Any
-    square_gain: Any
-    active: Any
+    learning_rate: Any  # α after decay, for Adam corrected for its slots' first steps; 0 in a lane that rests
+    momentum: Any  # β; 1 in a lane that rests, so that its slots stay
+    gain: Any  # 1 − β; 0 in a lane that rests
+    square_gain: Any  # a new square's weight in the mean of squares: 1 − SQUARE_DECAYS; 0 in a lane that rests
+    active: Any  # 1, and 0 in a lane that rests; None where none rests
 
 
 def _sgd(weight: Any, slots: Sequence[Any], gradient: Any, by: Coefficients) -> tuple[Any, list[Any]]:
-    # The gradient comes multiplied by α: the loss' few logits were, before they were propagated.
     velocity = by.momentum * slots[0] - gradient
     return weight + _if_active(velocity, by), [velocity]
 
@@ -62,5 +52,5 @@ UPDATES: dict[Optimizer, Callable[[Any, Sequence[Any], Any, Coefficients], tuple
 }
 """Weight, slots, gradient and coefficients → the new weight and slots. The formulas are `update_rules.apply_update`'s.
 
-For ``sgd`` the gradient comes multiplied by the learning rate.
+For ``sgd`` the gradient is already multiplied by the learning rate: the loss' few logits were, before propagation.
 """
