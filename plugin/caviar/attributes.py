@@ -38,6 +38,8 @@ ZOOM: Final = "caviar:zoom"
 
 #: What a race was begun with, as JSON: its numbers, and the candidates. Written and read by `champion`.
 RACE: Final = "caviar:race"
+#: What an ensemble and its members reached on each cut of the data, as JSON. Written and read by `champion`.
+ENSEMBLE: Final = "caviar:ensemble"
 #: When a champion was tested, and what came out, as JSON. Written and read by `champion`, which tests once.
 TESTED: Final = "caviar:tested"
 

@@ -24,7 +24,6 @@ from .atomic_write import written_whole
 from .attributes import BEST_EPOCH, FINGERPRINT
 from .data.loading import Data, data_of
 from .errors import DataError
-from .search.pruners import make_pruner
 from .search.samplers import make_sampler_factory
 from .search.stages import keep_stages, stages_of_study
 from .space import DEFAULT_SPACE_TABLE
@@ -202,7 +201,6 @@ class CaviarClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
         home = locate_home(directory)
         storage = open_storage(home.storage, owner=new_owner(), create=True)
         study = create_study(storage, spec, attributes={FINGERPRINT: data.fingerprint})
-        study.pruner = make_pruner(spec.search, epochs=spec.objective.epochs)
         keep_stages(study, spec.search)
         stages = stages_of_study(study, spec.search)
         work_here(

@@ -15,6 +15,7 @@ from ..errors import StorageError
 from ..record.environment import environment_versions
 from ..spec import StudySpec, spec_table
 from .championship import RaceResult
+from .ensemble import Ensemble
 from .race import Interval
 from .refit import Refit
 from .saved import DESCRIPTION, FORMAT, NETWORK, PREPROCESSING
@@ -59,6 +60,10 @@ seeds and cuts of the data. Trial {{ race.winner }} won. On seeds and cuts that 
 {{ race.metric }} of {{ "%.4f" % confirmed.mean }}, 95 % interval {{ "%.4f" % confirmed.low }} to
 {{ "%.4f" % confirmed.high }}; the search's own value was {{ "%+.4f" % race.optimism }} off. Then it was trained on
 training and validation data together for {{ epochs }} epochs.
+{% for line in averaging %}
+
+{{ line }}.
+{% endfor %}
 
 ## Configuration
 
@@ -87,6 +92,7 @@ class Description:
     spec: StudySpec
     data: Data
     race: RaceResult
+    ensemble: Ensemble | None
     trained: Refit
     test: TestFigures
 
@@ -126,6 +132,7 @@ class Description:
                 "optimism": race.optimism,
                 "n_trainings": race.n_trainings,
             },
+            "ensemble": None if self.ensemble is None else dataclasses.asdict(self.ensemble),
             "test": dataclasses.asdict(self.test),
             "versions": environment_versions(),
             "study_file": spec_table(self.spec),
@@ -170,7 +177,23 @@ def model_card(table: Mapping[str, Any]) -> str:
     environment = jinja2.Environment(trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined)  # noqa: S701
     share, confirmed = Interval(*table["test"]["accuracy"]), Interval(*table["race"]["confirmed"])
     better = better_lines(table["test"]["baselines"], share.mean)
-    return environment.from_string(_CARD).render(**table, share=share, confirmed=confirmed, better=better)
+    averaging = ensemble_lines(table["ensemble"], table["race"]["metric"])
+    return environment.from_string(_CARD).render(
+        **table, share=share, confirmed=confirmed, better=better, averaging=averaging
+    )
+
+
+def ensemble_lines(ensemble: Mapping[str, Any] | None, metric: str) -> list[str]:
+    """Return a line that says whether an ensemble was better, where one was tried."""
+    if ensemble is None:
+        return []
+    alone, together = np.mean(ensemble["alone"]), np.mean(ensemble["together"])
+    n, n_cuts, p_value = ensemble["n_networks"], len(ensemble["alone"]), ensemble["p_value"]
+    verdict = f"the champion averages {n}" if ensemble["is_kept"] else "not clearly better, so the champion is one"
+    compared = (
+        f"{n} networks averaged have {metric} {together:.4f} on {n_cuts} further cuts of the data, one {alone:.4f}"
+    )
+    return [f"{compared} (p = {p_value:.2g}): {verdict}"]
 
 
 def better_lines(baselines: Mapping[str, float], share: float) -> list[str]:

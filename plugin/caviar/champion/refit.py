@@ -1,8 +1,8 @@
-"""Training the winner on all that may be learned from, for as many epochs as its race says."""
+"""Training a configuration without choosing anything by what it reaches: the winner's last training, and ensembles."""
 
 import contextlib
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
 
@@ -12,23 +12,23 @@ from ..data.preprocessing import Preprocessing
 from ..search.seeds import trial_seed
 from ..space import make_configs
 from ..spec import StudySpec
-from ..worker.objective import KerasObjective, objective_of
+from ..worker.objective import objective_of
 
 if TYPE_CHECKING:
     from ..training import Trainer
 
-_SHOWN_ROWS = 64  # a trainer validates after each epoch; here nothing is chosen by it
+_SHOWN_ROWS: Final = 64  # a trainer validates after each epoch; here nothing is chosen by it
 
 
 class Refit(NamedTuple):
     """The network, trained.
 
     Attributes:
-        model: A keras.Model that gives probabilities.
+        model: A keras.Model that gives probabilities; of an ensemble, their mean.
         train: What it was trained on.
         preprocessing: What was fitted on that, for a table.
         hyperparameters: What it was built from.
-        seed: Of its training.
+        seed: Of its training; of an ensemble, of the first network's.
     """
 
     model: Any
@@ -38,7 +38,7 @@ class Refit(NamedTuple):
     seed: int
 
 
-def refit(data: Data, spec: StudySpec, params: Mapping[str, Any], *, epochs: int) -> Refit:
+def refit(data: Data, spec: StudySpec, params: Mapping[str, Any], *, epochs: int, n_networks: int = 1) -> Refit:
     """Train a configuration on training and validation data together.
 
     Args:
@@ -46,9 +46,8 @@ def refit(data: Data, spec: StudySpec, params: Mapping[str, Any], *, epochs: int
         spec: The study file.
         params: As Optuna stores them.
         epochs: Passes; a decay that ends with the study's epochs is cut short, as it was in the race.
+        n_networks: How many are trained, each with its own seed, to be averaged.
     """
-    from ..networks import with_probabilities
-
     train, preprocessing = data.whole()
     shown = Split(features=train.features[:_SHOWN_ROWS], labels=train.labels[:_SHOWN_ROWS])
     dataset = Dataset(
@@ -60,21 +59,57 @@ def refit(data: Data, spec: StudySpec, params: Mapping[str, Any], *, epochs: int
         preprocessing=preprocessing,
     )
     hyperparameters = spec.space.hyperparameters(params)
-    seed = trial_seed(spec.seed, 0, "refit")
+    seeds = [trial_seed(spec.seed, number, "refit") for number in range(n_networks)]
+    models = train_networks(dataset, spec, hyperparameters, epochs=epochs, seeds=seeds)
+    return Refit(
+        averaged(models, feature_shape=train.features.shape[1:]), train, preprocessing, hyperparameters, seeds[0]
+    )
+
+
+def train_networks(
+    dataset: Dataset, spec: StudySpec, hyperparameters: Mapping[str, Any], *, epochs: int, seeds: Sequence[int]
+) -> list[Any]:
+    """Train a configuration once with each seed, in one fleet where the study trains in fleets.
+
+    Returns:
+        Keras models that give probabilities.
+    """
+    models = []
     objective = objective_of(spec, dataset)
-    with contextlib.closing(_trainer(objective, spec, hyperparameters, seed=seed)) as trainer:
-        for _ in range(epochs):
-            (metrics,) = trainer.run_epoch()
-            if not all(np.isfinite(value) for value in metrics.values()):
-                break
-        model = with_probabilities(trainer.lane_model(0), output=trainer.output, feature_shape=train.features.shape[1:])
-    return Refit(model, train, preprocessing, hyperparameters, seed)
+    if spec.trains_in_fleets:
+        from ..training import FleetTrainer, Lane
+
+        network, training = make_configs(hyperparameters, epochs=spec.objective.epochs)
+        lanes = [Lane(network=network, training=training, seed=seed) for seed in seeds]
+        with contextlib.closing(FleetTrainer(lanes, objective.programs)) as fleet:
+            models = _trained(fleet, dataset, epochs=epochs, n=len(seeds))
+    else:
+        for seed in seeds:
+            with contextlib.closing(objective.make_trainer(hyperparameters, seed=seed)) as trainer:
+                models += _trained(trainer, dataset, epochs=epochs, n=1)
+    return models
 
 
-def _trainer(objective: KerasObjective, spec: StudySpec, hyperparameters: Mapping[str, Any], *, seed: int) -> "Trainer":
-    if not spec.trains_in_fleets:
-        return objective.make_trainer(hyperparameters, seed=seed)
-    from ..training import FleetTrainer, Lane
+def averaged(models: Sequence[Any], *, feature_shape: tuple[int, ...]) -> Any:
+    """Return one network of stock layers that gives the mean of several networks' probabilities."""
+    import keras
 
-    network, training = make_configs(hyperparameters, epochs=spec.objective.epochs)
-    return FleetTrainer([Lane(network=network, training=training, seed=seed)], objective.programs)
+    if len(models) == 1:
+        return models[0]
+    dtype = models[0].inputs[0].dtype if getattr(models[0], "inputs", None) else None
+    inputs, members = keras.Input(feature_shape, dtype=dtype), []
+    for number, model in enumerate(models):
+        own = keras.Input(feature_shape, dtype=dtype)
+        members.append(keras.Model(own, model(own), name=f"member_{number}"))  # layers need names of their own
+    return keras.Model(inputs, keras.layers.Average(name="mean")([member(inputs) for member in members]))
+
+
+def _trained(trainer: "Trainer", dataset: Dataset, *, epochs: int, n: int) -> list[Any]:
+    from ..networks import with_probabilities
+
+    for _ in range(epochs):
+        metrics = trainer.run_epoch()
+        if not all(np.isfinite(value) for lane in metrics for value in lane.values()):
+            break
+    shape = dataset.train.features.shape[1:]
+    return [with_probabilities(trainer.lane_model(i), output=trainer.output, feature_shape=shape) for i in range(n)]

@@ -150,6 +150,11 @@ class Champion:
         self._load()
         return self._ask(features)
 
+    def network_function(self) -> Any:
+        """Return the network as a concrete function of features as `features` returns them."""
+        self._load()
+        return self._model
+
     def _image_features(self, path: Path, *, where: str) -> Iterator[NDArray[Any]]:
         paths = sorted(filter(is_image, path.iterdir())) if path.is_dir() else [path]
         if not paths:
@@ -197,7 +202,7 @@ class Champion:
         return np.ascontiguousarray(array, dtype=self.form.dtype)
 
     def _ask(self, features: NDArray[Any]) -> NDArray[np.float32]:
-        return np.asarray(self._model(features), np.float32)
+        return np.asarray(self._model(_tensor(features)), np.float32)
 
     def _load_preprocessing(self) -> None:
         if self._preprocessing is None:
@@ -225,7 +230,9 @@ def probabilities_of(model: Any, features: NDArray[Any]) -> NDArray[np.float32]:
     """Return what a network gives, some rows at a time."""
     ask = _compiled(model, features.shape[1:], features.dtype.name)
     starts = range(0, len(features), BATCH_ROWS)
-    return np.concatenate([np.asarray(ask(features[start : start + BATCH_ROWS]), np.float32) for start in starts])
+    return np.concatenate(
+        [np.asarray(ask(_tensor(features[start : start + BATCH_ROWS])), np.float32) for start in starts]
+    )
 
 
 def _compiled(model: Any, shape: tuple[int, ...], dtype: str) -> Any:
@@ -233,7 +240,14 @@ def _compiled(model: Any, shape: tuple[int, ...], dtype: str) -> Any:
 
     takes = model.inputs[0].dtype if getattr(model, "inputs", None) else "float32"
     signature = [tf.TensorSpec([None, *shape], dtype)]
-    return tf.function(lambda rows: model(tf.cast(rows, takes), training=False), input_signature=signature)
+    function = tf.function(lambda rows: model(tf.cast(rows, takes), training=False), input_signature=signature)
+    return function.get_concrete_function()
+
+
+def _tensor(features: NDArray[Any]) -> Any:
+    import tensorflow as tf
+
+    return tf.constant(features)
 
 
 def labels_of_type(names: list[str], label_type: str) -> NDArray[Any]:

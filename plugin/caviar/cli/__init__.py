@@ -7,7 +7,7 @@ import os
 import click
 
 from .. import __version__
-from .champions import champion, predict
+from .champions import champion, export, predict
 from .looking import check, datasets, report, status, trials
 from .running import compare, run, worker, zoom
 from .session import CaviarGroup
@@ -34,6 +34,7 @@ for _verb in (
     compare,
     champion,
     predict,
+    export,
     worker,
     status,
     trials,

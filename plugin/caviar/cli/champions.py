@@ -1,4 +1,4 @@
-"""The verbs that turn a search into a network in use: champion, predict."""
+"""The verbs that turn a search into a network in use: champion, predict, export."""
 
 import sys
 from pathlib import Path
@@ -13,10 +13,13 @@ from .session import INTERRUPTED, Session, printable, with_session
 @click.argument("study")
 @click.option("--top", type=int, default=5, show_default=True, help="How many of the best trials race.")
 @click.option("--seeds", type=int, default=5, show_default=True, help="Trainings of each, on average.")
+@click.option("--ensemble", type=int, metavar="K", help="Average K networks of the winner, if that is better than one.")
 @click.option("--fresh", is_flag=True, help="Archive an earlier race and begin a new one.")
 @click.option("--again", is_flag=True, help="Read the test split a second time; that is written down.")
 @with_session
-def champion(study: str, *, top: int, seeds: int, fresh: bool, again: bool, session: Session) -> None:
+def champion(
+    study: str, *, top: int, seeds: int, ensemble: int | None, fresh: bool, again: bool, session: Session
+) -> None:
     """Find the network of a study that is really best, train it on all data, test it once, and export it.
 
     \b
@@ -28,7 +31,9 @@ def champion(study: str, *, top: int, seeds: int, fresh: bool, again: bool, sess
 
     home = session.home()
     with ProgressBar() as bar:
-        result = make_champion(home, study, top=top, seeds=seeds, fresh=fresh, again=again, on_trial=bar.count)
+        result = make_champion(
+            home, study, top=top, seeds=seeds, ensemble=ensemble, fresh=fresh, again=again, on_trial=bar.count
+        )
     if result.description is None:
         click.echo(printable(champion_lines(result)[0]), err=True)
         sys.exit(INTERRUPTED)
@@ -54,3 +59,21 @@ def predict(champion: str, path: Path, *, output: Path | None, session: Session)
     n = predict_file(home, champion, path, output=output, results=session.results)
     if output is not None:
         session.print({"output": str(output), "examples": n}, lambda: f"{n} predictions in {output}")
+
+
+@click.command()
+@click.argument("champion")
+@click.argument("path", type=click.Path(path_type=Path), metavar="FILE")
+@with_session
+def export(champion: str, path: Path, *, session: Session) -> None:
+    """Write a champion's network to an .onnx or .tflite file, for machines without TensorFlow.
+
+    \b
+    Example:
+      caviar export digits digits.tflite
+      caviar export digits digits.onnx
+    """
+    from ..commands.predict import export_champion
+
+    export_champion(session.home(), champion, path)
+    session.print({"output": str(path)}, lambda: str(path))

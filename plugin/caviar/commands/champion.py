@@ -18,7 +18,8 @@ from optuna.trial import FrozenTrial
 
 from ..attributes import FINGERPRINT, TESTED
 from ..champion.championship import Race, RaceResult, race_name
-from ..champion.export import Description, better_lines, write_champion
+from ..champion.ensemble import compare_ensemble
+from ..champion.export import Description, better_lines, ensemble_lines, write_champion
 from ..champion.refit import Refit, refit
 from ..champion.registered import register_champion
 from ..champion.saved import probabilities_of
@@ -59,6 +60,7 @@ def make_champion(
     *,
     top: int = 5,
     seeds: int = 5,
+    ensemble: int | None = None,
     fresh: bool = False,
     again: bool = False,
     on_trial: Callable[[int, int], None] = lambda _done, _total: None,
@@ -70,6 +72,8 @@ def make_champion(
         study: Its name or its file.
         top: How many of its best trials race, at least 1.
         seeds: Trainings of each, on average, at least 2; and as many of the winner that confirm it.
+        ensemble: How many networks of the winning configuration are averaged, at least 2, if that is better than one;
+            None for one.
         fresh: Whether an earlier race is archived and a new one begun.
         again: Whether the test split may be read although it was read before; that is written down.
         on_trial: Called with the trainings that have ended and how many there are at most.
@@ -81,6 +85,8 @@ def make_champion(
     """
     if top < 1 or seeds < 2:
         raise SpecError(f"--top must be at least 1 and --seeds at least 2, but got {top} and {seeds}.")
+    if ensemble is not None and ensemble < 2:
+        raise SpecError(f"--ensemble must be at least 2 networks, but got {ensemble}.")
     storage, parent = open_existing(home, study)
     spec = required_spec(parent)
     spec = dataclasses.replace(spec, data=absolute_data(spec.data))
@@ -102,14 +108,30 @@ def make_champion(
             done[0] += 1
             on_trial(done[0], total)
 
+        directory, compared = home.champions / spec.name, None
         with stop_on_signals(stop):
             result = race.run(stop=stop, on_trial=count)
-        directory = home.champions / spec.name
-        if result is None:
+            if result is not None and ensemble is not None:
+                compared = compare_ensemble(
+                    race.study,
+                    data,
+                    spec,
+                    result.candidates[result.winner].params,
+                    epochs=result.epochs,
+                    n_networks=ensemble,
+                    n_cuts=seeds,
+                    stop=stop,
+                )
+        if result is None or (ensemble is not None and compared is None):
             return ChampionResult(directory=directory, description=None)
-        trained = refit(data, spec, result.candidates[result.winner].params, epochs=result.epochs)
+        n_networks = compared.n_networks if compared is not None and compared.is_kept else 1
+        trained = refit(
+            data, spec, result.candidates[result.winner].params, epochs=result.epochs, n_networks=n_networks
+        )
         figures = _test_once(race.study, data, spec, result, trained)
-        description = Description(name=spec.name, spec=spec, data=data, race=result, trained=trained, test=figures)
+        description = Description(
+            name=spec.name, spec=spec, data=data, race=result, ensemble=compared, trained=trained, test=figures
+        )
         write_champion(directory, description)
         table = description.table()
         example = data.examples.take(np.arange(min(3, len(data.examples.labels)))).features
@@ -132,6 +154,7 @@ def champion_lines(result: ChampionResult) -> list[str]:
             f"{race['metric']} {mean:.4f} (95 % interval {mean_low:.4f} to {mean_high:.4f}); "
             f"the search's value was {abs(race['optimism']):.4f} {by}"
         ),
+        *ensemble_lines(table["ensemble"], race["metric"]),
         f"test accuracy {share:.4f} (95 % interval {low:.4f} to {high:.4f}, {test['n']} examples)",
         "; ".join(f"{name} {accuracy:.4f}" for name, accuracy in test["baselines"].items()),
         *better_lines(test["baselines"], share),

@@ -1,4 +1,4 @@
-"""Predictions of a champion for a file, streamed."""
+"""A champion in use: predictions for a file, streamed, and its network in other formats."""
 
 import contextlib
 import csv
@@ -126,6 +126,13 @@ def _parquet_writer(path: Path, champion: Champion) -> Iterator[Writer]:
             writer.write_table(pa.table(columns, schema=schema))
 
         yield write
+
+
+def export_champion(home: Home, champion: str, path: Path) -> None:
+    """Write a champion's network to an ``.onnx`` or ``.tflite`` file; see `convert_champion`."""
+    from ..champion.converted import convert_champion
+
+    convert_champion(find_champion(home, champion), path)
 
 
 def load_champion(name: str | Path, *, home: str | Path = "runs") -> Champion:

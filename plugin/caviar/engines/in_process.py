@@ -8,6 +8,7 @@ import optuna
 from optuna.trial import FrozenTrial
 
 from ..data.dataset import Dataset
+from ..search.pruners import make_pruner
 from ..search.samplers import SamplerFactory
 from ..spec import StudySpec
 from ..storage.home import Home
@@ -35,7 +36,7 @@ def work_here(
     """Run trials of a study until nothing is left to do.
 
     Args:
-        study: Opened on the storage, with its pruner.
+        study: Opened on the storage; it is given its file's pruner.
         storage: Where it is.
         spec: Its study file.
         dataset: What its trials train on.
@@ -49,6 +50,7 @@ def work_here(
     Raises:
         CaviarError: If the study cannot go on.
     """
+    study.pruner = make_pruner(spec.search, epochs=spec.objective.epochs)
     objective = objective_of(spec, dataset)
     setup = WorkerSetup(
         study=study,

@@ -11,6 +11,7 @@ from typing import Any
 import tensorflow as tf
 from tensorflow.python.client import device_lib
 from tensorflow.python.eager import context
+from tensorflow.python.framework import convert_to_constants
 
 
 class RegisteredFunction:
@@ -124,3 +125,16 @@ def memory_limit(kind: str) -> int | None:
     return next(
         (int(device.memory_limit) for device in device_lib.list_local_devices() if device.device_type == kind), None
     )
+
+
+def frozen_graph(function: Any) -> tuple[Any, list[str], list[str]]:
+    """Return a function's GraphDef with its variables as constants, and the names of its inputs and outputs.
+
+    Converters to other formats need it; TensorFlow's public ones keep the graph to themselves.
+
+    Args:
+        function: A concrete function.
+    """
+    frozen = convert_to_constants.convert_variables_to_constants_v2(function)
+    inputs, outputs = ([tensor.name for tensor in tensors] for tensors in (frozen.inputs, frozen.outputs))
+    return frozen.graph.as_graph_def(), inputs, outputs
