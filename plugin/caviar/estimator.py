@@ -51,8 +51,10 @@ class CaviarClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
         epochs: Passes over the data of a trial that is not pruned; None for as many as show 30,000 rows, from 20 to
             200: small tables need more.
         timeout_s: Seconds after which no new trial starts; None for no limit.
-        metric: What decides: ``val_accuracy`` or ``val_loss``; None for the loss where fewer than 1,000 rows validate,
-            on which accuracy is too coarse.
+        metric: What decides: ``val_accuracy``, ``val_loss``, ``val_balanced_accuracy`` or ``val_macro_f1``; None for
+            the loss where fewer than 1,000 rows validate, on which accuracy is too coarse.
+        class_weight: ``balanced`` weighs an example of class c by n / (n_classes · n_c) in the training loss; None
+            weighs all alike.
         space: A study file's ``[space]`` as a dict; None for the default space, with smaller batches for few rows.
         sampler: A study file's ``search.sampler``.
         validation_fraction: Share of the data that judges trials, in (0, 1).
@@ -82,6 +84,7 @@ class CaviarClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
         epochs: int | None = None,
         timeout_s: float | None = None,
         metric: str | None = None,
+        class_weight: str | None = None,
         space: Mapping[str, Any] | None = None,
         sampler: str = "zoom",
         validation_fraction: float = 0.2,
@@ -94,6 +97,7 @@ class CaviarClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
         self.epochs = epochs
         self.timeout_s = timeout_s
         self.metric = metric
+        self.class_weight = class_weight
         self.space = space
         self.sampler = sampler
         self.validation_fraction = validation_fraction
@@ -236,7 +240,8 @@ class CaviarClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
             "data": {"dataset": dataset, "validation_fraction": self.validation_fraction}
             | ({"label": _LABEL, "test": str(Path(dataset).with_name("no_rows.parquet"))} if is_table else {})
             | ({"columns": dict(self.columns)} if self.columns else {}),
-            "objective": {"metric": metric, "epochs": epochs},
+            "objective": {"metric": metric, "epochs": epochs}
+            | ({} if self.class_weight is None else {"class_weight": self.class_weight}),
             "search": {"trials": self.trials, "sampler": self.sampler, "workers": self.workers}
             | ({} if self.timeout_s is None else {"timeout_s": self.timeout_s}),
             "space": dict({**DEFAULT_SPACE_TABLE, **small} if self.space is None else self.space),

@@ -14,7 +14,10 @@ from .parameters import MAX_WHOLE
 from .space import DEFAULT_SPACE_TABLE, SearchSpace, parse_space, space_table
 from .study_file import read_table
 
-METRICS: tuple[str, ...] = ("val_accuracy", "val_loss", "accuracy", "loss")
+METRICS: tuple[str, ...] = ("val_accuracy", "val_loss", "val_balanced_accuracy", "val_macro_f1", "accuracy", "loss")
+#: Those that give every class the same say; trainers compute them only where one of them is asked for.
+CLASS_METRICS: tuple[str, ...] = ("val_balanced_accuracy", "val_macro_f1")
+CLASS_WEIGHTS: tuple[str, ...] = ("balanced",)
 SAMPLERS: tuple[str, ...] = ("random", "grid", "qmc", "tpe", "zoom", "cmaes", "gp")
 PRUNERS: tuple[str, ...] = (
     *("none", "promotion", "median", "percentile", "successive_halving", "hyperband", "patient", "threshold"),
@@ -65,16 +68,19 @@ class ObjectiveSpec:
     """The study file's ``[objective]``.
 
     Attributes:
-        metric: What is optimised; accuracies are maximised, losses minimised.
+        metric: What is optimised; losses are minimised, all others maximised.
         epochs: Passes over the training split for a trial that is not pruned.
         network: ``package.module:function`` that builds the network, or None for the configurable dense one.
         output: What that network gives, one of ``OUTPUTS``, or None to find out from what it does.
+        class_weight: ``balanced`` weighs an example of class c by n / (n_classes · n_c) in the training loss; None
+            weighs all alike.
     """
 
     metric: str = "val_accuracy"
     epochs: int = 20
     network: str | None = None
     output: Literal["logits", "probabilities"] | None = None
+    class_weight: str | None = None
 
     @property
     def direction(self) -> Literal["maximize", "minimize"]:
@@ -150,6 +156,12 @@ def direction_of(metric: str) -> Literal["maximize", "minimize"]:
     if metric not in METRICS:
         raise SpecError(f"No metric is called {metric!r}. {nearest_name(metric, METRICS)}")
     return "minimize" if metric.endswith("loss") else "maximize"
+
+
+def check_class_weight(value: object, *, where: str) -> None:
+    """Raise SpecError unless a class weight is ``balanced``."""
+    if value not in CLASS_WEIGHTS:
+        raise SpecError(f"{where} must be 'balanced', or left out, but got {value!r}.")
 
 
 def read_spec(path: Path, *, settings: Sequence[str] = ()) -> StudySpec:
@@ -287,11 +299,15 @@ def _parse_objective(table: Mapping[str, Any]) -> ObjectiveSpec:
             f"objective.output is {output!r}, but it says what the network of objective.network gives, and there is "
             "none. Remove it."
         )
+    class_weight = _take(table, "class_weight", str, "objective.", default=None)
+    if class_weight is not None:
+        check_class_weight(class_weight, where="objective.class_weight")
     return ObjectiveSpec(
         metric=metric,
         epochs=_within(_take(table, "epochs", int, "objective.", default=20), 1, MAX_EPOCHS, "objective.epochs"),
         network=network,
         output=output,
+        class_weight=class_weight,
     )
 
 

@@ -76,11 +76,38 @@ def test_a_network_that_names_the_majority_is_guessing_however_accurate() -> Non
     assert like_guessing(rows_with(np.full((5, 5), 0.0)), FIFTH, metric="val_accuracy") is not None
 
 
+def test_a_balanced_accuracy_is_judged_by_how_few_examples_the_rare_classes_have() -> None:
+    def guess(counts: list[int]) -> Guess:
+        squares = sum(1 / n for n in counts) / len(counts) ** 2
+        shares = [n / sum(counts) for n in counts]
+        loss = -sum(share * math.log(share) for share in shares)
+        return Guess(
+            n_examples=sum(counts), accuracy=max(shares), loss=loss, balanced_accuracy=0.5, recall_weights=squares
+        )
+
+    rows = rows_with(np.full((5, 5), 0.7), metric="val_balanced_accuracy")
+    for metric in ("val_balanced_accuracy", "val_macro_f1"):
+        assert like_guessing(rows, guess([300, 300]), metric=metric) is None
+        doubt = like_guessing(rows, guess([590, 10]), metric=metric)
+        assert doubt is not None
+        assert (doubt.metric, doubt.guess) == ("val_balanced_accuracy", 0.5)
+
+
+def test_hoeffding_bounds_how_well_guesses_balance() -> None:
+    generator, counts = np.random.default_rng(0), np.array([60, 20, 5])
+    squares = float((1 / counts).sum() / 9)
+    recalls = generator.binomial(counts, 1 / 3, (4000, 3)) / counts
+    reached = np.sort(recalls.mean(axis=1))
+    bound = 1 / 3 + math.sqrt(squares * math.log(1 / 0.05) / 2)
+    assert np.mean(reached > bound) <= 0.05
+
+
 def test_what_guessing_gives_is_kept_with_the_study_or_taken_from_its_words() -> None:
     split = Split(features=np.zeros((4, 2), np.float32), labels=np.array([0, 2, 2, 2], np.int32))
     data = Dataset(name="toy", class_names=("a", "b", "c"), train=split, validation=split, fingerprint="")
     facts = DatasetFacts.of(data)
     assert facts.majority == 0.75
+    assert facts.recall_weights == pytest.approx((1 / 1 + 1 / 3) / 4)
     assert facts.entropy == pytest.approx(-0.25 * math.log(0.25) - 0.75 * math.log(0.75))
     kept = {"n_examples": 4, "accuracy": 0.75, "loss": 0.5}
     assert guess_of({GUESS: kept}, data="") == Guess(n_examples=4, accuracy=0.75, loss=0.5)

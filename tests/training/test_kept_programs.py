@@ -36,6 +36,8 @@ def make_programs(
     n_classes: int = 3,
     dtype: str = "float32",
     largest_normalized_bytes: int = 1 << 20,
+    weighted: bool = False,
+    by_class: bool = False,
     kept: Any = None,
 ) -> FleetPrograms:
     rng = np.random.default_rng(1)
@@ -47,6 +49,8 @@ def make_programs(
         validation_features=features[:20],
         validation_labels=labels[:20],
         n_classes=n_classes,
+        class_weights=tf.ones([n_classes]) if weighted else None,
+        by_class=by_class,
     )
     normalization = (np.zeros(n_features, np.float32), np.ones(n_features, np.float32))
     data = FleetData.from_splits(splits, normalization=normalization, largest_normalized_bytes=largest_normalized_bytes)
@@ -123,7 +127,9 @@ def lane(*, optimizer: Optimizer = "sgd", batch_size: int = 16, **network: Any) 
     return Lane(network=NetworkConfig(**{"depth": 1, "units": 8, **network}), training=training, seed=0)
 
 
-@pytest.mark.parametrize("change", [{"n_features": 6}, {"n_classes": 4}, {"dtype": "int16"}], ids=str)
+@pytest.mark.parametrize(
+    "change", [{"n_features": 6}, {"n_classes": 4}, {"dtype": "int16"}, {"weighted": True}, {"by_class": True}], ids=str
+)
 def test_a_kept_program_depends_on_the_form_of_its_data(change: dict[str, Any]) -> None:
     in_steps = {"largest_normalized_bytes": 0}  # so that the features keep their type
     assert name_of([lane()], **in_steps) != name_of([lane()], **in_steps, **change)

@@ -162,7 +162,13 @@ def new_study_attributes(facts: DatasetFacts) -> dict[str, Any]:
         FINGERPRINT: facts.fingerprint,
         DATA: f"{facts.name}: {facts.n_train} train, {facts.n_validation} validation, "
         f"{facts.n_classes} classes, features {facts.feature_shape}",
-        GUESS: {"n_examples": facts.n_validation, "accuracy": facts.majority, "loss": facts.entropy},
+        GUESS: {
+            "n_examples": facts.n_validation,
+            "accuracy": facts.majority,
+            "loss": facts.entropy,
+            "balanced_accuracy": 1 / facts.n_classes,
+            "recall_weights": facts.recall_weights,
+        },
         STUDY_UID: uuid.uuid4().hex,
         ENVIRONMENT: json.dumps(environment_versions()),
     }

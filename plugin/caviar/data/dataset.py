@@ -65,6 +65,7 @@ class DatasetFacts:
         n_validation: Validation examples.
         majority: Share of these that have the most frequent class.
         entropy: Of their classes' frequencies, in nats: the loss of giving each class its frequency.
+        recall_weights: Sum of squares of the weights that examples have in the mean of the classes' recalls.
         n_classes: Classes.
         feature_shape: Shape of one example.
         fingerprint: Of its contents.
@@ -75,6 +76,7 @@ class DatasetFacts:
     n_validation: int
     majority: float
     entropy: float
+    recall_weights: float
     n_classes: int
     feature_shape: tuple[int, ...]
     fingerprint: str
@@ -83,13 +85,15 @@ class DatasetFacts:
     def of(cls, dataset: Dataset) -> "DatasetFacts":
         """Return a loaded data set's."""
         counts = np.bincount(dataset.validation.labels)
-        shares = counts[counts > 0] / counts.sum()
+        counts = counts[counts > 0]
+        shares = counts / counts.sum()
         return cls(
             name=dataset.name,
             n_train=len(dataset.train.labels),
             n_validation=len(dataset.validation.labels),
             majority=float(shares.max()),
             entropy=float(-(shares * np.log(shares)).sum()),
+            recall_weights=float((1 / counts).sum() / len(counts) ** 2),
             n_classes=dataset.n_classes,
             feature_shape=dataset.feature_shape,
             fingerprint=dataset.fingerprint,

@@ -71,7 +71,10 @@ def next_steps(
 
 
 def _guessing(doubt: LikeGuessing, rows: Sequence[TrialRow], *, n_trials: int) -> Advice:
-    rule = "giving each class its frequency" if doubt.metric == "val_loss" else "always naming the most frequent class"
+    rule = {
+        "val_loss": "giving each class its frequency",
+        "val_balanced_accuracy": "any rule that ignores the features",
+    }.get(doubt.metric, "always naming the most frequent class")
     finished = sum(row.is_finished for row in rows)
     counts = [(finished, f"of {n_trials} trials are done")] if finished < n_trials else []
     counts += [(sum(row.diverged for row in rows), "diverged"), (sum(row.state == "failed" for row in rows), "failed")]

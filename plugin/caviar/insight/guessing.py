@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..attributes import GUESS
-from ..spec import direction_of
+from ..spec import CLASS_METRICS, direction_of
 from .rows import TrialRow
 
 #: Chance of believing a search that only guesses.
@@ -22,11 +22,15 @@ class Guess:
         n_examples: Validation examples.
         accuracy: Of always naming the most frequent class, in (0, 1].
         loss: Of giving every class its frequency as its probability, in nats.
+        balanced_accuracy: Of any rule that does not look at the features: 1 / n_classes. None in an old study.
+        recall_weights: Sum of squares of the weights that examples have in balanced accuracy. None in an old study.
     """
 
     n_examples: int
     accuracy: float
     loss: float
+    balanced_accuracy: float | None = None
+    recall_weights: float | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -34,7 +38,7 @@ class LikeGuessing:
     """A search whose best may be a guess.
 
     Attributes:
-        metric: ``val_accuracy`` or ``val_loss``.
+        metric: ``val_accuracy``, ``val_loss`` or ``val_balanced_accuracy``.
         guess: What guessing reaches.
         n_looks: How many epochs, over all trials, ``best`` is the best of.
         p: At most the chance that the best of so many guesses is as good.
@@ -69,15 +73,16 @@ def like_guessing(rows: Sequence[TrialRow], guess: Guess | None, *, metric: str)
     by its likelihood ratio to the classes' frequencies. Under guessing the ratio's mean is at most 1, so Markov's
     inequality bounds its tail, and Bonferroni's correction bounds the best of many looks. Epochs of one trial resemble
     each other, so both err on the side of guessing. A metric of the training split is judged
-    on the validation split.
+    on the validation split, and macro F1 by the balanced accuracy, whose tail Hoeffding's inequality bounds.
 
     Source:
-        Šidák, Journal of the American Statistical Association 1967; Vovk and Wang, E-values, Annals of Statistics 2021.
+        Šidák, Journal of the American Statistical Association 1967; Vovk and Wang, E-values, Annals of Statistics 2021;
+        Hoeffding, Journal of the American Statistical Association 1963.
     """
     from scipy.special import betainc
 
     minimize = direction_of(metric) == "minimize"
-    judged = metric if metric.startswith("val_") else f"val_{metric}"
+    judged = "val_balanced_accuracy" if metric in CLASS_METRICS else f"val_{metric.removeprefix('val_')}"
     looks = [value for row in rows for value in row.curves.get(judged, ())]
     if guess is None or not looks:
         return None
@@ -85,11 +90,16 @@ def like_guessing(rows: Sequence[TrialRow], guess: Guess | None, *, metric: str)
     if minimize:
         tail = math.exp(min(0.0, guess.n_examples * (best - guess.loss)))
         p = min(1.0, len(looks) * tail)
+    elif judged == "val_balanced_accuracy":
+        if guess.balanced_accuracy is None or guess.recall_weights is None:
+            return None
+        lead = max(0.0, best - guess.balanced_accuracy)
+        p = min(1.0, len(looks) * math.exp(-2 * lead**2 / guess.recall_weights))
     else:
         n_right = round(best * guess.n_examples)
         tail = float(betainc(n_right, guess.n_examples - n_right + 1, guess.accuracy)) if n_right else 1.0
         p = 1.0 if tail == 1 else -math.expm1(len(looks) * math.log1p(-tail))
     if p <= SIGNIFICANCE:
         return None
-    guessed = guess.loss if minimize else guess.accuracy
+    guessed = getattr(guess, judged.removeprefix("val_"))
     return LikeGuessing(metric=judged, best=best, guess=guessed, n_looks=len(looks), p=p)

@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from ..config import TrainingConfig
+from .class_metrics import class_metrics, counts_by_class
 from .forward import DropoutMasks, input_type, other_penalties
 from .tensorflow_private import call_loop_bodies
 from .tensors import TensorSplits
@@ -61,7 +62,8 @@ def trace_epoch(parts: EpochParts, *, jit_compile: bool) -> Any:
     """Return a concrete function that trains for one epoch and validates.
 
     It takes the examples' order, int32 (n_rows,); the dropout's row keys, uint32 (n_keys,); and the epochs done
-    before, a float64 scalar. It returns accuracy, loss, val_accuracy and val_loss, float64 (4,).
+    before, a float64 scalar. It returns the metrics in the order of `named_metrics`, float64 (4,)
+    or (6,).
     """
     signature = [
         tf.TensorSpec([parts.n_rows], tf.int32),
@@ -163,7 +165,10 @@ def _differentiate(parts: EpochParts, features: Any, labels: Any) -> tuple[Any, 
     with tf.GradientTape(watch_accessed_variables=False) as tape:
         tape.watch(values)
         outputs = parts.model(tf.cast(features, input_type(parts.model)), training=True)
-        loss = tf.reduce_mean(example_losses(outputs, labels, from_logits=parts.from_logits))
+        losses = example_losses(outputs, labels, from_logits=parts.from_logits)
+        if parts.data.class_weights is not None:
+            losses *= tf.cast(tf.gather(parts.data.class_weights, labels), losses.dtype)
+        loss = tf.reduce_mean(losses)
         penalties = other_penalties(parts.model, [parts.weights[place] for place in parts.kernels])
         total = tf.add_n([loss, *(tf.cast(penalty, loss.dtype) for penalty in penalties)]) if penalties else loss
     return outputs, loss, tape.gradient(total, values)
@@ -190,13 +195,13 @@ def _update(parts: EpochParts, tensors: _EpochTensors, gradients: list[Any], ind
             weight.assign(weight.constraint(weight))
 
 
-def _validate(parts: EpochParts) -> tuple[Any, Any]:
-    """Return the accuracy and the mean loss on the validation split, in batches of a bounded size."""
+def _validate(parts: EpochParts) -> list[Any]:
+    """Return the metrics of the validation split, which is predicted in batches of a bounded size."""
     data, n_examples = parts.data, parts.data.n_validation
     n_batches = math.ceil(n_examples / _VALIDATION_ROWS)
     size = math.ceil(n_examples / n_batches)
 
-    def batch(index: Any, n_correct: Any, loss_sum: Any) -> tuple[Any, Any, Any]:
+    def batch(index: Any, n_correct: Any, loss_sum: Any, *counts: Any) -> tuple[Any, ...]:
         # The last batch moves back to be of the same size; the examples it repeats then count for nothing.
         start = tf.minimum(index * size, n_examples - size)
         corner = [start, *(0 for _ in data.feature_shape)]
@@ -210,14 +215,18 @@ def _validate(parts: EpochParts) -> tuple[Any, Any]:
             index + 1,
             n_correct + tf.reduce_sum(_is_correct(outputs, labels) * new),
             loss_sum + tf.reduce_sum(tf.where(new > 0, losses, 0.0)),
+            *(before + counts_by_class(outputs, labels, new) for before in counts),
         )
 
     zero = tf.constant(0.0, tf.float64)
+    counts = [tf.zeros([2, data.n_classes], tf.float64)] if data.by_class else []
+    begin = [tf.constant(0), zero, zero, *counts]
     if n_batches == 1:
-        _, n_correct, loss_sum = batch(tf.constant(0), zero, zero)
+        _, n_correct, loss_sum, *counts = batch(*begin)
     else:
-        _, n_correct, loss_sum = tf.while_loop(lambda index, *_: index < n_batches, batch, [0, zero, zero])
-    return n_correct / n_examples, loss_sum / n_examples
+        _, n_correct, loss_sum, *counts = tf.while_loop(lambda index, *_: index < n_batches, batch, begin)
+    by_class = class_metrics(counts[0], data.validation_labels) if counts else ()
+    return [n_correct / n_examples, loss_sum / n_examples, *by_class]
 
 
 def _is_correct(outputs: Any, labels: Any) -> Any:

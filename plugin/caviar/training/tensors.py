@@ -3,6 +3,8 @@
 import dataclasses
 from typing import TYPE_CHECKING, Any
 
+import keras
+import numpy as np
 import tensorflow as tf
 
 if TYPE_CHECKING:
@@ -22,16 +24,29 @@ class TensorSplits:
     validation_features: Any  # tensor (n_validation, *feature_shape), of the same type
     validation_labels: Any  # tensor (n_validation,), int32, in [0, n_classes)
     n_classes: int  # at least 2
+    class_weights: Any = None  # tensor (n_classes,), what an example of each class counts in the training loss; or None
+    by_class: bool = False  # whether val_balanced_accuracy and val_macro_f1 are computed too
 
     @classmethod
-    def from_dataset(cls, dataset: "Dataset") -> "TensorSplits":
-        """Copy a data set's training and validation splits to the device; its test split stays untouched."""
+    def from_dataset(cls, dataset: "Dataset", *, balanced: bool = False, by_class: bool = False) -> "TensorSplits":
+        """Copy a data set's training and validation splits to the device; its test split stays untouched.
+
+        Args:
+            dataset: The data set.
+            balanced: Whether each class weighs the same in the training loss: n / (n_classes · n_class) an example.
+            by_class: Whether val_balanced_accuracy and val_macro_f1 are computed too.
+        """
+        labels, n_classes = dataset.train.labels, dataset.n_classes
+        counts = np.maximum(np.bincount(labels, minlength=n_classes), 1)
+        weights = tf.constant(len(labels) / (n_classes * counts), keras.config.floatx()) if balanced else None
         return cls(
             train_features=tf.constant(dataset.train.features),
             train_labels=tf.constant(dataset.train.labels, tf.int32),
             validation_features=tf.constant(dataset.validation.features),
             validation_labels=tf.constant(dataset.validation.labels, tf.int32),
-            n_classes=dataset.n_classes,
+            n_classes=n_classes,
+            class_weights=weights,
+            by_class=by_class,
         )
 
     @property

@@ -16,9 +16,12 @@ Hyperparameter = Literal["learning_rate", "momentum", "decay_rate", "dropout", "
 """A hyperparameter that can change while a network trains, without a new trace."""
 
 Metrics = dict[str, float]
-"""One lane's ``accuracy``, ``loss``, ``val_accuracy`` and ``val_loss`` of one epoch."""
+"""One lane's ``accuracy``, ``loss``, ``val_accuracy`` and ``val_loss`` of one epoch.
 
-_METRICS = ("accuracy", "loss", "val_accuracy", "val_loss")
+Where the data asks for them by class, ``val_balanced_accuracy`` and ``val_macro_f1`` too.
+"""
+
+_METRICS = ("accuracy", "loss", "val_accuracy", "val_loss", "val_balanced_accuracy", "val_macro_f1")
 
 LaneState = dict[str, npt.NDArray[np.generic]]
 """One lane's whole state; `Trainer.lane_state` describes its keys."""
@@ -126,8 +129,8 @@ class Trainer(abc.ABC):
 
 
 def named_metrics(values: Iterable[float]) -> Metrics:
-    """Name a lane's four metrics as its program gives them."""
-    return dict(zip(_METRICS, values, strict=True))
+    """Name a lane's four or six metrics as its program gives them."""
+    return dict(zip(_METRICS, values, strict=False))
 
 
 def check_hyperparameter(training: TrainingConfig, name: Hyperparameter, value: float) -> None:

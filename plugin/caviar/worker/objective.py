@@ -23,7 +23,7 @@ from ..packing.cost_model import LaneShape
 from ..search.given_params import take_given
 from ..search.seeds import trial_seed
 from ..space import DEFAULT_SPACE_TABLE, SearchSpace, make_configs, parse_space
-from ..spec import OUTPUTS, StudySpec, direction_of
+from ..spec import CLASS_METRICS, OUTPUTS, StudySpec, check_class_weight, direction_of
 from ..user_cache import user_cache
 from .mirroring import mirror_trials
 from .trial_run import Decision, TrialRun, decide
@@ -66,12 +66,15 @@ class KerasObjective:
         dataset: A TFDS name, a directory of one, ``package.module:function`` that returns arrays, or a loaded
             ``Dataset``.
         epochs: Passes over the training split of a trial that is not pruned, at least 1.
-        metric: The metric to optimise and report: val_accuracy, val_loss, accuracy or loss.
+        metric: The metric to optimise and report: val_accuracy, val_loss, val_balanced_accuracy, val_macro_f1, accuracy
+            or loss.
         space: The search space, as a ``SearchSpace`` or a study file's ``[space]`` table; None for the default six
             hyperparameters.
         network: Builds your own network from (hyperparameters, dataset), instead of the configurable dense one. It
             ends in logits or in a softmax.
         output: The output of your own network, ``logits`` or ``probabilities``; None to find out from its values.
+        class_weight: ``balanced`` weighs an example of class c by n / (n_classes · n_c) in the training loss, so that
+            rare classes count as much as frequent ones; None weighs all alike.
         seed: Together with the trial's number, the seed of weights, batches and dropout, and of all that your own
             network draws.
         tracking_uri: Where MLflow logs every trial; None logs nothing.
@@ -94,6 +97,7 @@ class KerasObjective:
         space: SearchSpace | Mapping[str, Any] | None = None,
         network: NetworkFunction | None = None,
         output: "Output | None" = None,
+        class_weight: str | None = None,
         seed: int = 0,
         tracking_uri: str | None = None,
     ) -> None:
@@ -109,6 +113,9 @@ class KerasObjective:
         self.space = space
         if output not in (None, *OUTPUTS):
             raise SpecError(f"output must be one of {', '.join(OUTPUTS)} or None, but got {output!r}.")
+        if class_weight is not None:
+            check_class_weight(class_weight, where="class_weight")
+        self._class_weight = class_weight
         self._network = network
         self._has_warned = False
         self._output = output
@@ -246,7 +253,9 @@ class KerasObjective:
         from ..training import TensorSplits
 
         if self._tensors is None or self._normalization is None:
-            self._tensors = TensorSplits.from_dataset(self.dataset)
+            self._tensors = TensorSplits.from_dataset(
+                self.dataset, balanced=self._class_weight is not None, by_class=self.metric in CLASS_METRICS
+            )
             self._normalization = fit_normalization(self.dataset.train.features)
         return self._tensors, self._normalization
 
@@ -311,5 +320,6 @@ def objective_of(spec: StudySpec, dataset: Dataset) -> KerasObjective:
         space=spec.space,
         network=network_function(spec),
         output=spec.objective.output,
+        class_weight=spec.objective.class_weight,
         seed=spec.seed,
     )

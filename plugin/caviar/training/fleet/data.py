@@ -1,6 +1,7 @@
 """The data that a fleet's programs read: flat features, normalised once and not in every step."""
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import keras
@@ -17,6 +18,23 @@ _LARGEST_NORMALIZED_BYTES = 1 << 29
 _EPSILON = 1e-7  # keras.layers.Normalization divides by max(√variance, 1e-7)
 
 
+class DataForm(NamedTuple):
+    """What a program's trace depends on of its data, beside the inputs' shapes and types."""
+
+    weighted: bool  # whether the classes have weights
+    by_class: bool  # whether val_balanced_accuracy and val_macro_f1 are computed too
+
+    @property
+    def n_metrics(self) -> int:
+        """Metrics of an epoch."""
+        return 6 if self.by_class else 4
+
+    def tensors(self, inputs: Sequence[Any]) -> "DataTensors":
+        """Return the tensors of `FleetData.inputs` by name."""
+        split, (weights, *others) = inputs[:4], inputs[4:] if self.weighted else [None, *inputs[4:]]
+        return DataTensors(*split, weights, *others)
+
+
 class DataTensors(NamedTuple):
     """What a program reads of the data; while it is traced, the symbols of these."""
 
@@ -24,6 +42,7 @@ class DataTensors(NamedTuple):
     train_labels: Any  # (n_train,), int32
     validation_features: Any  # (n_validation, n_features), of the same type
     validation_labels: Any  # (n_validation,), int32
+    class_weights: Any = None  # (n_classes,), what an example of each class counts in the training loss; or None
     mean: Any = None  # what a batch subtracts, (n_features,), if it is normalised when it is taken; else None
     scale: Any = None  # what it is then divided by; else None
 
@@ -38,6 +57,7 @@ class FleetData:
     n_features: int  # values of one example
     feature_shape: tuple[int, ...]  # shape of one example before it was flattened
     n_classes: int
+    by_class: bool  # whether val_balanced_accuracy and val_macro_f1 are computed too
     normalization: Statistics | None  # with which the lanes' Keras networks are built
 
     @classmethod
@@ -67,15 +87,24 @@ class FleetData:
             mean = scale = None
         return cls(
             tensors=DataTensors(
-                features[0], splits.train_labels, features[1], splits.validation_labels, mean=mean, scale=scale
+                *(features[0], splits.train_labels, features[1], splits.validation_labels),
+                class_weights=splits.class_weights,
+                mean=mean,
+                scale=scale,
             ),
             n_train=splits.n_train,
             n_validation=splits.n_validation,
             n_features=n_features,
             feature_shape=splits.feature_shape,
             n_classes=splits.n_classes,
+            by_class=splits.by_class,
             normalization=normalization,
         )
+
+    @property
+    def form(self) -> "DataForm":
+        """What a program's trace depends on, beside the inputs' shapes and types."""
+        return DataForm(weighted=self.tensors.class_weights is not None, by_class=self.by_class)
 
     @property
     def inputs(self) -> list[Any]:

@@ -12,10 +12,11 @@ from typing import Any, Final
 import tensorflow as tf
 
 from ...program_key import ProgramKey, program_depth
+from ..class_metrics import class_metrics, counts_by_class
 from ..tensorflow_private import RegisteredFunction
 from ..update_rules import SLOTS
 from .constants import Constants
-from .data import DataTensors, FleetData, normalized
+from .data import DataForm, DataTensors, FleetData, normalized
 from .kept import KeptPrograms
 from .plan import EpochPlan, plan_signature
 from .step import Stacks, judge, predict, run_step
@@ -55,7 +56,7 @@ class FleetPrograms:
         """Train for an epoch and validate, by the program of this key; the arrays are those of `lanes.stack`.
 
         Returns:
-            [metrics, *arrays]: metrics (4, L) are the accuracy, loss, val_accuracy and val_loss of each lane.
+            [metrics, *arrays]: metrics (4 or 6, L) are those of each lane, in the order of `named_metrics`.
         """
         inputs = [*self.data.inputs, *plan, *arrays]
         function = self._functions.get(key)
@@ -64,11 +65,12 @@ class FleetPrograms:
     def _first_run(self, key: ProgramKey, inputs: Sequence[Any], arrays: Sequence[Any]) -> list[Any]:
         """Run a program that is new to the process: the kept one if it fits, else trace it now and keep it."""
         signature = [self.data.signature, plan_signature(key), *_stacks_signature(key, self.data)]
-        name = f"{key} {signature}"
+        form = self.data.form
+        name = f"{key} {form} {signature}"
         function = None if self._kept is None else self._kept.load(name)
-        results = None if function is None else _tried(function, inputs, arrays)
+        results = None if function is None else _tried(function, inputs, arrays, form=form)
         if function is None or results is None:
-            traced = _trace(key, signature)
+            traced = _trace(key, form, signature)
             self.n_traces += 1
             function = RegisteredFunction.of(traced)
             results = function(*inputs)
@@ -78,7 +80,9 @@ class FleetPrograms:
         return results
 
 
-def _tried(function: RegisteredFunction, inputs: Sequence[Any], arrays: Sequence[Any]) -> list[Any] | None:
+def _tried(
+    function: RegisteredFunction, inputs: Sequence[Any], arrays: Sequence[Any], *, form: DataForm
+) -> list[Any] | None:
     """Return the results of a kept program, or None if it does not run or its results have another form."""
     try:
         results = function(*inputs)
@@ -88,21 +92,23 @@ def _tried(function: RegisteredFunction, inputs: Sequence[Any], arrays: Sequence
         _logger.warning("A kept program does not fit its data; tracing it again: %s", error.message.split("\n")[0])
         return None
     metrics, *after = results
-    fits = metrics.shape[0] == 4 and [(a.shape, a.dtype) for a in after] == [(a.shape, a.dtype) for a in arrays]
+    fits = metrics.shape[0] == form.n_metrics and [(a.shape, a.dtype) for a in after] == [
+        (a.shape, a.dtype) for a in arrays
+    ]
     return results if fits else None
 
 
-def _trace(key: ProgramKey, signature: Sequence[Any]) -> Any:
+def _trace(key: ProgramKey, form: DataForm, signature: Sequence[Any]) -> Any:
     """Return the concrete function of a program; it captures nothing, and serves data of any number of examples.
 
-    A kept program is found by these two arguments. So the trace must see nothing else: not the data, whose number of
+    A kept program is found by these arguments. So the trace must see nothing else: not the data, whose number of
     classes, say, would be baked in unnoticed.
     """
 
     def epoch(inputs: list[Any], plan: EpochPlan, *arrays: Any) -> tuple[Any, ...]:
-        data, constants = DataTensors(*inputs), Constants(key, plan)
+        data, constants = form.tensors(inputs), Constants(key, plan)
         n_correct, loss, trained = _train(key, data, plan, constants, arrays)
-        validated = _validate(key, data, plan, constants, Stacks.of(trained, key=key))
+        validated = _validate(key, form, data, plan, constants, Stacks.of(trained, key=key))
         n_rows = plan.n_steps * plan.batch_sizes
         return (tf.stack([n_correct / n_rows, loss / n_rows, *validated]), *trained)
 
@@ -140,13 +146,13 @@ def _train(
 
 
 def _validate(
-    key: ProgramKey, data: DataTensors, plan: EpochPlan, constants: Constants, stacks: Stacks
-) -> tuple[Any, Any]:
-    """Return each lane's accuracy and mean loss on the validation split, in batches of a bounded size."""
+    key: ProgramKey, form: DataForm, data: DataTensors, plan: EpochPlan, constants: Constants, stacks: Stacks
+) -> list[Any]:
+    """Return each lane's metrics of the validation split, which is predicted in batches of a bounded size."""
     size = plan.validation_rows
     n_examples, n_lanes = tf.shape(data.validation_labels)[0], constants.counts[0]
 
-    def batch(index: Any, n_correct: Any, loss_sum: Any) -> tuple[Any, Any, Any]:
+    def batch(index: Any, n_correct: Any, loss_sum: Any, *counts: Any) -> tuple[Any, ...]:
         # The last batch moves back to be of the same size; the examples it repeats then count for nothing.
         start = tf.minimum(index * size, n_examples - size)
         rows = tf.slice(data.validation_features, [start, 0], [size, data.train_features.shape[1]])
@@ -158,11 +164,23 @@ def _validate(
         # Not a product: a repeated example's infinite loss times 0 would be NaN.
         n_correct += tf.reduce_sum(tf.where(new, correct, tf.zeros_like(correct)), axis=1)
         loss_sum += tf.reduce_sum(tf.where(new, losses, tf.zeros_like(losses)), axis=1)
-        return index + 1, n_correct, loss_sum
+        counts = tuple(before + counts_by_class(logits, labels, tf.cast(new, key.dtype)) for before in counts)
+        return index + 1, n_correct, loss_sum, *counts
 
     zeros = tf.zeros_like(plan.momentum)
-    _, n_correct, loss_sum = tf.while_loop(
-        lambda index, *_: index * size < n_examples, batch, [tf.constant(0), zeros, zeros], parallel_iterations=1
+    counts = [tf.zeros([2, n_lanes, stacks.weights[key.depth].shape[-1]], key.dtype)] if form.by_class else []
+    _, n_correct, loss_sum, *counts = tf.while_loop(
+        lambda index, *_: index * size < n_examples,
+        batch,
+        [tf.constant(0), zeros, zeros, *counts],
+        shape_invariants=[
+            tf.TensorShape([]),
+            zeros.shape,
+            zeros.shape,
+            *(tf.TensorShape([2, None, part.shape[-1]]) for part in counts),
+        ],
+        parallel_iterations=1,
     )
     n_rows = tf.cast(n_examples, key.dtype)
-    return n_correct / n_rows, loss_sum / n_rows
+    by_class = class_metrics(counts[0], data.validation_labels) if counts else ()
+    return [n_correct / n_rows, loss_sum / n_rows, *by_class]

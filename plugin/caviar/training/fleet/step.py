@@ -63,7 +63,11 @@ def run_step(
         ends.append(end)
     top = _join(ends)
     logits = tf.matmul(top, stacks.weights[key.depth]) + stacks.weights[key.depth + 2]
-    losses, correct, slopes = judge(logits, tf.gather(data.train_labels, rows))
+    labels = tf.gather(data.train_labels, rows)
+    losses, correct, slopes = judge(logits, labels)
+    if data.class_weights is not None:
+        weights = tf.gather(data.class_weights, labels)
+        losses, slopes = losses * weights, slopes * weights[..., None]
     slopes = slopes * constants.slope_scale.at(index)
     if key.ragged:
         slopes = slopes * constants.row_mask
