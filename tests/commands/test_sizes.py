@@ -18,6 +18,7 @@ FACTS = DatasetFacts(
     n_validation=200,
     majority=0.1,
     entropy=2.3,
+    recall_weights=0.02,
     n_classes=10,
     feature_shape=(64,),
     fingerprint="",

@@ -31,8 +31,11 @@ class DataForm(NamedTuple):
 
     def tensors(self, inputs: Sequence[Any]) -> "DataTensors":
         """Return the tensors of `FleetData.inputs` by name."""
-        split, (weights, *others) = inputs[:4], inputs[4:] if self.weighted else [None, *inputs[4:]]
-        return DataTensors(*split, weights, *others)
+        train_features, train_labels, validation_features, validation_labels, *rest = inputs
+        weights = rest.pop(0) if self.weighted else None
+        mean, scale = rest or (None, None)
+        splits = train_features, train_labels, validation_features, validation_labels
+        return DataTensors(*splits, class_weights=weights, mean=mean, scale=scale)
 
 
 class DataTensors(NamedTuple):
