@@ -45,8 +45,9 @@ class Load:
         """Draw a trial's parameters; a study of its own, since Optuna's remembers its trials until the next tell."""
         started = time.perf_counter()
         number = storage.get_trial(trial_id).number
-        sampler = self.make_sampler(number)
-        trial = optuna.Trial(optuna.Study("load", storage, sampler=sampler, pruner=self.pruner), trial_id)
+        study = optuna.Study("load", storage, pruner=self.pruner)
+        study.sampler = self.make_sampler(number, study)
+        trial = optuna.Trial(study, trial_id)
         self.space.suggest(trial)
         self.drawing_s += time.perf_counter() - started
         return trial
@@ -143,7 +144,7 @@ def measure_stock(load: Load, finished: int, n_trials: int) -> float:
         study.get_trials(deepcopy=False)
         started = time.perf_counter()
         for _ in range(n_trials):
-            study.sampler = load.make_sampler(len(study.get_trials(deepcopy=False)))
+            study.sampler = load.make_sampler(len(study.get_trials(deepcopy=False)), study)
             trial = study.ask()
             load.space.suggest(trial)
             epoch = 0

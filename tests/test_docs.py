@@ -15,8 +15,10 @@ import pytest
 from caviar import KerasObjective
 from caviar.cli import main
 from caviar.config import CHOICES, NetworkConfig, TrainingConfig
+from caviar.metrics import METRICS
+from caviar.sampler_table import SAMPLERS
 from caviar.space import HYPERPARAMETERS
-from caviar.spec import METRICS, PRUNERS, SAMPLERS, DataSpec, ObjectiveSpec, SearchSpec, parse_spec
+from caviar.spec import PRUNERS, DataSpec, ObjectiveSpec, SearchSpec, parse_spec
 
 from .documents import PAGES, ROOT, Command, anchors, blocks, commands, indented_commands, inline_code, links
 

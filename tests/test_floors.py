@@ -17,8 +17,10 @@ FLOORS: tuple[frozenset[str], ...] = (
             "imports",
             "keras_backend",
             "memory",
+            "metrics",
             "parameters",
             "program_key",
+            "sampler_table",
             "user_cache",
         }
     ),

@@ -130,7 +130,7 @@ RATE = {"low": 0.1, "high": 1.0}
         ({"batch_size": {"choices": 32}}, r"must be a list, but got 32"),
         ({"batch_norm": {"choices": ["befor_activation"]}}, r"Did you mean 'before_activation'\?"),
         ({"batch_norm": {"low": 1, "high": 2}}, r"give it choices"),
-        ({"decay_rate": {"low": 0.1, "high": 0.2}}, r"matters only where decay is one of"),
+        ({"decay_rate": {"low": 0.1, "high": 0.2}}, r"matters only if decay is one of"),
         ({"decay": "exponential", "decay_rate": {"low": 0.1, "high": 2.0}}, r"decay_rate must be below 1"),
         ({"learning_rate": RATE, "units_per_layer": True}, r"units has no range"),
         ({"learning_rate": RATE, "units_per_layer": "yes"}, r"true or false, but got 'yes'"),

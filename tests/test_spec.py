@@ -133,7 +133,7 @@ def test_budget_time_and_trainer_may_change_and_nothing_else() -> None:
 
 
 def test_stages_in_a_study_file_are_refused_with_the_ways_on() -> None:
-    with pytest.raises(SpecError, match=r"\[\[search.stages\]\] is no longer run.*`caviar zoom STUDY`"):
+    with pytest.raises(SpecError, match=r"\[\[search.stages\]\] is no longer supported.*`caviar zoom STUDY`"):
         parse_spec(table(search={"stages": [{"trials": 8}]}))
 
 

@@ -21,7 +21,7 @@ def draw_configurations(space: SearchSpace, *, n_trials: int, seed: int) -> tupl
     make_sampler = make_sampler_factory(SearchSpec(sampler="random", trials=n_trials), space, seed=seed)
     study, configurations = optuna.create_study(), []
     for number in range(n_trials):
-        study.sampler = make_sampler(number)
+        study.sampler = make_sampler(number, study)
         trial = study.ask()
         hyperparameters = space.suggest(trial)
         configurations.append(

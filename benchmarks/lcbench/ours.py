@@ -13,10 +13,10 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from caviar.attributes import PAUSED
+from caviar.metrics import Direction
 from caviar.search.promotion import PromotionRule, Rungs, progress_of
-from caviar.search.samplers import make_sampler_factory, zoom_plan
-from caviar.search.stages import TRIALS_A_TRAINING, counts_in_stage, default_promotion
-from caviar.search.warm_sampler import warm_sampler_factory
+from caviar.search.samplers import make_sampler_factory
+from caviar.search.stages import TRIALS_A_TRAINING, counts_in_stage, default_promotion, zoom_plan
 from caviar.search.warm_start import SourceStudy, WarmRule, learn_from
 from caviar.search.zoom_sampler import left_outside
 from caviar.space import SearchSpace
@@ -115,10 +115,14 @@ class _Worker:
         warm = None
         if warmth is not None:
             warm = learn_from(
-                "source", [warmth.study], self._space, minimize=False, trials=search.trials, rule=warmth.rule
+                "source",
+                [warmth.study],
+                self._space,
+                direction=Direction.MAXIMIZE,
+                trials=search.trials,
+                rule=warmth.rule,
             )
-        make_sampler = make_sampler_factory(search, self._space, seed=seed)
-        self._make_sampler = warm_sampler_factory(make_sampler, warm, search, self._space, seed=seed)
+        self._make_sampler = make_sampler_factory(search, self._space, seed=seed, warm=warm)
         self._plan, self._stage = zoom_plan(search), 0
         self._rule = settings.promotion
         self._rungs = Rungs(self._rule)
@@ -140,13 +144,13 @@ class _Worker:
         storage, study = self.study._storage, self.study
         trial_id = storage.create_new_trial(study._study_id)
         number = storage.get_trial_number_from_id(trial_id)
-        study.sampler = self._make_sampler(number)
+        study.sampler = self._make_sampler(number, study)
         trial = optuna.Trial(study, trial_id)
         drawn = self._space.suggest(trial)
         back = {course: own for own, course in self._names.items()}
         params = {back.get(name, name): value for name, value in drawn.items()}
         self._trials[number] = (trial, self._surrogate.curves(self._task, [params])[0])
-        self._enter(self._plan.stages.stage_of(number))
+        self._enter(self._plan.stage_of(number))
         return number
 
     def _enter(self, stage: int) -> None:
@@ -154,7 +158,7 @@ class _Worker:
         if stage != self._stage:
             self._stage, self._rungs = stage, Rungs(self._rule)
             trials = self.study.get_trials(deepcopy=False)
-            self._prune(sorted(left_outside(self._space, trials, self._plan, minimize=False, stage=stage)))
+            self._prune(sorted(left_outside(self._space, trials, self._plan, Direction.MAXIMIZE, stage=stage)))
             for trial in self.study.get_trials(deepcopy=False):
                 self._show(trial)
 
@@ -190,7 +194,7 @@ class _Worker:
             self._show(self.study._storage.get_trial(trial._trial_id))
 
     def _show(self, trial: FrozenTrial) -> None:
-        if counts_in_stage(trial, self._plan.stages, stage=self._stage):
+        if counts_in_stage(trial, self._plan, stage=self._stage):
             self._rungs.show(progress_of(trial, max_epochs=EPOCHS))
         else:
             self._rungs.forget(trial.number)

@@ -2,11 +2,12 @@
 
 import dataclasses
 import math
-from typing import Literal, get_args
+from collections.abc import Mapping
+from typing import Any, Final, Literal, get_args
 
 from .errors import SpaceError, nearest_name
 
-#: Largest values that mean anything: deeper networks take minutes to trace, and more epochs or units fit no machine.
+#: Largest sensible values: deeper networks take minutes to trace, and no machine can hold more units or epochs.
 MAX_DEPTH = 200
 MAX_UNITS = 1_000_000
 MAX_EPOCHS = 1_000_000
@@ -80,14 +81,14 @@ class TrainingConfig:
 
     Attributes:
         epochs: Passes over the training split, at least 1. Cosine decay ends here.
-        batch_size: Examples a step, at least 1; a split smaller than this is one batch.
+        batch_size: Examples a step, at least 1; a smaller split is one batch.
         optimizer: Update rule: ``sgd`` with momentum, ``adam`` or ``rmsprop``.
         learning_rate: First step size α, above 0.
         momentum: β in [0, 1): SGD's momentum, Adam's beta_1, RMSprop's momentum.
         decay: The learning rate's schedule, with t = epochs done, fractional within an epoch:
             ``none``: α; ``exponential``: α·(1 − decay_rate)^t; ``inverse_time``: α / (1 + decay_rate·t);
             ``cosine``: α·(1 + cos(π·t / epochs)) / 2.
-        decay_rate: The learning rate's fall an epoch, at least 0, below 1 where the decay is exponential.
+        decay_rate: How fast the learning rate falls with each epoch, at least 0, below 1 if the decay is exponential.
             0.05 gives the course's 0.95^t.
 
     Raises:
@@ -128,3 +129,7 @@ def _check_choice(name: str, value: str) -> None:
 def _check_range(name: str, value: float, low: float, high: float) -> None:
     if not low <= value < high:
         raise SpaceError(f"{name} must be at least {low} and below {high}, but got {value!r}.")
+
+
+#: Every hyperparameter's value where a study neither draws nor fixes it, and the epochs.
+DEFAULTS: Final[Mapping[str, Any]] = {**dataclasses.asdict(NetworkConfig()), **dataclasses.asdict(TrainingConfig())}

@@ -61,15 +61,11 @@ class FatalError(CaviarError):
 
 
 def nearest_name(name: str, allowed: Iterable[str]) -> str:
-    """Return the hint that ends an error about an unknown name.
+    """Return the hint that ends an error about an unknown name, with the first twenty names that exist.
 
-    Args:
-        name: What the user wrote.
-        allowed: The names that exist, in the order to show them.
-
-    Returns:
-        ``"Did you mean 'tpe'? Allowed: random, tpe."``, the question only when a name is near, and of many names
-        the first twenty.
+    Example:
+        >>> nearest_name("tpee", ("random", "tpe"))
+        "Did you mean 'tpe'? Allowed: random, tpe."
     """
     names = list(allowed)
     if not names:

@@ -25,7 +25,7 @@ from .attributes import BEST_EPOCH, FINGERPRINT
 from .data.loading import Data, data_of
 from .errors import DataError
 from .search.samplers import make_sampler_factory
-from .search.stages import keep_stages, stages_of_study
+from .search.stages import keep_stages, plan_of_study
 from .space import DEFAULT_SPACE_TABLE
 from .spec import StudySpec, parse_spec
 from .storage.database import new_owner, open_storage
@@ -206,13 +206,13 @@ class CaviarClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
         storage = open_storage(home.storage, owner=new_owner(), create=True)
         study = create_study(storage, spec, attributes={FINGERPRINT: data.fingerprint})
         keep_stages(study, spec.search)
-        stages = stages_of_study(study, spec.search)
+        plan = plan_of_study(study, spec.search)
         work_here(
             study,
             storage,
             spec,
             data.cut(validation_fraction=self.validation_fraction, seed=spec.seed),
-            make_sampler=make_sampler_factory(spec.search, spec.space, seed=spec.seed, stages=stages),
+            make_sampler=make_sampler_factory(spec.search, spec.space, seed=spec.seed, plan=plan),
             home=home,
             mirrored=False,
             stop=threading.Event(),

@@ -15,13 +15,10 @@ from .errors import CaviarError, SpecError, nearest_name
 
 
 def _import_module(name: str) -> ModuleType:
-    """Import a module of the user's own, which may stand where the program runs.
+    """Import a module of the user's own, which may lie in the working directory.
 
-    That directory comes last on the path, and only once a module is named: a file ``random.py`` in it must not pass
-    for Python's own.
-
-    Raises:
-        ImportError: And whatever the module raises.
+    That directory comes last on the path, and only once a module is named: a file ``random.py`` in it must not hide
+    Python's own.
     """
     here = os.getcwd()  # noqa: PTH109
     if here not in sys.path:
@@ -33,13 +30,12 @@ def import_callable(path: str, *, what: str, takes: Sequence[str] | None = None)
     """Import a function or a class of the user's own.
 
     Args:
-        path: ``package.module:name``, importable from where the program runs.
-        what: What it is for, to name it in an error: ``objective.network``.
-        takes: Names of the arguments that it will be called with, by position; None where that is not known.
+        path: ``package.module:name``, importable from the working directory.
+        what: The setting that names it, for errors: ``objective.network``.
+        takes: The names of the arguments that it will be called with, by position; None if they are not known.
 
     Raises:
-        SpecError: If the module cannot be imported, whatever it raises; if it has no such name; or if what it has
-            cannot be called, or not with these arguments.
+        SpecError: If the module cannot be imported or lacks the name, or if what it has cannot be called like this.
     """
     module_name, _, name = path.partition(":")
     where = f"{what} {path!r}"
@@ -69,15 +65,9 @@ def import_callable(path: str, *, what: str, takes: Sequence[str] | None = None)
 
 @contextlib.contextmanager
 def users_code(doing: str) -> Iterator[None]:
-    """Turn what the user's code raises into an error that says where; ``sys.exit`` in it must end no run unsaid.
+    """Turn whatever the user's code raises into a SpecError that begins with what was being done.
 
-    Errors of ours pass, and so does a Ctrl-C.
-
-    Args:
-        doing: What is done, to begin the message with.
-
-    Raises:
-        SpecError: If the code within raises.
+    Errors of ours pass through, and so does Ctrl-C. ``sys.exit`` does not: it must not end a run without a word.
     """
     try:
         yield

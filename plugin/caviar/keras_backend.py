@@ -9,11 +9,7 @@ from .errors import SpecError
 
 
 def check_keras_backend() -> None:
-    """Refuse any backend of Keras but TensorFlow, in which everything here trains.
-
-    Raises:
-        SpecError: Naming the backend, and what chose it.
-    """
+    """Raise a SpecError, naming what chose it, if Keras' backend is not TensorFlow, in which everything here trains."""
     settings = Path(os.environ.get("KERAS_HOME") or "~/.keras").expanduser() / "keras.json"
     chosen: dict[str, object] = {"the environment variable KERAS_BACKEND": os.environ.get("KERAS_BACKEND") or None}
     if not any(chosen.values()):

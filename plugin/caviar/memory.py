@@ -10,11 +10,9 @@ _CGROUPS = Path("/sys/fs/cgroup")
 
 
 def available_memory(*, groups: Path = _CGROUPS, own: Path = Path("/proc/self/cgroup")) -> int:
-    """Return the bytes that are left of the machine's memory, or of a container's limit where that is less.
+    """Return the bytes left of the machine's memory, or of a container's limit if that is less.
 
-    Args:
-        groups: Where the kernel shows control groups.
-        own: Where it names this process' group.
+    The kernel shows control groups in ``groups``, and names this process' group in ``own``.
     """
     return min(int(psutil.virtual_memory().available), *_left_of_limits(groups, own))
 

@@ -1,27 +1,29 @@
 """Parameters: what is drawn of one hyperparameter, from what range, on which scale, and how much it matters.
 
-A hyperparameter is named as the user thinks of it (``momentum``). A parameter is what Optuna samples and stores:
-the same name and value, but for a log-complement scale, where ``one_minus_momentum`` is stored on a log scale.
+A hyperparameter is named as the user thinks of it (``momentum``). A parameter is what Optuna samples and stores: the
+same name and value, except on a log-complement scale, where ``one_minus_momentum`` is stored on a log scale.
 """
 
+import abc
 import dataclasses
 import math
+import re
 from collections.abc import Mapping
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from .errors import SpaceError
 
-# A study file is read before the fork server starts, and importing Optuna takes a seventh of a second.
+# Importing Optuna takes a seventh of a second, and a study file is read before the fork server starts.
 if TYPE_CHECKING:
     from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
 Scale = Literal["uniform", "log", "log-complement"]
 Choice: TypeAlias = str | int | float | bool
 
-#: Choices beyond which no sampler learns anything of one, and drawing takes ever longer.
+#: With more choices no sampler learns anything about one of them, and drawing takes ever longer.
 MAX_CHOICES = 1_000
-#: The whole numbers that a float, as which databases and samplers keep them, can tell apart.
+#: Databases and samplers keep whole numbers as floats, which can tell no larger ones apart.
 MAX_WHOLE = 2**53
 
 #: The course's importance tiers ("Tuning process"); tier 4 holds what the course does not rank.
@@ -37,7 +39,17 @@ TIERS: Mapping[str, int] = {
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class FloatParameter:
+class _Ranked(abc.ABC):
+    name: str
+
+    @property
+    def tier(self) -> int:
+        """The course's importance tier, 1 to 3, or 4 if it ranks none."""
+        return TIERS.get(re.sub(r"units_\d+", "units", self.name), 4)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FloatParameter(_Ranked):
     """A real hyperparameter, drawn from [low, high].
 
     Attributes:
@@ -53,14 +65,12 @@ class FloatParameter:
         The course's "Using an appropriate scale to pick hyperparameters".
     """
 
-    name: str
     low: float
     high: float
     scale: Scale = "uniform"
 
     def __post_init__(self) -> None:
-        _check_ends(self.name, self.low, self.high)
-        _check_log(self.name, self.low, self.scale)
+        _check_range(self.name, self.low, self.high, self.scale)
         if self.scale == "log-complement" and not (self.low >= 0 and self.high < 1):
             raise SpaceError(
                 f"{self.name} is log-complement (1 − 10^r), so its range must lie in [0, 1), "
@@ -72,11 +82,6 @@ class FloatParameter:
     def parameter(self) -> str:
         """The name under which Optuna stores it."""
         return f"one_minus_{self.name}" if self.scale == "log-complement" else self.name
-
-    @property
-    def tier(self) -> int:
-        """The course's importance tier, 1 to 3, or 4 where it ranks none."""
-        return TIERS.get(self.name, 4)
 
     @property
     def distribution(self) -> "FloatDistribution":
@@ -93,7 +98,7 @@ class FloatParameter:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class IntParameter:
+class IntParameter(_Ranked):
     """A whole hyperparameter, drawn from {low, …, high}.
 
     Attributes:
@@ -106,24 +111,17 @@ class IntParameter:
         SpaceError: If the range is empty or does not fit the scale.
     """
 
-    name: str
     low: int
     high: int
     scale: Literal["uniform", "log"] = "uniform"
 
     def __post_init__(self) -> None:
-        _check_ends(self.name, self.low, self.high)
-        _check_log(self.name, self.low, self.scale)
+        _check_range(self.name, self.low, self.high, self.scale)
 
     @property
     def parameter(self) -> str:
         """The name under which Optuna stores it: the hyperparameter's."""
         return self.name
-
-    @property
-    def tier(self) -> int:
-        """The course's importance tier, 1 to 3, or 4 where it ranks none."""
-        return TIERS.get("units" if self.name.startswith("units_") else self.name, 4)
 
     @property
     def distribution(self) -> "IntDistribution":
@@ -138,8 +136,8 @@ class IntParameter:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ChoiceParameter:
-    """A hyperparameter drawn from a list, without order.
+class ChoiceParameter(_Ranked):
+    """A hyperparameter drawn from a list, in no order.
 
     Attributes:
         name: The hyperparameter.
@@ -149,7 +147,6 @@ class ChoiceParameter:
         SpaceError: If the list is empty or repeats a value.
     """
 
-    name: str
     choices: tuple[Choice, ...]
 
     def __post_init__(self) -> None:
@@ -170,11 +167,6 @@ class ChoiceParameter:
         return self.name
 
     @property
-    def tier(self) -> int:
-        """The course's importance tier, 1 to 3, or 4 where it ranks none."""
-        return TIERS.get(self.name, 4)
-
-    @property
     def distribution(self) -> "CategoricalDistribution":
         """What Optuna samples from."""
         from optuna.distributions import CategoricalDistribution
@@ -190,11 +182,11 @@ Parameter: TypeAlias = FloatParameter | IntParameter | ChoiceParameter
 
 
 def complement(value: float) -> float:
-    """Return 1 − value, exact in decimals, so that 0.999 gives 0.001 and not 0.0010000000000000009."""
+    """Return 1 − value, exact in decimals: 0.999 gives 0.001, not 0.0010000000000000009."""
     return float(1 - Decimal(repr(float(value))))
 
 
-def _check_ends(name: str, low: float, high: float) -> None:
+def _check_range(name: str, low: float, high: float, scale: str) -> None:
     for end in (low, high):
         if isinstance(end, int) and abs(end) > MAX_WHOLE:
             raise SpaceError(
@@ -208,8 +200,6 @@ def _check_ends(name: str, low: float, high: float) -> None:
     if not math.isfinite(high - low):
         raise SpaceError(f"{name} has a range too wide for a float: low = {low}, high = {high}. Narrow it.")
 
-
-def _check_log(name: str, low: float, scale: str) -> None:
     if scale == "log" and low <= 0:
         raise SpaceError(
             f"{name} is on a log scale, so low must be above 0, but got low = {low}. "

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from .config import CHOICES, NetworkConfig, TrainingConfig
+from .config import CHOICES, DEFAULTS, NetworkConfig, TrainingConfig
 from .errors import SpaceError, nearest_name
 from .parameters import MAX_WHOLE, ChoiceParameter, FloatParameter, IntParameter, Parameter
 
@@ -16,14 +16,12 @@ if TYPE_CHECKING:  # as in parameters.py
 
 _NETWORK_FIELDS = tuple(field.name for field in dataclasses.fields(NetworkConfig))
 _TRAINING_FIELDS = tuple(field.name for field in dataclasses.fields(TrainingConfig) if field.name != "epochs")
+_FIRST = ("learning_rate", "momentum", "batch_size", "depth", "units")
 #: Every hyperparameter of the configurable networks, in the order in which they are drawn.
-HYPERPARAMETERS: tuple[str, ...] = (
-    *("learning_rate", "momentum", "batch_size", "depth", "units"),
-    *sorted({*_NETWORK_FIELDS, *_TRAINING_FIELDS} - {"learning_rate", "momentum", "batch_size", "depth", "units"}),
-)
+HYPERPARAMETERS: tuple[str, ...] = (*_FIRST, *sorted({*_NETWORK_FIELDS, *_TRAINING_FIELDS} - {*_FIRST}))
 _INTEGERS = frozenset({"batch_size", "depth", "units"})
 
-#: A hyperparameter that means something only for some values of another one is drawn only there.
+#: A hyperparameter that matters only for some values of another one is drawn only for those.
 _ACTIVE_WHEN: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "batch_norm_momentum": ("batch_norm", ("before_activation", "after_activation")),
     "decay_rate": ("decay", ("exponential", "inverse_time")),
@@ -37,7 +35,7 @@ class SearchSpace:
     Attributes:
         parameters: What is drawn, in drawing order.
         fixed: Hyperparameters that every trial shares.
-        units_per_layer: Whether each hidden layer draws a width of its own (``units_1`` … up to the trial's depth).
+        units_per_layer: Whether each hidden layer draws its own width (``units_1`` … up to the trial's depth).
 
     Raises:
         SpaceError: If a hyperparameter is both drawn and fixed, or could never matter.
@@ -56,19 +54,18 @@ class SearchSpace:
         names = [parameter.name for parameter in self.parameters]
         twice = [name for index, name in enumerate(names) if name in names[:index] or name in self.fixed]
         if twice:
-            raise SpaceError(f"{twice[0]} stands twice in the space. Draw it or fix it, once.")
+            raise SpaceError(f"{twice[0]} is in the space twice. Draw it or fix it, once.")
         for name, (parent, values) in _ACTIVE_WHEN.items():
             if name in names and not set(values) & set(self._possible(parent)):
                 raise SpaceError(
-                    f"{name} is searched, but it matters only where {parent} is one of {', '.join(values)}. "
+                    f"{name} is searched, but it matters only if {parent} is one of {', '.join(values)}. "
                     f"Add one of them to {parent}, or leave {name} out."
                 )
         if self.units_per_layer and "units" not in names:
             raise SpaceError("units_per_layer draws a width for each layer, but units has no range. Give it one.")
         if "exponential" in self._possible("decay") and max(self._possible("decay_rate")) >= 1:
             raise SpaceError(
-                f"decay_rate must be below 1 where decay may be exponential, "
-                f"but got {max(self._possible('decay_rate'))}."
+                f"decay_rate must be below 1 if decay may be exponential, but got {max(self._possible('decay_rate'))}."
             )
         if isinstance(self.fixed.get("units"), tuple) and self._possible("depth") != (len(self.fixed["units"]),):
             raise SpaceError(
@@ -100,16 +97,18 @@ class SearchSpace:
             trial: Optuna's trial, or anything with its ``suggest_*`` methods.
 
         Returns:
-            Hyperparameter → value, the fixed ones included; ``units`` is a tuple where each layer has its own.
+            Hyperparameter → value, including fixed ones; ``units`` is a tuple if each layer has its own width.
         """
         drawn: dict[str, Any] = {}
         for parameter in self._expanded():
             if self._is_active(parameter.name, drawn):
-                drawn[parameter.name] = parameter.value(_suggest(trial, parameter.parameter, parameter.distribution))
+                drawn[parameter.name] = parameter.value(
+                    suggest_value(trial, parameter.parameter, parameter.distribution)
+                )
         return self._assemble(drawn)
 
     def hyperparameters(self, params: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the hyperparameters that a stored trial's ``params`` stand for, the fixed ones included."""
+        """Return the hyperparameters that a stored trial's ``params`` stand for, including fixed ones."""
         return self._assemble(
             {
                 parameter.name: parameter.value(params[parameter.parameter])
@@ -127,11 +126,11 @@ class SearchSpace:
         return {parameter.name: parameter.parameter for parameter in self._expanded()}
 
     def stored_names(self, parameter: Parameter) -> tuple[str, ...]:
-        """Return the names under which a trial may hold one of ``parameters``: one a layer where each has its own."""
+        """Return the names under which a trial may hold one of ``parameters``: with a width for each layer, several."""
         return tuple(drawn.parameter for drawn in self._drawn_as(parameter))
 
     def with_parameters(self, parameters: Iterable[Parameter]) -> "SearchSpace":
-        """Return this space with other ranges, without the parameters that then could never matter."""
+        """Return this space with other ranges, without parameters that could then never matter."""
         ranges = {parameter.name: parameter for parameter in parameters}
         for name, (parent, values) in _ACTIVE_WHEN.items():
             switch = ranges.get(parent)
@@ -153,7 +152,7 @@ class SearchSpace:
     def _is_active(self, name: str, drawn: Mapping[str, Any]) -> bool:
         known = {**self.fixed, **drawn}
         if self.units_per_layer and name.startswith("units_"):
-            return int(name.removeprefix("units_")) <= int(known.get("depth", NetworkConfig().depth))
+            return int(name.removeprefix("units_")) <= int(known.get("depth", DEFAULTS["depth"]))
         if name in _ACTIVE_WHEN:
             parent, values = _ACTIVE_WHEN[name]
             return known.get(parent) in values
@@ -163,7 +162,7 @@ class SearchSpace:
         merged = {**self.fixed, **drawn}
         if self.units_per_layer:
             widths = {name: merged.pop(name) for name in list(merged) if name.startswith("units_")}
-            depth = merged.get("depth", NetworkConfig().depth)
+            depth = merged.get("depth", DEFAULTS["depth"])
             names = [f"units_{layer}" for layer in range(1, depth + 1)]
             merged["units"] = tuple(widths[name] for name in names if name in widths)
         return merged
@@ -174,17 +173,14 @@ class SearchSpace:
                 if isinstance(parameter, ChoiceParameter):
                     return parameter.choices
                 return (parameter.low, parameter.high)
-        default = {**_defaults(), **self.fixed}.get(name)
+        default = {**DEFAULTS, **self.fixed}.get(name)
         return () if default is None else (default,)
 
 
 def make_configs(hyperparameters: Mapping[str, Any], *, epochs: int) -> tuple[NetworkConfig, TrainingConfig]:
     """Return the values that a network and its training are built from.
 
-    Args:
-        hyperparameters: What ``SearchSpace.suggest`` returned; names that no config knows are left to the user's
-            own network function.
-        epochs: Passes over the training split.
+    Names that no config knows are left to the user's own network function.
 
     Raises:
         SpaceError: If a value is outside its range.
@@ -269,11 +265,8 @@ def _parse_parameter(name: str, entry: Mapping[str, Any]) -> Parameter:
         )
     if name in CHOICES:
         raise SpaceError(f"{name} is not a number: give it choices, from {', '.join(CHOICES[name])}, not a range.")
-    low, high, scale = (
-        _check_value(name, entry["low"]),
-        _check_value(name, entry["high"]),
-        entry.get("scale", "uniform"),
-    )
+    low, high = _check_value(name, entry["low"]), _check_value(name, entry["high"])
+    scale = entry.get("scale", "uniform")
     if name in _INTEGERS or (name not in HYPERPARAMETERS and isinstance(low, int) and isinstance(high, int)):
         _check_scale(name, scale, ("uniform", "log"))
         return IntParameter(name=name, low=low, high=high, scale=scale)
@@ -282,7 +275,7 @@ def _parse_parameter(name: str, entry: Mapping[str, Any]) -> Parameter:
 
 
 def _check_value(name: str, value: Any) -> Any:
-    """Return the value, made a float or a tuple where the field is one, if the config takes it."""
+    """Return the value, as a float or a tuple if the config's field is one; refuse what the config does not take."""
     if isinstance(value, int) and abs(value) > MAX_WHOLE:
         raise SpaceError(f"{name} must lie between -2^53 and 2^53, but got a number of {len(str(value))} digits.")
     if isinstance(value, float) and not math.isfinite(value):
@@ -308,16 +301,17 @@ def _check_scale(name: str, scale: Any, allowed: tuple[str, ...]) -> None:
         raise SpaceError(f"space.{name} has no scale {scale!r}. {nearest_name(str(scale), allowed)}")
 
 
-def _defaults() -> dict[str, Any]:
-    return {**dataclasses.asdict(NetworkConfig()), **dataclasses.asdict(TrainingConfig())}
-
-
-def _suggest(trial: "optuna.trial.BaseTrial", name: str, distribution: "BaseDistribution") -> Any:
+def suggest_value(trial: "optuna.trial.BaseTrial", name: str, distribution: "BaseDistribution") -> Any:
+    """Draw one parameter, by the name that Optuna stores."""
     from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
     if isinstance(distribution, FloatDistribution):
-        return trial.suggest_float(name, distribution.low, distribution.high, log=distribution.log)
+        return trial.suggest_float(
+            name, distribution.low, distribution.high, step=distribution.step, log=distribution.log
+        )
     if isinstance(distribution, IntDistribution):
-        return trial.suggest_int(name, distribution.low, distribution.high, log=distribution.log)
+        return trial.suggest_int(
+            name, distribution.low, distribution.high, step=distribution.step, log=distribution.log
+        )
     assert isinstance(distribution, CategoricalDistribution)
     return trial.suggest_categorical(name, distribution.choices)

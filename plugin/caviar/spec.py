@@ -10,15 +10,13 @@ from typing import Any, Literal
 
 from .config import MAX_EPOCHS
 from .errors import SpecError, nearest_name
+from .metrics import Direction, direction_of
 from .parameters import MAX_WHOLE
+from .sampler_table import SAMPLERS
 from .space import DEFAULT_SPACE_TABLE, SearchSpace, parse_space, space_table
 from .study_file import read_table
 
-METRICS: tuple[str, ...] = ("val_accuracy", "val_loss", "val_balanced_accuracy", "val_macro_f1", "accuracy", "loss")
-#: Those that give every class the same say; trainers compute them only where one of them is asked for.
-CLASS_METRICS: tuple[str, ...] = ("val_balanced_accuracy", "val_macro_f1")
 CLASS_WEIGHTS: tuple[str, ...] = ("balanced",)
-SAMPLERS: tuple[str, ...] = ("random", "grid", "qmc", "tpe", "zoom", "cmaes", "gp")
 PRUNERS: tuple[str, ...] = (
     *("none", "promotion", "median", "percentile", "successive_halving", "hyperband", "patient", "threshold"),
     "wilcoxon",
@@ -34,7 +32,21 @@ CHANGEABLE: frozenset[str] = frozenset({"search.trials", "search.timeout_s", "se
 MAX_TRIALS = 1_000_000
 MAX_SECONDS = 1e9
 
+#: How the table of a study file holds a field of its type; a text otherwise.
+_KINDS: Mapping[Any, type] = {int: int, float: float, float | None: float, Mapping[str, Any]: dict}
+#: The least and the most that a number may be.
+_RANGES: Mapping[str, tuple[float, float]] = {
+    "epochs": (1, MAX_EPOCHS),
+    "trials": (1, MAX_TRIALS),
+    "lease_s": (1, MAX_SECONDS),
+    "checkpoint_s": (0, MAX_SECONDS),
+    "retries": (0, 1000),
+    "timeout_s": (1, MAX_SECONDS),
+    "workers": (1, 1000),
+}
+
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+_IMPORT_PATH = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -83,7 +95,7 @@ class ObjectiveSpec:
     class_weight: str | None = None
 
     @property
-    def direction(self) -> Literal["maximize", "minimize"]:
+    def direction(self) -> Direction:
         """The way the metric is optimised."""
         return direction_of(self.metric)
 
@@ -147,17 +159,6 @@ class StudySpec:
         return self.search.trainer != "solo" and self.objective.network is None
 
 
-def direction_of(metric: str) -> Literal["maximize", "minimize"]:
-    """Return the way a metric is optimised.
-
-    Raises:
-        SpecError: If the metric is unknown.
-    """
-    if metric not in METRICS:
-        raise SpecError(f"No metric is called {metric!r}. {nearest_name(metric, METRICS)}")
-    return "minimize" if metric.endswith("loss") else "maximize"
-
-
 def check_class_weight(value: object, *, where: str) -> None:
     """Raise SpecError unless a class weight is ``balanced``."""
     if value not in CLASS_WEIGHTS:
@@ -183,23 +184,22 @@ def read_spec(path: Path, *, settings: Sequence[str] = ()) -> StudySpec:
 
 
 def parse_spec(table: Mapping[str, Any]) -> StudySpec:
-    """Check a study file's contents.
-
-    Raises:
-        SpecError: If a key, a type or a value is not allowed.
-    """
+    """Check a study file's contents, or raise a SpecError for the first key, type or value that is not allowed."""
     _check_keys("", table, ("name", "seed", "data", "objective", "search", "space"))
-    name = _required(table, "name", str, "")
+    for key in ("name", "data"):
+        _require(table, key)
+    name = _typed(table["name"], str, "name")
     if not _NAME.fullmatch(name):
         raise SpecError(
             f"name must be letters, digits, '.', '_' and '-', begin with a letter or digit and be at most 100 long, "
             f"but got {name!r}."
         )
-    seed = _take(table, "seed", int, "", default=0)
+    seed = _typed(table.get("seed", 0), int, "seed")
     if not 0 <= seed < 2**32:
         raise SpecError(f"seed must be a whole number from 0 to {2**32 - 1}, but got {seed}.")
-    objective = _parse_objective(_take(table, "objective", dict, "", default={}))
-    search = _parse_search(_take(table, "search", dict, "", default={}))
+    objective = _parse_objective(_typed(table.get("objective", {}), dict, "objective"))
+    search = _parse_search(_typed(table.get("search", {}), dict, "search"))
+    space = _typed(table.get("space", DEFAULT_SPACE_TABLE), dict, "space")
     if search.trainer == "fleet" and objective.network is not None:
         raise SpecError(
             f"search.trainer is 'fleet', but fleets train the networks that [space] describes, not those of "
@@ -208,25 +208,21 @@ def parse_spec(table: Mapping[str, Any]) -> StudySpec:
     return StudySpec(
         name=name,
         seed=seed,
-        data=_parse_data(_required(table, "data", dict, "")),
+        data=_parse_data(_typed(table["data"], dict, "data")),
         objective=objective,
         search=search,
-        space=parse_space(
-            _take(table, "space", dict, "", default=dict(DEFAULT_SPACE_TABLE)), own_names=objective.network is not None
-        ),
+        space=parse_space(space, own_names=objective.network is not None),
     )
 
 
 def spec_table(spec: StudySpec) -> dict[str, Any]:
     """Return the study file's contents, every default written out, that ``parse_spec`` reads back to the same spec."""
-    return {
-        "name": spec.name,
-        "seed": spec.seed,
-        "data": _data_table(spec.data),
-        "objective": _without_none(dataclasses.asdict(spec.objective)),
-        "search": _without_none(dataclasses.asdict(spec.search)),
-        "space": space_table(spec.space),
+    parts: dict[str, Any] = {"objective": spec.objective, "search": spec.search}
+    given = {"data": _data_table(spec.data)} | {
+        name: {key: value for key, value in dataclasses.asdict(part).items() if value is not None}
+        for name, part in parts.items()
     }
+    return {"name": spec.name, "seed": spec.seed, **given, "space": space_table(spec.space)}
 
 
 def spec_digest(spec: StudySpec) -> str:
@@ -247,109 +243,71 @@ def spec_differences(stored: StudySpec, given: StudySpec) -> list[str]:
 
 
 def _parse_data(table: Mapping[str, Any]) -> DataSpec:
-    _check_keys("data.", table, tuple(field.name for field in dataclasses.fields(DataSpec)))
-    dataset = _required(table, "dataset", str, "data.")
-    fraction = _take(table, "validation_fraction", float, "data.", default=0.2)
-    if not 0 < fraction < 1:
-        raise SpecError(f"data.validation_fraction must be above 0 and below 1, but got {fraction}.")
-    test_fraction = _take(table, "test_fraction", float, "data.", default=0.2)
-    if not 0 < test_fraction < 1:
-        raise SpecError(f"data.test_fraction must be above 0 and below 1, but got {test_fraction}.")
-    columns = _take(table, "columns", dict, "data.", default={})
-    for name, kind in columns.items():
-        if kind not in COLUMN_KINDS:
-            raise SpecError(f"data.columns.{name} cannot be {kind!r}. {nearest_name(str(kind), COLUMN_KINDS)}")
-    color = _take(table, "image_color", str, "data.", default="rgb")
-    if color not in IMAGE_COLORS:
-        raise SpecError(f"data.image_color cannot be {color!r}. {nearest_name(color, IMAGE_COLORS)}")
-    return DataSpec(
-        dataset=dataset,
-        validation_fraction=fraction,
-        label=_take(table, "label", str, "data.", default=None),
-        test=_take(table, "test", str, "data.", default=None),
-        test_fraction=test_fraction,
-        columns=dict(columns),
-        image_size=_parse_image_size(table.get("image_size")),
-        image_color=color,
-    )
+    values = _values(DataSpec, table, "data.")
+    _require(table, "dataset", "data.")
+    if "image_size" in values:
+        values["image_size"] = _image_size(values["image_size"])
+    data = DataSpec(**values)
+    for key in ("validation_fraction", "test_fraction"):
+        if not 0 < getattr(data, key) < 1:
+            raise SpecError(f"data.{key} must be above 0 and below 1, but got {getattr(data, key)}.")
+    chosen = {f"columns.{name}": (kind, COLUMN_KINDS) for name, kind in data.columns.items()}
+    for key, (value, allowed) in {**chosen, "image_color": (data.image_color, IMAGE_COLORS)}.items():
+        if value not in allowed:
+            raise SpecError(f"data.{key} cannot be {value!r}. {nearest_name(str(value), allowed)}")
+    return data
 
 
-def _parse_image_size(value: Any) -> tuple[int, int] | None:
-    if value is None:
-        return None
+def _image_size(value: Any) -> tuple[int, int]:
     sides = [value, value] if isinstance(value, int) else value
     if not (isinstance(sides, list | tuple) and len(sides) == 2 and all(type(side) is int for side in sides)):
         raise SpecError(f"data.image_size must be a number of pixels or [height, width], but got {value!r}.")
-    height, width = (_within(side, 1, 4096, "data.image_size") for side in sides)
-    return height, width
+    for side in sides:
+        _check_range(side, 1, 4096, "data.image_size")
+    return sides[0], sides[1]
 
 
 def _parse_objective(table: Mapping[str, Any]) -> ObjectiveSpec:
-    _check_keys("objective.", table, tuple(field.name for field in dataclasses.fields(ObjectiveSpec)))
-    metric = _take(table, "metric", str, "objective.", default="val_accuracy")
-    direction_of(metric)
-    network = _take(table, "network", str, "objective.", default=None)
-    if network is not None and not is_import_path(network):
+    objective = ObjectiveSpec(**_values(ObjectiveSpec, table, "objective."))
+    network, output = objective.network, objective.output
+    direction_of(objective.metric)
+    if network is not None and not _IMPORT_PATH.fullmatch(network):
         raise SpecError(f"objective.network must be `package.module:function`, but got {network!r}.")
-    output = _take(table, "output", str, "objective.", default=None)
     if output is not None and output not in OUTPUTS:
         raise SpecError(f"objective.output is not {output!r}. {nearest_name(output, OUTPUTS)}")
     if output is not None and network is None:
         raise SpecError(
-            f"objective.output is {output!r}, but it says what the network of objective.network gives, and there is "
-            "none. Remove it."
+            f"objective.output is {output!r}, but there is no objective.network whose output it could describe. "
+            "Remove it, or name a network."
         )
-    class_weight = _take(table, "class_weight", str, "objective.", default=None)
-    if class_weight is not None:
-        check_class_weight(class_weight, where="objective.class_weight")
-    return ObjectiveSpec(
-        metric=metric,
-        epochs=_within(_take(table, "epochs", int, "objective.", default=20), 1, MAX_EPOCHS, "objective.epochs"),
-        network=network,
-        output=output,
-        class_weight=class_weight,
-    )
+    if objective.class_weight is not None:
+        check_class_weight(objective.class_weight, where="objective.class_weight")
+    return objective
 
 
 def _parse_search(table: Mapping[str, Any]) -> SearchSpec:
     if "stages" in table:
         raise SpecError(
-            "[[search.stages]] is no longer run. The sampler 'zoom' goes from coarse to fine within one study; "
+            "[[search.stages]] is no longer supported. The sampler 'zoom' goes from coarse to fine within one study; "
             "`caviar zoom STUDY` searches on in a narrower one. Remove it from the study file."
         )
-    _check_keys("search.", table, tuple(field.name for field in dataclasses.fields(SearchSpec)))
-    default = SearchSpec()
+    search = SearchSpec(**_values(SearchSpec, table, "search."))
     for key, names in (("sampler", SAMPLERS), ("pruner", PRUNERS), ("trainer", TRAINERS)):
-        name = _take(table, key, str, "search.", default=getattr(default, key))
-        if name not in names and not (key != "trainer" and is_import_path(name)):
+        name = getattr(search, key)
+        if name not in names and not (key != "trainer" and _IMPORT_PATH.fullmatch(name)):
             own = "" if key == "trainer" else " Your own: `package.module:Class`."
             raise SpecError(f"No {key} is called {name!r}. {nearest_name(name, names)}{own}")
-    timeout_s = _take(table, "timeout_s", float, "search.", default=None)
-    return SearchSpec(
-        trials=_within(_take(table, "trials", int, "search.", default=default.trials), 1, MAX_TRIALS, "search.trials"),
-        sampler=table.get("sampler", default.sampler),
-        sampler_options=_take(table, "sampler_options", dict, "search.", default={}),
-        pruner=table.get("pruner", default.pruner),
-        pruner_options=_take(table, "pruner_options", dict, "search.", default={}),
-        lease_s=_within(
-            _take(table, "lease_s", float, "search.", default=default.lease_s), 1, MAX_SECONDS, "search.lease_s"
-        ),
-        checkpoint_s=_within(
-            _take(table, "checkpoint_s", float, "search.", default=default.checkpoint_s),
-            0,
-            MAX_SECONDS,
-            "search.checkpoint_s",
-        ),
-        retries=_within(_take(table, "retries", int, "search.", default=default.retries), 0, 1000, "search.retries"),
-        timeout_s=None if timeout_s is None else _within(timeout_s, 1, MAX_SECONDS, "search.timeout_s"),
-        workers=_within(_take(table, "workers", int, "search.", default=default.workers), 1, 1000, "search.workers"),
-        trainer=table.get("trainer", default.trainer),
-    )
+    return search
 
 
-def is_import_path(text: str) -> bool:
-    """Tell whether a text has the form ``package.module:name``."""
-    return re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", text) is not None
+def _values(made: type[Any], table: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+    """Return what a table says of the fields of a dataclass, of the right types and within their ranges."""
+    fields = {field.name: field for field in dataclasses.fields(made)}
+    _check_keys(prefix, table, tuple(fields))
+    values = {key: _typed(value, _KINDS.get(fields[key].type, str), prefix + key) for key, value in table.items()}
+    for key in values.keys() & _RANGES.keys():
+        _check_range(values[key], *_RANGES[key], prefix + key)
+    return values
 
 
 def _check_keys(prefix: str, table: Mapping[str, Any], allowed: Sequence[str]) -> None:
@@ -358,30 +316,26 @@ def _check_keys(prefix: str, table: Mapping[str, Any], allowed: Sequence[str]) -
             raise SpecError(f"The study file has no key {prefix + key!r}. {nearest_name(key, allowed)}")
 
 
-def _required(table: Mapping[str, Any], key: str, kind: type, prefix: str) -> Any:
+def _require(table: Mapping[str, Any], key: str, prefix: str = "") -> None:
     if key not in table:
         raise SpecError(f"The study file needs {prefix + key!r}, but it is missing.")
-    return _take(table, key, kind, prefix, default=None)
 
 
-def _take(table: Mapping[str, Any], key: str, kind: type, prefix: str, *, default: Any) -> Any:
-    if key not in table:
-        return default
-    value = table[key]
+def _typed(value: Any, kind: type, key: str) -> Any:
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(_within(value, -MAX_WHOLE, MAX_WHOLE, prefix + key))
-    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-        kinds = {str: "a text", int: "a whole number", float: "a number", dict: "a table", list: "a list"}
-        raise SpecError(f"{prefix + key} must be {kinds[kind]}, but got {value!r}.")
+        _check_range(value, -MAX_WHOLE, MAX_WHOLE, key)
+        return float(value)
+    if not isinstance(value, kind) or isinstance(value, bool):
+        kinds = {str: "a text", int: "a whole number", float: "a number", dict: "a table"}
+        raise SpecError(f"{key} must be {kinds[kind]}, but got {value!r}.")
     return value
 
 
-def _within(value: Any, low: float, high: float, key: str) -> Any:
+def _check_range(value: float, low: float, high: float, key: str) -> None:
     if not value >= low:  # nor is NaN
         raise SpecError(f"{key} must be at least {low}, but got {value}.")
     if value > high:
         raise SpecError(f"{key} must be at most {high:.16g}, but got {value}.")
-    return value
 
 
 def _data_table(data: DataSpec) -> dict[str, Any]:
@@ -389,10 +343,6 @@ def _data_table(data: DataSpec) -> dict[str, Any]:
     default, table = DataSpec(dataset=""), dataclasses.asdict(data)
     always = ("dataset", "validation_fraction")
     return {name: value for name, value in table.items() if name in always or value != getattr(default, name)}
-
-
-def _without_none(table: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in table.items() if value is not None}
 
 
 def _flat(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

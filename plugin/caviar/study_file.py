@@ -13,14 +13,10 @@ _DEEPEST = 20  # a study file needs five
 
 
 def read_table(path: Path, *, settings: Sequence[str] = ()) -> dict[str, Any]:
-    """Return a study file's table.
-
-    Args:
-        path: A TOML file.
-        settings: ``KEY=VALUE`` pairs that replace the file's.
+    """Return a TOML file's table, with some values replaced by ``KEY=VALUE`` settings.
 
     Raises:
-        SpecError: If it cannot be read, is no TOML, or is larger or nested deeper than any study file.
+        SpecError: If it cannot be read, is not TOML, or is larger or nested deeper than any study file.
     """
     try:
         table = tomllib.loads(_read_text(path))
@@ -43,12 +39,7 @@ def read_table(path: Path, *, settings: Sequence[str] = ()) -> dict[str, Any]:
 def _read_text(path: Path) -> str:
     """Return a study file's text, without a byte-order mark.
 
-    A pipe may be given (``<(…)`` of a shell), but one that nobody writes to is not waited for.
-
-    Raises:
-        OSError: If it cannot be read.
-        UnicodeDecodeError: If it is not UTF-8.
-        SpecError: If it is too large for a study file.
+    The path may be a pipe (``<(…)`` of a shell), but one that nobody writes to is not waited for.
     """
     with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
         os.set_blocking(file.fileno(), True)

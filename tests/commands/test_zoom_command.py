@@ -28,7 +28,8 @@ from caviar.data.loading import load_dataset
 from caviar.engines.processes import ProcessEngine
 from caviar.errors import FatalError
 from caviar.insight.family import parent_name
-from caviar.search.narrowing import ZoomRule
+from caviar.metrics import Direction
+from caviar.search.narrowing import MIN_WIDTH, ZoomRule
 from caviar.search.sequences import value_at
 from caviar.search.zoom import narrow_space, observations_of
 from caviar.spec import StudySpec, parse_spec
@@ -202,7 +203,7 @@ def test_an_all_pruned_study_is_zoomed_in_to_by_what_its_trials_reached(
 
 def test_at_the_floor_another_zoom_is_not_worth_it(home: Home, storage: LeasedStorage, fingerprint: str) -> None:
     root, _ = make(storage, fingerprint)
-    width = 10 ** (ZoomRule().min_width * math.log10(0.5 / 1e-5) / 2)
+    width = 10 ** (MIN_WIDTH * math.log10(0.5 / 1e-5) / 2)
     space = {**SPEC["space"], "learning_rate": {"low": 0.1 / width, "high": 0.1 * width, "scale": "log"}}
     child, spec = make(storage, fingerprint, name="toy-zoom-1", space=space)
     root.set_user_attr(CHILDREN, ["toy-zoom-1"])
@@ -339,7 +340,7 @@ def test_narrowed_choices_and_whole_numbers_are_searched_on_through_two_zooms(
         for trial in trials:  # copies and new ones alike: Optuna refuses to mix two ranges or two sets of choices
             assert trial.distributions == {key: distributions[key] for key in trial.params}
         parent = open_study(storage, parent_name(zoom) or "")
-        seen = observations_of(parent.get_trials(), minimize=False)
+        seen = observations_of(parent.get_trials(), Direction.MAXIMIZE)
         rule = ZoomRule(keep=facts.keep)
         assert narrow_space(before.space, seen, root=spec.space, rule=rule).space == stored.space
         before = stored

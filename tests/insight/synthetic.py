@@ -86,7 +86,7 @@ def make_study(
 ) -> optuna.Study:
     """Return a study in memory."""
     rng = np.random.default_rng(seed)
-    study = optuna.create_study(study_name=spec.name, direction=spec.objective.direction)
+    study = optuna.create_study(study_name=spec.name, direction=spec.objective.direction.optuna)
     study.set_user_attr("data", DATA)
     states = [TrialState.COMPLETE] * n_complete + [TrialState.PRUNED] * n_pruned
     study.add_trials([make_trial(spec, rng, score, state=state) for state in states])

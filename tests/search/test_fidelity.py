@@ -9,6 +9,7 @@ from optuna.distributions import FloatDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from caviar.attributes import DIVERGED
+from caviar.metrics import Direction
 from caviar.search.fidelity import MIN_COMPARED, comparable_trials
 
 
@@ -25,10 +26,12 @@ def make_trial(number: int, curve: list[float], state: TrialState, **attrs: Any)
     return trial
 
 
-def shown(*trials: FrozenTrial, minimize: bool = False) -> dict[int, tuple[TrialState, float | None]]:
+def shown(
+    *trials: FrozenTrial, direction: Direction = Direction.MAXIMIZE
+) -> dict[int, tuple[TrialState, float | None]]:
     return {
         trial.number: (trial.state, trial.value if trial.state == TrialState.COMPLETE else None)
-        for trial in comparable_trials(trials, minimize=minimize)
+        for trial in comparable_trials(trials, direction)
     }
 
 
@@ -66,7 +69,9 @@ def test_where_few_have_a_result_all_are_compared_after_the_fewest_epochs() -> N
 
 def test_a_running_trial_that_came_as_far_has_a_result_and_one_that_did_not_runs() -> None:
     others = [make_trial(number, [0.5, 0.4], PRUNED) for number in range(MIN_COMPARED)]
-    seen = shown(*others, make_trial(98, [0.9], RUNNING), make_trial(99, [0.9, 0.3, 0.2], RUNNING), minimize=True)
+    seen = shown(
+        *others, make_trial(98, [0.9], RUNNING), make_trial(99, [0.9, 0.3, 0.2], RUNNING), direction=Direction.MINIMIZE
+    )
     assert seen[0] == (COMPLETE, 0.4)
     assert seen[98] == (RUNNING, None)
     assert seen[99] == (COMPLETE, 0.3)
@@ -86,7 +91,7 @@ def test_a_trial_that_ended_early_or_reported_nothing_is_compared_by_its_value()
 def test_optuna_takes_what_is_shown() -> None:
     trials = [make_trial(number, [0.1, number / 50], WAITING) for number in range(30)]
     study = optuna.create_study(direction="maximize", sampler=optuna.samplers.TPESampler(seed=0))
-    for trial in comparable_trials(trials, minimize=False):
+    for trial in comparable_trials(trials, Direction.MAXIMIZE):
         study._storage.create_new_trial(study._study_id, template_trial=trial)
     assert study.best_value == 29 / 50
     assert 0 <= study.ask().suggest_float("x", 0, 1) <= 1

@@ -10,7 +10,8 @@ from optuna.trial import TrialState, create_trial
 
 from caviar.attributes import PARENT_TRIAL, PAUSED
 from caviar.errors import SpecError
-from caviar.search.promotion import PromotionRule, Rungs, TrialProgress, progress_of, rungs_of
+from caviar.metrics import Direction
+from caviar.search.promotion import PromotionRule, Rungs, TrialProgress, counts_at_rungs, progress_of
 
 RULE = PromotionRule(max_epochs=10, min_epochs=1, reduction=3)
 
@@ -23,11 +24,6 @@ def test_rungs_are_powers_of_the_reduction_below_a_whole_training() -> None:
     assert RULE.rungs == (1, 3, 9)
     assert PromotionRule(max_epochs=52, min_epochs=4, reduction=4).rungs == (4, 16)
     assert PromotionRule(max_epochs=4, min_epochs=4).rungs == ()
-
-
-def test_a_trial_costs_what_the_shares_that_go_on_cost() -> None:
-    assert RULE.mean_epochs == pytest.approx(1 + 2 / 3 + 6 / 9 + 1 / 27)
-    assert PromotionRule(max_epochs=4, min_epochs=4).mean_epochs == 4
 
 
 @pytest.mark.parametrize(
@@ -78,7 +74,7 @@ def test_higher_rungs_are_promoted_first() -> None:
 
 
 def test_losses_are_minimised() -> None:
-    rungs = Rungs(RULE, minimize=True)
+    rungs = Rungs(RULE, direction=Direction.MINIMIZE)
     for number, loss in enumerate([2.0, 0.5, 1.0]):
         show(rungs, number, [loss])
     assert rungs.next_promotion() == 1
@@ -141,11 +137,10 @@ def test_promoted_are_the_best_and_the_parked_are_those_promoted_soonest(data: s
     assert promoted == ranked[: len(values) // 3]
     limit = data.draw(st.integers(0, 10))
     waiting = ranked[len(promoted) :]
-    assert rungs.n_parked == len(waiting)
     assert rungs.surplus(max_parked=limit) == list(reversed(waiting[limit:]))
     for number in rungs.surplus(max_parked=limit):
         show(rungs, number, [values[number]], "ended")
-    assert rungs.n_parked == min(limit, len(waiting))
+    assert len(rungs.surplus(max_parked=0)) == min(limit, len(waiting))
 
 
 @settings(max_examples=40, deadline=None)
@@ -168,6 +163,14 @@ def test_the_order_in_which_trials_are_shown_does_not_matter(drawn: list[tuple[i
     assert first.surplus(max_parked=2) == second.surplus(max_parked=2)
 
 
+def rungs_of(trials: list[optuna.trial.FrozenTrial]) -> Rungs:
+    rungs = Rungs(RULE)
+    for trial in trials:
+        if counts_at_rungs(trial):
+            rungs.show(progress_of(trial, max_epochs=RULE.max_epochs))
+    return rungs
+
+
 def test_stored_trials_are_read_with_their_marks() -> None:
     def stored(state: TrialState, values: list[float], **more: object) -> optuna.trial.FrozenTrial:
         steps = dict(enumerate(values))
@@ -183,7 +186,7 @@ def test_stored_trials_are_read_with_their_marks() -> None:
     assert progress_of(stored(TrialState.RUNNING, []), max_epochs=10).curve == []
     study = optuna.create_study(direction="maximize")
     study.add_trials([stored(TrialState.FAIL, [0.9]), stored(TrialState.PRUNED, [0.2]), paused])
-    rungs = rungs_of([*study.trials, stored(TrialState.RUNNING, [])], RULE)
+    rungs = rungs_of([*study.trials, stored(TrialState.RUNNING, [])])
     assert rungs.next_promotion(closing=True) == 2
 
 
@@ -192,8 +195,8 @@ def test_copies_from_a_wider_study_do_not_stand_at_rungs() -> None:
     own = create_trial(state=TrialState.WAITING, intermediate_values={0: 0.1}, system_attrs={PAUSED: True})
     study = optuna.create_study(direction="maximize")
     study.add_trials([copy, copy, copy, own])
-    rungs = rungs_of(study.trials, RULE)
-    assert rungs.n_parked == 1
+    rungs = rungs_of(study.trials)
+    assert rungs.surplus(max_parked=0) == [3]
     assert rungs.next_promotion() is None
     assert rungs.next_promotion(closing=True) == 3
 

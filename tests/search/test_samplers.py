@@ -6,9 +6,10 @@ import pytest
 
 from caviar.attributes import RETRY_HISTORY
 from caviar.errors import SpecError
+from caviar.sampler_table import SAMPLERS
 from caviar.search.pruners import make_pruner, promotion_rule
 from caviar.search.samplers import make_sampler_factory, try_sampler
-from caviar.spec import PRUNERS, SAMPLERS, SearchSpec, parse_spec
+from caviar.spec import PRUNERS, SearchSpec, parse_spec
 
 SPACE = parse_spec({"name": "toy", "data": {"dataset": "digits"}}).space
 GRID = {"batch_size": {"choices": [32, 64]}, "units": {"choices": [8, 16]}}
@@ -20,7 +21,7 @@ def sample(study: optuna.Study, search: SearchSpec, n_trials: int) -> None:
     make = make_sampler_factory(search, SPACE, seed=3)
     for _ in range(n_trials):
         number = len(study.get_trials(deepcopy=False))
-        study.sampler = make(number)
+        study.sampler = make(number, study)
         trial = study.ask()
         hyperparameters = SPACE.suggest(trial)
         study.tell(trial, hyperparameters["learning_rate"] + hyperparameters["momentum"])
@@ -48,7 +49,7 @@ def test_trials_drawn_in_any_order_are_the_same_trials(name: str) -> None:
     forward = optuna.create_study()
     sample(forward, SearchSpec(sampler=name, trials=30), 8)
     study = optuna.create_study()
-    study.sampler = make(7)
+    study.sampler = make(7, study)
     assert {**SPACE.hyperparameters(drawn(forward)[7])} == SPACE.suggest(study.ask())
 
 
@@ -82,7 +83,7 @@ def test_a_grid_visits_every_point_although_a_trial_was_tried_again() -> None:
         trial_id = study._storage.get_trial_id_from_study_id_trial_number(study._study_id, number)
         if origin != number:
             study._storage.set_trial_system_attr(trial_id, RETRY_HISTORY, [origin])
-        study.sampler = make(origin)
+        study.sampler = make(origin, study)
         space.suggest(study.ask())
     points = [tuple(params.values()) for params in drawn(study)]
     assert points[1] == points[2]
@@ -91,9 +92,11 @@ def test_a_grid_visits_every_point_although_a_trial_was_tried_again() -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_another_seed_draws_other_trials(name: str) -> None:
-    first = make_sampler_factory(SearchSpec(sampler=name, trials=30), SPACE, seed=0)(0)
-    second = make_sampler_factory(SearchSpec(sampler=name, trials=30), SPACE, seed=1)(0)
-    studies = [optuna.create_study(sampler=sampler) for sampler in (first, second)]
+    first = make_sampler_factory(SearchSpec(sampler=name, trials=30), SPACE, seed=0)
+    second = make_sampler_factory(SearchSpec(sampler=name, trials=30), SPACE, seed=1)
+    studies = [optuna.create_study(), optuna.create_study()]
+    for study, make in zip(studies, (first, second), strict=True):
+        study.sampler = make(0, study)
     assert SPACE.suggest(studies[0].ask()) != SPACE.suggest(studies[1].ask())
 
 
@@ -132,12 +135,14 @@ def test_gp_says_which_extra_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_sampler_of_the_users_own_is_found_by_its_path() -> None:
     search = SearchSpec(sampler="optuna.samplers:NSGAIISampler", sampler_options={"population_size": 4})
-    assert isinstance(make_sampler_factory(search, SPACE, seed=0)(0), optuna.samplers.NSGAIISampler)
+    assert isinstance(
+        make_sampler_factory(search, SPACE, seed=0)(0, optuna.create_study()), optuna.samplers.NSGAIISampler
+    )
 
 
 def test_cmaes_needs_two_ranges() -> None:
     space = dataclasses.replace(SPACE, parameters=SPACE.parameters[:1])
-    with pytest.raises(SpecError, match="at least two parameters with a range, but the space has 1"):
+    with pytest.raises(SpecError, match="at least 2 parameters with a range, but the space has 1"):
         make_sampler_factory(SearchSpec(sampler="cmaes"), space, seed=0)
 
 

@@ -5,13 +5,20 @@ import optuna
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
-from optuna.trial import TrialState
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.trial import create_trial
 from scipy import stats
 
 from caviar.attributes import RETRY_HISTORY
 from caviar.errors import SpecError
-from caviar.search.sequences import GridSequence, SequenceSampler, SobolSequence, grid_points, position_of, value_at
+from caviar.search.sequences import (
+    GridSequence,
+    grid_points,
+    position_of,
+    quasi_random_point,
+    sequence_index,
+    value_at,
+)
 
 SPACE: dict[str, Any] = {
     "learning_rate": FloatDistribution(1e-4, 1.0, log=True),
@@ -54,12 +61,12 @@ def test_a_grid_that_fits_no_memory_is_refused_with_the_points_that_do(points: i
 
 
 def test_sobol_points_cover_each_scale_evenly_and_do_not_depend_on_what_was_asked_before() -> None:
-    points = [SobolSequence(SPACE, seed=1).point(number) for number in range(64)]
+    points = [quasi_random_point(SPACE, number, seed=1) for number in range(64)]
     exponents = [math.log10(point["learning_rate"]) for point in points]
     assert stats.kstest(exponents, stats.uniform(-4, 4).cdf).statistic < 0.05
     assert sum(point["batch_norm"] == "none" for point in points) == 32
-    assert SobolSequence(SPACE, seed=1).point(40) == points[40]
-    assert SobolSequence(SPACE, seed=2).point(40) != points[40]
+    assert quasi_random_point(SPACE, 40, seed=1) == points[40]
+    assert quasi_random_point(SPACE, 40, seed=2) != points[40]
 
 
 @given(st.floats(0, 1, exclude_max=True), st.sampled_from(list(SPACE.values())))
@@ -84,28 +91,10 @@ def test_a_position_leads_to_a_value_and_back(position: float, name: str) -> Non
         assert again == pytest.approx(position, abs=1e-9)
 
 
-@pytest.mark.parametrize("n_before", [0, 2])
-def test_a_retry_takes_no_point_from_the_trials_after_it(n_before: int) -> None:
-    distributions: dict[str, BaseDistribution] = {"depth": IntDistribution(1, 3), "width": IntDistribution(1, 2)}
-    grid = GridSequence(distributions, points=3, seed=0)
+def test_a_retry_takes_no_index_from_the_trials_after_it() -> None:
     study = optuna.create_study()
-    study.add_trials([optuna.trial.create_trial(value=0.0)] * n_before)  # given from outside the sequence
-
-    def draw() -> optuna.Trial:
-        study.sampler = SequenceSampler(distributions, grid, number=len(study.trials) - n_before)
-        return study.ask(distributions)
-
-    study.tell(draw(), 0.0)
-    failed = draw()
-    study.tell(failed, state=TrialState.FAIL)
-    retry = optuna.trial.create_trial(
-        value=0.0,
-        params=failed.params,
-        distributions=distributions,
-        system_attrs={RETRY_HISTORY: [failed.number]},
-    )
-    study.add_trial(retry)
-    for _ in range(4):
-        study.tell(draw(), 0.0)
-    tried = [trial.params for trial in study.trials[n_before:] if trial.state == TrialState.COMPLETE]
-    assert {tuple(params.values()) for params in tried} == {(depth, width) for depth in (1, 2, 3) for width in (1, 2)}
+    for history in ([], [], [1], [], [1, 2], []):
+        study.add_trial(create_trial(value=0.0, system_attrs={RETRY_HISTORY: history} if history else {}))
+    origins = [0, 1, 1, 3, 1, 5]
+    assert [sequence_index(origin, study.trials) for origin in origins] == [0, 1, 1, 2, 1, 3]
+    assert sequence_index(6, study.trials) == 4

@@ -8,31 +8,32 @@ from optuna.trial import TrialState, create_trial
 
 from caviar.attributes import PARENT_TRIAL, PAUSED
 from caviar.errors import SpecError
+from caviar.metrics import Direction
 from caviar.search.promotion import PromotionRule
 from caviar.search.stages import (
     MAX_STAGES,
-    Stages,
+    ZoomPlan,
     counts_in_stage,
     default_promotion,
     default_zoom,
     keep_stages,
-    shared_stages,
-    stages_of_search,
-    stages_of_study,
+    plan_of_study,
+    shared_begins,
 )
-from caviar.search.zoom_sampler import ZoomPlan, left_outside
+from caviar.search.zoom_sampler import left_outside
 from caviar.space import parse_space
 from caviar.spec import SearchSpec
 from caviar.worker.promoter import Promoter
 
 
-def sizes(stages: Stages, trials: int) -> list[int]:
-    return [sum(stages.stage_of(number) == stage for number in range(trials)) for stage in range(len(stages))]
+def sizes(begins: tuple[int, ...], trials: int) -> list[int]:
+    plan = ZoomPlan(begins=begins)
+    return [sum(plan.stage_of(number) == stage for number in range(trials)) for stage in range(len(begins) + 1)]
 
 
 @given(st.integers(1, 2_000), st.none() | st.integers(1, 9))
 def test_the_first_stage_has_twice_what_each_other_one_has(trials: int, n_stages: int | None) -> None:
-    shares = sizes(shared_stages(trials, n_stages=n_stages), trials)
+    shares = sizes(shared_begins(trials, n_stages=n_stages), trials)
     assert sum(shares) == trials
     assert all(share >= 1 for share in shares)
     assert len(shares) == 1 or all(abs(shares[0] - 2 * share) <= 3 for share in shares[1:])
@@ -40,22 +41,23 @@ def test_the_first_stage_has_twice_what_each_other_one_has(trials: int, n_stages
 
 
 def test_a_small_search_has_fewer_stages_and_what_comes_beyond_the_budget_belongs_to_the_last() -> None:
-    assert [len(shared_stages(trials)) for trials in (1, 15, 16, 23, 24, 1000)] == [1, 1, 2, 2, 3, 3]
-    assert shared_stages(24).stage_of(10_000) == 2
-    assert stages_of_search(SearchSpec(sampler="tpe", trials=100)) == Stages()
+    assert [len(shared_begins(trials)) for trials in (1, 15, 16, 23, 24, 1000)] == [0, 0, 1, 1, 2, 2]
+    assert ZoomPlan(begins=shared_begins(24)).stage_of(10_000) == 2
 
 
 def test_no_trials_and_no_stages_are_refused() -> None:
     with pytest.raises(SpecError, match="at least one trial, but got 0"):
-        shared_stages(0)
+        shared_begins(0)
     with pytest.raises(SpecError, match="at least one stage, but got 0"):
-        shared_stages(10, n_stages=0)
+        shared_begins(10, n_stages=0)
 
 
 def kept(study: optuna.Study, trials: int) -> tuple[int, ...]:
     search = SearchSpec(trials=trials)
     keep_stages(study, search)
-    return stages_of_study(study, search).begins
+    plan = plan_of_study(study, search)
+    assert plan is not None
+    return plan.begins
 
 
 def test_a_larger_budget_moves_no_stage_of_what_was_drawn() -> None:
@@ -70,17 +72,17 @@ def test_a_larger_budget_moves_no_stage_of_what_was_drawn() -> None:
 
 
 def test_failed_trials_use_up_numbers_and_no_stage() -> None:
-    stages = Stages(begins=(4, 6))
+    plan = ZoomPlan(begins=(4, 6))
     failed, ended = create_trial(state=TrialState.FAIL), create_trial(value=0.0)
     study = optuna.create_study()
     study.add_trials([failed] * 10)
-    assert stages.among(study.trials).begins == (14, 16)
+    assert plan.among(study.trials).begins == (14, 16)
     study.add_trials([ended] * 3)
     study.add_trial(failed)
-    assert [stages.among(study.trials).stage_of(number) for number in (12, 14, 15, 16)] == [0, 0, 1, 1]
+    assert [plan.among(study.trials).stage_of(number) for number in (12, 14, 15, 16)] == [0, 0, 1, 1]
     study.add_trials([ended] * 2)
-    assert stages.among(study.trials).begins == (15, 17)
-    assert stages.among([]) == stages.among(study.trials[:0]) == stages
+    assert plan.among(study.trials).begins == (15, 17)
+    assert plan.among([]) == plan.among(study.trials[:0]) == plan
 
 
 def test_a_larger_budget_counts_the_trials_that_did_not_fail() -> None:
@@ -101,6 +103,7 @@ def test_another_sampler_keeps_no_stages() -> None:
     study = optuna.create_study()
     keep_stages(study, SearchSpec(sampler="random"))
     assert study.user_attrs == {}
+    assert plan_of_study(study, SearchSpec(sampler="random")) is None
 
 
 def trial(state: TrialState, values: list[float], **more: Any) -> optuna.trial.FrozenTrial:
@@ -114,23 +117,27 @@ def test_a_stage_judges_its_own_trials_and_what_was_left_unfinished() -> None:
     study = optuna.create_study(direction="maximize")
     study.add_trials([trial(TrialState.PRUNED, [0.1])] * 3)
     paused = trial(TrialState.WAITING, [0.3], system_attrs={PAUSED: True})
-    stages = Stages(begins=(3,))
+    plan = ZoomPlan(begins=(3,))
     storage = cast("Any", None)  # nothing is claimed here
     rule = PromotionRule(max_epochs=9)
     running = study.ask()
     running.report(0.2, 0)
-    assert Promoter(study, storage, rule).to_park({3: 1}) == set()
-    promoter = Promoter(study, storage, rule, plan=ZoomPlan(stages=stages))
+    assert Promoter(study, storage, rule, direction=Direction.MAXIMIZE).to_park({3: 1}) == set()
+    promoter = Promoter(study, storage, rule, direction=Direction.MAXIMIZE, plan=plan)
     assert promoter.to_park({3: 1}) == {3}
     study.add_trial(paused)
-    assert [counts_in_stage(one, stages, stage=1) for one in study.trials] == [False] * 3 + [True] * 2
-    assert counts_in_stage(trial(TrialState.RUNNING, []), stages, stage=1)
+    assert [counts_in_stage(one, plan, stage=1) for one in study.trials] == [False] * 3 + [True] * 2
+    assert counts_in_stage(trial(TrialState.RUNNING, []), plan, stage=1)
 
 
 def test_a_new_stage_forgets_what_ended_before_it() -> None:
     study = optuna.create_study(direction="maximize")
     promoter = Promoter(
-        study, cast("Any", None), PromotionRule(max_epochs=9), plan=ZoomPlan(stages=Stages(begins=(4,)))
+        study,
+        cast("Any", None),
+        PromotionRule(max_epochs=9),
+        direction=Direction.MAXIMIZE,
+        plan=ZoomPlan(begins=(4,)),
     )
     for value in (0.1, 0.1, 0.1):
         first = study.ask()
@@ -164,9 +171,11 @@ def test_what_was_paused_outside_the_ranges_of_a_new_stage_is_given_up(monkeypat
     study = optuna.create_study(direction="maximize")
     study.add_trials([at(10 ** -(number / 8), 1 - abs(number - 8) / 40) for number in range(32)])
     study.add_trials([at(rate, 0.1, system_attrs={PAUSED: True}) for rate in (2e-4, 0.1)])
-    plan = ZoomPlan(stages=Stages(begins=(34,)))
-    assert left_outside(space, study.trials, plan, minimize=False, stage=1) == {32}
+    plan = ZoomPlan(begins=(34,))
+    assert left_outside(space, study.trials, plan, Direction.MAXIMIZE, stage=1) == {32}
     study.add_trials([trial(TrialState.PRUNED, [0.0])])
-    promoter = Promoter(study, cast("Any", None), PromotionRule(max_epochs=9), space=space, plan=plan)
+    promoter = Promoter(
+        study, cast("Any", None), PromotionRule(max_epochs=9), direction=Direction.MAXIMIZE, space=space, plan=plan
+    )
     monkeypatch.setattr("caviar.worker.promoter.prune_parked", lambda _storage, _study_id, trial_ids: list(trial_ids))
     assert promoter.give_up() == [study.trials[32]._trial_id]

@@ -1,5 +1,6 @@
 """How the trials of a warm-started study are drawn: by number, on any worker, with every sampler."""
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -9,9 +10,16 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from tests.search.test_warm_start import SPACE, learn, near_a_tenth, source, trials_of
 
 from caviar.attributes import RETRY_HISTORY
+from caviar.metrics import Direction
 from caviar.search.samplers import SamplerFactory, make_sampler_factory
-from caviar.search.warm_sampler import has_its_turn, n_results_to_learn, source_helps, warm_sampler_factory
-from caviar.search.warm_start import WarmRule, WarmStart
+from caviar.search.warm_start import (
+    WarmRule,
+    WarmStart,
+    configurations_by_trial,
+    has_its_turn,
+    n_results_to_learn,
+    source_helps,
+)
 from caviar.spec import SearchSpec
 
 NAMES = ["random", "grid", "qmc", "tpe", "cmaes", "optuna.samplers:NSGAIISampler"]
@@ -24,8 +32,7 @@ ALL = SPACE.distributions()
 
 def factories(name: str, warm: WarmStart | None = WARM) -> tuple[SamplerFactory, SamplerFactory]:
     search = SearchSpec(sampler=name, trials=30)
-    cold = make_sampler_factory(search, SPACE, seed=3)
-    return cold, warm_sampler_factory(cold, warm, search, SPACE, seed=3)
+    return make_sampler_factory(search, SPACE, seed=3), make_sampler_factory(search, SPACE, seed=3, warm=warm)
 
 
 def sample(
@@ -33,7 +40,7 @@ def sample(
 ) -> list[dict[str, Any]]:
     """Draw trials as a worker does; small values are good, and ``near_a_tenth`` is large where the source was good."""
     for _ in range(n_trials):
-        study.sampler = make(len(study.get_trials(deepcopy=False)))
+        study.sampler = make(len(study.get_trials(deepcopy=False)), study)
         trial = study.ask()
         study.tell(trial, -score(SPACE.suggest(trial)))
     return [trial.params for trial in study.get_trials(deepcopy=False)]
@@ -54,29 +61,9 @@ def test_trial_n_takes_the_nth_configuration(name: str) -> None:
     drawn = sample(optuna.create_study(), make, N_FIRST)
     assert drawn == [dict(configuration.params) for configuration in WARM.configurations]
     late = optuna.create_study()
-    late.sampler = make(N_FIRST - 1)  # another worker, which knows nothing of the trials before
+    late.sampler = make(N_FIRST - 1, late)  # another worker, which knows nothing of the trials before
     SPACE.suggest(trial := late.ask())
     assert trial.params == dict(WARM.configurations[-1].params)
-
-
-@pytest.mark.parametrize("name", ["random", "grid"])
-def test_a_retry_takes_no_configuration_from_another_trial(name: str) -> None:
-    _, make = factories(name)
-    straight = sample(optuna.create_study(), make, N_FIRST + 6)
-    study = optuna.create_study()
-    sample(study, make, 1)
-    study.sampler = make(1)
-    SPACE.suggest(failed := study.ask())
-    study.tell(failed, state=TrialState.FAIL)
-    study.enqueue_trial(failed.params)
-    retry_id = study.trials[2]._trial_id
-    study._storage.set_trial_system_attr(retry_id, RETRY_HISTORY, [1])
-    study.sampler = make(1)
-    study.tell(trial := study.ask(), -near_a_tenth(SPACE.suggest(trial)))
-    sample(study, make, N_FIRST + 4)
-    tried = [trial.params for trial in study.trials if trial.state == TrialState.COMPLETE]
-    expected = straight if name == "grid" else straight[:N_FIRST]  # random search draws by the trial's own number
-    assert tried[: len(expected)] == expected
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -125,14 +112,16 @@ def values_of(*values: float) -> list[FrozenTrial]:
 
 def test_a_source_helps_where_its_configurations_beat_three_quarters_of_the_others() -> None:
     better = values_of(0.9, 0.5, 0.1, 0.2, 0.3, 0.4)  # two configurations, then too few draws to judge them by
-    assert not source_helps(better, n_first=2, minimize=False)
+    two = dataclasses.replace(WARM, configurations=WARM.configurations[:2])
+    none = dataclasses.replace(WARM, configurations=())
+    assert not source_helps(better, two, Direction.MAXIMIZE)
     better += values_of(*range(6), 0.6)[-1:]
-    assert source_helps(better, n_first=2, minimize=False)
-    assert not source_helps(better, n_first=2, minimize=True)
-    assert not source_helps(better, n_first=0, minimize=False)
+    assert source_helps(better, two, Direction.MAXIMIZE)
+    assert not source_helps(better, two, Direction.MINIMIZE)
+    assert not source_helps(better, none, Direction.MAXIMIZE)
     better[0].state = TrialState.RUNNING
     better[1].state = TrialState.FAIL
-    assert not source_helps(better, n_first=2, minimize=False)
+    assert not source_helps(better, two, Direction.MAXIMIZE)
 
 
 def test_a_sampler_that_learns_is_left_alone_once_it_has_results() -> None:
@@ -144,7 +133,7 @@ def test_a_sampler_that_learns_is_left_alone_once_it_has_results() -> None:
     for factory in (cold, make):
         fresh = optuna.create_study()
         fresh.add_trials(known)
-        fresh.sampler = factory(12)
+        fresh.sampler = factory(12, fresh)
         drawn.append(SPACE.suggest(fresh.ask()))
     assert drawn[0] == drawn[1]
 
@@ -165,15 +154,33 @@ def test_a_configuration_that_lacks_a_parameter_has_it_drawn() -> None:
         assert {**narrower, "depth": drawn["depth"]} == drawn
 
 
-def test_a_failed_trials_retry_takes_its_configuration_again() -> None:
-    _, make = factories("tpe")
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("n_failures", [1, 2])
+def test_a_retry_takes_its_trials_configuration_again_and_no_other_ones(name: str, n_failures: int) -> None:
+    _, make = factories(name)
     study = optuna.create_study()
-    for sampler in (make(0), make(0)):  # the retry's draws derive from the number of the trial that failed
-        study.sampler = sampler
+    sample(study, make, 1)
+    failed: list[int] = []
+    for _ in range(n_failures + 1):  # the second trial fails, and so do its retries but the last
+        study.add_trial(create_trial(state=TrialState.WAITING, system_attrs={RETRY_HISTORY: failed} if failed else {}))
+        study.sampler = make(failed[0] if failed else 1, study)
         SPACE.suggest(trial := study.ask())
-        study.tell(trial, state=TrialState.FAIL)
-    first, second = study.get_trials(deepcopy=False)
-    assert first.params == second.params
+        failed = [*failed, trial.number]
+        study.tell(trial, state=TrialState.FAIL) if len(failed) <= n_failures else study.tell(trial, 0.0)
+    sample(study, make, 8)
+    expected = sample(optuna.create_study(), factories(name)[1], N_FIRST + 1)
+    trials = study.get_trials(deepcopy=False)
+    tried = [trial.params for trial in trials if trial.state == TrialState.COMPLETE]
+    assert tried[:N_FIRST] == expected[:N_FIRST]
+    assert all(trial.params == expected[1] for trial in trials[1 : 2 + n_failures])
+    if name in ("grid", "qmc"):  # the sequence then begins with its first point
+        assert tried[N_FIRST] == expected[N_FIRST]
+    taken = configurations_by_trial(WARM, trials)
+    assert [taken[number] for number in range(2 + n_failures)] == [
+        WARM.configurations[0],
+        *[WARM.configurations[1]] * (n_failures + 1),
+    ]
+    assert len(taken) == N_FIRST + n_failures
 
 
 @pytest.mark.parametrize(

@@ -4,19 +4,21 @@ import math
 from typing import Any
 
 import numpy as np
+import optuna
 import pytest
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from caviar.attributes import DIVERGED, PARENT_TRIAL
+from caviar.attributes import DIVERGED, PARENT_TRIAL, WARM_START
 from caviar.errors import SpecError
+from caviar.metrics import Direction
 from caviar.search.sequences import value_at
 from caviar.search.warm_start import (
     SourceStudy,
     WarmRule,
     fitted_params,
     learn_from,
-    parse_warm_start,
     warm_start_json,
+    warm_start_of,
 )
 from caviar.space import SearchSpace, parse_space
 
@@ -52,7 +54,7 @@ def source(trials: list[FrozenTrial], space: SearchSpace = SPACE, name: str = "d
 
 
 def learn(*studies: SourceStudy, space: SearchSpace = SPACE, trials: int = 40, rule: WarmRule | None = None) -> Any:
-    return learn_from("digits", studies, space, minimize=False, trials=trials, rule=rule)
+    return learn_from("digits", studies, space, direction=Direction.MAXIMIZE, trials=trials, rule=rule or WarmRule())
 
 
 def test_the_best_configurations_come_first_and_differ() -> None:
@@ -152,18 +154,27 @@ def test_a_source_without_a_result_is_refused() -> None:
 
 def test_a_source_without_a_common_hyperparameter_is_refused() -> None:
     other = parse_space({"dropout": {"low": 0.0, "high": 0.5}, "learning_rate": 0.1})
-    with pytest.raises(SpecError, match=r"searched learning_rate, momentum.* this one searches dropout: nothing in"):
+    with pytest.raises(
+        SpecError, match=r"searched learning_rate, momentum.* this one searches dropout: they have nothing in"
+    ):
         learn(source(trials_of(SPACE, 10)), space=other)
 
 
 def test_a_warm_start_is_kept_as_text() -> None:
     warm = learn(source(trials_of(SPACE, 60)))
-    assert parse_warm_start(warm_start_json(warm)) == warm
+    study = optuna.create_study()
+    assert warm_start_of(study) is None
+    study.set_user_attr(WARM_START, warm_start_json(warm))
+    assert warm_start_of(study) == warm
 
 
 @pytest.mark.parametrize(
     ("wrong", "message"),
-    [({"pool": 0.0}, "pool must lie in"), ({"prior_share": 1.5}, "prior_share"), ({"n_configurations": -1}, "least 0")],
+    [
+        ({"distance": 2.0}, "distance must"),
+        ({"prior_share": 1.5}, "prior_share"),
+        ({"n_configurations": -1}, "least 0"),
+    ],
 )
 def test_impossible_rules_are_refused(wrong: dict[str, Any], message: str) -> None:
     with pytest.raises(SpecError, match=message):

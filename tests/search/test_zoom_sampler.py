@@ -12,10 +12,11 @@ from optuna.trial import TrialState
 from caviar import ZoomSampler
 from caviar.attributes import PAUSED
 from caviar.errors import SpecError
+from caviar.metrics import Direction
 from caviar.parameters import ChoiceParameter, FloatParameter, IntParameter
-from caviar.search.good_defaults import good_default
-from caviar.search.samplers import make_sampler_factory, zoom_plan
-from caviar.search.zoom_sampler import stage_spaces
+from caviar.search.samplers import make_sampler_factory
+from caviar.search.stages import zoom_plan
+from caviar.search.zoom_sampler import good_default, stage_spaces
 from caviar.space import DEFAULT_SPACE_TABLE, SearchSpace, parse_space
 from caviar.spec import SearchSpec
 
@@ -40,7 +41,7 @@ def score(hyperparameters: Mapping[str, Any]) -> float:
 def search_on(study: optuna.Study, search: SearchSpec, n_trials: int, *, space: SearchSpace = SPACE) -> None:
     make = make_sampler_factory(search, space, seed=3)
     for _ in range(n_trials):
-        study.sampler = make(len(study.get_trials(deepcopy=False)))
+        study.sampler = make(len(study.get_trials(deepcopy=False)), study)
         trial = study.ask()
         study.tell(trial, score(space.suggest(trial)))
 
@@ -60,8 +61,8 @@ def test_later_stages_draw_in_narrower_ranges_and_every_trial_is_stored_under_th
     study = searched(search)
     assert all(trial.distributions == SPACE.distributions() for trial in study.trials)
     plan = zoom_plan(search)
-    assert plan.stages.begins == (30, 45)
-    coarse, middle, fine = stage_spaces(SPACE, study.trials, plan, minimize=False)
+    assert plan.begins == (30, 45)
+    coarse, middle, fine = stage_spaces(SPACE, study.trials, plan, Direction.MAXIMIZE)
     assert coarse is SPACE
     widths = [math.log10(s.parameters[0].high / s.parameters[0].low) for s in (coarse, middle, fine)]  # type: ignore[union-attr]
     assert widths[0] > 2 * widths[1] >= 2 * widths[2]
@@ -128,7 +129,7 @@ def test_a_study_without_a_result_is_searched_in_the_whole_space() -> None:
     study = optuna.create_study()
     make = make_sampler_factory(SearchSpec(trials=20), SPACE, seed=0)
     for number in range(20):
-        study.sampler = make(number)
+        study.sampler = make(number, study)
         SPACE.suggest(study.ask())
     assert all(len(trial.params) == len(SPACE.parameters) for trial in study.trials)
 

@@ -7,6 +7,7 @@ import pytest
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from caviar.attributes import PAUSED
+from caviar.metrics import Direction
 from caviar.search.promotion import PromotionRule
 from caviar.worker.promoter import Promoter
 
@@ -22,11 +23,11 @@ def test_at_the_end_parked_trials_stay_while_another_trial_may_promote_them(
     monkeypatch.setattr("caviar.worker.promoter.prune_parked", lambda _storage, _study_id, trial_ids: list(trial_ids))
     study = optuna.create_study(direction="maximize")
     study.add_trials([parked(0.1), parked(0.2)])
-    promoter = Promoter(study, cast("Any", None), PromotionRule(max_epochs=4))
+    promoter = Promoter(study, cast("Any", None), PromotionRule(max_epochs=4), direction=Direction.MAXIMIZE)
     assert promoter.give_up() == []
     study.add_trial(create_trial(state=at_work, intermediate_values={}))
     assert promoter.give_up(closing=True) == []
     other = optuna.create_study(direction="maximize")
     other.add_trials([parked(0.1), parked(0.2), create_trial(state=TrialState.FAIL)])
-    promoter = Promoter(other, cast("Any", None), PromotionRule(max_epochs=4))
+    promoter = Promoter(other, cast("Any", None), PromotionRule(max_epochs=4), direction=Direction.MAXIMIZE)
     assert len(promoter.give_up(closing=True)) == 2

@@ -4,8 +4,8 @@ from collections.abc import Callable
 import optuna
 import pytest
 
+from caviar.metrics import direction_of
 from caviar.search.seeds import trial_seed
-from caviar.spec import direction_of
 from caviar.worker.trial_run import Decision, TrialRun, decide, worst_case
 
 NAN = float("nan")
@@ -22,7 +22,7 @@ def begin(
     pruner: optuna.pruners.BasePruner | None = None,
     reported: frozenset[int] = frozenset(),
 ) -> tuple[TrialRun, Callable[[], optuna.trial.FrozenTrial]]:
-    study = optuna.create_study(direction=direction_of(metric), pruner=pruner or optuna.pruners.NopPruner())
+    study = optuna.create_study(direction=direction_of(metric).optuna, pruner=pruner or optuna.pruners.NopPruner())
     return TrialRun(study.ask(), metric=metric, n_classes=10, reported=reported), lambda: study.trials[0]
 
 

@@ -218,10 +218,10 @@ def test_what_raises_fails_its_trial_alone_and_the_retry_runs(where: str, made: 
     if where == "sampler":
         make, calls = make_sampler_factory(made.spec.search, made.spec.space, seed=0), iter([True])
 
-        def make_sampler(number: int) -> optuna.samplers.BaseSampler:
+        def make_sampler(number: int, study: optuna.Study) -> optuna.samplers.BaseSampler:
             if next(calls, False):
                 raise KeyError("a mistake of the user's")
-            return make(number)
+            return make(number, study)
 
         made.options = {"make_sampler": make_sampler}
     if where == "pruner":
@@ -289,10 +289,10 @@ def test_a_trial_that_meets_a_locked_database_when_it_is_drawn_is_drawn_again(
 ) -> None:
     make, calls = make_sampler_factory(made.spec.search, made.spec.space, seed=0), iter([True])
 
-    def make_sampler(number: int) -> optuna.samplers.BaseSampler:
+    def make_sampler(number: int, study: optuna.Study) -> optuna.samplers.BaseSampler:
         if next(calls, False):
             raise outage("database is locked", sqlite3.SQLITE_BUSY)
-        return make(number)
+        return make(number, study)
 
     made.options = {"make_sampler": make_sampler}
     made.work()
@@ -341,8 +341,8 @@ def test_a_worker_alone_with_one_trial_shows_its_sampler_every_result(
     seen: list[int] = []
     make = make_sampler_factory(made.spec.search, made.spec.space, seed=0)
 
-    def make_sampler(number: int) -> optuna.samplers.BaseSampler:
-        sampler = make(number)
+    def make_sampler(number: int, study: optuna.Study) -> optuna.samplers.BaseSampler:
+        sampler = make(number, study)
         original = sampler.infer_relative_search_space
 
         def infer(study: optuna.Study, trial: FrozenTrial) -> Any:

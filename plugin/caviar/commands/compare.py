@@ -21,8 +21,9 @@ from ..insight.comparison_report import (
     render_comparison,
 )
 from ..insight.rows import drawn_parameters, drawn_values
+from ..sampler_table import SAMPLERS
 from ..search.sequences import GridSequence
-from ..spec import SAMPLERS, StudySpec, parse_spec, spec_table
+from ..spec import StudySpec, parse_spec, spec_table
 from ..storage.database import creation_lock, database_exists, new_owner, open_storage
 from ..storage.home import Home, prepare_home
 from ..storage.opening import open_existing

@@ -18,7 +18,6 @@ from ..packing.packing import Packer, describe_plan, fleet_bytes
 from ..packing.planning import MOST_IN_HAND
 from ..parameters import ChoiceParameter
 from ..search.samplers import make_sampler_factory
-from ..search.warm_sampler import warm_sampler_factory
 from ..search.warm_start import WarmStart
 from ..space import SearchSpace, make_configs
 from ..spec import StudySpec
@@ -89,12 +88,11 @@ def fleet_plan_lines(spec: StudySpec, warm: WarmStart | None) -> list[str]:
 
 
 def _first_lanes(spec: StudySpec, warm: WarmStart | None, n: int) -> list[LaneShape]:
-    cold = make_sampler_factory(spec.search, spec.space, seed=spec.seed)
-    make_sampler = warm_sampler_factory(cold, warm, spec.search, spec.space, seed=spec.seed)
-    study = optuna.create_study(direction=spec.objective.direction)
+    make_sampler = make_sampler_factory(spec.search, spec.space, seed=spec.seed, warm=warm)
+    study = optuna.create_study(direction=spec.objective.direction.optuna)
     lanes = []
     for number in range(n):
-        study.sampler = make_sampler(number)
+        study.sampler = make_sampler(number, study)
         network, training = make_configs(spec.space.suggest(study.ask()), epochs=spec.objective.epochs)
         lanes.append(LaneShape(network=network, training=training))
     return lanes

@@ -7,8 +7,7 @@ from typing import Any
 
 from ..attributes import BEST_EPOCH, BEST_VALUE, FAIL_REASON, PARENT_TRIAL, TRAIN_SECONDS
 from ..insight.words import shown
-from ..search.sequences import origin_of
-from ..search.warm_start import warm_start_of
+from ..search.warm_start import configurations_by_trial, warm_start_of
 from ..storage.home import Home
 from ..storage.opening import open_existing, required_spec
 
@@ -27,7 +26,8 @@ def list_trials(home: Home, study: str) -> list[dict[str, Any]]:
     """
     _, opened = open_existing(home, study)
     space, warm = required_spec(opened).space, warm_start_of(opened)
-    taken = () if warm is None else warm.configurations
+    trials = opened.get_trials(deepcopy=False)
+    taken = {} if warm is None else configurations_by_trial(warm, trials)
     return [
         {
             "number": trial.number,
@@ -39,10 +39,10 @@ def list_trials(home: Home, study: str) -> list[dict[str, Any]]:
             "seconds": trial.user_attrs.get(TRAIN_SECONDS),
             **_named_apart(space.hyperparameters(trial.params)),
             **({PARENT_TRIAL: trial.user_attrs[PARENT_TRIAL]} if PARENT_TRIAL in trial.user_attrs else {}),
-            **({"warm_start": f"{taken[n].study} {taken[n].trial}"} if (n := origin_of(trial)) < len(taken) else {}),
+            **({"warm_start": f"{c.study} {c.trial}"} if (c := taken.get(trial.number)) else {}),
             "fail_reason": trial.user_attrs.get(FAIL_REASON),
         }
-        for trial in opened.get_trials(deepcopy=False)
+        for trial in trials
     ]
 
 

@@ -7,8 +7,14 @@ import optuna
 from ..attributes import SAMPLING_SEED, SPEC, WARM_START
 from ..errors import SpecError
 from ..search.seeds import trial_seed
-from ..search.warm_sampler import n_results_to_learn
-from ..search.warm_start import SourceStudy, WarmStart, learn_from, warm_start_json, warm_start_of
+from ..search.warm_start import (
+    SourceStudy,
+    WarmStart,
+    learn_from,
+    n_results_to_learn,
+    warm_start_json,
+    warm_start_of,
+)
 from ..spec import StudySpec
 from ..storage.home import Home
 from ..storage.opening import open_existing, required_spec, study_name
@@ -81,7 +87,7 @@ def _learn(spec: StudySpec, home: Home, source: str) -> WarmStart:
             for member, known in studies
         ],
         spec.space,
-        minimize=spec.objective.direction == "minimize",
+        direction=spec.objective.direction,
         trials=spec.search.trials,
     )
     return warm if n_results_to_learn(spec.search) else dataclasses.replace(warm, prior=None)  # it draws nothing blind

@@ -12,7 +12,7 @@ from optuna.trial import FrozenTrial
 from ..attributes import FINGERPRINT, PARENT, SAMPLING_SEED, ZOOM
 from ..data.dataset import DatasetFacts
 from ..errors import SpecError
-from ..search.narrowing import ZoomRule
+from ..search.narrowing import MIN_TRIALS, ZoomRule
 from ..search.seeds import trial_seed
 from ..search.zoom import copies_that_fit, narrow_space, observations_of
 from ..spec import StudySpec, parse_spec, spec_table
@@ -215,13 +215,13 @@ def _plan(storage: LeasedStorage, parent: optuna.Study, *, rule: ZoomRule, trial
     """Return the zoom that a study's trials call for, or why it would not help; too few trials are a SpecError."""
     spec = required_spec(parent)
     stored = parent.get_trials(deepcopy=False)
-    observations = observations_of(stored, minimize=spec.objective.direction == "minimize")
+    observations = observations_of(stored, spec.objective.direction)
     ancestors = open_ancestors(storage, parent)
     root = required_spec(ancestors[-1]).space if ancestors else spec.space
     result = narrow_space(spec.space, observations, root=root, rule=rule)
     if not result.worthwhile:
         n_results = sum(math.isfinite(observation.cost) for observation in observations)
-        if n_results < rule.min_trials:
+        if n_results < MIN_TRIALS:
             raise SpecError(f"{parent.study_name}: {result.reason}")
         return result.reason
     known = zoom_facts(parent)

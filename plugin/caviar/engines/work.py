@@ -11,8 +11,7 @@ from ..errors import SpecError
 from ..packing.calibration import load_or_calibrate, prices_path
 from ..search.pruners import make_pruner
 from ..search.samplers import make_sampler_factory
-from ..search.stages import stages_of_study
-from ..search.warm_sampler import warm_sampler_factory
+from ..search.stages import plan_of_study
 from ..search.warm_start import warm_start_of
 from ..spec import StudySpec
 from ..storage.database import open_storage
@@ -64,13 +63,15 @@ def work(order: WorkOrder, *, owner: str, stop: threading.Event, dataset: Datase
             share_done.set()
 
     seed = sampling_seed(study, spec)
-    make_sampler = make_sampler_factory(spec.search, spec.space, seed=seed, stages=stages_of_study(study, spec.search))
+    make_sampler = make_sampler_factory(
+        spec.search, spec.space, seed=seed, plan=plan_of_study(study, spec.search), warm=warm_start_of(study)
+    )
     setup = WorkerSetup(
         study=study,
         storage=storage,
         spec=spec,
         objective=objective,
-        make_sampler=warm_sampler_factory(make_sampler, warm_start_of(study), spec.search, spec.space, seed=seed),
+        make_sampler=make_sampler,
         mirror=open_mirror(home, study, spec),
         checkpoints=open_checkpoints(home, study),
         networks=NetworkFolder(

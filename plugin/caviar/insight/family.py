@@ -8,8 +8,7 @@ from optuna.trial import FrozenTrial
 
 from ..attributes import CHILDREN, PARENT
 from ..parameters import Parameter
-from ..search.samplers import zoom_plan
-from ..search.stages import stages_of_study
+from ..search.stages import plan_of_study
 from ..search.zoom_sampler import stage_spaces
 from ..space import SearchSpace
 from ..spec import StudySpec
@@ -76,18 +75,18 @@ def zoom_stages(study: optuna.Study, spec: StudySpec, *, generation: int = 0) ->
     Their ranges are those that the trials give them now, from which the next trial of each stage would be drawn. The
     first stage has the given generation.
     """
-    if spec.search.sampler != "zoom":
+    plan = plan_of_study(study, spec.search)
+    if plan is None:
         return ()
     trials = study.get_trials(deepcopy=False)
-    stages = stages_of_study(study, spec.search).among(trials)
-    last = stages.stage_of(max((trial.number for trial in trials), default=0))
+    plan = plan.among(trials)
+    last = plan.stage_of(max((trial.number for trial in trials), default=0))
     if last == 0:
         return ()
-    plan = zoom_plan(spec.search, stages=stages)
-    spaces = stage_spaces(spec.space, trials, plan, minimize=spec.objective.direction == "minimize", last=last)
+    spaces = stage_spaces(spec.space, trials, plan, spec.objective.direction, last=last)
     members = []
     for stage, space in enumerate(spaces):
-        own = [trial for trial in trials if stages.stage_of(trial.number) == stage]
+        own = [trial for trial in trials if plan.stage_of(trial.number) == stage]
         member = _member(f"{study.study_name}, stage {stage + 1}", own, spec, space, generation + stage)
         members.append(dataclasses.replace(member, is_current=stage == last, rows=()))
     return tuple(members)

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..attributes import GUESS
-from ..spec import CLASS_METRICS, direction_of
+from ..metrics import CLASS_METRICS, direction_of
 from .rows import TrialRow
 
 #: Chance of believing a search that only guesses.

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from optuna.trial import FrozenTrial, TrialState
 
+from ..metrics import direction_of
 from ..parameters import Parameter
-from ..spec import direction_of
 from .rows import best_reached
 
 #: With fewer, the five best trials, PED-ANOVA's minimum, are more than a quarter of all.

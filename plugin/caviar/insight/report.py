@@ -12,7 +12,7 @@ import optuna
 from ..attributes import DATA
 from ..config import NetworkConfig, TrainingConfig
 from ..parameters import ChoiceParameter, Parameter
-from ..search.warm_start import warm_start_of
+from ..search.warm_start import configurations_by_trial, warm_start_of
 from ..spec import StudySpec, spec_table
 from ..storage.studies import n_former_stages
 from .advice import next_steps
@@ -188,12 +188,16 @@ def _importance(importance: Importance, *, sampler: str) -> dict[str, Any]:
 
 
 def _warm_start(study: optuna.Study, spec: StudySpec, rows: Sequence[TrialRow]) -> dict[str, Any] | None:
-    table = warm_start_table(warm_start_of(study), spec.space)
-    if table is None:
+    warm = warm_start_of(study)
+    table = warm_start_table(warm, spec.space)
+    if warm is None or table is None:
         return None
-    here = {row.number: row.value for row in rows}
-    tried = [{**one, "value_here": here.get(number)} for number, one in enumerate(table["configurations"])]
-    return {**table, "configurations": tried, "sentences": warm_start_sentences(table)}
+    taken = configurations_by_trial(warm, study.get_trials(deepcopy=False))
+    values = {row.number: row.value for row in rows}
+    here = {(c.study, c.trial): values.get(number) for number, c in taken.items()}
+    for configuration in table["configurations"]:
+        configuration["value_here"] = here.get((configuration["study"], configuration["trial"]))
+    return {**table, "sentences": warm_start_sentences(table)}
 
 
 def _zoom(member: Member) -> dict[str, Any]:

@@ -10,9 +10,9 @@ from typing import Any, Literal
 from optuna.trial import FrozenTrial, TrialState
 
 from ..attributes import BEST_EPOCH, BEST_VALUE, CURVES, DIVERGED, FAIL_REASON, PARENT_TRIAL, TRAIN_SECONDS
+from ..metrics import direction_of
 from ..parameters import Parameter
 from ..space import SearchSpace
-from ..spec import direction_of
 
 State = Literal["complete", "pruned", "failed", "running", "waiting"]
 

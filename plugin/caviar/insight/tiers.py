@@ -5,12 +5,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from ..sampler_table import SAMPLERS
 from .importance import Importance, ParameterImportance
 from .words import listed
 
 #: Share of the resamples that must agree on the order of two hyperparameters before it counts as settled.
 _SURE = 0.95
-_LEARNING_SAMPLERS = frozenset({"tpe", "zoom", "cmaes", "gp"})
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -75,7 +75,7 @@ def tier_sentences(importance: Importance, *, sampler: str) -> list[str]:
     faint = [p.name for p in importance.parameters if not p.above_chance and p.tier < 4]
     if faint:
         sentences.append(f"{listed(faint)}: no effect distinguishable from chance.")
-    if sampler in _LEARNING_SAMPLERS:
+    if sampler in SAMPLERS and not SAMPLERS[sampler].is_blind:
         sentences.append(
             f"The sampler {sampler} soon draws mostly good values, and a hyperparameter that hardly varies shows "
             'little importance. To measure importance over the full ranges, search with sampler = "random".'

@@ -1,4 +1,4 @@
-"""Values that a user gave a trial, with ``enqueue_trial`` or ``FixedTrial``, in place of a sampler's."""
+"""Values that the user gave a trial, with ``enqueue_trial`` or ``FixedTrial``, in place of the sampler's."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -9,21 +9,19 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from ..errors import SpaceError, nearest_name
 from ..parameters import complement
 from ..space import SearchSpace
+from .sequences import contains
 
 
 def take_given(trial: optuna.trial.BaseTrial, space: SearchSpace) -> None:
-    """Have a trial draw what it was given, whichever of its names each value was given under.
+    """Make a trial draw the values that it was given, under a hyperparameter's name or the one that Optuna stores.
 
-    Optuna ignores a name that is never drawn, and draws a value outside its range with a warning.
-
-    Args:
-        trial: Optuna's. What was enqueued must lie inside the space; a ``FixedTrial`` may leave it.
-        space: What is drawn.
+    Optuna ignores a name that is never drawn, and draws a value outside its range with a warning. It has no public way
+    to rename what a trial was given, hence its private ``FixedTrial._params`` and ``Trial._fixed_params``.
 
     Raises:
-        SpaceError: If the space does not draw a name, or not such a value.
+        SpaceError: If the space does not draw a name, or an enqueued value lies outside it. A ``FixedTrial`` may leave
+            the space.
     """
-    # There is no public way to rename what a trial was given.
     if isinstance(trial, optuna.trial.FixedTrial):
         trial._params = stored_params(trial._params, space)
     elif isinstance(trial, optuna.Trial) and trial._fixed_params:
@@ -34,12 +32,8 @@ def take_given(trial: optuna.trial.BaseTrial, space: SearchSpace) -> None:
 def stored_params(given: Mapping[str, Any], space: SearchSpace) -> dict[str, Any]:
     """Return values under the names that Optuna stores: ``momentum`` 0.95 as ``one_minus_momentum`` 0.05.
 
-    Args:
-        given: Hyperparameter or stored name → value. What the space fixes may be given as it is fixed.
-        space: What is drawn.
-
     Raises:
-        SpaceError: If the space draws no such name, or a value is given under both its names.
+        SpaceError: If the space draws no such name, fixes it to another value, or a value is given under both names.
     """
     names = space.stored_by_name()
     known = dict.fromkeys([*names, *names.values()])
@@ -61,14 +55,10 @@ def stored_params(given: Mapping[str, Any], space: SearchSpace) -> dict[str, Any
 
 
 def check_inside(params: Mapping[str, Any], distributions: Mapping[str, BaseDistribution]) -> None:
-    """Refuse values outside their ranges.
-
-    Raises:
-        SpaceError: Naming the first, and what is allowed.
-    """
+    """Raise a SpaceError for the first value outside its range."""
     for name, value in params.items():
         distribution = distributions[name]
-        if not _is_inside(value, distribution):
+        if not contains(distribution, value):
             if isinstance(distribution, CategoricalDistribution):
                 allowed = f"one of {', '.join(map(repr, distribution.choices))}"
             else:
@@ -76,14 +66,3 @@ def check_inside(params: Mapping[str, Any], distributions: Mapping[str, BaseDist
                 whole = "a whole number " if isinstance(distribution, IntDistribution) else ""
                 allowed = f"{whole}from {distribution.low} to {distribution.high}"
             raise SpaceError(f"{name} must be {allowed} in this space, but was given as {value!r}.")
-
-
-def _is_inside(value: Any, distribution: BaseDistribution) -> bool:
-    if isinstance(distribution, CategoricalDistribution):
-        return value in distribution.choices
-    assert isinstance(distribution, FloatDistribution | IntDistribution)
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return False
-    return distribution.low <= value <= distribution.high and (
-        isinstance(distribution, FloatDistribution) or value == int(value)
-    )

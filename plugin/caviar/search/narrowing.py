@@ -13,6 +13,15 @@ from .sequences import position_of, value_at
 #: A range that would change by less than this share of itself stays as it is.
 _NEGLIGIBLE = 0.05
 _DIGITS = 3
+#: If the best trial lies within this share of an end, of the range searched or of the best trials' values, there is
+#: room beyond that end.
+_EDGE = 0.1
+#: How much room, as a share of the width of the best trials' values.
+_WIDEN = 0.25
+#: No range is narrowed below this share of the first study's, on its own scale.
+MIN_WIDTH = 0.02
+#: Trials with a result without which nothing can be said.
+MIN_TRIALS = 5
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -21,15 +30,10 @@ class ZoomRule:
 
     Attributes:
         keep: Share of the trials, in (0, 1), that counts as the best, and that the narrower space holds.
-        max_best: Trials that count as the best at most, at least 2, or None for all that ``keep`` says: of hundreds of
-            trials the best fifth spans nearly every range.
-        doubt: In [0, 1]: how probable, for a parameter without influence, a scatter of the best as uneven as the one
-            seen may be before the parameter is left wide. 0 narrows nothing, 1 everything.
-        edge: Where the best trial lies within this share of an end, of the range searched or of what the best trials
-            hold, there is room beyond that end.
-        widen: How much, as a share of what the best hold.
-        min_width: The floor: no range is narrowed below this share of the first study's, on its own scale.
-        min_trials: Trials with a result below which nothing can be said, at least 2.
+        max_best: Most trials that count as the best, at least 2, or None for no limit: of hundreds of trials the best
+            fifth spans nearly every range.
+        doubt: In [0, 1]: a parameter is narrowed only if the best trials' values would lie as close together with at
+            most this probability had it no influence. 0 narrows nothing, 1 everything.
 
     Raises:
         SpecError: If a number is outside its range.
@@ -38,32 +42,21 @@ class ZoomRule:
     keep: float = 0.2
     max_best: int | None = None
     doubt: float = 0.2
-    edge: float = 0.1
-    widen: float = 0.25
-    min_width: float = 0.02
-    min_trials: int = 5
 
     def __post_init__(self) -> None:
-        for name in ("keep", "min_width"):
-            if not 0 < getattr(self, name) < 1:
-                raise SpecError(f"{name} must lie between 0 and 1, but got {getattr(self, name)}.")
-        for name in ("doubt", "edge", "widen"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise SpecError(f"{name} must lie in [0, 1], but got {getattr(self, name)}.")
+        if not 0 < self.keep < 1:
+            raise SpecError(f"keep must lie between 0 and 1, but got {self.keep}.")
+        if not 0 <= self.doubt <= 1:
+            raise SpecError(f"doubt must lie in [0, 1], but got {self.doubt}.")
         if self.max_best is not None and self.max_best < 2:
             raise SpecError(f"max_best must be at least 2, but got {self.max_best}.")
-        if self.min_trials < 2:
-            raise SpecError(f"min_trials must be at least 2, but got {self.min_trials}.")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Narrowed:
-    """What became of one parameter.
+    """A parameter, perhaps unchanged, and what happened to it in words.
 
-    Attributes:
-        parameter: With its new range or choices, or the very one that it was.
-        share: Of the old range or choices that is left, on the parameter's own scale; above 1 where it grew.
-        note: What happened and why, in words.
+    Its ``share`` is what is left of the old range or choices, on the parameter's own scale; above 1 where it grew.
     """
 
     parameter: Parameter
@@ -74,11 +67,7 @@ class Narrowed:
 def narrow_choices(parameter: ChoiceParameter, best: Sequence[Any], rest: Sequence[Any], *, doubt: float) -> Narrowed:
     """Drop the choices that none of the best trials has, unless they were tried too seldom to have lost.
 
-    Args:
-        parameter: What is drawn.
-        best: Its values in the best trials; where none has it, all choices stay.
-        rest: Its values in the other trials.
-        doubt: A choice stays if, without influence, it would be missing among the best with a higher probability.
+    A choice stays if, had it no influence, it would be missing among the best with a probability above ``doubt``.
     """
     from scipy.stats import hypergeom
 
@@ -90,7 +79,7 @@ def narrow_choices(parameter: ChoiceParameter, best: Sequence[Any], rest: Sequen
     )
     dropped = [str(choice) for choice in parameter.choices if choice not in kept]
     if not dropped:
-        return Narrowed(parameter=parameter, share=1.0, note="left as it is: no choice has clearly lost")
+        return Narrowed(parameter=parameter, share=1.0, note="unchanged: no choice has clearly lost")
     return Narrowed(
         parameter=ChoiceParameter(name=parameter.name, choices=kept),
         share=len(kept) / len(parameter.choices),
@@ -106,22 +95,17 @@ def narrow_range(
     rest: Sequence[Any],
     rule: ZoomRule,
 ) -> Narrowed:
-    """Narrow a range to the best trials' values, on its own scale.
+    """Narrow a range to the best trials' stored values, the very best first, on its own scale.
 
-    Args:
-        parameter: What these trials drew.
-        root: What the first study drew; the result stays within it, and positions are those in its range.
-        best: Stored values in the best trials, the best trial's first.
-        rest: Stored values in the other trials.
-        rule: How to narrow.
+    The result stays within ``root``, which the first study drew from, and positions are those in its range.
     """
     if not best or not rest or not _has_influence(best, rest, doubt=rule.doubt):
-        return Narrowed(parameter=parameter, share=1.0, note="left wide: the best values are scattered like all")
+        return Narrowed(parameter=parameter, share=1.0, note="unchanged: the best values are scattered like all values")
     low, high = _span(root, parameter.distribution.low, parameter.distribution.high)
-    new_low, new_high, why = _room(root, best, rule, held=(low, high))
+    new_low, new_high, why = _room(root, best, held=(low, high))
     share, tolerance = (new_high - new_low) / (high - low), _NEGLIGIBLE * (high - low)
     if abs(new_low - low) < tolerance and abs(new_high - high) < tolerance:
-        return Narrowed(parameter=parameter, share=1.0, note="left as it is: the best values span its range")
+        return Narrowed(parameter=parameter, share=1.0, note="unchanged: the best values span its range")
     changed = _between(root, new_low, new_high, best=best)
     grown = new_low < low - tolerance or new_high > high + tolerance
     verb = "moved" if grown and share < 1 else "widened" if grown else "narrowed"
@@ -129,7 +113,7 @@ def narrow_range(
 
 
 def _has_influence(best: Sequence[float], rest: Sequence[float], *, doubt: float) -> bool:
-    """Tell whether so narrow a range around as many trials, taken at random, is at most as probable as ``doubt``.
+    """Tell whether random trials, as many as the best, lie as close together with a probability of at most ``doubt``.
 
     Of all N trials' values in order, the k best span s ranks. Of the C(N, k) ways to take k of them,
     C(s, k) + (N − s)·C(s − 1, k − 1) span s or fewer. Ranks alone count, so no scale matters.
@@ -140,27 +124,27 @@ def _has_influence(best: Sequence[float], rest: Sequence[float], *, doubt: float
 
 
 def _room(
-    root: FloatParameter | IntParameter, best: Sequence[Any], rule: ZoomRule, *, held: tuple[float, float]
+    root: FloatParameter | IntParameter, best: Sequence[Any], *, held: tuple[float, float]
 ) -> tuple[float, float, str]:
-    """Return the positions between which to search around the best values, and what is worth saying of them.
+    """Return the positions between which to search around the best values, and what is worth saying about them.
 
-    Where the best trial lies at an end of what the best hold, there is room beyond that end; where it lies at an end of
-    the range that was searched (``held``), the room is beyond that one.
+    If the best trial lies at an end of the best values, there is room beyond that end; if it lies at an end of the
+    range that was searched (``held``), the room is beyond that one.
     """
     low, high = _span(root, min(best), max(best))
-    width, edge = high - low, rule.edge * (held[1] - held[0])
+    width, edge = high - low, _EDGE * (held[1] - held[0])
     champion = _span(root, best[0], best[0])
-    at_low = champion[0] - low <= rule.edge * width or champion[0] - held[0] <= edge
-    at_high = high - champion[1] <= rule.edge * width or held[1] - champion[1] <= edge
+    at_low = champion[0] - low <= _EDGE * width or champion[0] - held[0] <= edge
+    at_high = high - champion[1] <= _EDGE * width or held[1] - champion[1] <= edge
     if at_low:
-        low = (held[0] if champion[0] - held[0] <= edge else low) - rule.widen * width
+        low = (held[0] if champion[0] - held[0] <= edge else low) - _WIDEN * width
     if at_high:
-        high = (held[1] if held[1] - champion[1] <= edge else high) + rule.widen * width
-    floored = high - low < rule.min_width
+        high = (held[1] if held[1] - champion[1] <= edge else high) + _WIDEN * width
+    floored = high - low < MIN_WIDTH
     if floored:
-        low = min(max((low + high - rule.min_width) / 2, 0.0), 1.0 - rule.min_width)
-        high = low + rule.min_width
-    why = ", the narrowest that a zoom goes" if floored else ""
+        low = min(max((low + high - MIN_WIDTH) / 2, 0.0), 1.0 - MIN_WIDTH)
+        high = low + MIN_WIDTH
+    why = ", as narrow as a zoom goes" if floored else ""
     if at_low != at_high:
         upper = at_low if root.scale == "log-complement" else at_high
         why = f"{why}; the best trial lies at the {'high' if upper else 'low'} end"
@@ -168,7 +152,7 @@ def _room(
 
 
 def _span(root: FloatParameter | IntParameter, low: Any, high: Any) -> tuple[float, float]:
-    """Return the positions of two stored values; a whole number takes all that ``value_at`` gives it for."""
+    """Return the positions of two stored values; a whole number takes all positions for which ``value_at`` gives it."""
     half = 0.5 if isinstance(root, IntParameter) else 0.0
     return position_of(root.distribution, low - half), position_of(root.distribution, high + half)
 
@@ -193,7 +177,7 @@ def _between(
 
 
 def _round(value: float, rounding: str, width: float | None) -> float:
-    """Return the value with three digits of itself or, where a width is given, to a thousandth of that width."""
+    """Return the value rounded to three digits or, if a width is given, to a thousandth of that width."""
     scale = abs(value) if width is None else width
     if scale == 0:
         return value

@@ -16,13 +16,9 @@ from .stages import default_promotion
 def make_pruner(search: SearchSpec, *, epochs: int) -> optuna.pruners.BasePruner:
     """Return a study file's pruner, with every setting that Optuna would guess named.
 
-    Args:
-        search: Its ``pruner`` and ``pruner_options``. ``patient`` wraps the pruner that its option ``wrapped`` names
-            (by default none: it then prunes what no longer improves).
-        epochs: Steps that a whole trial reports: hyperband's largest resource.
-
-    Returns:
-        For ``promotion`` one that never stops a trial: workers pause it, by ``promotion_rule``.
+    For ``promotion`` it is one that never stops a trial: workers pause trials, by ``promotion_rule``. ``patient`` wraps
+    the pruner that its option ``wrapped`` names; without one it prunes what no longer improves. ``epochs`` is
+    hyperband's largest resource.
 
     Raises:
         SpecError: If the pruner does not take an option or refuses its value.
@@ -34,14 +30,10 @@ def make_pruner(search: SearchSpec, *, epochs: int) -> optuna.pruners.BasePruner
 
 
 def promotion_rule(search: SearchSpec, *, epochs: int) -> PromotionRule:
-    """Return when a study's trials are judged by the pruner ``promotion``; any other gives a rule without a rung.
-
-    Args:
-        search: Its ``pruner``, and of ``pruner_options`` ``reduction`` (3) and ``min_epochs`` (a thirteenth of all).
-        epochs: Of a whole training.
+    """Return when a study's trials are judged by the pruner ``promotion``; for any other pruner, a rule without rungs.
 
     Raises:
-        SpecError: If an option is unknown, no whole number, or outside its range.
+        SpecError: If an option is neither ``reduction`` nor ``min_epochs``, not a whole number, or outside its range.
     """
     if search.pruner != "promotion":
         return PromotionRule(max_epochs=epochs, min_epochs=epochs)
@@ -59,24 +51,23 @@ def _make(name: str, options: dict[str, Any], *, epochs: int) -> optuna.pruners.
         wrapped, inner_options = options.pop("wrapped", "none"), options.pop("wrapped_options", {})
         if not isinstance(wrapped, str) or not isinstance(inner_options, dict):
             raise SpecError(
-                f"Of pruner 'patient', wrapped is a name and wrapped_options a table, but got {wrapped!r} "
+                f"For the pruner 'patient', wrapped is a name and wrapped_options a table, but got {wrapped!r} "
                 f"and {inner_options!r}."
             )
         inner = None if wrapped == "none" else _make(wrapped, dict(inner_options), epochs=epochs)
         check_options("pruner 'patient'", options, ["patience", "min_delta", "wrapped", "wrapped_options"])
         patient = {"wrapped_pruner": inner, "patience": 3, **options}
-        return _construct(optuna.pruners.PatientPruner, patient, name="patient")
-    pruner_class, fixed = _stock_pruner(name, epochs=epochs)
-    check_options(f"pruner {name!r}", options, option_names(pruner_class))
-    return _construct(pruner_class, {**fixed, **options}, name=name)
-
-
-def _construct(pruner_class: Any, options: Mapping[str, Any], *, name: str) -> optuna.pruners.BasePruner:
+        pruner_class, arguments = optuna.pruners.PatientPruner, patient
+    else:
+        pruner_class, settings = _stock_pruner(name, epochs=epochs)
+        check_options(f"pruner {name!r}", options, option_names(pruner_class))
+        arguments = {**settings, **options}
     kind = optuna.pruners.BasePruner
-    return construct(pruner_class, options, what=f"pruner {name!r}", kind=kind)  # type: ignore[type-abstract]
+    return construct(pruner_class, arguments, what=f"pruner {name!r}", kind=kind)  # type: ignore[type-abstract]
 
 
 def _stock_pruner(name: str, *, epochs: int) -> tuple[Any, Mapping[str, Any]]:
+    """Return a pruner's class, and its arguments where the study file gives none."""
     stock: dict[str, tuple[Any, Mapping[str, Any]]] = {
         "none": (optuna.pruners.NopPruner, {}),
         "median": (optuna.pruners.MedianPruner, {"n_startup_trials": 5, "n_warmup_steps": 0}),

@@ -1,8 +1,4 @@
-"""The samplers of a study file, by name, seeded by the study's seed and the trial's number.
-
-Every setting that Optuna has changed its mind about is named here: the defaults of another release must not change
-what a resumed study does.
-"""
+"""The samplers of a study file, made anew for every trial from the study's seed and the trial's number."""
 
 import importlib.util
 import inspect
@@ -15,25 +11,33 @@ from optuna.distributions import CategoricalDistribution
 
 from ..errors import SpecError, nearest_name
 from ..imports import describe_error, import_callable, users_code
+from ..sampler_table import SAMPLERS, known_sampler
 from ..space import SearchSpace
-from ..spec import SAMPLERS, SearchSpec
+from ..spec import SearchSpec
 from .seeds import trial_seed
-from .sequences import GridSequence, SequenceSampler, SobolSequence
-from .stages import Stages, default_zoom, stages_of_search, stages_of_study
-from .tpe import TPE_SETTINGS
-from .zoom_sampler import SpaceZoomSampler, ZoomPlan
+from .sequences import GridSequence, quasi_random_point, sequence_index
+from .stages import ZoomPlan, zoom_plan
+from .warm_start import WarmStart, warm_params
+from .zoom_sampler import SpaceZoomSampler, holding
 
-#: Makes the sampler of one trial from the number that its randomness derives from.
-SamplerFactory = Callable[[int], optuna.samplers.BaseSampler]
+#: Makes a trial's sampler from the number that its randomness derives from and the study that it belongs to.
+SamplerFactory = Callable[[int, optuna.Study], optuna.samplers.BaseSampler]
 
 _Made = TypeVar("_Made")
 _GRID_POINTS = 5
 #: Candidates, populations and start-up trials beyond this fill the memory, or never end.
 _MAX_OPTION = 1_000_000
+#: Optuna's samplers that walk a sequence, which a sampler made for one trial cannot: ours that do the same, and how.
+#: All others of Optuna's find what they need in the study's trials and attributes.
+_SEQUENCES_OF_OPTUNA = {
+    optuna.samplers.GridSampler: ("grid", "choices for every value of a parameter, or points for a range"),
+    optuna.samplers.BruteForceSampler: ("grid", "choices for every value of a parameter, or points for a range"),
+    optuna.samplers.QMCSampler: ("qmc", "qmc_type = sobol or halton in sampler_options"),
+}
 
 
 def make_sampler_factory(
-    search: SearchSpec, space: SearchSpace, *, seed: int, stages: Stages | None = None
+    search: SearchSpec, space: SearchSpace, *, seed: int, plan: ZoomPlan | None = None, warm: WarmStart | None = None
 ) -> SamplerFactory:
     """Return what makes each trial's sampler.
 
@@ -44,161 +48,30 @@ def make_sampler_factory(
         search: Its ``sampler``, ``sampler_options`` and ``trials``.
         space: What is drawn.
         seed: The study's seed.
-        stages: A begun study's, of the sampler ``zoom``; by default those of a new one.
+        plan: Of an existing study with the sampler ``zoom``; by default that of a new one.
+        warm: What the study takes over from another one; None for a cold start.
 
     Raises:
-        SpecError: If the sampler does not take an option, needs what is not installed, or cannot fill the budget.
+        SpecError: If the sampler refuses an option, needs a package that is not installed, or cannot fill the budget.
     """
-    options = dict(search.sampler_options)
-    if search.sampler == "grid":
-        return _grid_factory(search, space, options, seed=seed)
-    if search.sampler == "qmc":
-        return _qmc_factory(space, options, seed=seed)
-    if search.sampler == "zoom":
-        plan = zoom_plan(search, stages=stages)
-        return lambda number: SpaceZoomSampler(space, plan, seed=trial_seed(seed, number, "sampler"))
-    sampler_class, fixed = _stock_sampler(search.sampler, space)
-    parameters = option_names(sampler_class)
-    check_options(f"sampler {search.sampler!r}", options, [name for name in parameters if name != "seed"])
+    own, point = _make_own(search, space, seed=seed, plan=plan), _make_point(search, space, seed=seed)
+    n_first = 0 if warm is None else len(warm.configurations)
 
-    for name, value in options.items():
-        if isinstance(value, int) and abs(value) > _MAX_OPTION:
-            raise SpecError(f"search.sampler_options.{name} must be at most {_MAX_OPTION}, but got {value}.")
+    def make(number: int, study: optuna.Study) -> optuna.samplers.BaseSampler:
+        if warm is None and point is None:
+            return own(number)
+        index = sequence_index(number, study.get_trials(deepcopy=False))
+        # A sequence begins after the configurations. What one of them lacks comes from somewhere in the sequence.
+        given = {} if point is None else point(index - n_first if index >= n_first else index)
+        if warm is not None:
+            given |= warm_params(warm, study, search, index=index, seed=trial_seed(seed, number, "warm start"))
+        return holding(given, own(number)) if given else own(number)
 
-    def make(number: int) -> optuna.samplers.BaseSampler:
-        seeded: dict[str, Any] = {"seed": trial_seed(seed, number, "sampler")} if "seed" in parameters else {}
-        if "independent_sampler" in fixed:
-            random = optuna.samplers.RandomSampler(seed=trial_seed(seed, number, "independent sampler"))
-            seeded |= {"independent_sampler": random}
-        return construct(
-            sampler_class,
-            {**fixed, **options, **seeded},
-            what=f"sampler {search.sampler!r}",
-            kind=optuna.samplers.BaseSampler,  # type: ignore[type-abstract]  # isinstance takes it
-        )
-
-    _refuse_sequences(search.sampler, make(0))  # a wrong option, too, must be refused before any work starts
     return make
 
 
-def zoom_plan(search: SearchSpec, *, stages: Stages | None = None) -> ZoomPlan:
-    """Return how a study with the sampler ``zoom`` goes from coarse to fine.
-
-    Args:
-        search: Its ``sampler_options``: ``stages`` (their number), ``keep`` (0.2) and ``tiers`` (false).
-        stages: A begun study's; by default those of a new one.
-
-    Raises:
-        SpecError: If an option is unknown, of the wrong type, or outside its range.
-    """
-    options = search.sampler_options
-    check_options("sampler 'zoom'", options, ["stages", "keep", "tiers"])
-    keep, tiers = options.get("keep", default_zoom().keep), options.get("tiers", False)
-    if not isinstance(keep, int | float) or isinstance(keep, bool):
-        raise SpecError(f"search.sampler_options.keep must be a number, but got {keep!r}.")
-    if not isinstance(tiers, bool):
-        raise SpecError(f"search.sampler_options.tiers must be true or false, but got {tiers!r}.")
-    return ZoomPlan(stages=stages or stages_of_search(search), rule=default_zoom(keep=keep), tiers=tiers)
-
-
-def plan_of_study(study: optuna.Study, search: SearchSpec) -> ZoomPlan | None:
-    """Return how a begun study goes from coarse to fine; None with another sampler than ``zoom``."""
-    return zoom_plan(search, stages=stages_of_study(study, search)) if search.sampler == "zoom" else None
-
-
-def check_options(what: str, options: Mapping[str, Any], allowed: list[str]) -> None:
-    """Refuse an option that a sampler or a pruner does not take.
-
-    Raises:
-        SpecError: Naming the nearest option that it does take.
-    """
-    for name in options:
-        if name not in allowed:
-            raise SpecError(f"The {what} takes no option {name!r}. {nearest_name(name, allowed)}")
-
-
-def _stock_sampler(name: str, space: SearchSpace) -> tuple[Any, dict[str, Any]]:
-    if name == "random":
-        return optuna.samplers.RandomSampler, {}
-    if name == "tpe":
-        return optuna.samplers.TPESampler, dict(TPE_SETTINGS)
-    if name == "cmaes":
-        continuous = [
-            distribution
-            for distribution in space.distributions().values()
-            if not isinstance(distribution, CategoricalDistribution)
-        ]
-        if len(continuous) < 2:
-            raise SpecError(
-                f"The sampler 'cmaes' adapts a covariance, so it needs at least two parameters with a range, but the "
-                f"space has {len(continuous)}. Use tpe or random."
-            )
-        return optuna.samplers.CmaEsSampler, {
-            "n_startup_trials": 1,
-            "consider_pruned_trials": True,
-            "warn_independent_sampling": False,
-            "independent_sampler": None,
-        }
-    if name == "gp":
-        if importlib.util.find_spec("torch") is None:
-            raise SpecError("The sampler 'gp' needs PyTorch. Install it with: pip install 'optuna-caviar[gp]'")
-        return optuna.samplers.GPSampler, {
-            "n_startup_trials": 10,
-            "deterministic_objective": False,
-            "warn_independent_sampling": False,
-            "independent_sampler": None,
-        }
-    return import_callable(name, what="search.sampler"), {}
-
-
-def _refuse_sequences(name: str, sampler: optuna.samplers.BaseSampler) -> None:
-    """Refuse Optuna's samplers that walk a sequence, which no sampler made for one trial, beside other workers, can.
-
-    All others of Optuna's find what they need in the study's trials and attributes.
-
-    Raises:
-        SpecError: Naming the sampler of ours that does the same.
-    """
-    ours = {
-        optuna.samplers.GridSampler: ("grid", "choices for every value of a parameter, or points for a range"),
-        optuna.samplers.BruteForceSampler: ("grid", "choices for every value of a parameter, or points for a range"),
-        optuna.samplers.QMCSampler: ("qmc", "qmc_type = sobol or halton in sampler_options"),
-    }
-    for theirs, (instead, how) in ours.items():
-        if isinstance(sampler, theirs):
-            raise SpecError(
-                f"search.sampler {name!r} walks a sequence that several workers, or a resumed study, would lose. "
-                f"Use sampler = {instead!r}, with {how}: trial n takes its point n, on whichever worker."
-            )
-
-
-def _grid_factory(search: SearchSpec, space: SearchSpace, options: dict[str, Any], *, seed: int) -> SamplerFactory:
-    check_options("sampler 'grid'", options, ["points"])
-    points = options.get("points", _GRID_POINTS)
-    if not isinstance(points, int) or isinstance(points, bool) or points < 1:
-        raise SpecError(f"search.sampler_options.points must be a whole number of at least 1, but got {points!r}.")
-    distributions = space.distributions()
-    grid = GridSequence(distributions, points=points, seed=seed)
-    if search.trials > len(grid):
-        raise SpecError(
-            f"The grid has {len(grid)} points ({points} for each range), fewer than the {search.trials} trials asked "
-            "for. Lower search.trials, or raise points in search.sampler_options."
-        )
-    return lambda number: SequenceSampler(distributions, grid, number=number)
-
-
-def _qmc_factory(space: SearchSpace, options: dict[str, Any], *, seed: int) -> SamplerFactory:
-    check_options("sampler 'qmc'", options, ["qmc_type"])
-    engine = options.get("qmc_type", "sobol")
-    if engine not in ("sobol", "halton"):
-        raise SpecError(f"No qmc_type is called {engine!r}. {nearest_name(str(engine), ('sobol', 'halton'))}")
-    distributions = space.distributions()
-    sequence = SobolSequence(distributions, seed=seed, engine=engine)
-    return lambda number: SequenceSampler(distributions, sequence, number=number)
-
-
 def try_sampler(search: SearchSpec, space: SearchSpace, make: SamplerFactory) -> None:
-    """Draw a trial that nobody keeps, where a sampler or its options are the user's own: Optuna checks few of them.
+    """Draw a trial that is not kept if the sampler or its options are the user's own: Optuna checks few of them.
 
     Raises:
         SpecError: If that raises.
@@ -207,7 +80,16 @@ def try_sampler(search: SearchSpec, space: SearchSpace, make: SamplerFactory) ->
         return
     with warnings.catch_warnings(), users_code(f"search.sampler {search.sampler!r}: drawing a trial with it"):
         warnings.simplefilter("ignore")
-        space.suggest(optuna.create_study(sampler=make(0)).ask())
+        study = optuna.create_study()
+        study.sampler = make(0, study)
+        space.suggest(study.ask())
+
+
+def check_options(what: str, options: Mapping[str, Any], allowed: list[str]) -> None:
+    """Raise a SpecError, naming the nearest one allowed, for an option that a sampler or a pruner does not take."""
+    for name in options:
+        if name not in allowed:
+            raise SpecError(f"The {what} takes no option {name!r}. {nearest_name(name, allowed)}")
 
 
 def option_names(factory: Callable[..., Any]) -> list[str]:
@@ -219,16 +101,10 @@ def option_names(factory: Callable[..., Any]) -> list[str]:
 
 
 def construct(factory: Callable[..., Any], options: Mapping[str, Any], *, what: str, kind: type[_Made]) -> _Made:
-    """Make a sampler or a pruner of the study file's options.
-
-    Args:
-        factory: A class, or a function of the user's.
-        options: What it is called with.
-        what: Its name, for errors.
-        kind: Optuna's class that it must be one of.
+    """Make a sampler or a pruner, ``kind``, from the study file's options.
 
     Raises:
-        SpecError: If it refuses them, raises whatever else, or makes something else.
+        SpecError: If the class or function refuses them, raises anything else, or makes something else.
     """
     try:
         with warnings.catch_warnings():
@@ -240,7 +116,81 @@ def construct(factory: Callable[..., Any], options: Mapping[str, Any], *, what: 
         raise SpecError(f"The {what} cannot be made: it raised {describe_error(error)}.") from error
     if not isinstance(made, kind):
         raise SpecError(
-            f"The {what} makes a {type(made).__name__}, but what is named there must make an "
+            f"The {what} makes a {type(made).__name__}, but it must make an "
             f"optuna.{kind.__module__.split('.')[1]}.{kind.__name__}. Derive it from that class."
         )
     return made
+
+
+def _make_own(
+    search: SearchSpec, space: SearchSpace, *, seed: int, plan: ZoomPlan | None
+) -> Callable[[int], optuna.samplers.BaseSampler]:
+    """Return what makes the sampler that draws whatever a trial is not given; for a sequence, that is random search."""
+    name, options, known = search.sampler, dict(search.sampler_options), known_sampler(search.sampler)
+    what = f"sampler {name!r}"
+    if known.options is not None:
+        check_options(what, options, list(known.options))
+    if name == "zoom":
+        zoom = plan or zoom_plan(search)
+        return lambda number: SpaceZoomSampler(space, zoom, seed=trial_seed(seed, number, "sampler"))
+    if name in SAMPLERS and known.optuna_class is None:
+        return lambda number: optuna.samplers.RandomSampler(seed=trial_seed(seed, number, "sampler"))
+
+    if known.extra is not None and importlib.util.find_spec(known.extra[0]) is None:
+        package, extra = known.extra
+        raise SpecError(f"The {what} needs {package}. Install it with: pip install 'optuna-caviar[{extra}]'")
+    distributions = space.distributions().values()
+    n_ranges = sum(not isinstance(distribution, CategoricalDistribution) for distribution in distributions)
+    if n_ranges < known.min_ranges:
+        raise SpecError(
+            f"The {what} needs at least {known.min_ranges} parameters with a range, but the space has {n_ranges}. "
+            "Use tpe or random."
+        )
+    if known.optuna_class is None:
+        sampler_class = import_callable(name, what="search.sampler")
+    else:
+        sampler_class = getattr(optuna.samplers, known.optuna_class)
+    arguments = option_names(sampler_class)
+    check_options(what, options, [argument for argument in arguments if argument != "seed"])
+    for option, value in options.items():
+        if isinstance(value, int) and abs(value) > _MAX_OPTION:
+            raise SpecError(f"search.sampler_options.{option} must be at most {_MAX_OPTION}, but got {value}.")
+
+    def make(number: int) -> optuna.samplers.BaseSampler:
+        seeded: dict[str, Any] = {"seed": trial_seed(seed, number, "sampler")} if "seed" in arguments else {}
+        if "independent_sampler" in known.settings:
+            random = optuna.samplers.RandomSampler(seed=trial_seed(seed, number, "independent sampler"))
+            seeded |= {"independent_sampler": random}
+        kind = optuna.samplers.BaseSampler
+        return construct(sampler_class, {**known.settings, **options, **seeded}, what=what, kind=kind)  # type: ignore[type-abstract]  # isinstance takes it
+
+    first = make(0)  # a wrong option must be refused before any work starts
+    for theirs, (ours, how) in _SEQUENCES_OF_OPTUNA.items():
+        if isinstance(first, theirs):
+            raise SpecError(
+                f"search.sampler {name!r} walks a sequence, and several workers, or a resumed study, would lose its "
+                f"place in it. Use sampler = {ours!r}, with {how}: trial n takes its point n, whichever worker runs it."
+            )
+    return make
+
+
+def _make_point(search: SearchSpec, space: SearchSpace, *, seed: int) -> Callable[[int], dict[str, Any]] | None:
+    """Return the sequence of points that a sampler walks, or None if it walks none."""
+    options, distributions = search.sampler_options, space.distributions()
+    if search.sampler == "grid":
+        points = options.get("points", _GRID_POINTS)
+        if not isinstance(points, int) or isinstance(points, bool) or points < 1:
+            raise SpecError(f"search.sampler_options.points must be a whole number of at least 1, but got {points!r}.")
+        grid = GridSequence(distributions, points=points, seed=seed)
+        if search.trials > len(grid):
+            raise SpecError(
+                f"The grid has {len(grid)} points ({points} for each range), fewer than the {search.trials} trials "
+                "asked for. Lower search.trials, or raise points in search.sampler_options."
+            )
+        return grid.point
+    if search.sampler == "qmc":
+        engine = options.get("qmc_type", "sobol")
+        if engine not in ("sobol", "halton"):
+            raise SpecError(f"No qmc_type is called {engine!r}. {nearest_name(str(engine), ('sobol', 'halton'))}")
+        return lambda index: quasi_random_point(distributions, index, seed=seed, engine=engine)
+    return None

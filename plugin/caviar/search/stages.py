@@ -1,18 +1,19 @@
-"""How a search that goes from coarse to fine shares its budget: which trial belongs to which stage.
+"""The stages of the sampler ``zoom``: how a search from coarse to fine shares its budget.
 
 Each stage after the first searches around the best trials of those before. Optuna's multivariate TPE smooths with a
-width that is a share of the range and hardly falls with the number of trials, so narrower ranges let it come closer;
-but a range drawn around too few trials follows chance.
+width that is a share of the range and hardly shrinks with the number of trials, so narrower ranges let it come closer.
+But a range drawn around too few trials follows chance.
 
-On eight tasks of benchmarks/search.py, seeds 200 to 202, stages against none changed the accuracy found by -0.9 ± 0.7,
--0.1 ± 0.8 and +0.7 ± 0.4 points at 10, 30 and 100 full trainings (mean and its standard error, 2026-11-25): a gain only
-where there are many trials.
+On eight tasks of benchmarks/search.py, seeds 200 to 202, stages changed the accuracy found by -0.9 ± 0.7, -0.1 ± 0.8
+and +0.7 ± 0.4 points at 10, 30 and 100 full trainings (mean and standard error, against one stage, 2026-11-25): they
+gain something only where there are many trials.
 """
 
 import bisect
 import dataclasses
 import json
-from collections.abc import Sequence
+import types
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 import optuna
@@ -20,87 +21,104 @@ from optuna.trial import FrozenTrial, TrialState
 
 from ..attributes import PARENT_TRIAL, STAGES
 from ..errors import SpecError
+from ..parameters import Parameter
 from ..spec import SearchSpec
 from .narrowing import ZoomRule
 from .promotion import PromotionRule, counts_at_rungs
 
 MAX_STAGES: Final = 3
-#: Trials that the epochs of a whole training pay for on average: ``default_promotion`` lets so many train on.
+#: Trials that the epochs of a whole training pay for on average, under ``default_promotion``.
 TRIALS_A_TRAINING: Final = 3
-#: Trials for each stage on average without which it is not worth its zoom.
+#: Trials for each stage, on average, below which a stage is not worth its zoom.
 MIN_STAGE_TRIALS: Final = 8
+#: Tiers of the course; the fourth holds what it does not rank, which is searched with the third.
+_N_TIERS = 3
+
+
+def default_zoom(*, keep: float = 0.2) -> ZoomRule:
+    """Return how a stage narrows the space for the next: to the best fifth, but to twenty trials at most."""
+    return ZoomRule(keep=keep, max_best=20)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Stages:
-    """Which trial of a study belongs to which stage of its search.
+class ZoomPlan:
+    """How a search goes from coarse to fine.
 
     Attributes:
-        begins: How many trials come before the second stage, the third, and so on, ascending; none for one stage. While
-            no trial has failed, these are the numbers with which they begin.
+        begins: Trials before the second stage, the third, and so on, ascending; empty for a single stage. While no
+            trial has failed, these are the numbers of the stages' first trials.
+        rule: How a stage's space is narrowed for the next.
+        tiers: Whether the first stage searches tier 1 alone, the second tiers 1 and 2, and the third all of them. What
+            is not searched yet is held at good defaults. The last stage always searches everything. A tier that the
+            space lacks is passed over.
 
     Example:
-        >>> Stages(begins=(40, 80)).stage_of(79)
+        >>> ZoomPlan(begins=(40, 80)).stage_of(79)
         1
     """
 
     begins: tuple[int, ...] = ()
-
-    def __len__(self) -> int:
-        return len(self.begins) + 1
+    rule: ZoomRule = dataclasses.field(default_factory=default_zoom)
+    tiers: bool = False
 
     def stage_of(self, number: int) -> int:
         """Return the stage of a trial, from 0: the last one for whatever comes beyond the budget."""
         return bisect.bisect_right(self.begins, number)
 
-    def among(self, trials: Sequence[FrozenTrial]) -> "Stages":
-        """Return the stages by the numbers of a study's trials: those that failed use up numbers, but no budget.
-
-        Args:
-            trials: All of the study, in any state.
-        """
+    def among(self, trials: Sequence[FrozenTrial]) -> "ZoomPlan":
+        """Return the plan by the numbers of a study's trials: failed ones have numbers, but take no budget."""
+        if not self.begins:
+            return self
         counted = sorted(trial.number for trial in trials if trial.state != TrialState.FAIL)
         n_failed = len(trials) - len(counted)
-        return Stages(
-            begins=tuple(counted[begin] if begin < len(counted) else begin + n_failed for begin in self.begins)
-        )
+        begins = (counted[begin] if begin < len(counted) else begin + n_failed for begin in self.begins)
+        return dataclasses.replace(self, begins=tuple(begins))
+
+    def held(self, parameters: Iterable[Parameter], stage: int) -> list[Parameter]:
+        """Return which of a space's parameters are held at good defaults in a stage."""
+        levels = {parameter: min(parameter.tier, _N_TIERS) for parameter in parameters}
+        if not self.tiers or stage >= min(len(self.begins), _N_TIERS - 1):
+            return []
+        searched = sorted(set(levels.values()))[: stage + 1]
+        return [parameter for parameter, level in levels.items() if level not in searched]
 
 
-def stages_of_search(search: SearchSpec, *, first: int = 0) -> Stages:
-    """Return the stages of a new study: of the sampler ``zoom`` shares of its budget, of any other one.
-
-    Args:
-        search: Its ``sampler``, the option ``stages`` and ``trials``.
-        first: Trials that the study begins with, before any of its own; they belong to the first stage.
+def zoom_plan(search: SearchSpec) -> ZoomPlan:
+    """Return the plan of a new study with the sampler ``zoom``.
 
     Raises:
-        SpecError: If the option is no whole number of at least 1.
+        SpecError: If one of its options ``stages``, ``keep`` and ``tiers`` is of the wrong type, or outside its range.
     """
-    if search.sampler != "zoom":
-        return Stages()
-    n_stages = search.sampler_options.get("stages")
-    if n_stages is not None and (
-        not isinstance(n_stages, int) or isinstance(n_stages, bool) or not 1 <= n_stages <= 100
-    ):
+    options = search.sampler_options
+    n_stages, keep, tiers = options.get("stages"), options.get("keep", default_zoom().keep), options.get("tiers", False)
+    if n_stages is not None and not (_is_number(n_stages, int) and 1 <= n_stages <= 100):
         raise SpecError(f"search.sampler_options.stages must be a whole number from 1 to 100, but got {n_stages!r}.")
-    return shared_stages(max(search.trials - first, 1), n_stages=n_stages, first=first)
+    if not _is_number(keep, int | float):
+        raise SpecError(f"search.sampler_options.keep must be a number, but got {keep!r}.")
+    if not isinstance(tiers, bool):
+        raise SpecError(f"search.sampler_options.tiers must be true or false, but got {tiers!r}.")
+    return ZoomPlan(begins=shared_begins(search.trials, n_stages=n_stages), rule=default_zoom(keep=keep), tiers=tiers)
 
 
-def shared_stages(trials: int, *, n_stages: int | None = None, first: int = 0) -> Stages:
-    """Return stages that share a budget: the first has twice as many trials as each of the others.
+def plan_of_study(study: optuna.Study, search: SearchSpec) -> ZoomPlan | None:
+    """Return the plan of an existing study, or None unless its sampler is ``zoom``."""
+    if search.sampler != "zoom":
+        return None
+    plan, stored = zoom_plan(search), study.user_attrs.get(STAGES)
+    return plan if stored is None else dataclasses.replace(plan, begins=tuple(json.loads(stored)["begins"]))
 
-    A first trial costs less than a later one, of which more train on; so the stages are about equally dear.
 
-    Args:
-        trials: Budget of the search, at least 1.
-        n_stages: How many, at most one a trial; by default one for ``MIN_STAGE_TRIALS`` each, three at most.
-        first: Number of the first trial.
+def shared_begins(trials: int, *, n_stages: int | None = None, first: int = 0) -> tuple[int, ...]:
+    """Return where the stages after the first begin: it has twice as many trials as each of the others.
+
+    More trials of the later stages train on, so all stages cost about the same. There is at most one stage a trial; by
+    default one for ``MIN_STAGE_TRIALS`` trials, three at most. ``first`` trials, in the first stage, come on top.
 
     Raises:
         SpecError: If there is no trial to share, or no stage.
 
     Example:
-        >>> shared_stages(100).begins
+        >>> shared_begins(100)
         (50, 75)
     """
     if trials < 1:
@@ -108,23 +126,14 @@ def shared_stages(trials: int, *, n_stages: int | None = None, first: int = 0) -
     if n_stages is not None and n_stages < 1:
         raise SpecError(f"A search needs at least one stage, but got {n_stages}.")
     n = min(max(trials // MIN_STAGE_TRIALS, 1), MAX_STAGES) if n_stages is None else min(n_stages, trials)
-    return Stages(begins=tuple(first + (stage + 1) * trials // (n + 1) for stage in range(1, n)))
-
-
-def stages_of_study(study: optuna.Study, search: SearchSpec) -> Stages:
-    """Return the stages that ``keep_stages`` kept of a study, or those of a new one of its study file."""
-    stored = study.user_attrs.get(STAGES)
-    return stages_of_search(search) if stored is None else Stages(begins=tuple(json.loads(stored)["begins"]))
+    return tuple(first + (stage + 1) * trials // (n + 1) for stage in range(1, n))
 
 
 def keep_stages(study: optuna.Study, search: SearchSpec) -> None:
-    """Keep a study's stages; with a larger budget than before, those of the trials that are not drawn yet anew.
+    """Store where the stages of a study with the sampler ``zoom`` begin, shares of its present budget.
 
-    To what was drawn no stage begins elsewhere than it did, so that a search goes on as it was interrupted.
-
-    Args:
-        study: One with another sampler than ``zoom`` has none to keep.
-        search: Its study file's, with the budget of now.
+    If the budget has grown, it is shared anew among the trials that are not drawn yet. No stage that has begun moves,
+    so that an interrupted search goes on as it would have. What was copied into the study belongs to the first stage.
     """
     if search.sampler != "zoom":
         return
@@ -134,36 +143,29 @@ def keep_stages(study: optuna.Study, search: SearchSpec) -> None:
     trials = study.get_trials(deepcopy=False, states=[state for state in TrialState if state != TrialState.FAIL])
     n_copied = sum(PARENT_TRIAL in trial.user_attrs for trial in trials)
     kept = [begin for begin in stored["begins"] if begin < len(trials)]
-    new = [begin for begin in stages_of_search(search, first=n_copied).begins if begin >= len(trials)]
+    n_stages = search.sampler_options.get("stages")
+    begins = shared_begins(max(search.trials - n_copied, 1), n_stages=n_stages, first=n_copied)
+    new = [begin for begin in begins if begin >= len(trials)]
     study.set_user_attr(STAGES, json.dumps({"begins": [*kept, *new], "trials": search.trials}))
 
 
-def counts_in_stage(trial: FrozenTrial, stages: Stages, *, stage: int) -> bool:
-    """Tell whether a stored trial is compared with others at rungs while a stage is searched.
+def counts_in_stage(trial: FrozenTrial, plan: ZoomPlan, *, stage: int) -> bool:
+    """Tell whether a stored trial is compared with others at rungs while a stage, counted from 0, is searched.
 
-    Trials that ended in a stage before do not: most there is worse, so everything new would go on. Those that were
-    left unfinished do, and so do paused ones, which may be promoted, but for those ``left_outside``.
-
-    Args:
-        trial: Of the study, in any state.
-        stages: The study's.
-        stage: The one that is searched, from 0.
+    Trials that ended in an earlier stage are not: most of them are worse, so every new trial would go on. Unfinished
+    and paused ones are, since they may be promoted, except those ``left_outside``.
     """
-    return counts_at_rungs(trial) and not (trial.state.is_finished() and stages.stage_of(trial.number) < stage)
+    return counts_at_rungs(trial) and not (trial.state.is_finished() and plan.stage_of(trial.number) < stage)
 
 
 def default_promotion(max_epochs: int) -> PromotionRule:
-    """Return when trials are judged by default: after a thirteenth of the epochs, then three times as many, and so on.
+    """Return when trials are judged by default: after a thirteenth of all epochs, then three times as many, and so on.
 
-    After the first of 52 epochs, LCBench's ranks say little of the last, and on some tasks the opposite; after the
+    After the first of 52 epochs, LCBench's ranks say little about the last, and on some tasks the opposite; after the
     fourth they mostly agree.
-
-    Args:
-        max_epochs: Epochs of a whole training.
     """
     return PromotionRule(max_epochs=max_epochs, min_epochs=max(round(max_epochs / 13), 1), reduction=3)
 
 
-def default_zoom(*, keep: float = 0.2) -> ZoomRule:
-    """Return how a stage narrows the space for the next: to the best fifth, but to twenty trials at most."""
-    return ZoomRule(keep=keep, max_best=20)
+def _is_number(value: object, kind: type | types.UnionType) -> bool:
+    return isinstance(value, kind) and not isinstance(value, bool)

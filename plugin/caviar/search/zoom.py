@@ -11,16 +11,48 @@ Source:
 import dataclasses
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
+import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from ..attributes import DIVERGED, PARENT_TRIAL
-from ..parameters import ChoiceParameter
-from ..space import SearchSpace
-from .narrowing import ZoomRule, narrow_choices, narrow_range
-from .plain_space import PlainSpace
+from ..metrics import Direction
+from ..parameters import ChoiceParameter, FloatParameter, IntParameter, Parameter
+from ..space import SearchSpace, suggest_value
+from .narrowing import MIN_TRIALS, ZoomRule, narrow_choices, narrow_range
+from .sequences import contains
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PlainSpace:
+    """The space of any Optuna study: parameters that every trial draws, by the names that Optuna stores.
+
+    Attributes:
+        parameters: Those that can be narrowed.
+        others: What is always drawn from its whole range: with a step, or with choices that are equal to each other.
+    """
+
+    parameters: tuple[Parameter, ...]
+    others: Mapping[str, BaseDistribution] = dataclasses.field(default_factory=dict)
+
+    def distributions(self) -> dict[str, BaseDistribution]:
+        """Return Optuna's distribution of every parameter."""
+        return {**{parameter.name: parameter.distribution for parameter in self.parameters}, **self.others}
+
+    def stored_names(self, parameter: Parameter) -> tuple[str, ...]:
+        """Return the one name under which a parameter is stored."""
+        return (parameter.name,)
+
+    def with_parameters(self, parameters: Iterable[Parameter]) -> "PlainSpace":
+        """Return this space with other ranges."""
+        return dataclasses.replace(self, parameters=tuple(parameters))
+
+    def suggest(self, trial: optuna.Trial) -> dict[str, Any]:
+        """Draw every parameter."""
+        return {name: suggest_value(trial, name, drawn) for name, drawn in self.distributions().items()}
+
 
 SpaceT = TypeVar("SpaceT", SearchSpace, PlainSpace)
 
@@ -31,7 +63,7 @@ class Observation:
 
     Attributes:
         params: As Optuna stores them.
-        cost: What is minimised: the best metric it reported, its sign turned if large is good; not finite if it
+        cost: Smaller is better: the best metric that it reported, its sign turned if large is good; infinite if it
             reported nothing or diverged.
         complete: Whether it was trained to its end.
     """
@@ -46,7 +78,7 @@ class ZoomResult(Generic[SpaceT]):
     """A narrower space, or why there is none.
 
     Attributes:
-        space: The narrower space; the space given where another zoom is not worth it.
+        space: The narrower space; if another zoom is not worth it, the space given.
         worthwhile: Whether the space differs enough to search on in it.
         reason: Why, in a sentence or two for the user.
         notes: Parameter → what became of its range and why, in words.
@@ -69,26 +101,18 @@ def narrow_space(
     root: SpaceT | None = None,
     rule: ZoomRule | None = None,
 ) -> ZoomResult[SpaceT]:
-    """Return the space around the best trials.
+    """Return the space around the best trials, or the given one with the reason why another zoom is not worth it.
 
     It holds every one of the best; it may reach beyond ``space`` where the best lie at its edge, but never beyond
-    ``root``. The same observations give the same space, in any order.
-
-    Args:
-        space: What these trials were drawn from.
-        observations: The study's trials.
-        root: What the first study of this search drew from; ``space`` where this is the first zoom.
-        rule: How to narrow.
-
-    Returns:
-        The narrower space, or the given one with the reason why another zoom is not worth it.
+    ``root``, what the first study of this search drew from, by default ``space``. The same observations give the same
+    space, in any order.
 
     Example:
-        >>> narrow_space(space, observations_of(study.get_trials(), minimize=False)).reason
+        >>> narrow_space(space, observations_of(study.get_trials(), Direction.MAXIMIZE)).reason
         'The best 12 of 60 trials lie in 8 % of the space.'
     """
     rule, root = rule or ZoomRule(), root or space
-    refusal = _refuse(observations, rule)
+    refusal = _refuse(observations)
     if refusal is not None:
         return ZoomResult(space=space, worthwhile=False, reason=refusal)
     ranked = sorted(
@@ -101,8 +125,7 @@ def narrow_space(
     wide = {parameter.name: parameter for parameter in root.parameters}
     for name, parameter in narrowed.items():
         names = space.stored_names(parameter)
-        best = [value for trial in ranked[:n_best] for value in _values(trial, names)]
-        rest = [value for trial in ranked[n_best:] for value in _values(trial, names)]
+        best, rest = _values(ranked[:n_best], names), _values(ranked[n_best:], names)
         if isinstance(parameter, ChoiceParameter):
             outcome = narrow_choices(parameter, best, rest, doubt=rule.doubt)
         else:
@@ -112,56 +135,51 @@ def narrow_space(
         narrowed[name], notes[name] = outcome.parameter, outcome.note
         volume *= outcome.share
         changed = changed or outcome.parameter != parameter
-    reason = f"The best {n_best} of {len(ranked)} trials lie in {100 * volume:.2g} % of the space."
-    if not any(observation.complete for observation in ranked):
-        reason += " None was trained to its end: they are ranked by the best that they reached."
-    if not changed:
-        reason = (
-            f"The best {n_best} of {len(ranked)} trials are spread over the whole space; a zoom would change nothing."
-        )
-    elif 0.9 < volume <= 1.0:
-        reason = f"{reason} That is too little to gain by another zoom."
     worthwhile = changed and not 0.9 < volume <= 1.0
+    if changed:
+        reason = f"The best {n_best} of {len(ranked)} trials lie in {100 * volume:.2g} % of the space."
+        if not any(observation.complete for observation in ranked):
+            reason += " None was trained to its end: they are ranked by the best that they reached."
+        if not worthwhile:
+            reason += " Another zoom would gain too little."
+    else:
+        reason = (
+            f"The best {n_best} of {len(ranked)} trials are spread over the whole space, so a zoom changes nothing."
+        )
     new = space.with_parameters(narrowed.values()) if worthwhile else space
     return ZoomResult(space=new, worthwhile=worthwhile, reason=reason, notes=notes, n_best=n_best, volume=volume)
 
 
-def observations_of(trials: Iterable[FrozenTrial], *, minimize: bool) -> list[Observation]:
-    """Return what a zoom sees of stored trials: all that reported something, whatever became of them, but failed ones.
+def observations_of(trials: Iterable[FrozenTrial], direction: Direction) -> list[Observation]:
+    """Return what a zoom sees of stored trials: every trial except failed ones, whether or not it has ended."""
+    return [
+        Observation(params=trial.params, cost=cost_of(trial, direction), complete=trial.state == TrialState.COMPLETE)
+        for trial in trials
+        if trial.state != TrialState.FAIL
+    ]
 
-    Args:
-        trials: Of one study.
-        minimize: Whether small values are good.
-    """
-    observations = []
-    for trial in trials:
-        values = [*trial.intermediate_values.values(), *([] if trial.value is None else [trial.value])]
-        costs = [value if minimize else -value for value in values if math.isfinite(value)]
-        if trial.state != TrialState.FAIL:
-            cost = math.inf if trial.user_attrs.get(DIVERGED) else min(costs, default=math.inf)
-            complete = trial.state == TrialState.COMPLETE
-            observations.append(Observation(params=trial.params, cost=cost, complete=complete))
-    return observations
+
+def cost_of(trial: FrozenTrial, direction: Direction) -> float:
+    """Return the best metric that a trial reported, smaller being better; infinite if it failed or diverged."""
+    if trial.state == TrialState.FAIL or trial.user_attrs.get(DIVERGED):
+        return math.inf
+    values = [*trial.intermediate_values.values(), *([] if trial.value is None else [trial.value])]
+    return min((direction.cost(value) for value in values if math.isfinite(value)), default=math.inf)
 
 
 def fits(distributions: Mapping[str, BaseDistribution], trial: FrozenTrial) -> bool:
-    """Tell whether what a trial drew lies in a space's distributions; where it has none, any value does."""
-    return all(_contains(distributions[name], value) for name, value in trial.params.items() if name in distributions)
+    """Tell whether what a trial drew lies in a space; a parameter that the space lacks may have any value."""
+    return all(contains(distributions[name], value) for name, value in trial.params.items() if name in distributions)
 
 
 def copies_that_fit(space: SearchSpace, trials: Iterable[FrozenTrial]) -> list[FrozenTrial]:
-    """Return copies, for a study on a narrower space, of the trials that lie in it.
+    """Return copies, for a study on a narrower space, of the complete and pruned trials that lie in it.
 
     A copy has the narrower space's distributions, so that Optuna finds them compatible with what is drawn there, and
-    without the parameters that are no longer searched. What has not ended stays the wider study's, paused trials too:
-    it may yet go on with them, and two would then train the same. Once its budget is spent it has none.
+    without the parameters that are no longer searched. Trials that have not ended, paused ones too, stay with the wider
+    study: it may yet resume them, and both studies would then train the same. Once its budget is spent it has none.
 
-    Args:
-        space: The narrower space.
-        trials: Of the wider study; only complete and pruned ones are copied.
-
-    Returns:
-        Trials for ``Study.add_trials``, each with the user attribute ``parent_trial``: its number in the wider study.
+    Each has the user attribute ``parent_trial``, its number in the wider study.
     """
     distributions = space.distributions()
     copies = []
@@ -181,16 +199,34 @@ def copies_that_fit(space: SearchSpace, trials: Iterable[FrozenTrial]) -> list[F
     return copies
 
 
-def _contains(distribution: BaseDistribution, value: Any) -> bool:
+def plain_space(distributions: Mapping[str, BaseDistribution]) -> PlainSpace:
+    """Return the space of what a study draws, each range on the scale on which Optuna samples it."""
+    found = {name: parameter_of(name, distribution) for name, distribution in distributions.items()}
+    return PlainSpace(
+        parameters=tuple(parameter for parameter in found.values() if parameter is not None),
+        others={name: distributions[name] for name, parameter in found.items() if parameter is None},
+    )
+
+
+def parameter_of(name: str, distribution: BaseDistribution) -> Parameter | None:
+    """Return the parameter that a distribution draws, or None if its range is not to be narrowed."""
     if isinstance(distribution, CategoricalDistribution):
-        return value in distribution.choices
-    if not isinstance(distribution, FloatDistribution | IntDistribution) or isinstance(value, str):
-        return False
-    return bool(distribution.low <= value <= distribution.high)
+        choices: tuple[Any, ...] = distribution.choices
+        repeated = any(choice in choices[:place] for place, choice in enumerate(choices))
+        return None if repeated else ChoiceParameter(name=name, choices=choices)
+    assert isinstance(distribution, FloatDistribution | IntDistribution)
+    if distribution.single():
+        return None
+    scale: Literal["log", "uniform"] = "log" if distribution.log else "uniform"
+    if isinstance(distribution, IntDistribution) and distribution.step == 1:
+        return IntParameter(name=name, low=distribution.low, high=distribution.high, scale=scale)
+    if isinstance(distribution, FloatDistribution) and distribution.step is None:
+        return FloatParameter(name=name, low=distribution.low, high=distribution.high, scale=scale)
+    return None
 
 
-def _refuse(observations: Sequence[Observation], rule: ZoomRule) -> str | None:
-    """Return why these trials say nothing of where to look, or None if they do."""
+def _refuse(observations: Sequence[Observation]) -> str | None:
+    """Return why these trials do not say where to look, or None if they do."""
     finite = [observation.cost for observation in observations if math.isfinite(observation.cost)]
     if not observations:
         return "The study has no trials yet, so there is nothing to zoom in to. Run some first."
@@ -199,16 +235,12 @@ def _refuse(observations: Sequence[Observation], rule: ZoomRule) -> str | None:
             f"None of the {len(observations)} trials has a result: each diverged, or was pruned before it reported "
             "one. Lower the learning rate's range, or prune later."
         )
-    if len(finite) < rule.min_trials:
-        return (
-            f"A zoom needs at least {rule.min_trials} trials with a result, but the study has {len(finite)}. Run more."
-        )
+    if len(finite) < MIN_TRIALS:
+        return f"A zoom needs at least {MIN_TRIALS} trials with a result, but the study has {len(finite)}. Run more."
     if min(finite) == max(finite):
-        return (
-            f"All {len(finite)} trials reached the same result, so none is better than another: nothing to zoom in to."
-        )
+        return f"All {len(finite)} trials reached the same result, so there is no best region to zoom in to."
     return None
 
 
-def _values(trial: Observation, names: Sequence[str]) -> list[Any]:
-    return [trial.params[name] for name in names if name in trial.params]
+def _values(trials: Sequence[Observation], names: Sequence[str]) -> list[Any]:
+    return [trial.params[name] for trial in trials for name in names if name in trial.params]

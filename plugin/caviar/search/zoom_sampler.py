@@ -1,16 +1,17 @@
 """Sampling from coarse to fine within one study: each stage draws around the best trials of those before.
 
 The narrower ranges are only where a trial is drawn: it is stored under the study's own distributions, so that every
-Optuna tool sees one plain study. What was drawn is drawn in a study in memory, which holds the trials that lie in the
-narrower ranges, by Optuna's TPE. The first stage draws as the sampler ``tpe`` does, of which paused trials are hidden:
-shown, early looks would draw the search to what learns fast before it knows what learns well.
+Optuna tool sees one plain study. A trial is drawn by Optuna's TPE in a study in memory, which holds the trials that lie
+in the narrower ranges. The first stage draws as the sampler ``tpe`` does, which is not shown paused trials: early
+results would draw the search to what learns fast before it knows what learns well.
 
 Source:
-    The course's "Tuning process" (coarse to fine, importance tiers) and "Using an appropriate scale".
+    The course's "Tuning process" (coarse to fine; importance tiers: tune the learning rate first, then momentum,
+    mini-batch size and hidden units, then the rest; 0.9 is a good default for momentum) and "Using an appropriate
+    scale".
 """
 
 import copy
-import dataclasses
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, final
@@ -19,69 +20,36 @@ import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution
 from optuna.search_space import intersection_search_space
-from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
+from ..config import DEFAULTS
 from ..errors import SpecError
-from ..parameters import Parameter
+from ..metrics import Direction
+from ..parameters import ChoiceParameter, Parameter, complement
+from ..sampler_table import SAMPLERS
 from ..space import SearchSpace
 from .fidelity import comparable_trials
-from .good_defaults import good_default
-from .narrowing import ZoomRule
-from .plain_space import parameter_of, plain_space
 from .promotion import is_paused
 from .seeds import trial_seed
-from .stages import Stages, default_zoom, shared_stages
-from .tpe import make_tpe
-from .zoom import SpaceT, fits, narrow_space, observations_of
-
-#: Tiers of the course; the fourth holds what it does not rank, which is searched with the third.
-_N_TIERS = 3
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class ZoomPlan:
-    """How a search goes from coarse to fine.
-
-    Attributes:
-        stages: Which trial belongs to which.
-        rule: How a stage's space is narrowed for the next.
-        tiers: Whether the first stage searches tier 1 alone, the second tiers 1 and 2, and the third all, what is not
-            searched being held at good defaults; the last stage searches all in any case. A tier that the space lacks
-            is passed over.
-    """
-
-    stages: Stages
-    rule: ZoomRule = dataclasses.field(default_factory=default_zoom)
-    tiers: bool = False
-
-    def among(self, trials: Sequence[FrozenTrial]) -> "ZoomPlan":
-        """Return the plan by the numbers of a study's trials, as `Stages.among` does."""
-        return dataclasses.replace(self, stages=self.stages.among(trials))
-
-    def held(self, parameters: Iterable[Parameter], stage: int) -> list[Parameter]:
-        """Return which of a space's parameters are held at good defaults in a stage."""
-        levels = {parameter: min(parameter.tier, _N_TIERS) for parameter in parameters}
-        if not self.tiers or stage >= min(len(self.stages), _N_TIERS) - 1:
-            return []
-        searched = sorted(set(levels.values()))[: stage + 1]
-        return [parameter for parameter, level in levels.items() if level not in searched]
+from .sequences import value_at
+from .stages import ZoomPlan, default_zoom, shared_begins
+from .zoom import SpaceT, fits, narrow_space, observations_of, parameter_of, plain_space
 
 
 @final
 class ZoomSampler(optuna.samplers.BaseSampler):
     """Draws coarsely at first, then around the best trials so far, then around the best of those, by TPE.
 
-    For any Optuna study with one objective. What every trial draws is narrowed; a parameter that only some trials draw
-    is sampled by itself, by TPE from its whole range.
+    For any Optuna study with one objective. Parameters that every trial draws are narrowed. A parameter that only some
+    trials draw is sampled by itself, by TPE from its whole range.
 
     Args:
-        n_trials: Budget of the search, at least 1; half of it is the first of three stages', a quarter each of the
-            others'; what comes beyond it belongs to the last.
+        n_trials: Budget of the search, at least 1. Of three stages, the first takes half of it and the others a quarter
+            each; trials beyond the budget belong to the last stage.
         stages: How many; by default one for eight trials each, at most three.
-        keep: Share of the trials, in (0, 1), that counts as the best; of many at most twenty do.
+        keep: Share of the trials, in (0, 1), that counts as the best; at most twenty do.
         tiers: Whether to begin with the parameter ``learning_rate`` alone, then to add ``momentum``, ``batch_size`` and
-            ``units``, and then all; the others are held at good defaults meanwhile.
+            ``units``, and then everything else, which is held at good defaults until then.
         seed: Every trial's randomness derives from it and the trial's number; by default another one each time.
 
     Raises:
@@ -101,9 +69,8 @@ class ZoomSampler(optuna.samplers.BaseSampler):
         tiers: bool = False,
         seed: int | None = None,
     ) -> None:
-        self._plan = ZoomPlan(
-            stages=shared_stages(n_trials, n_stages=stages), rule=default_zoom(keep=keep), tiers=tiers
-        )
+        begins = shared_begins(n_trials, n_stages=stages)
+        self._plan = ZoomPlan(begins=begins, rule=default_zoom(keep=keep), tiers=tiers)
         self._seed = _new_seed() if seed is None else seed
 
     def reseed_rng(self) -> None:
@@ -123,7 +90,7 @@ class ZoomSampler(optuna.samplers.BaseSampler):
         """Return a point around the best trials of the stages before."""
         if not search_space:
             return {}
-        tpe = make_tpe(trial_seed(self._seed, trial.number, "sampler"))
+        tpe = _make_tpe(trial_seed(self._seed, trial.number, "sampler"))
         return draw_params(study, trial, plain_space(search_space), plan=self._plan, tpe=tpe)
 
     def sample_independent(
@@ -133,27 +100,21 @@ class ZoomSampler(optuna.samplers.BaseSampler):
         parameter = parameter_of(param_name, param_distribution)
         if trial.number == 0 and self._plan.tiers and parameter is not None and parameter.tier > 1:
             return good_default(parameter)  # what every trial draws is not known yet
-        tpe = make_tpe(trial_seed(self._seed, trial.number, f"independent {param_name}"))
+        tpe = _make_tpe(trial_seed(self._seed, trial.number, f"independent {param_name}"))
         return tpe.sample_independent(study, trial, param_name, param_distribution)
 
 
 @final
 class SpaceZoomSampler(optuna.samplers.BaseSampler):
-    """Draws one trial of a study file's search from coarse to fine; in the first stage as the sampler ``tpe`` does.
-
-    Args:
-        space: What is drawn.
-        plan: How it is searched.
-        seed: Of this trial.
-    """
+    """Draws one trial of a study file's search from coarse to fine; in the first stage as the sampler ``tpe`` does."""
 
     def __init__(self, space: SearchSpace, plan: ZoomPlan, *, seed: int) -> None:
         self._space = space
         self._plan = plan
-        self._tpe = make_tpe(seed)
+        self._tpe = _make_tpe(seed)
 
     def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        """Return the whole space; what this trial does not draw has no value."""
+        """Return the whole space; parameters that this trial does not draw get no value."""
         del study, trial
         return self._space.distributions()
 
@@ -161,33 +122,25 @@ class SpaceZoomSampler(optuna.samplers.BaseSampler):
         self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
         """Return a point around the best trials of the stages before."""
-        del search_space
         plan = self._plan.among(study.get_trials(deepcopy=False))
-        return draw_params(study, trial, self._space, plan=plan, tpe=self._tpe)
+        drawn = draw_params(study, trial, self._space, plan=plan, tpe=self._tpe)
+        return {name: value for name, value in drawn.items() if name in search_space}
 
     def sample_independent(
         self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:
-        """Return a value of a parameter of which too little is known, or that one fixed from outside calls for."""
+        """Return a value of a parameter of which too little is known, or that only a value fixed from outside needs."""
         return self._tpe.sample_independent(study, trial, param_name, param_distribution)
 
 
 def draw_params(
     study: optuna.Study, trial: FrozenTrial, space: SpaceT, *, plan: ZoomPlan, tpe: optuna.samplers.TPESampler
 ) -> dict[str, Any]:
-    """Return the params of a trial, drawn from the space of its stage.
-
-    Args:
-        study: Whose trials so far say where the best lie.
-        trial: The one that is drawn; its number decides its stage.
-        space: The whole one.
-        plan: How it is searched.
-        tpe: Draws.
-    """
-    stage = plan.stages.stage_of(trial.number)
+    """Return a trial's params, drawn from the space of the stage that its number belongs to."""
+    stage = plan.stage_of(trial.number)
     others = [other for other in study.get_trials(deepcopy=False) if other.number != trial.number]
-    minimize = study.direction == StudyDirection.MINIMIZE
-    narrowed = stage_spaces(space, others, plan, minimize=minimize, last=stage)[-1]
+    direction = Direction.of(study)
+    narrowed = stage_spaces(space, others, plan, direction, last=stage)[-1]
     held = {
         name: good_default(parameter)
         for parameter in plan.held(narrowed.parameters, stage)
@@ -199,63 +152,72 @@ def draw_params(
     if stage == 0:
         shown = [other for other in within if other.state not in (TrialState.FAIL, TrialState.WAITING)]
     else:
-        shown = comparable_trials(within, minimize=minimize)
-    sampler = _holding(held, tpe) if held else tpe
-    storage = optuna.storages.InMemoryStorage()
-    inside = optuna.create_study(direction=study.direction, storage=storage, sampler=sampler)
-    for seen in shown:
-        storage.create_new_trial(inside._study_id, template_trial=_bare(seen))
-    drawn = inside.ask()
-    narrowed.suggest(drawn)  # the whole space, for what is drawn may depend on what is held
+        shown = comparable_trials(within, direction)
+    drawn = _study_in_memory(direction, shown, holding(held, tpe) if held else tpe).ask()
+    narrowed.suggest(drawn)  # the whole space: what is drawn may depend on what is held
     return drawn.params
 
 
 def stage_spaces(
-    space: SpaceT, trials: Sequence[FrozenTrial], plan: ZoomPlan, *, minimize: bool, last: int | None = None
+    space: SpaceT, trials: Sequence[FrozenTrial], plan: ZoomPlan, direction: Direction, *, last: int | None = None
 ) -> list[SpaceT]:
-    """Return the spaces of the stages as the trials known now have them, the whole one first.
+    """Return the spaces of the stages up to ``last``, the whole one first, as the trials known now give them.
 
     A stage's space lies around the best of the trials of all stages before that lie in the space of the one before.
     Where those trials say nothing, or another zoom is not worth it, the stage keeps the space of the one before.
-
-    Args:
-        space: The whole one.
-        trials: Of one study, in any state.
-        plan: How it is searched.
-        minimize: Whether small values are good.
-        last: The last stage wanted, from 0; by default all of them.
     """
     spaces = [space]
-    for begin in plan.stages.begins[:last]:
+    for begin in plan.begins[:last]:
         distributions = spaces[-1].distributions()
         before = [trial for trial in trials if trial.number < begin and fits(distributions, trial)]
-        observations = observations_of(before, minimize=minimize)
+        observations = observations_of(before, direction)
         spaces.append(narrow_space(spaces[-1], observations, root=space, rule=plan.rule).space)
     return spaces
 
 
 def left_outside(
-    space: SearchSpace, trials: Sequence[FrozenTrial], plan: ZoomPlan, *, minimize: bool, stage: int
+    space: SearchSpace, trials: Sequence[FrozenTrial], plan: ZoomPlan, direction: Direction, *, stage: int
 ) -> set[int]:
-    """Return the numbers of the paused trials that lie outside the space of the stage that begins.
+    """Return the numbers of the paused trials that lie outside the space of the stage that begins, counted from 0.
 
-    It has no use for them. Kept, they filled the rungs beside the new ones, nearly all of which then trained on.
-
-    Args:
-        space: The whole one.
-        trials: Of one study, in any state.
-        plan: How it is searched.
-        minimize: Whether small values are good.
-        stage: The one that begins, from 0.
+    The stage has no use for them. If they stayed, they would fill the rungs beside the new ones, and nearly all of
+    those would then train on.
     """
-    distributions = stage_spaces(space, trials, plan, minimize=minimize, last=stage)[-1].distributions()
+    distributions = stage_spaces(space, trials, plan, direction, last=stage)[-1].distributions()
     return {trial.number for trial in trials if is_paused(trial) and not fits(distributions, trial)}
+
+
+def good_default(parameter: Parameter) -> Any:
+    """Return a sensible value of a parameter, as Optuna stores it, within its range.
+
+    Choices and most ranges have what ``NetworkConfig`` and ``TrainingConfig`` have, momentum 0.9 and batches of 64
+    among them, or the nearest that the range allows. Depth, widths and what no config knows are taken from the middle
+    of the range on its own scale; if the choices lack the config's value, the first is taken.
+
+    Example:
+        >>> good_default(FloatParameter(name="momentum", low=0.5, high=0.999, scale="log-complement"))
+        0.1
+    """
+    default = DEFAULTS.get(parameter.name)
+    if isinstance(parameter, ChoiceParameter):
+        return default if default in parameter.choices else parameter.choices[0]
+    if default is None or parameter.name in ("depth", "units"):
+        return value_at(parameter.distribution, 0.5)
+    stored = complement(default) if parameter.scale == "log-complement" else default
+    return min(max(stored, parameter.distribution.low), parameter.distribution.high)
+
+
+def holding(held: Mapping[str, Any], sampler: optuna.samplers.BaseSampler) -> optuna.samplers.BaseSampler:
+    """Return a sampler that gives the parameters held their values, and leaves the others to another sampler."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # chosen: it does what is needed here
+        return optuna.samplers.PartialFixedSampler(dict(held), sampler)
 
 
 def _trials_inside(
     distributions: Mapping[str, BaseDistribution], trials: Iterable[FrozenTrial]
 ) -> Iterator[FrozenTrial]:
-    """Return, as if they had been drawn from a space, the trials that lie in it."""
+    """Return the trials that lie in a space, as if they had been drawn from it."""
     for trial in trials:
         params = {name: value for name, value in trial.params.items() if name in distributions}
         if params and fits(distributions, trial):
@@ -264,18 +226,28 @@ def _trials_inside(
             yield inside
 
 
-def _bare(trial: FrozenTrial) -> FrozenTrial:
-    """Return a copy with what TPE needs alone: it is copied deeply for every draw."""
-    bare, last = copy.copy(trial), trial.last_step
-    bare.intermediate_values = {} if last is None else {last: trial.intermediate_values[last]}
-    bare.user_attrs, bare.system_attrs = {}, {}
-    return bare
+def _study_in_memory(
+    direction: Direction, trials: Iterable[FrozenTrial], sampler: optuna.samplers.BaseSampler
+) -> optuna.Study:
+    """Return a study that holds copies of trials, with only what TPE needs.
+
+    Optuna's private ``_study_id`` stands here since ``Study.add_trials`` would validate every trial for every draw, and
+    copy everything that it holds.
+    """
+    storage = optuna.storages.InMemoryStorage()
+    study = optuna.create_study(direction=direction.optuna, storage=storage, sampler=sampler)
+    for trial in trials:
+        bare, last = copy.copy(trial), trial.last_step
+        bare.intermediate_values = {} if last is None else {last: trial.intermediate_values[last]}
+        bare.user_attrs, bare.system_attrs = {}, {}
+        storage.create_new_trial(study._study_id, template_trial=bare)
+    return study
 
 
-def _holding(held: Mapping[str, Any], tpe: optuna.samplers.TPESampler) -> optuna.samplers.BaseSampler:
+def _make_tpe(seed: int) -> optuna.samplers.TPESampler:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # chosen: it does what is needed here
-        return optuna.samplers.PartialFixedSampler(dict(held), tpe)
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # chosen, with its settings named
+        return optuna.samplers.TPESampler(**SAMPLERS["tpe"].settings, seed=seed)
 
 
 def _new_seed() -> int:

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Mapping, Sequence
 import optuna
 import sqlalchemy
 from optuna.exceptions import ExperimentalWarning
-from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial
 
 from ..attributes import DIGEST, FINGERPRINT, SPEC, STUDY_UID
@@ -29,7 +28,7 @@ def create_study(storage: LeasedStorage, spec: StudySpec, *, attributes: Mapping
     Raises:
         SpecError: If a study of this name has another file, naming the fields that differ and the ways on.
     """
-    direction = StudyDirection[spec.objective.direction.upper()]
+    direction = spec.objective.direction.optuna
     if spec.name not in optuna.get_all_study_names(storage):
         remove_orphans(storage)
     study = optuna.create_study(storage=storage, study_name=spec.name, direction=direction, load_if_exists=True)
@@ -59,7 +58,7 @@ def create_whole_study(
     if unfinished in optuna.get_all_study_names(storage):
         optuna.delete_study(study_name=unfinished, storage=storage)
     remove_orphans(storage)
-    direction = StudyDirection[spec.objective.direction.upper()]
+    direction = spec.objective.direction.optuna
     study = optuna.create_study(storage=storage, study_name=unfinished, direction=direction)
     _describe(study, spec, attributes)
     _keep_spec(study, spec)
@@ -205,7 +204,7 @@ def check_resumable(study: optuna.Study, spec: StudySpec, *, fingerprint: str | 
     stored = stored_spec(study)
     if stored is None:
         raise SpecError(f"The study {spec.name!r} was not made from a study file. Give this one another name.")
-    if study.directions != [StudyDirection[spec.objective.direction.upper()]]:
+    if study.directions != [spec.objective.direction.optuna]:
         raise SpecError(f"The study {spec.name!r} has other directions than {spec.objective.metric} needs. {ways_on}")
     differences = spec_differences(stored, spec)
     if differences:

@@ -5,6 +5,7 @@ from typing import Final, Literal, final
 
 from optuna.trial import FrozenTrial, TrialState
 
+from ..sampler_table import known_sampler
 from ..search.promotion import is_paused
 from ..spec import SearchSpec
 from ..storage.buffered_storage import BufferedStorage
@@ -13,8 +14,7 @@ from .crew import Crew
 from .promoter import Promoter
 from .worker_setup import WorkerSetup
 
-#: Samplers that do not learn from results. The others draw as if they did not, if too many trials are in flight.
-_BLIND_SAMPLERS: Final = frozenset({"random", "grid", "qmc"})
+#: Samplers that learn from the trials before: many at once would draw as if they were blind.
 _MOST_OF_A_LEARNER: Final = 32
 #: With a blind sampler, besides the trials that were set aside: fewer are not worth a transaction.
 _FEWEST: Final = 4
@@ -43,7 +43,7 @@ def trials_to_take(search: SearchSpec, *, in_hand: int, set_aside: int, left: in
         left: Trials of the budget that no worker has.
         running: Trials that the workers have, including this one.
     """
-    if search.sampler not in _BLIND_SAMPLERS:
+    if not known_sampler(search.sampler).is_blind:
         return max(0, max(2, min(_MOST_OF_A_LEARNER, search.trials // (8 * search.workers))) - in_hand)
     share = (left + running) // search.workers
     return max(0, min(share - in_hand, left), _FEWEST + set_aside - in_hand)

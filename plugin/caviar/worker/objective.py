@@ -19,11 +19,12 @@ from ..data.loading import load_dataset
 from ..errors import SpaceError, SpecError, TrialFailed
 from ..imports import import_callable
 from ..keras_backend import check_keras_backend
+from ..metrics import CLASS_METRICS, direction_of
 from ..packing.cost_model import LaneShape
 from ..search.given_params import take_given
 from ..search.seeds import trial_seed
 from ..space import DEFAULT_SPACE_TABLE, SearchSpace, make_configs, parse_space
-from ..spec import CLASS_METRICS, OUTPUTS, StudySpec, check_class_weight, direction_of
+from ..spec import OUTPUTS, StudySpec, check_class_weight
 from ..user_cache import user_cache
 from .mirroring import mirror_trials
 from .trial_run import Decision, TrialRun, decide

@@ -4,13 +4,13 @@ import dataclasses
 from collections.abc import Mapping
 
 import optuna
-from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from ..errors import FatalError
+from ..metrics import Direction
 from ..search.promotion import MAX_PARKED, PromotionRule, Rungs, TrialProgress, is_paused, progress_of
-from ..search.stages import Stages, counts_in_stage
-from ..search.zoom_sampler import ZoomPlan, left_outside
+from ..search.stages import ZoomPlan, counts_in_stage
+from ..search.zoom_sampler import left_outside
 from ..space import SearchSpace
 from ..storage.leased_storage import LeasedStorage
 from ..storage.parking import claim_parked, prune_parked
@@ -27,6 +27,7 @@ class Promoter:
         study: Its trials are judged; a worker gives it the buffered storage.
         storage: This worker's.
         rule: When trials are judged; with another pruner than ``promotion`` it has no rungs, and all trials go on.
+        direction: Of the metric.
         space: The space that the study draws from.
         plan: The plan of a search from coarse to fine. A stage judges its own trials and the unfinished ones of earlier
             stages inside its ranges; those outside are given up.
@@ -38,18 +39,19 @@ class Promoter:
         storage: LeasedStorage,
         rule: PromotionRule,
         *,
+        direction: Direction,
         space: SearchSpace | None = None,
         plan: ZoomPlan | None = None,
     ) -> None:
         self._study = study
         self._storage = storage
         self._rule = rule
-        self._minimize = study.direction == StudyDirection.MINIMIZE
+        self._direction = direction
         self._space = space
         self._plan = plan
         self._stage = 0
         self._outside: set[int] = set()  # numbers of the trials that were parked outside its ranges when it began
-        self._rungs = Rungs(rule, minimize=self._minimize)
+        self._rungs = Rungs(rule, direction=direction)
         self._seen: dict[int, FrozenTrial] = {}  # by number, as the rungs know them
 
     def to_park(self, epochs: Mapping[int, int]) -> set[int]:
@@ -117,28 +119,26 @@ class Promoter:
             trials = self._study.get_trials(deepcopy=False)
         except KeyError as error:  # Optuna's word for a study that is gone
             raise FatalError("The study was deleted while it ran, so nothing is left to do.") from error
-        plan = None if self._plan is None else self._plan.among(trials)
-        stages = Stages() if plan is None else plan.stages
-        stage = stages.stage_of(max((trial.number for trial in trials), default=0))
+        plan = (self._plan or ZoomPlan()).among(trials)
+        stage = plan.stage_of(max((trial.number for trial in trials), default=0))
         if stage != self._stage:
             self._enter(stage, trials, plan)
         for trial in trials:
             if self._seen.get(trial.number) is trial:
                 continue
             self._seen[trial.number] = trial
-            if counts_in_stage(trial, stages, stage=stage) and trial.number not in self._outside:
+            if counts_in_stage(trial, plan, stage=stage) and trial.number not in self._outside:
                 self._rungs.show(self._progress(trial))
             else:
                 self._rungs.forget(trial.number)
         return True
 
-    def _enter(self, stage: int, trials: list[FrozenTrial], plan: ZoomPlan | None) -> None:
+    def _enter(self, stage: int, trials: list[FrozenTrial], plan: ZoomPlan) -> None:
         """Begin a stage, whose trials are judged among themselves."""
-        assert plan is not None
         self._stage, self._seen = stage, {}
-        self._rungs = Rungs(self._rule, minimize=self._minimize)
+        self._rungs = Rungs(self._rule, direction=self._direction)
         if self._space is not None:
-            self._outside = left_outside(self._space, trials, plan, minimize=self._minimize, stage=stage)
+            self._outside = left_outside(self._space, trials, plan, self._direction, stage=stage)
 
     def _progress(self, trial: FrozenTrial) -> TrialProgress:
         return progress_of(trial, max_epochs=self._rule.max_epochs)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import optuna
 
 from ..attributes import BEST_EPOCH, BEST_VALUE, CURVES, DIVERGED, NETWORK_OUTPUT, TRAIN_SECONDS
-from ..spec import direction_of
+from ..metrics import direction_of
 
 if TYPE_CHECKING:
     from ..networks import Output
@@ -102,7 +102,7 @@ class TrialRun:
         curve = self.curves.get(self._metric)
         if not curve:
             return None
-        return curve.index(min(curve) if direction_of(self._metric) == "minimize" else max(curve))
+        return curve.index(min(curve, key=direction_of(self._metric).cost))
 
     @property
     def best_value(self) -> float | None:

@@ -12,7 +12,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from ..errors import FatalError, SpecError, TrialFailed, ends_worker
 from ..search.pruners import promotion_rule
-from ..search.samplers import plan_of_study
+from ..search.stages import plan_of_study
 from ..storage.buffered_storage import BufferedStorage
 from ..storage.leased_storage import LeaseLost
 from ..storage.tickets import Ticket
@@ -59,6 +59,7 @@ class Worker:
             self._study,
             setup.storage,
             promotion_rule(setup.spec.search, epochs=setup.objective.epochs),
+            direction=setup.objective.direction,
             space=setup.spec.space,
             plan=plan_of_study(setup.study, setup.spec.search),
         )
