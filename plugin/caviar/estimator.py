@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import json
+import numbers
 import os
 import pickle
 import tempfile
@@ -22,8 +23,9 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from .atomic_write import written_whole
 from .attributes import BEST_EPOCH, FINGERPRINT
+from .champion.saved import compiled
 from .data.loading import Data, data_of
-from .errors import DataError
+from .errors import DataError, SpecError
 from .search.samplers import make_sampler_factory
 from .search.stages import keep_stages, plan_of_study
 from .space import DEFAULT_SPACE_TABLE
@@ -58,6 +60,8 @@ class CaviarClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
         space: A study file's ``[space]`` as a dict; None for the default space, with smaller batches for few rows.
         sampler: A study file's ``search.sampler``.
         validation_fraction: Share of the data that judges trials, in (0, 1).
+        ensemble: Networks of the best configuration that are trained on all of the data and averaged, at least 1. They
+            train together in one fleet, so five take little longer than one.
         columns: Column of a DataFrame → ``number``, ``category`` or ``ignore``, where what is inferred is wrong.
         random_state: From which every random choice derives: a number, a RandomState, or None for another each time.
         workers: Processes that share the search; 1 searches in this one.
@@ -70,7 +74,7 @@ class CaviarClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
         best_params_: The hyperparameters of the best trial.
         best_score_: Its value: the best of many, and so too good.
         study_: The search, an Optuna study.
-        network_: The trained network, a keras.Model that gives probabilities.
+        network_: The trained network, a keras.Model that gives probabilities: the mean of the ensemble's.
         preprocessing_: What makes a DataFrame's columns numbers; None for arrays.
 
     Example:
@@ -88,6 +92,7 @@ class CaviarClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
         space: Mapping[str, Any] | None = None,
         sampler: str = "zoom",
         validation_fraction: float = 0.2,
+        ensemble: int = 5,
         columns: Mapping[str, str] | None = None,
         random_state: Any = None,
         workers: int = 1,
@@ -101,6 +106,7 @@ class CaviarClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
         self.space = space
         self.sampler = sampler
         self.validation_fraction = validation_fraction
+        self.ensemble = ensemble
         self.columns = columns
         self.random_state = random_state
         self.workers = workers
@@ -117,6 +123,8 @@ class CaviarClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
             ValueError: If the data is not fit for classification.
             CaviarError: If an argument is outside its range.
         """
+        if not isinstance(self.ensemble, numbers.Integral) or self.ensemble < 1:
+            raise SpecError(f"ensemble must be a whole number of at least 1, but got {self.ensemble!r}.")
         features, labels = self._checked(X, y)
         self.classes_, encoded = np.unique(labels, return_inverse=True)
         if len(self.classes_) < 2:
@@ -159,6 +167,7 @@ class CaviarClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
 
     def __getstate__(self) -> dict[str, Any]:
         state: dict[str, Any] = dict(super().__getstate__())
+        state.pop("_compiled", None)
         if "network_" in state:
             from .networks import quiet_saving
 
@@ -256,9 +265,8 @@ class CaviarClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
             best = study.best_trial
         except ValueError as error:
             raise ValueError("No trial was completed, so there is no network. Raise trials or timeout_s.") from error
-        trained = refit(
-            data, spec, best.params, epochs=int(best.user_attrs.get(BEST_EPOCH, spec.objective.epochs - 1)) + 1
-        )
+        epochs = int(best.user_attrs.get(BEST_EPOCH, spec.objective.epochs - 1)) + 1
+        trained = refit(data, spec, best.params, epochs=epochs, n_networks=self.ensemble)
         self.study_ = study
         self.best_params_ = trained.hyperparameters
         self.best_score_ = best.value
@@ -266,9 +274,13 @@ class CaviarClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
         self.preprocessing_ = trained.preprocessing
 
     def _ask(self, rows: NDArray[Any]) -> NDArray[np.float32]:
+        import tensorflow as tf
+
+        if self.__dict__.get("_compiled", (None,))[0] is not self.network_:
+            self._compiled = self.network_, compiled(self.network_, rows.shape[1:], rows.dtype.name)
         padded = np.zeros((_ROWS, *rows.shape[1:]), rows.dtype)
         padded[: len(rows)] = rows
-        return np.asarray(self.network_(padded, training=False))[: len(rows)]
+        return np.asarray(self._compiled[1](tf.constant(padded)))[: len(rows)]
 
 
 def _is_mixed_frame(x: Any) -> bool:

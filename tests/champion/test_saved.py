@@ -1,5 +1,6 @@
 """A champion in its directory: what it takes, what it refuses, and that a fresh process gives the same."""
 
+import io
 import json
 import os
 import subprocess
@@ -182,6 +183,52 @@ def test_wrong_inputs_are_refused_before_anything_is_written(
 def test_an_unknown_category_shares_the_bucket_of_unknown_ones(home: Home) -> None:
     given = load_champion("table", home=home.path).predict(pd.DataFrame({"size": [1.0], "color": ["blue"]}))
     assert given.tolist() in (["bad"], ["good"])
+
+
+def new_rows(path: Path) -> Path:
+    """Write rows of which one has a colour that training did not have."""
+    path.write_text("size,color\n1,red\n-1,green\n1,blue\n", encoding="utf-8")
+    return path
+
+
+def test_values_that_training_did_not_have_are_named_once(
+    home: Home, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    printed = io.StringIO()
+    assert predict_file(home, "table", new_rows(tmp_path / "new.csv"), output=None, results=printed) == 3
+    assert len(printed.getvalue().splitlines()) == 4
+    (record,) = caplog.records
+    assert record.getMessage() == "Column 'color': 1 row has a value that no row of training had, such as 'blue'."
+
+
+@pytest.mark.parametrize("to_file", [True, False])
+def test_strict_refuses_them_before_anything_is_written(home: Home, tmp_path: Path, to_file: bool) -> None:
+    path, printed = new_rows(tmp_path / "new.csv"), io.StringIO()
+    output = tmp_path / "out.csv" if to_file else None
+    with pytest.raises(DataError, match=r"row 4: column 'color' has 'blue', which no row of training had"):
+        predict_file(home, "table", path, output=output, results=printed, strict=True)
+    assert printed.getvalue() == ""
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_value_is_missing_where_none_was_in_training(home: Home, tmp_path: Path) -> None:
+    (tmp_path / "new.csv").write_text("size,color\n,red\n1,\n", encoding="utf-8")
+    with pytest.raises(DataError, match=r"row 3: column 'color' has no value"):  # sizes were missing in training
+        predict_file(home, "table", tmp_path / "new.csv", output=None, results=sys.stdout, strict=True)
+
+
+def test_a_reader_that_leaves_ends_the_command_quietly(home: Home, tmp_path: Path) -> None:
+    pd.concat([rows().drop(columns="kind")] * 400).to_csv(tmp_path / "many.csv", index=False)
+    command = f"{sys.executable} -m caviar predict table many.csv --home {home.path} | head -n 1"
+    run = subprocess.run(
+        ["bash", "-c", f"set -o pipefail; {command}"],
+        cwd=tmp_path,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (run.returncode, run.stdout, run.stderr) == (0, "label,p_bad,p_good\n", "")
 
 
 def test_damaged_and_other_champions_are_refused(home: Home, tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..data.images import image_batches, is_image, read_image
-from ..data.preprocessing import Preprocessing
+from ..data.preprocessing import NewValues, Preprocessing
 from ..data.tables import is_table, read_table_parts
 from ..errors import DataError, StorageError
 
@@ -25,6 +25,8 @@ DESCRIPTION: Final = "champion.json"
 
 #: Rows that a network takes at a time.
 BATCH_ROWS: Final = 8192
+
+Watch = Callable[[Mapping[str, NewValues]], None]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -104,23 +106,24 @@ class Champion:
         parts = [self._ask(features[start : start + BATCH_ROWS]) for start in range(0, len(features), BATCH_ROWS)]
         return np.concatenate(parts) if parts else np.empty((0, len(self.classes)), np.float32)
 
-    def features(self, x: Any, *, where: str = "Input") -> NDArray[Any]:
-        """Return what the network takes for examples; see `predict_proba`."""
+    def features(self, x: Any, *, where: str = "Input", watch: Watch | None = None) -> NDArray[Any]:
+        """Return what the network takes for examples; see `predict_proba` and `Preprocessing.transform`."""
         if self.form.kind == "table":
             self._load_preprocessing()
             assert self._preprocessing is not None
             if not hasattr(x, "columns"):
                 names = [name for name, kind in self.form.columns.items() if kind != "ignore"]
                 raise DataError(f"{where}: this champion takes a table with the columns {', '.join(names)}.")
-            return self._preprocessing.transform(x, where=where)
+            return self._preprocessing.transform(x, where=where, watch=watch)
         return self._checked(x.to_numpy() if hasattr(x, "columns") else np.asarray(x), where=where)
 
-    def file_features(self, path: Path) -> Iterator[NDArray[Any]]:
+    def file_features(self, path: Path, *, watch: Watch | None = None) -> Iterator[NDArray[Any]]:
         """Read a file, or a folder of images, part by part, as what the network takes.
 
         Args:
             path: A CSV or Parquet file, an ``.npy`` file, an ``.npz`` file with the array ``x``, an image, or a
                 directory of images, which come in the order of their names.
+            watch: For each part of a table called with the columns that have values which training did not have.
 
         Raises:
             DataError: If it cannot be read, or has another form than the champion takes.
@@ -130,7 +133,7 @@ class Champion:
             for frame in read_table_parts(path):
                 if self.form.kind != "table":
                     frame = _numbers(frame, where=where)
-                yield self.features(frame, where=where)
+                yield self.features(frame, where=where, watch=watch)
         elif path.suffix.lower() in (".npy", ".npz"):
             array = _read_array(path, where=where)
             for start in range(0, len(array), BATCH_ROWS):
@@ -223,19 +226,26 @@ class Champion:
                 f"The network {str(self.path / NETWORK)!r} cannot be loaded: {str(error).splitlines()[0]}. "
                 "If it has layers of your own, import their module first; else make the champion anew."
             ) from error
-        self._model = _compiled(model, self.form.shape, self.form.dtype)
+        self._model = compiled(model, self.form.shape, self.form.dtype)
 
 
 def probabilities_of(model: Any, features: NDArray[Any]) -> NDArray[np.float32]:
     """Return what a network gives, some rows at a time."""
-    ask = _compiled(model, features.shape[1:], features.dtype.name)
+    ask = compiled(model, features.shape[1:], features.dtype.name)
     starts = range(0, len(features), BATCH_ROWS)
     return np.concatenate(
         [np.asarray(ask(_tensor(features[start : start + BATCH_ROWS])), np.float32) for start in starts]
     )
 
 
-def _compiled(model: Any, shape: tuple[int, ...], dtype: str) -> Any:
+def compiled(model: Any, shape: tuple[int, ...], dtype: str) -> Any:
+    """Return a concrete function that gives a network's probabilities for a tensor of rows, any number of them.
+
+    Args:
+        model: A keras.Model.
+        shape: Of one row.
+        dtype: Of the rows.
+    """
     import tensorflow as tf
 
     takes = model.inputs[0].dtype if getattr(model, "inputs", None) else "float32"

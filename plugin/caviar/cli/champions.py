@@ -44,8 +44,9 @@ def champion(
 @click.argument("champion")
 @click.argument("path", type=click.Path(path_type=Path), metavar="INPUT")
 @click.option("--output", type=click.Path(path_type=Path), help="A .csv, .json or .parquet file; default: print CSV.")
+@click.option("--strict", is_flag=True, help="Refuse values that no row of training had.")
 @with_session
-def predict(champion: str, path: Path, *, output: Path | None, session: Session) -> None:
+def predict(champion: str, path: Path, *, output: Path | None, strict: bool, session: Session) -> None:
     """Predict the label and the probabilities of every row of a table, array, image or folder of images.
 
     \b
@@ -56,7 +57,8 @@ def predict(champion: str, path: Path, *, output: Path | None, session: Session)
     from ..commands.predict import predict_file
 
     home = session.home()
-    n = predict_file(home, champion, path, output=output, results=session.results)
+    with session.writing() as results:
+        n = predict_file(home, champion, path, output=output, results=results, strict=strict)
     if output is not None:
         session.print({"output": str(output), "examples": n}, lambda: f"{n} predictions in {output}")
 

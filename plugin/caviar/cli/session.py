@@ -65,7 +65,17 @@ class Session:
             shown = json.dumps(value, indent=2, ensure_ascii=not utf8)
         else:
             shown = printable(text())
-        click.echo(shown, file=self.results)
+        with self.writing() as results:
+            click.echo(shown, file=results)
+
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[TextIO]:
+        """Give the stream for results. If its reader has read enough, as `head` does, the command ends quietly."""
+        try:
+            yield self.results
+            self.results.flush()
+        except BrokenPipeError:
+            os._exit(0)
 
 
 def with_session(function: _Function) -> _Function:

@@ -3,7 +3,10 @@
 import contextlib
 import csv
 import json
-from collections.abc import Callable, Iterator
+import logging
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final, TextIO
 
@@ -12,8 +15,11 @@ from numpy.typing import NDArray
 
 from ..atomic_write import written_whole
 from ..champion.saved import Champion
-from ..errors import SpecError, StorageError
+from ..data.preprocessing import NewValues
+from ..errors import DataError, SpecError, StorageError
 from ..storage.home import Home
+
+_logger = logging.getLogger(__name__)
 
 _SUFFIXES: Final = (".csv", ".json", ".parquet")
 
@@ -31,10 +37,13 @@ def find_champion(home: Home, name: str) -> Champion:
     return Champion(path if path.is_dir() else home.champions / name)
 
 
-def predict_file(home: Home, champion: str, path: Path, *, output: Path | None, results: TextIO) -> int:
+def predict_file(
+    home: Home, champion: str, path: Path, *, output: Path | None, results: TextIO, strict: bool = False
+) -> int:
     """Write the label and the probabilities of every example of a file.
 
     The file is read part by part, so that any number of rows fits in memory. The output appears whole, or not at all.
+    Values of a table that training did not have count as unknown, or are imputed; a warning names their columns.
 
     Args:
         home: Where champions stand.
@@ -42,30 +51,66 @@ def predict_file(home: Home, champion: str, path: Path, *, output: Path | None, 
         path: The file; see `Champion.file_features`.
         output: A ``.csv``, ``.json`` or ``.parquet`` file; None to print CSV.
         results: Where it is printed.
+        strict: Whether values that training did not have are refused.
 
     Returns:
         How many examples there were.
 
     Raises:
-        DataError: If the file cannot be read, or has another form than the champion takes.
+        DataError: If the file cannot be read, has another form than the champion takes, or is refused.
         SpecError: If the output has another suffix.
         StorageError: If there is no such champion, or the output cannot be written.
     """
     if output is not None and output.suffix.lower() not in _SUFFIXES:
         raise SpecError(f"--output must end in {', '.join(_SUFFIXES)}, but got {str(output)!r}.")
-    found = find_champion(home, champion)
+    found, watch = find_champion(home, champion), _Watch(path, strict=strict)
     if output is None:
-        return _write(found, path, _csv_writer(results, found.description["classes"]))
+        with tempfile.TemporaryFile("w+", encoding="utf-8", newline="") as whole:
+            n = _write(found, path, _csv_writer(whole, found.description["classes"]), watch)
+            whole.seek(0)
+            shutil.copyfileobj(whole, results)
+            results.flush()
+        watch.warn()
+        return n
     try:
         with written_whole(output) as beside, _opened(beside, found) as write:
-            return _write(found, path, write)
+            n = _write(found, path, write, watch)
+        watch.warn()
+        return n
     except OSError as error:
         raise StorageError(f"{output} cannot be written: {error.strerror}.") from error
 
 
-def _write(champion: Champion, path: Path, write: Writer) -> int:
+class _Watch:
+    """Remembers which columns of a table have values that training did not have, or refuses them."""
+
+    def __init__(self, path: Path, *, strict: bool) -> None:
+        self._path, self._strict = path, strict
+        self._seen: dict[str, tuple[int, str]] = {}
+        self.n_rows = 0  # before the part at hand
+
+    def __call__(self, found: Mapping[str, NewValues]) -> None:
+        for column, new in found.items():
+            what = "no value" if new.value is None else repr(new.value)
+            if self._strict:
+                raise DataError(
+                    f"Input {str(self._path)!r}, row {self.n_rows + new.row + 2}: column {column!r} has {what}, which "
+                    "no row of training had. Correct it, or leave --strict out."
+                )
+            n, first = self._seen.get(column, (0, what))
+            self._seen[column] = (n + new.n, first)
+
+    def warn(self) -> None:
+        """Say on the log what was unknown."""
+        for column, (n, what) in self._seen.items():
+            rows = "1 row has a value" if n == 1 else f"{n} rows have values"
+            _logger.warning("Column %r: %s that no row of training had, such as %s.", column, rows, what)
+
+
+def _write(champion: Champion, path: Path, write: Writer, watch: _Watch) -> int:
     n = 0
-    for features in champion.file_features(path):
+    for features in champion.file_features(path, watch=watch):
+        watch.n_rows = n + len(features)
         probabilities = champion.ask(features)
         write(champion.classes[probabilities.argmax(axis=1)].tolist(), probabilities)
         n += len(features)

@@ -2,9 +2,9 @@
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,20 @@ if TYPE_CHECKING:
 MOST_CATEGORIES: Final = 64
 #: Stands for a missing value of a category.
 MISSING: Final = "(missing)"
+
+
+class NewValues(NamedTuple):
+    """Values of a column that training did not have.
+
+    Attributes:
+        n: Rows that have one.
+        row: The first of them, from 0.
+        value: What it has; None where a value is missing, and none was in training.
+    """
+
+    n: int
+    row: int
+    value: str | None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -59,8 +73,15 @@ class Preprocessing:
         transformer.fit(_plain(frame, kinds, where=where))
         return cls(kinds=dict(kinds), transformer=transformer)
 
-    def transform(self, frame: "pd.DataFrame", *, where: str) -> NDArray[np.float32]:
+    def transform(
+        self, frame: "pd.DataFrame", *, where: str, watch: Callable[[Mapping[str, NewValues]], None] | None = None
+    ) -> NDArray[np.float32]:
         """Return rows as features, shape (n, k). Columns that training did not have are left out.
+
+        Args:
+            frame: The rows.
+            where: What they are, for messages.
+            watch: Called with the columns that have values which training did not have, before anything is returned.
 
         Raises:
             DataError: If a column is missing, or a column of numbers has anything else.
@@ -69,8 +90,30 @@ class Preprocessing:
         for name, kind in self.kinds.items():
             if kind != "ignore" and name not in names:
                 raise DataError(f"{where}: column {name!r} is missing. {nearest_name(name, names)}")
-        features = self.transformer.transform(_plain(frame, self.kinds, where=where))
+        plain = _plain(frame, self.kinds, where=where)
+        if watch is not None:
+            watch(self._new_values(plain))
+        features = self.transformer.transform(plain)
         return np.ascontiguousarray(features, dtype=np.float32)
+
+    def _new_values(self, plain: "pd.DataFrame") -> dict[str, NewValues]:
+        parts = self.transformer.named_transformers_
+        numbers, categories = ([name for name, kind in self.kinds.items() if kind == k] for k in ("number", "category"))
+        is_new = {}
+        if numbers:
+            had_missing = set(parts["numbers"][0].indicator_.features_.tolist())
+            is_new = {name: plain[name].isna() for place, name in enumerate(numbers) if place not in had_missing}
+        if categories:
+            known = zip(categories, parts["categories"].categories_, strict=True)
+            is_new |= {name: ~plain[name].isin(values) for name, values in known}
+        found = {}
+        for name, rows in is_new.items():
+            if rows.any():
+                first = int(np.flatnonzero(rows)[0])
+                value = plain[name].iloc[first]
+                is_missing = name in numbers or value == MISSING
+                found[name] = NewValues(int(rows.sum()), first, None if is_missing else str(value))
+        return found
 
     def save(self, path: Path) -> None:
         """Write it in a format that executes nothing when it is loaded."""

@@ -1,0 +1,40 @@
+"""A convolutional network of the user's own, which studies/fashion_cnn.toml searches."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+
+from caviar.data.dataset import Dataset
+
+
+def network(hyperparameters: Mapping[str, Any], dataset: Dataset) -> keras.Model:
+    """Return two blocks of convolutions and a dense layer, which end in logits.
+
+    Args:
+        hyperparameters: What the trial drew from ``[space]``: our own ``filters``, ``hidden`` and ``dropout``.
+        dataset: Gives the shape of an image, pixels 0 to 255, and the number of classes.
+    """
+    filters = hyperparameters["filters"]
+    return keras.Sequential(
+        [
+            keras.Input(dataset.feature_shape),
+            keras.layers.Rescaling(1 / 255),
+            *_block(filters),
+            *_block(2 * filters),
+            keras.layers.Flatten(),
+            keras.layers.Dropout(hyperparameters["dropout"]),
+            keras.layers.Dense(hyperparameters["hidden"], activation="relu"),
+            keras.layers.Dropout(hyperparameters["dropout"]),
+            keras.layers.Dense(dataset.n_classes),
+        ]
+    )
+
+
+def _block(filters: int) -> list[keras.layers.Layer]:
+    return [
+        keras.layers.Conv2D(filters, 3, padding="same", use_bias=False),
+        keras.layers.BatchNormalization(momentum=0.9),
+        keras.layers.ReLU(),
+        keras.layers.MaxPooling2D(),
+    ]
