@@ -3,7 +3,6 @@
 import contextlib
 import hashlib
 import json
-import numbers
 import os
 import pickle
 import tempfile
@@ -55,8 +54,8 @@ class CaviarClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
         timeout_s: Seconds after which no new trial starts; None for no limit.
         metric: What decides: ``val_accuracy``, ``val_loss``, ``val_balanced_accuracy`` or ``val_macro_f1``; None for
             the loss where fewer than 1,000 rows validate, on which accuracy is too coarse.
-        class_weight: ``balanced`` weighs an example of class c by n / (n_classes · n_c) in the training loss; None
-            weighs all alike.
+        class_weight: ``balanced`` weighs an example of class c by n / (n_classes · n_c) in the training loss; a mapping
+            gives the weights by label; None weighs all alike.
         space: A study file's ``[space]`` as a dict; None for the default space, with smaller batches for few rows.
         sampler: A study file's ``search.sampler``.
         validation_fraction: Share of the data that judges trials, in (0, 1).
@@ -88,7 +87,7 @@ class CaviarClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
         epochs: int | None = None,
         timeout_s: float | None = None,
         metric: str | None = None,
-        class_weight: str | None = None,
+        class_weight: str | Mapping[Any, float] | None = None,
         space: Mapping[str, Any] | None = None,
         sampler: str = "zoom",
         validation_fraction: float = 0.2,
@@ -123,7 +122,7 @@ class CaviarClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
             ValueError: If the data is not fit for classification.
             CaviarError: If an argument is outside its range.
         """
-        if not isinstance(self.ensemble, numbers.Integral) or self.ensemble < 1:
+        if self.ensemble < 1:
             raise SpecError(f"ensemble must be a whole number of at least 1, but got {self.ensemble!r}.")
         features, labels = self._checked(X, y)
         self.classes_, encoded = np.unique(labels, return_inverse=True)
@@ -167,7 +166,7 @@ class CaviarClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
 
     def __getstate__(self) -> dict[str, Any]:
         state: dict[str, Any] = dict(super().__getstate__())
-        state.pop("_compiled", None)
+        state.pop("_ask_network", None)
         if "network_" in state:
             from .networks import quiet_saving
 
@@ -178,7 +177,7 @@ class CaviarClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
         if "network_" in state:
-            self.network_ = pickle.loads(state["network_"])  # noqa: S301  (part of a pickle that is being loaded)
+            self._keep(pickle.loads(state["network_"]))  # noqa: S301  (part of a pickle that is being loaded)
 
     def _checked(self, x: Any, y: Any) -> tuple[Any, NDArray[Any]]:
         """Return features, an array or a DataFrame that numbers alone do not make up, and labels."""
@@ -250,13 +249,20 @@ class CaviarClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
             | ({"label": _LABEL, "test": str(Path(dataset).with_name("no_rows.parquet"))} if is_table else {})
             | ({"columns": dict(self.columns)} if self.columns else {}),
             "objective": {"metric": metric, "epochs": epochs}
-            | ({} if self.class_weight is None else {"class_weight": self.class_weight}),
+            | ({} if self.class_weight is None else {"class_weight": self._named_weights(data)}),
             "search": {"trials": self.trials, "sampler": self.sampler, "workers": self.workers}
             | ({} if self.timeout_s is None else {"timeout_s": self.timeout_s}),
             "space": dict({**DEFAULT_SPACE_TABLE, **small} if self.space is None else self.space),
         }
         named = hashlib.sha256(json.dumps([data.fingerprint, table]).encode()).hexdigest()[:10]
         return parse_spec(table | {"name": f"classifier-{named}"})
+
+    def _named_weights(self, data: Data) -> Any:
+        """Return the class weights by the names that the data's classes have."""
+        if not isinstance(self.class_weight, Mapping):
+            return self.class_weight
+        names = dict(zip(self.classes_.tolist(), data.class_names, strict=True))
+        return {names.get(label, str(label)): weight for label, weight in self.class_weight.items()}
 
     def _refit(self, data: Data, study: optuna.Study, spec: StudySpec) -> None:
         from .champion.refit import refit
@@ -270,17 +276,21 @@ class CaviarClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
         self.study_ = study
         self.best_params_ = trained.hyperparameters
         self.best_score_ = best.value
-        self.network_ = trained.model
+        self._keep(trained.model)
         self.preprocessing_ = trained.preprocessing
+
+    def _keep(self, network: Any) -> None:
+        """Keep a network, and the program that asks it."""
+        inputs = network.inputs[0]
+        self.network_ = network
+        self._ask_network = compiled(network, tuple(inputs.shape[1:]), inputs.dtype)
 
     def _ask(self, rows: NDArray[Any]) -> NDArray[np.float32]:
         import tensorflow as tf
 
-        if self.__dict__.get("_compiled", (None,))[0] is not self.network_:
-            self._compiled = self.network_, compiled(self.network_, rows.shape[1:], rows.dtype.name)
         padded = np.zeros((_ROWS, *rows.shape[1:]), rows.dtype)
         padded[: len(rows)] = rows
-        return np.asarray(self._compiled[1](tf.constant(padded)))[: len(rows)]
+        return np.asarray(self._ask_network(tf.constant(padded)))[: len(rows)]
 
 
 def _is_mixed_frame(x: Any) -> bool:

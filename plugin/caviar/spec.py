@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+import math
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -84,15 +85,15 @@ class ObjectiveSpec:
         epochs: Passes over the training split for a trial that is not pruned.
         network: ``package.module:function`` that builds the network, or None for the configurable dense one.
         output: What that network gives, one of ``OUTPUTS``, or None to find out from what it does.
-        class_weight: ``balanced`` weighs an example of class c by n / (n_classes · n_c) in the training loss; None
-            weighs all alike.
+        class_weight: ``balanced`` weighs an example of class c by n / (n_classes · n_c) in the training loss; a mapping
+            from class to weight, 1 where a class is not named, weighs by ratio; None weighs all alike.
     """
 
     metric: str = "val_accuracy"
     epochs: int = 20
     network: str | None = None
     output: Literal["logits", "probabilities"] | None = None
-    class_weight: str | None = None
+    class_weight: str | Mapping[str, float] | None = None
 
     @property
     def direction(self) -> Direction:
@@ -160,9 +161,15 @@ class StudySpec:
 
 
 def check_class_weight(value: object, *, where: str) -> None:
-    """Raise SpecError unless a class weight is ``balanced``."""
-    if value not in CLASS_WEIGHTS:
-        raise SpecError(f"{where} must be 'balanced', or left out, but got {value!r}.")
+    """Raise SpecError unless class weights are ``balanced``, or a mapping from names of classes to positive numbers."""
+    if not isinstance(value, Mapping):
+        if value not in CLASS_WEIGHTS:
+            raise SpecError(f"{where} must be 'balanced' or a table of class and weight, but got {value!r}.")
+        return
+    for name, weight in value.items():
+        is_number = isinstance(weight, int | float) and not isinstance(weight, bool)
+        if not is_number or not 0 < weight < math.inf:
+            raise SpecError(f"{where}.{name} must be a number above 0, but got {weight!r}.")
 
 
 def read_spec(path: Path, *, settings: Sequence[str] = ()) -> StudySpec:
@@ -268,7 +275,11 @@ def _image_size(value: Any) -> tuple[int, int]:
 
 
 def _parse_objective(table: Mapping[str, Any]) -> ObjectiveSpec:
-    objective = ObjectiveSpec(**_values(ObjectiveSpec, table, "objective."))
+    class_weight = table.get("class_weight")
+    if class_weight is not None:
+        check_class_weight(class_weight, where="objective.class_weight")
+    values = _values(ObjectiveSpec, {key: value for key, value in table.items() if key != "class_weight"}, "objective.")
+    objective = ObjectiveSpec(**values, class_weight=class_weight)
     network, output = objective.network, objective.output
     direction_of(objective.metric)
     if network is not None and not _IMPORT_PATH.fullmatch(network):
@@ -280,8 +291,6 @@ def _parse_objective(table: Mapping[str, Any]) -> ObjectiveSpec:
             f"objective.output is {output!r}, but there is no objective.network whose output it could describe. "
             "Remove it, or name a network."
         )
-    if objective.class_weight is not None:
-        check_class_weight(objective.class_weight, where="objective.class_weight")
     return objective
 
 

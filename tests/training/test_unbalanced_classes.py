@@ -15,6 +15,7 @@ from sklearn.utils.class_weight import compute_class_weight
 
 from caviar.config import NetworkConfig, TrainingConfig
 from caviar.data.dataset import Dataset, Split
+from caviar.errors import SpecError
 from caviar.networks import build_network, fit_normalization
 from caviar.training import FleetData, FleetPrograms, FleetTrainer, Lane, Metrics, SoloTrainer, TensorSplits
 from caviar.training.class_metrics import class_metrics, counts_by_class
@@ -71,7 +72,7 @@ def fleet(splits: TensorSplits, *, epochs: int, seed: int = 0) -> list[Metrics]:
 @pytest.mark.parametrize("balanced", [False, True])
 @pytest.mark.parametrize("by_class", [False, True])
 def test_both_trainers_agree(balanced: bool, by_class: bool) -> None:
-    splits = TensorSplits.from_dataset(DATA, balanced=balanced, by_class=by_class)
+    splits = TensorSplits.from_dataset(DATA, class_weight="balanced" if balanced else None, by_class=by_class)
     alone, lane = (train(splits, epochs=2) for train in (solo, fleet))
     for found, expected in zip(lane, alone, strict=True):
         assert found == pytest.approx(expected, abs=2e-4)
@@ -91,14 +92,27 @@ def test_metrics_by_class_are_those_of_the_validation_predictions() -> None:
 
 
 def test_weights_are_scikit_learns() -> None:
-    splits = TensorSplits.from_dataset(DATA, balanced=True)
+    splits = TensorSplits.from_dataset(DATA, class_weight="balanced")
     expected = compute_class_weight("balanced", classes=np.arange(3), y=DATA.train.labels)
     np.testing.assert_allclose(splits.class_weights, expected, rtol=1e-6)
 
 
+def test_weights_may_be_given_by_class_and_only_their_ratios_count() -> None:
+    given, scaled = (
+        TensorSplits.from_dataset(DATA, class_weight={"rare": factor * 3.0, "common": factor, "other": factor})
+        for factor in (1.0, 100.0)
+    )
+    np.testing.assert_allclose(given.class_weights, scaled.class_weights, rtol=1e-6)
+    weights = given.class_weights.numpy()
+    assert weights[1] == pytest.approx(3 * weights[0])
+    assert weights[DATA.train.labels].mean() == pytest.approx(1.0)
+    with pytest.raises(SpecError, match=r"there is no class 'rara'.*'rare'"):
+        TensorSplits.from_dataset(DATA, class_weight={"rara": 2.0})
+
+
 @pytest.mark.filterwarnings("ignore:.*__array__:DeprecationWarning")
 def test_a_weighted_step_is_that_of_keras() -> None:
-    splits = TensorSplits.from_dataset(DATA, balanced=True)
+    splits = TensorSplits.from_dataset(DATA, class_weight="balanced")
     one_batch = TrainingConfig(epochs=1, batch_size=len(DATA.train.labels), learning_rate=0.1, momentum=0.0)
     models: list[Any] = [
         build_network(NETWORK, feature_shape=(4,), n_classes=3, normalization=NORMALIZATION, seed=3) for _ in range(2)
@@ -118,9 +132,11 @@ def test_balanced_weights_find_more_of_the_rare_classes(train: Any) -> None:
     reached = {
         balanced: np.mean(
             [
-                train(TensorSplits.from_dataset(DATA, balanced=balanced, by_class=True), epochs=12, seed=seed)[-1][
-                    "val_balanced_accuracy"
-                ]
+                train(
+                    TensorSplits.from_dataset(DATA, class_weight="balanced" if balanced else None, by_class=True),
+                    epochs=12,
+                    seed=seed,
+                )[-1]["val_balanced_accuracy"]
                 for seed in range(3)
             ]
         )

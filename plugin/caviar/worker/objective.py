@@ -75,7 +75,7 @@ class KerasObjective:
             ends in logits or in a softmax.
         output: The output of your own network, ``logits`` or ``probabilities``; None to find out from its values.
         class_weight: ``balanced`` weighs an example of class c by n / (n_classes · n_c) in the training loss, so that
-            rare classes count as much as frequent ones; None weighs all alike.
+            rare classes count as much as frequent ones; a mapping gives weights by class; None weighs all alike.
         seed: Together with the trial's number, the seed of weights, batches and dropout, and of all that your own
             network draws.
         tracking_uri: Where MLflow logs every trial; None logs nothing.
@@ -98,7 +98,7 @@ class KerasObjective:
         space: SearchSpace | Mapping[str, Any] | None = None,
         network: NetworkFunction | None = None,
         output: "Output | None" = None,
-        class_weight: str | None = None,
+        class_weight: str | Mapping[str, float] | None = None,
         seed: int = 0,
         tracking_uri: str | None = None,
     ) -> None:
@@ -255,7 +255,7 @@ class KerasObjective:
 
         if self._tensors is None or self._normalization is None:
             self._tensors = TensorSplits.from_dataset(
-                self.dataset, balanced=self._class_weight is not None, by_class=self.metric in CLASS_METRICS
+                self.dataset, class_weight=self._class_weight, by_class=self.metric in CLASS_METRICS
             )
             self._normalization = fit_normalization(self.dataset.train.features)
         return self._tensors, self._normalization
