@@ -1,6 +1,7 @@
 import dataclasses
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -157,3 +158,50 @@ def test_a_study_stored_under_other_defaults_keeps_its_sampler_and_pruner() -> N
         'search.sampler: "tpe" → "zoom"',
         'search.pruner: "successive_halving" → "promotion"',
     ]
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "parsed"),
+    [
+        ("image_size", 28, (28, 28)),
+        ("image_size", [28, 14], (28, 14)),
+        ("image_color", "grayscale", "grayscale"),
+        ("columns", {"year": "category"}, {"year": "category"}),
+        ("label", "species", "species"),
+        ("test", "test.csv", "test.csv"),
+        ("test_fraction", 0.3, 0.3),
+    ],
+)
+def test_what_the_data_table_says_is_read_and_written_back(key: str, value: Any, parsed: Any) -> None:
+    spec = parse_spec({"name": "toy", "data": {"dataset": "rows.csv", key: value}})
+    assert getattr(spec.data, key) == parsed
+    assert parse_spec(json.loads(json.dumps(spec_table(spec)))) == spec
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("image_size", [28], "must be a number of pixels or"),
+        ("image_size", True, "must be a number of pixels or"),
+        ("image_size", 0, "at least 1"),
+        ("columns", {"year": "categry"}, "'category'"),
+        ("columns", "year", "must be a table"),
+        ("test_fraction", 1.0, "below 1"),
+        ("image_color", "grey", "'grayscale'"),
+    ],
+)
+def test_what_the_data_table_may_not_say_is_refused(key: str, value: Any, message: str) -> None:
+    with pytest.raises(SpecError, match=re.escape(message)):
+        parse_spec({"name": "toy", "data": {"dataset": "rows.csv", key: value}})
+
+
+@pytest.mark.parametrize("value", ["balanced", {"rare": 3.0}])
+def test_class_weights_are_read_and_written_back(value: Any) -> None:
+    spec = parse_spec({"name": "toy", "data": {"dataset": "digits"}, "objective": {"class_weight": value}})
+    assert parse_spec(json.loads(json.dumps(spec_table(spec)))) == spec
+
+
+@pytest.mark.parametrize("value", ["balance", {"rare": 0}, {"rare": "much"}, 2.0])
+def test_other_class_weights_are_refused(value: Any) -> None:
+    with pytest.raises(SpecError, match=r"objective\.class_weight"):
+        parse_spec({"name": "toy", "data": {"dataset": "digits"}, "objective": {"class_weight": value}})

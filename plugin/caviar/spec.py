@@ -12,10 +12,9 @@ from typing import Any, Literal
 from .config import MAX_EPOCHS
 from .errors import SpecError, nearest_name
 from .metrics import Direction, direction_of
-from .parameters import MAX_WHOLE
 from .sampler_table import SAMPLERS
 from .space import DEFAULT_SPACE_TABLE, SearchSpace, parse_space, space_table
-from .study_file import read_table
+from .study_file import check_keys, check_range, field_values, read_table, require, typed
 
 CLASS_WEIGHTS: tuple[str, ...] = ("balanced",)
 PRUNERS: tuple[str, ...] = (
@@ -33,8 +32,6 @@ CHANGEABLE: frozenset[str] = frozenset({"search.trials", "search.timeout_s", "se
 MAX_TRIALS = 1_000_000
 MAX_SECONDS = 1e9
 
-#: How the table of a study file holds a field of its type; a text otherwise.
-_KINDS: Mapping[Any, type] = {int: int, float: float, float | None: float, Mapping[str, Any]: dict}
 #: The least and the most that a number may be.
 _RANGES: Mapping[str, tuple[float, float]] = {
     "epochs": (1, MAX_EPOCHS),
@@ -192,21 +189,21 @@ def read_spec(path: Path, *, settings: Sequence[str] = ()) -> StudySpec:
 
 def parse_spec(table: Mapping[str, Any]) -> StudySpec:
     """Check a study file's contents, or raise a SpecError for the first key, type or value that is not allowed."""
-    _check_keys("", table, ("name", "seed", "data", "objective", "search", "space"))
+    check_keys("", table, ("name", "seed", "data", "objective", "search", "space"))
     for key in ("name", "data"):
-        _require(table, key)
-    name = _typed(table["name"], str, "name")
+        require(table, key)
+    name = typed(table["name"], str, "name")
     if not _NAME.fullmatch(name):
         raise SpecError(
             f"name must be letters, digits, '.', '_' and '-', begin with a letter or digit and be at most 100 long, "
             f"but got {name!r}."
         )
-    seed = _typed(table.get("seed", 0), int, "seed")
+    seed = typed(table.get("seed", 0), int, "seed")
     if not 0 <= seed < 2**32:
         raise SpecError(f"seed must be a whole number from 0 to {2**32 - 1}, but got {seed}.")
-    objective = _parse_objective(_typed(table.get("objective", {}), dict, "objective"))
-    search = _parse_search(_typed(table.get("search", {}), dict, "search"))
-    space = _typed(table.get("space", DEFAULT_SPACE_TABLE), dict, "space")
+    objective = _parse_objective(typed(table.get("objective", {}), dict, "objective"))
+    search = _parse_search(typed(table.get("search", {}), dict, "search"))
+    space = typed(table.get("space", DEFAULT_SPACE_TABLE), dict, "space")
     if search.trainer == "fleet" and objective.network is not None:
         raise SpecError(
             f"search.trainer is 'fleet', but fleets train the networks that [space] describes, not those of "
@@ -215,7 +212,7 @@ def parse_spec(table: Mapping[str, Any]) -> StudySpec:
     return StudySpec(
         name=name,
         seed=seed,
-        data=_parse_data(_typed(table["data"], dict, "data")),
+        data=_parse_data(typed(table["data"], dict, "data")),
         objective=objective,
         search=search,
         space=parse_space(space, own_names=objective.network is not None),
@@ -250,8 +247,8 @@ def spec_differences(stored: StudySpec, given: StudySpec) -> list[str]:
 
 
 def _parse_data(table: Mapping[str, Any]) -> DataSpec:
-    values = _values(DataSpec, table, "data.")
-    _require(table, "dataset", "data.")
+    values = field_values(DataSpec, table, "data.", ranges=_RANGES, unchecked=("image_size",))
+    require(table, "dataset", "data.")
     if "image_size" in values:
         values["image_size"] = _image_size(values["image_size"])
     data = DataSpec(**values)
@@ -270,7 +267,7 @@ def _image_size(value: Any) -> tuple[int, int]:
     if not (isinstance(sides, list | tuple) and len(sides) == 2 and all(type(side) is int for side in sides)):
         raise SpecError(f"data.image_size must be a number of pixels or [height, width], but got {value!r}.")
     for side in sides:
-        _check_range(side, 1, 4096, "data.image_size")
+        check_range(side, 1, 4096, "data.image_size")
     return sides[0], sides[1]
 
 
@@ -278,8 +275,8 @@ def _parse_objective(table: Mapping[str, Any]) -> ObjectiveSpec:
     class_weight = table.get("class_weight")
     if class_weight is not None:
         check_class_weight(class_weight, where="objective.class_weight")
-    values = _values(ObjectiveSpec, {key: value for key, value in table.items() if key != "class_weight"}, "objective.")
-    objective = ObjectiveSpec(**values, class_weight=class_weight)
+    values = field_values(ObjectiveSpec, table, "objective.", ranges=_RANGES, unchecked=("class_weight",))
+    objective = ObjectiveSpec(**values)
     network, output = objective.network, objective.output
     direction_of(objective.metric)
     if network is not None and not _IMPORT_PATH.fullmatch(network):
@@ -300,51 +297,13 @@ def _parse_search(table: Mapping[str, Any]) -> SearchSpec:
             "[[search.stages]] is no longer supported. The sampler 'zoom' goes from coarse to fine within one study; "
             "`caviar zoom STUDY` searches on in a narrower one. Remove it from the study file."
         )
-    search = SearchSpec(**_values(SearchSpec, table, "search."))
+    search = SearchSpec(**field_values(SearchSpec, table, "search.", ranges=_RANGES))
     for key, names in (("sampler", SAMPLERS), ("pruner", PRUNERS), ("trainer", TRAINERS)):
         name = getattr(search, key)
         if name not in names and not (key != "trainer" and _IMPORT_PATH.fullmatch(name)):
             own = "" if key == "trainer" else " Your own: `package.module:Class`."
             raise SpecError(f"No {key} is called {name!r}. {nearest_name(name, names)}{own}")
     return search
-
-
-def _values(made: type[Any], table: Mapping[str, Any], prefix: str) -> dict[str, Any]:
-    """Return what a table says of the fields of a dataclass, of the right types and within their ranges."""
-    fields = {field.name: field for field in dataclasses.fields(made)}
-    _check_keys(prefix, table, tuple(fields))
-    values = {key: _typed(value, _KINDS.get(fields[key].type, str), prefix + key) for key, value in table.items()}
-    for key in values.keys() & _RANGES.keys():
-        _check_range(values[key], *_RANGES[key], prefix + key)
-    return values
-
-
-def _check_keys(prefix: str, table: Mapping[str, Any], allowed: Sequence[str]) -> None:
-    for key in table:
-        if key not in allowed:
-            raise SpecError(f"The study file has no key {prefix + key!r}. {nearest_name(key, allowed)}")
-
-
-def _require(table: Mapping[str, Any], key: str, prefix: str = "") -> None:
-    if key not in table:
-        raise SpecError(f"The study file needs {prefix + key!r}, but it is missing.")
-
-
-def _typed(value: Any, kind: type, key: str) -> Any:
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        _check_range(value, -MAX_WHOLE, MAX_WHOLE, key)
-        return float(value)
-    if not isinstance(value, kind) or isinstance(value, bool):
-        kinds = {str: "a text", int: "a whole number", float: "a number", dict: "a table"}
-        raise SpecError(f"{key} must be {kinds[kind]}, but got {value!r}.")
-    return value
-
-
-def _check_range(value: float, low: float, high: float, key: str) -> None:
-    if not value >= low:  # nor is NaN
-        raise SpecError(f"{key} must be at least {low}, but got {value}.")
-    if value > high:
-        raise SpecError(f"{key} must be at most {high:.16g}, but got {value}.")
 
 
 def _data_table(data: DataSpec) -> dict[str, Any]:

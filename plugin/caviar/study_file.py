@@ -1,15 +1,26 @@
-"""A study file's table, read from whatever a path may name; what the table says is checked by ``spec``."""
+"""A study file's table, read from whatever a path may name; and the values in it, checked for ``spec``."""
 
+import dataclasses
 import os
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
-from .errors import SpecError
+from .errors import SpecError, nearest_name
+from .parameters import MAX_WHOLE
 
 _MOST_BYTES = 2**20  # a study file has some hundred
 _DEEPEST = 20  # a study file needs five
+
+#: How a table holds a field of its type; a text otherwise.
+_KINDS: Final[Mapping[Any, type]] = {
+    int: int,
+    float: float,
+    float | None: float,
+    Mapping[str, Any]: dict,
+    Mapping[str, str]: dict,
+}
 
 
 def read_table(path: Path, *, settings: Sequence[str] = ()) -> dict[str, Any]:
@@ -34,6 +45,68 @@ def read_table(path: Path, *, settings: Sequence[str] = ()) -> dict[str, Any]:
         _apply_setting(table, setting)
     _check_depth(table, path)
     return table
+
+
+def field_values(
+    made: type[Any],
+    table: Mapping[str, Any],
+    prefix: str,
+    *,
+    ranges: Mapping[str, tuple[float, float]],
+    unchecked: Sequence[str] = (),
+) -> dict[str, Any]:
+    """Return what a table says of the fields of a dataclass, of the right types and within their ranges.
+
+    Args:
+        made: The dataclass.
+        table: The table.
+        prefix: Comes before the keys in messages: ``search.``.
+        ranges: Key → the least and the most that it may be.
+        unchecked: Keys whose values the caller checks.
+
+    Raises:
+        SpecError: If a key, a type or a value is not allowed.
+    """
+    fields = {field.name: field for field in dataclasses.fields(made)}
+    check_keys(prefix, table, tuple(fields))
+    values = dict(table)
+    for key in values.keys() - set(unchecked):
+        values[key] = typed(table[key], _KINDS.get(fields[key].type, str), prefix + key)
+        if key in ranges:
+            check_range(values[key], *ranges[key], prefix + key)
+    return values
+
+
+def check_keys(prefix: str, table: Mapping[str, Any], allowed: Sequence[str]) -> None:
+    """Raise SpecError if a table has a key that is not allowed."""
+    for key in table:
+        if key not in allowed:
+            raise SpecError(f"The study file has no key {prefix + key!r}. {nearest_name(key, allowed)}")
+
+
+def require(table: Mapping[str, Any], key: str, prefix: str = "") -> None:
+    """Raise SpecError if a table lacks a key."""
+    if key not in table:
+        raise SpecError(f"The study file needs {prefix + key!r}, but it is missing.")
+
+
+def typed(value: Any, kind: type, key: str) -> Any:
+    """Return a value of a type, a whole number as a float where that is asked for; raise SpecError for any other."""
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        check_range(value, -MAX_WHOLE, MAX_WHOLE, key)
+        return float(value)
+    if not isinstance(value, kind) or isinstance(value, bool):
+        kinds = {str: "a text", int: "a whole number", float: "a number", dict: "a table"}
+        raise SpecError(f"{key} must be {kinds[kind]}, but got {value!r}.")
+    return value
+
+
+def check_range(value: float, low: float, high: float, key: str) -> None:
+    """Raise SpecError if a number is NaN or outside its range."""
+    if not value >= low:  # nor is NaN
+        raise SpecError(f"{key} must be at least {low}, but got {value}.")
+    if value > high:
+        raise SpecError(f"{key} must be at most {high:.16g}, but got {value}.")
 
 
 def _read_text(path: Path) -> str:

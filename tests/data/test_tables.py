@@ -5,9 +5,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from caviar.data.columns import infer_kinds, odd_columns
 from caviar.data.loading import make_dataset, open_data
 from caviar.data.preprocessing import Preprocessing
-from caviar.data.tables import infer_kinds, odd_columns, read_table, read_table_parts
+from caviar.data.tables import read_table, read_table_parts
 from caviar.errors import DataError
 from caviar.spec import DataSpec
 

@@ -16,7 +16,8 @@ from caviar.attributes import DEATHS, FAIL_REASON, OWNER
 from caviar.errors import FatalError
 from caviar.storage.buffered_storage import BufferedStorage
 from caviar.storage.database import new_owner, open_storage
-from caviar.storage.leased_storage import LeasedStorage, LeaseLost
+from caviar.storage.leased_storage import LeasedStorage
+from caviar.storage.leases import LeaseLost
 from caviar.storage.pending_writes import write_pending
 from caviar.storage.studies import open_study
 from caviar.storage.tickets import Ticket, claim_tickets

@@ -9,7 +9,8 @@ from optuna.trial import TrialState
 from caviar.attributes import PAUSED
 from caviar.storage.buffered_storage import BufferedStorage
 from caviar.storage.database import new_owner, open_storage
-from caviar.storage.leased_storage import LeasedStorage, take_lease
+from caviar.storage.leased_storage import LeasedStorage
+from caviar.storage.leases import take_lease
 from caviar.storage.overview import count_trials, read_leases
 from caviar.storage.parking import claim_parked, prune_parked
 from caviar.storage.tickets import Ticket, claim_tickets

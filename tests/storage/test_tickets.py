@@ -19,7 +19,8 @@ from caviar.storage import schema
 from caviar.storage.buffered_storage import BufferedStorage
 from caviar.storage.database import new_owner, open_storage
 from caviar.storage.handing_back import expired_trials, fail_trial, hand_back, hand_back_many
-from caviar.storage.leased_storage import LeasedStorage, LeaseLost, take_lease
+from caviar.storage.leased_storage import LeasedStorage
+from caviar.storage.leases import LeaseLost, take_lease
 from caviar.storage.overview import count_trials, read_leases, read_running
 from caviar.storage.parking import prune_parked
 from caviar.storage.schema import optuna_tables

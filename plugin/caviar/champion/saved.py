@@ -282,7 +282,7 @@ def _form_of(table: Mapping[str, Any]) -> InputForm:
 
 
 def _numbers(frame: "pd.DataFrame", *, where: str) -> NDArray[np.float64]:
-    from ..data.tables import as_numbers
+    from ..data.columns import as_numbers
 
     return np.stack([as_numbers(frame[name], where=where) for name in frame.columns], axis=1)
 

@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from ..errors import DataError, SpecError
 from ..spec import DataSpec, StudySpec
 from .arrays import check_classes, check_features, check_labels, check_range, check_rows, encode_labels
+from .columns import Kind, infer_kinds, odd_columns
 from .dataset import Dataset, Split
 from .preprocessing import Preprocessing
 from .sources import open_source
 from .split import stratified_cut
-from .tables import Kind, infer_kinds, odd_columns
 
 _TEST_SEED: Final = (
     0  # fixed: the test split must not move with a study's seed, or one study's test is another's training

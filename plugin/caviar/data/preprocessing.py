@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DataError, nearest_name
-from .tables import Kind, as_numbers
+from .columns import Kind, as_numbers
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -20,7 +20,8 @@ from .frozen_trials import local_time
 from .handing_back import fail_trial, put_back
 from .identity import check_study
 from .idle import count_idle
-from .leased_storage import LeaseCheck, LeasedStorage, LeaseLost, renew_leases
+from .leased_storage import LeasedStorage
+from .leases import LeaseCheck, LeaseLost, renew_leases
 from .pending_writes import PendingWrites, TrialEnd, write_pending
 from .study_memory import StudyMemory
 
@@ -29,10 +30,9 @@ class BufferedStorage(BaseStorage):
     """One study as an Optuna storage that never waits for the database.
 
     Samplers, pruners, ``optuna.Trial`` and ``study.tell`` see the study as it was at the last ``refresh``, with what
-    this worker did since. Reads touch memory alone. Writes on this worker's own trials, which run and carry its lease,
-    change memory at once and reach the database with the next ``flush``, all in one transaction; what is not flushed
-    when the worker dies is lost, as training since the last checkpoint is. Trials come from
-    ``tickets.claim_tickets`` and are known here after a ``refresh``; studies and trials are not created here.
+    this worker did since. Writes on this worker's own trials, which run and carry its lease, change memory at once and
+    reach the database with the next ``flush``, all in one transaction; what is not flushed when the worker dies is
+    lost. Trials come from ``tickets.claim_tickets``, and are known here after a ``refresh``.
 
     One thread uses it. Another may call ``renew``.
 
@@ -43,14 +43,6 @@ class BufferedStorage(BaseStorage):
     Raises:
         FatalError: If the study was deleted.
         StorageInternalError: If the database cannot be read.
-
-    Example:
-        >>> tickets = claim_tickets(leased, study_id, n=16, budget=100, lease_s=30, retries=2)
-        >>> buffered.refresh()
-        >>> study = optuna.Study("digits", storage=buffered, sampler=sampler, pruner=pruner)
-        >>> trial = optuna.Trial(study, tickets[0].trial_id)
-        >>> trial.report(0.9, step=0)
-        >>> lost = buffered.flush().lost
     """
 
     def __init__(self, backend: LeasedStorage, study_id: int) -> None:
@@ -76,9 +68,7 @@ class BufferedStorage(BaseStorage):
         return count_idle(self._memory.system_attrs, now=_utc_now() + self._clock_offset)
 
     def refresh(self) -> None:
-        """Read what other workers have changed since the last time; finished trials are never read again.
-
-        This worker's own trials stay as they are in memory: only ``flush`` says whether they were lost.
+        """Read what other workers have changed; own trials stay as in memory, and finished ones are not read again.
 
         Raises:
             FatalError: If the study was deleted.
@@ -92,11 +82,11 @@ class BufferedStorage(BaseStorage):
             self._take_in(found)
 
     def flush(self) -> LeaseCheck:
-        """Write all that is pending, but for trials that are held back, and renew the leases on all own trials.
+        """Write what is pending, except of trials that are held back, and renew the leases on all own trials.
 
         Returns:
-            What this worker's leases were worth. What was pending of the ``lost`` and ``ended`` trials is dropped; in
-            memory they are what the database says, and no longer this worker's.
+            What the leases were worth. What was pending of ``lost`` and ``ended`` trials is dropped; in memory they are
+            as in the database, and no longer this worker's.
 
         Raises:
             FatalError: If the study was deleted, or is no longer the one that this worker was begun with.
@@ -105,25 +95,15 @@ class BufferedStorage(BaseStorage):
         return self._write(hand_back=frozenset())
 
     def hand_back(self, trial_ids: Collection[int]) -> LeaseCheck:
-        """Flush, and give own trials back in the same transaction, with what they have done so far.
+        """Flush, and give own trials that have not ended back in the same transaction.
 
-        Of a trial that is held back nothing is written: it was claimed, but has not begun. One that has ended is not
-        given back.
-
-        Returns:
-            What ``flush`` returns; those given back were ``held`` until then.
-
-        Raises:
-            StorageInternalError: If the database is locked, full or gone; everything stays pending.
+        Nothing is written of a trial that is held back. Returns and raises as ``flush`` does; the trials that are given
+        back were ``held``.
         """
         return self._write(hand_back=frozenset(trial_ids))
 
     def park(self, trial_id: int) -> None:
-        """Let an own trial wait, from the next ``flush`` on, until it is promoted; raises as ``set_trial_param`` does.
-
-        That flush writes what is pending of it and gives it up in one transaction. A worker that dies before leaves a
-        running trial, which is handed on like any other.
-        """
+        """Let an own trial wait from the next ``flush`` on until it is promoted; raises as ``set_trial_param`` does."""
         self.set_trial_system_attr(trial_id, PAUSED, value=True)
         trial, pending = self._copy(trial_id)
         pending.parked = True
@@ -132,12 +112,7 @@ class BufferedStorage(BaseStorage):
         self._memory.put(trial)
 
     def fail(self, trial_id: int, *, reason: str, retries: int) -> bool:
-        """End an own trial that raised as FAIL, with what is pending of it, and queue its retry while those last.
-
-        Args:
-            trial_id: Optuna's id of the trial.
-            reason: Why, in one line; kept in its user attribute ``fail_reason``.
-            retries: Retries that one trial of the budget has.
+        """End an own trial that raised as FAIL, with what is pending of it, and queue a retry while ``retries`` last.
 
         Returns:
             Whether a retry was queued.
@@ -158,14 +133,7 @@ class BufferedStorage(BaseStorage):
         return queued
 
     def renew(self) -> LeaseCheck:
-        """Renew the leases on all own trials, whatever is pending; any thread may call it.
-
-        Returns:
-            What they were worth. Nothing is dropped: that is ``flush``'s to do.
-
-        Raises:
-            StorageInternalError: If the database is locked, full or gone.
-        """
+        """Renew the leases on all own trials from any thread, and return what they were worth; nothing is dropped."""
         with self._database:
             own = self.own_trials
             if not own:
@@ -175,10 +143,7 @@ class BufferedStorage(BaseStorage):
                 return renew_leases(connection, own, self._backend.owner)
 
     def hold(self, trial_id: int) -> None:
-        """Keep what is pending of an own trial in memory until it is released: it is drawn, but has not begun.
-
-        A worker's death is blamed only on trials that have something in the database.
-        """
+        """Keep what is pending of an own trial in memory until it is released, so that no death is blamed on it."""
         self._check_own(trial_id)
         self._held_back.add(trial_id)
 
@@ -216,15 +181,15 @@ class BufferedStorage(BaseStorage):
     def set_trial_user_attr(self, trial_id: int, key: str, value: Any) -> None:
         """Set a user attribute of an own trial; raises as ``set_trial_param`` does."""
         trial, pending = self._copy(trial_id)
-        pending.user_attributes[key] = text = json.dumps(value)
-        trial.user_attrs = {**trial.user_attrs, key: json.loads(text)}
+        pending.user_attributes[key] = json.dumps(value)
+        trial.user_attrs = _with(trial.user_attrs, key, value)
         self._memory.put(trial)
 
     def set_trial_system_attr(self, trial_id: int, key: str, value: Any) -> None:
         """Set a system attribute of an own trial; raises as ``set_trial_param`` does."""
         trial, pending = self._copy(trial_id)
-        pending.system_attributes[key] = text = json.dumps(value)
-        trial.system_attrs = {**trial.system_attrs, key: json.loads(text)}
+        pending.system_attributes[key] = json.dumps(value)
+        trial.system_attrs = _with(trial.system_attrs, key, value)
         self._memory.put(trial)
 
     def set_trial_state_values(self, trial_id: int, state: TrialState, values: Sequence[float] | None = None) -> bool:
@@ -260,11 +225,7 @@ class BufferedStorage(BaseStorage):
     ) -> list[FrozenTrial]:
         """Return the study's trials by number, those in some states only where these are given."""
         self._check_study(study_id)
-        trials = (
-            list(self._memory.trials)
-            if states is None
-            else [trial for trial in self._memory.trials if trial.state in states]
-        )
+        trials = [trial for trial in self._memory.trials if states is None or trial.state in states]
         return copy.deepcopy(trials) if deepcopy else trials
 
     def get_study_id_from_name(self, study_name: str) -> int:
@@ -295,27 +256,20 @@ class BufferedStorage(BaseStorage):
 
     def get_all_studies(self) -> list[FrozenStudy]:
         """Return the one study."""
-        study = FrozenStudy(
-            study_name=self._name,
-            direction=None,
-            directions=self._directions,
-            user_attrs=copy.deepcopy(self._memory.user_attrs),
-            system_attrs=copy.deepcopy(self._memory.system_attrs),
-            study_id=self._study_id,
-        )
-        return [study]
+        attributes = copy.deepcopy((self._memory.user_attrs, self._memory.system_attrs))
+        return [FrozenStudy(self._name, None, *attributes, self._study_id, directions=self._directions)]
 
     def set_study_user_attr(self, study_id: int, key: str, value: Any) -> None:
         """Set a user attribute of the study, in the database at once."""
         self._check_study(study_id)
         self._backend.set_study_user_attr(study_id, key, value)
-        self._memory.user_attrs = {**self._memory.user_attrs, key: json.loads(json.dumps(value))}
+        self._memory.user_attrs = _with(self._memory.user_attrs, key, value)
 
     def set_study_system_attr(self, study_id: int, key: str, value: Any) -> None:
         """Set a system attribute of the study, in the database at once."""
         self._check_study(study_id)
         self._backend.set_study_system_attr(study_id, key, value)
-        self._memory.system_attrs = {**self._memory.system_attrs, key: json.loads(json.dumps(value))}
+        self._memory.system_attrs = _with(self._memory.system_attrs, key, value)
 
     def create_new_study(self, *_arguments: object, **_options: object) -> int:
         """Refuse: one study is all there is."""
@@ -381,6 +335,11 @@ class BufferedStorage(BaseStorage):
         self._check_unfinished(trial_id)
         if trial_id not in self._pending:
             raise LeaseLost(f"the trial is not held by this worker ({self._backend.owner})")
+
+
+def _with(attributes: dict[str, Any], key: str, value: Any) -> dict[str, Any]:
+    """Return attributes with one more, as it comes back from the database."""
+    return {**attributes, key: json.loads(json.dumps(value))}
 
 
 _NOTHING = LeaseCheck(held=frozenset(), lost=frozenset(), ended=frozenset())

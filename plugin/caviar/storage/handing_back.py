@@ -10,7 +10,8 @@ from optuna.trial import FrozenTrial, TrialState
 
 from ..attributes import DEATHS, ENQUEUED, FAIL_REASON, FAILED_TRIAL, OWNER, RETRY_HISTORY
 from . import schema
-from .leased_storage import LeaseCheck, LeasedStorage, LeaseLost, release_leases, renew_leases, set_attribute
+from .leased_storage import LeasedStorage, set_attribute
+from .leases import LeaseCheck, LeaseLost, release_leases, renew_leases
 from .overview import count_states
 
 

@@ -1,9 +1,8 @@
 """Optuna's relational storage, with every write on a trial guarded by its lease."""
 
 import contextlib
-import dataclasses
 import json
-from collections.abc import Collection, Container, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import sqlalchemy
@@ -18,31 +17,12 @@ from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from ..attributes import OWNER
-from ..errors import TrialFailed
 from . import schema
 from .frozen_trials import TrialReader
 from .identity import StudyKey, check_study_of_trial
+from .leases import LeaseLost, take_lease
 
 _MOST_NAMED: Final = 10_000  # SQLite takes 32,766 values in a statement
-
-
-class LeaseLost(TrialFailed):
-    """The trial belongs to another worker now, or was finished by somebody else: write nothing more about it."""
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class LeaseCheck:
-    """What a worker's leases on some trials are worth, by Optuna's ids of the trials.
-
-    Attributes:
-        held: Those that run and are this worker's; their leases have been renewed.
-        lost: Those that another worker holds, that wait for one, or that were deleted with their study.
-        ended: Those that are still this worker's, but were ended from outside, by the dashboard say.
-    """
-
-    held: frozenset[int]
-    lost: frozenset[int]
-    ended: frozenset[int]
 
 
 class LeasedStorage(RDBStorage):
@@ -279,63 +259,6 @@ class LeasedStorage(RDBStorage):
             )
         ).scalar_one_or_none()
         return None if text is None else json.loads(text)
-
-
-def renew_leases(connection: sqlalchemy.Connection, trial_ids: Collection[int], owner: str) -> LeaseCheck:
-    """Renew a worker's leases on many trials; what it held then stays its own until the transaction ends.
-
-    It is the guard of ``LeasedStorage.owned`` for many trials. A server locks the heartbeats first, as whoever hands
-    an expired trial back does, and by trial, so that no two wait for each other; then the trials, against an end from
-    outside. What is read after that was committed before, and cannot change.
-
-    Args:
-        connection: In a transaction, on SQLite one that has the write lock (``schema.take_write_lock``).
-        trial_ids: Optuna's ids of the trials.
-        owner: The worker.
-    """
-    tables = schema.optuna_tables()
-    trials, owners, beats = tables.trials, tables.system_attributes, tables.heartbeats
-    wanted = sorted(trial_ids)
-    if connection.dialect.name != "sqlite":
-        locked = sqlalchemy.select(beats.c.trial_id).where(beats.c.trial_id.in_(wanted)).order_by(beats.c.trial_id)
-        connection.execute(locked.with_for_update())
-    rows = connection.execute(
-        sqlalchemy.select(trials.c.trial_id, trials.c.state, owners.c.value_json)
-        .outerjoin(owners, sqlalchemy.and_(owners.c.trial_id == trials.c.trial_id, owners.c.key == OWNER))
-        .where(trials.c.trial_id.in_(wanted))
-        .order_by(trials.c.trial_id)
-        .with_for_update(of=trials)
-    ).all()
-    mine = {row.trial_id: row.state for row in rows if row.value_json == json.dumps(owner)}
-    held = [trial_id for trial_id, state in mine.items() if state == TrialState.RUNNING]
-    now = schema.database_now(connection)
-    connection.execute(beats.update().where(beats.c.trial_id.in_(held)).values(heartbeat=now))
-    ended = frozenset(trial_id for trial_id, state in mine.items() if state.is_finished())
-    lost = frozenset(wanted) - frozenset(held) - ended
-    return LeaseCheck(held=frozenset(held), lost=lost, ended=ended)
-
-
-def take_leases(connection: sqlalchemy.Connection, trial_ids: Sequence[int], owner: str) -> None:
-    """Make a worker the owner of trials from now on, whoever owned them before."""
-    tables = schema.optuna_tables()
-    owned = [{"trial_id": trial_id, "key": OWNER, "value_json": json.dumps(owner)} for trial_id in trial_ids]
-    schema.upsert_many(connection, tables.system_attributes, key=("trial_id", "key"), rows=owned)
-    now = schema.database_now(connection)
-    beats = [{"trial_id": trial_id, "heartbeat": now} for trial_id in trial_ids]
-    schema.upsert_many(connection, tables.heartbeats, key=("trial_id",), rows=beats)
-
-
-def take_lease(connection: sqlalchemy.Connection, trial_id: int, owner: str) -> None:
-    """Make a worker the owner of a trial from now on, whoever owned it before."""
-    take_leases(connection, [trial_id], owner)
-
-
-def release_leases(connection: sqlalchemy.Connection, trial_ids: Collection[int]) -> None:
-    """Leave trials without an owner."""
-    attributes = schema.optuna_tables().system_attributes
-    connection.execute(
-        attributes.delete().where(attributes.c.trial_id.in_(sorted(trial_ids)), attributes.c.key == OWNER)
-    )
 
 
 def set_attribute(

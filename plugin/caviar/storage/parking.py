@@ -12,7 +12,8 @@ from optuna.trial import TrialState
 from ..attributes import PAUSED
 from . import schema
 from .identity import check_study
-from .leased_storage import LeasedStorage, take_leases
+from .leased_storage import LeasedStorage
+from .leases import take_leases
 from .tickets import Ticket, is_parked, start_trials
 
 

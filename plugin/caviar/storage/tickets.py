@@ -16,7 +16,8 @@ from . import schema
 from .handing_back import put_back_expired, read_attributes
 from .identity import check_study
 from .idle import note_idle
-from .leased_storage import LeasedStorage, take_leases
+from .leased_storage import LeasedStorage
+from .leases import take_leases
 from .overview import count_states
 
 

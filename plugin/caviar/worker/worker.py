@@ -14,7 +14,7 @@ from ..errors import FatalError, SpecError, TrialFailed, ends_worker
 from ..search.pruners import promotion_rule
 from ..search.stages import plan_of_study
 from ..storage.buffered_storage import BufferedStorage
-from ..storage.leased_storage import LeaseLost
+from ..storage.leases import LeaseLost
 from ..storage.tickets import Ticket
 from .best_network import best_standing
 from .crew import Crew

@@ -1,0 +1,179 @@
+"""A table's columns: what kind each is of, their numbers, and those that one should look at."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final, Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import DataError, nearest_name
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Kind = Literal["number", "category", "ignore"]
+KINDS: Final[tuple[str, ...]] = get_args(Kind)
+
+
+_SAMPLE_ROWS: Final = 10_000
+#: A text column in which this share of the values are numbers is a column of numbers with mistakes in it.
+_MOSTLY: Final = 0.9
+#: More different texts than this, each hardly ever repeated, name rows rather than classes of rows.
+_FEW: Final = 50
+#: A column that alone predicts this share of labels it was not fitted on gives them away.
+_TOO_GOOD: Final = 0.995
+_COLUMNS_NAMED: Final = 5
+
+
+def infer_kinds(frame: "pd.DataFrame", *, given: Mapping[str, str], where: str) -> dict[str, Kind]:
+    """Return what kind each feature column is of: numbers, or categories such as texts and booleans.
+
+    Args:
+        frame: The features, without the label.
+        given: Kinds that the user states; these are believed.
+        where: Names the data in messages.
+
+    Raises:
+        DataError: If a given column or kind does not exist, if a column has dates, or if a column of numbers has text
+            in it: with the column, the row and the ways on.
+    """
+    import pandas as pd
+
+    for name, kind in given.items():
+        if name not in frame.columns:
+            raise DataError(f"{where}: there is no column {name!r}. {nearest_name(name, map(str, frame.columns))}")
+        if kind not in KINDS:
+            raise DataError(f"{where}: column {name!r} cannot be {kind!r}. {nearest_name(kind, KINDS)}")
+    kinds: dict[str, Kind] = {}
+    for name in map(str, frame.columns):
+        column = frame[name]
+        if name in given:
+            kinds[name] = given[name]  # type: ignore[assignment]  # checked above
+        elif pd.api.types.is_bool_dtype(column) or isinstance(column.dtype, pd.CategoricalDtype):
+            kinds[name] = "category"
+        elif pd.api.types.is_numeric_dtype(column):
+            kinds[name] = "number"
+        else:
+            kinds[name] = _kind_of_objects(column, where=where)
+        if kinds[name] == "number":
+            as_numbers(column, where=where)
+    if not any(kind != "ignore" for kind in kinds.values()):
+        raise DataError(f"{where}: no column is left to learn from.")
+    return kinds
+
+
+def as_numbers(column: "pd.Series[Any]", *, where: str) -> NDArray[np.float64]:
+    """Return a column's numbers, NaN where a value is missing.
+
+    Raises:
+        DataError: If a value is no number, naming column, row and value.
+    """
+    import pandas as pd
+
+    numbers = np.asarray(pd.to_numeric(column, errors="coerce").to_numpy(np.float64, na_value=np.nan))
+    bad = np.flatnonzero(np.isnan(numbers) & ~column.isna().to_numpy())
+    if bad.size:
+        raise DataError(
+            f"{where}: column {str(column.name)!r} has numbers, but row {row_number(bad[0])} has "
+            f"{column.iloc[bad[0]]!r}. "
+            f'Correct the value or leave it empty, or set data.columns.{column.name} = "category".'
+        )
+    infinite = np.flatnonzero(np.isinf(numbers))
+    if infinite.size:
+        raise DataError(
+            f"{where}: column {str(column.name)!r} must be finite, but row {row_number(infinite[0])} has "
+            f"{numbers[infinite[0]]}. Correct the value or leave it empty."
+        )
+    return numbers
+
+
+def odd_columns(frame: "pd.DataFrame", labels: NDArray[np.int32], kinds: Mapping[str, Kind]) -> list[str]:
+    """Return a sentence for every column that is constant, names rows, or gives the label away.
+
+    Args:
+        frame: Features to train on.
+        labels: Their classes, shape (n,).
+        kinds: Of the columns.
+    """
+    found: dict[str, list[str]] = {"constant": [], "id": [], "leak": []}
+    sample = np.random.default_rng(0).permutation(len(frame))[:_SAMPLE_ROWS]
+    for name, kind in kinds.items():
+        if kind == "ignore":
+            continue
+        column = frame[name]
+        n_different = int(column.nunique(dropna=False))
+        if n_different < 2:
+            found["constant"].append(name)
+        elif _names_rows(column, kind, n_different):
+            found["id"].append(name)
+        elif _gives_away(column.iloc[sample], kind, labels[sample]):
+            found["leak"].append(name)
+    ends = {
+        "constant": "the same value in every row, and teaches nothing",
+        "id": "a different value in nearly every row. If it names the row, networks may learn it by heart",
+        "leak": "nearly all labels by itself. Is it known before the label is",
+    }
+    return [
+        f"{_named(names)} {'gives' if kind == 'leak' else 'has'} {ends[kind]}"
+        + (f'? If not, set data.columns.{names[0]} = "ignore".' if kind == "leak" else ".")
+        for kind, names in found.items()
+        if names
+    ]
+
+
+def _kind_of_objects(column: "pd.Series[Any]", *, where: str) -> Kind:
+    import pandas as pd
+
+    present = column.dropna()
+    if pd.api.types.is_datetime64_any_dtype(column) or (len(present) and hasattr(present.iloc[0], "isoformat")):
+        raise DataError(
+            f"{where}: column {str(column.name)!r} has dates. Turn them into numbers that mean something to your "
+            "classes (the year, the month, days since an event), or set "
+            f'data.columns.{column.name} = "ignore".'
+        )
+    if len(present) and pd.to_numeric(present, errors="coerce").notna().mean() >= _MOSTLY:
+        return "number"
+    return "category"
+
+
+def _names_rows(column: "pd.Series[Any]", kind: Kind, n_different: int) -> bool:
+    n = len(column)
+    if n_different <= _FEW or n_different < 0.95 * n:
+        return False
+    if kind == "category":
+        return True
+    values = column.to_numpy(np.float64, na_value=np.nan)
+    steps = np.diff(np.sort(values))
+    return bool((values == np.rint(values)).all() and (steps == 1).mean() > 0.95)  # 1, 2, 3 …
+
+
+def _gives_away(column: "pd.Series[Any]", kind: Kind, labels: NDArray[np.int32]) -> bool:
+    """Tell whether a small tree on this column alone predicts the labels of rows that it was not fitted on."""
+    from sklearn.tree import DecisionTreeClassifier
+
+    if kind == "number":
+        values = column.to_numpy(np.float64, na_value=np.nan)
+    else:
+        values = column.astype("category").cat.codes.to_numpy(np.float64)
+    values = np.nan_to_num(values.reshape(-1, 1), nan=-1e30)
+    half = len(labels) // 2
+    if half < _FEW or len(np.unique(labels[:half])) < 2:
+        return False
+    tree = DecisionTreeClassifier(max_leaf_nodes=256, random_state=0).fit(values[:half], labels[:half])
+    share = np.bincount(labels).max() / len(labels)
+    return bool(tree.score(values[half:], labels[half:]) > max(_TOO_GOOD, (1 + share) / 2))
+
+
+def row_number(position: int | np.intp) -> int:
+    """Return a row's number as an editor or a spreadsheet shows it: the header is line 1."""
+    return int(position) + 2
+
+
+def _named(names: Sequence[str]) -> str:
+    return f"column{'s' if len(names) > 1 else ''} {few([repr(name) for name in names])}"
+
+
+def few(names: Sequence[str]) -> str:
+    """Return the first of some names, and how many more there are."""
+    more = f" and {len(names) - _COLUMNS_NAMED} more" if len(names) > _COLUMNS_NAMED else ""
+    return ", ".join(names[:_COLUMNS_NAMED]) + more
