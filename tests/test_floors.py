@@ -18,6 +18,7 @@ FLOORS: tuple[frozenset[str], ...] = (
             "keras_backend",
             "memory",
             "metrics",
+            "optuna_private",
             "parameters",
             "program_key",
             "sampler_table",

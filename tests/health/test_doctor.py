@@ -284,7 +284,7 @@ def test_newer_tables_and_old_ones_of_mlflow_are_said_but_not_touched(home: Home
 
 
 def test_mlflows_schema_version_is_read_as_mlflow_wrote_it(home: Home) -> None:
-    from caviar.record.inspection import mlflow_revisions
+    from caviar.record.mlflow_private import mlflow_revisions
 
     with closing(sqlite3.connect(home.path / "mlflow.db")) as connection:
         (revision,) = connection.execute("SELECT version_num FROM alembic_version").fetchone()

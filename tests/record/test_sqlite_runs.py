@@ -16,9 +16,8 @@ from mlflow.tracking import MlflowClient
 from optuna.trial import FrozenTrial, TrialState
 
 from caviar.record import MlflowMirror, TrialRecord, prepare_tracking
-from caviar.record.inspection import mlflow_revisions
+from caviar.record.mlflow_private import REVISIONS, mlflow_revisions
 from caviar.record.shared_view import VIEW_TAG, load_view
-from caviar.record.sqlite_runs import REVISIONS
 from caviar.record.tracking import connect
 
 from .conftest import MakeTrial, build_trial
@@ -184,7 +183,11 @@ def test_what_mlflow_would_cut_is_left_to_its_client(tracking_uri: str, make_tri
 
 @pytest.mark.parametrize("reason", ["tables of an unknown MLflow", "rule that the statements break"])
 def test_what_does_not_fit_is_left_to_mlflows_client(
-    tracking_uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reason: str
+    tracking_uri: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    reason: str,
 ) -> None:
     if reason == "tables of an unknown MLflow":
         monkeypatch.setattr("caviar.record.sqlite_runs.REVISIONS", frozenset())
@@ -193,9 +196,12 @@ def test_what_does_not_fit_is_left_to_mlflows_client(
         execute(tmp_path / "mlflow.db", f"CREATE TRIGGER rule BEFORE INSERT ON runs {when}")
     mirror = make_mirror(tracking_uri)
     trials = [build_trial(number) for number in range(3)]
-    mirror.record_many(make_records(trials))
+    for _ in range(2):
+        mirror.record_many(make_records(trials))
     assert not mirror.missed
     assert mirror.missing_trials(trials) == []
+    said = [record.getMessage() for record in caplog.records if "which this version does not know" in record.message]
+    assert len(said) == (reason == "tables of an unknown MLflow")
 
 
 @pytest.mark.parametrize("uri", ["http://127.0.0.1:9", "sqlite:///file:x.db?mode=ro&uri=true", "postgresql://h/db"])

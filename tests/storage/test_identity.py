@@ -8,6 +8,7 @@ import sqlalchemy
 
 from caviar.attributes import STUDY_UID
 from caviar.errors import FatalError
+from caviar.optuna_private import optuna_tables, stored_intermediate_value
 from caviar.spec import StudySpec
 from caviar.storage import schema
 from caviar.storage.buffered_storage import BufferedStorage
@@ -103,9 +104,9 @@ def test_what_a_deletion_overlooked_is_not_the_next_study_s(storage: LeasedStora
     study = create_study(storage, spec, attributes={})
     (ticket,) = claim(storage, study)
     delete_as_the_dashboard_does(storage, study)
-    tables = schema.optuna_tables()
+    tables = optuna_tables()
     with schema.transaction(storage.engine) as connection:  # a worker's report that came while Optuna deleted
-        row = {"trial_id": ticket.trial_id, "step": 40, **schema.stored_intermediate_value(0.9)}
+        row = {"trial_id": ticket.trial_id, "step": 40, **stored_intermediate_value(0.9)}
         connection.execute(sqlalchemy.insert(tables.intermediate_values).values(row))
     second = create_study(storage, spec, attributes={})
     assert [again.trial_id for again in claim(storage, second)] == [ticket.trial_id]

@@ -15,6 +15,7 @@ from tests.databases import claim_ticket, expire
 
 from caviar.attributes import DEATHS, FAIL_REASON, PAUSED
 from caviar.errors import FatalError
+from caviar.optuna_private import optuna_tables
 from caviar.storage import schema
 from caviar.storage.buffered_storage import BufferedStorage
 from caviar.storage.database import new_owner, open_storage
@@ -23,7 +24,6 @@ from caviar.storage.leased_storage import LeasedStorage
 from caviar.storage.leases import LeaseLost, take_lease
 from caviar.storage.overview import count_trials, read_leases, read_running
 from caviar.storage.parking import prune_parked
-from caviar.storage.schema import optuna_tables
 from caviar.storage.studies import open_study
 from caviar.storage.tickets import Ticket, claim_tickets
 

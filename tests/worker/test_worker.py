@@ -19,6 +19,7 @@ from tests.worker.fakes import Made, Mirror, Networks, NoCheckpoints, PairPlan, 
 from caviar import KerasObjective
 from caviar.attributes import CURVES, DEATHS, FAIL_REASON, PAUSED
 from caviar.errors import FatalError, SpaceError, SpecError, StorageUnavailableError
+from caviar.optuna_private import optuna_tables
 from caviar.packing.cost_model import TYPICAL
 from caviar.packing.planning import SoloPlan
 from caviar.search.samplers import make_sampler_factory
@@ -27,7 +28,6 @@ from caviar.spec import StudySpec, parse_spec
 from caviar.storage.checkpoints import Checkpoint, CheckpointStore
 from caviar.storage.database import new_owner, open_storage
 from caviar.storage.handing_back import hand_back
-from caviar.storage.schema import optuna_tables
 from caviar.storage.studies import open_study
 from caviar.storage.tickets import Ticket, claim_tickets
 from caviar.worker import worker as worker_module

@@ -10,7 +10,8 @@ from typing import Any, Final
 
 import numpy as np
 
-from ..record.tracking import connect, import_mlflow, quiet_mlflow, tracking_errors
+from ..record.mlflow_private import quiet_mlflow
+from ..record.tracking import connect, import_mlflow, tracking_errors
 from ..storage.addresses import masked
 from ..storage.home import Home
 

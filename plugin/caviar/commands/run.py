@@ -22,6 +22,7 @@ from ..engines.processes import ProcessEngine
 from ..errors import CaviarError
 from ..insight.warm_start import warm_start_sentences, warm_start_table
 from ..insight.words import shown
+from ..optuna_private import id_of_study
 from ..parameters import ChoiceParameter, Parameter
 from ..record.environment import environment_versions
 from ..record.tracking import prepare_template, prepare_tracking
@@ -290,7 +291,7 @@ def result_lines(result: RunResult, name: str) -> list[str]:
 
 def read_progress(storage: LeasedStorage, study: optuna.Study, spec: StudySpec) -> Progress:
     """Return how far a study is, whoever ran its trials."""
-    counts = count_trials(storage, study._study_id)
+    counts = count_trials(storage, id_of_study(study))
     complete, pruned = counts[TrialState.COMPLETE], counts[TrialState.PRUNED]
     return Progress(
         study=study.study_name,
@@ -298,7 +299,7 @@ def read_progress(storage: LeasedStorage, study: optuna.Study, spec: StudySpec) 
         done=complete + pruned,
         pruned=pruned,
         failed=counts[TrialState.FAIL],
-        best_value=best_complete_value(storage, study._study_id, maximize=spec.objective.direction == "maximize"),
+        best_value=best_complete_value(storage, id_of_study(study), maximize=spec.objective.direction == "maximize"),
         uid=study_key(storage, study).uid,
         unfinished=counts[TrialState.WAITING] + counts[TrialState.RUNNING],
     )

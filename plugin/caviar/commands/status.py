@@ -11,6 +11,7 @@ from ..attributes import NETWORK_LOST, OWNER, PARENT_TRIAL, PAUSED
 from ..insight.family import parent_name
 from ..insight.warm_start import warm_start_sentences, warm_start_table
 from ..insight.words import shown
+from ..optuna_private import id_of_study
 from ..search.warm_start import warm_start_of
 from ..storage.addresses import masked
 from ..storage.home import Home
@@ -60,7 +61,7 @@ def study_status(home: Home, study: str) -> dict[str, Any]:
         "best": _describe_best(storage, opened, home),
         "trials_per_minute": rate,
         "seconds_left": None if rate is None else round(60 * left / rate, 1),
-        "workers": _describe_workers(read_leases(storage, opened._study_id), trials, lease_s=spec.search.lease_s),
+        "workers": _describe_workers(read_leases(storage, id_of_study(opened)), trials, lease_s=spec.search.lease_s),
         "copied": _n_copied(trials),
         "family": family,
         "family_best": _best_of(family, minimize=spec.objective.direction == "minimize"),

@@ -4,6 +4,7 @@ import shutil
 
 import optuna
 
+from ..optuna_private import id_of_study
 from ..storage import studies
 from ..storage.addresses import masked
 from ..storage.home import Home
@@ -62,7 +63,7 @@ def sync_study(home: Home, study: str) -> tuple[int, int]:
 
 
 def _n_trials(storage: LeasedStorage, study: optuna.Study) -> int:
-    return sum(count_trials(storage, study._study_id).values())
+    return sum(count_trials(storage, id_of_study(study)).values())
 
 
 def _delete(home: Home, storage: LeasedStorage, opened: optuna.Study) -> bool:

@@ -12,6 +12,7 @@ import optuna
 from ..engines.engine import Engine, WorkOrder
 from ..engines.processes import ProcessEngine
 from ..engines.supervisor import supervise
+from ..optuna_private import id_of_study
 from ..storage.database import new_owner, open_storage
 from ..storage.home import Home, prepare_home
 from ..storage.leased_storage import LeasedStorage
@@ -42,7 +43,7 @@ def work_on_study(
         engine,
         order,
         n_workers=n_workers,
-        count_epochs=lambda: count_epochs(storage, study._study_id),
+        count_epochs=lambda: count_epochs(storage, id_of_study(study)),
         stop=stop,
         on_poll=on_poll,
     )

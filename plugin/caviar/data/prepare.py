@@ -16,6 +16,7 @@ from ..errors import DataError
 from .names import PreparedDirectory, TfdsName, default_data_dir, find_prepared, is_prepared, parse_name
 from .network import unreachable_hosts
 from .registry import create_builder
+from .tfds_private import is_in_cache
 
 _logger = logging.getLogger(__name__)
 
@@ -92,18 +93,14 @@ def _check_files(name: TfdsName, builder: Any, root: Path, manual_dir: Path | No
 
 def _missing_urls(builder: Any, cache: Path, manual_dir: Path) -> list[str]:
     """Return the addresses of the files that TFDS would download."""
-    from tensorflow_datasets.core.download import resource
-
     if builder.url_infos is None:  # no checksums recorded: TFDS' own builders then read from its bucket
         from_bucket = str(builder.__module__).startswith("tensorflow_datasets.")
         by_hand = builder.MANUAL_DOWNLOAD_INSTRUCTIONS
         return ["gs://tfds-data"] if from_bucket and not by_hand else []
     missing = []
     for url, info in builder.url_infos.items():
-        file_name = resource.get_dl_fname(url, info.checksum)
-        cached = (cache / builder.name / file_name, cache / file_name)  # TFDS looks in both
         by_hand = info.filename and (manual_dir / info.filename).is_file()
-        if not by_hand and not any(resource.is_locally_cached(path) for path in cached):
+        if not by_hand and not is_in_cache(url, info.checksum, directories=(cache / builder.name, cache)):
             missing.append(url)
     return missing
 

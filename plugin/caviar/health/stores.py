@@ -8,7 +8,8 @@ from pathlib import Path
 
 from ..atomic_write import leftovers
 from ..errors import StorageError
-from ..record.inspection import mlflow_revisions, read_run_statuses
+from ..record.inspection import read_run_statuses
+from ..record.mlflow_private import mlflow_revisions
 from ..storage.addresses import masked, sqlite_path
 from ..storage.filesystems import (
     Mounts,

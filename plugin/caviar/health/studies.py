@@ -12,6 +12,7 @@ from optuna.trial import FrozenTrial
 
 from ..attributes import ENVIRONMENT, STUDY_UID
 from ..errors import CaviarError, StorageError, nearest_name
+from ..optuna_private import id_of_study
 from ..record.environment import environment_versions
 from ..record.inspection import missing_numbers, read_run_statuses
 from ..spec import StudySpec
@@ -112,11 +113,11 @@ def _read_study(home: Home, only: str | None, found: Findings, storage: LeasedSt
     # In this order: a checkpoint or a lease that is there while its trial is read as finished is a leftover.
     checkpoints = open_checkpoints(home, study)
     checkpointed = checkpoints.numbers()
-    running = read_running(storage, study._study_id)
+    running = read_running(storage, id_of_study(study))
     return StudyState(
         name=name,
         uid=study.user_attrs.get(STUDY_UID, ""),
-        study_id=study._study_id,
+        study_id=id_of_study(study),
         spec=spec,
         environment=environment,
         checkpoints=checkpoints,

@@ -7,6 +7,7 @@ import optuna
 from optuna.trial import FrozenTrial
 
 from ..attributes import CHILDREN, PARENT
+from ..optuna_private import id_of_study
 from ..parameters import Parameter
 from ..search.stages import plan_of_study
 from ..search.zoom_sampler import stage_spaces
@@ -65,7 +66,7 @@ def family_members(family: Sequence[optuna.Study], *, current: optuna.Study) -> 
         if (spec := stored_spec(study)) is not None:
             member = _member(study.study_name, study.get_trials(deepcopy=False), spec, spec.space, generation)
             here = study.study_name == current.study_name
-            members.append(dataclasses.replace(member, is_current=here, study_id=study._study_id))
+            members.append(dataclasses.replace(member, is_current=here, study_id=id_of_study(study)))
     return tuple(members) if len(members) > 1 else ()
 
 

@@ -1,7 +1,5 @@
 """Looking into MLflow's store without writing: which trials it shows, and how old its tables are."""
 
-import importlib.util
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -11,9 +9,10 @@ from optuna.trial import FrozenTrial, TrialState
 from ..errors import StorageError
 from ..record.run_content import RUN_STATUS, STUDY_UID_TAG, TRIAL_NUMBER_TAG
 from ..record.runs import list_runs
-from ..record.tracking import DATABASES, connect, import_mlflow, quiet_mlflow, tracking_errors
 from ..storage.addresses import masked, sqlite_path
 from ..storage.inspection import connect_read_only
+from .mlflow_private import quiet_mlflow
+from .tracking import DATABASES, connect, import_mlflow, tracking_errors
 
 _STATUSES = """
     SELECT number.value AS number, runs.status AS status
@@ -76,27 +75,6 @@ def missing_numbers(trials: Iterable[FrozenTrial], statuses: Mapping[int, Sequen
         return found in [[RUN_STATUS[state]] for state in right]
 
     return sorted(trial.number for trial in trials if not is_shown(trial))
-
-
-def mlflow_revisions() -> tuple[str, frozenset[str]] | None:
-    """Return the schema version that the installed MLflow expects of a database, and all that it knows.
-
-    MLflow has no public way to it, and alembic's takes 3 s, because it imports mlflow by running every migration's
-    file. These are read as text here; where they no longer look like that, None is returned and nothing is said.
-    """
-    spec = importlib.util.find_spec("mlflow")
-    if spec is None or spec.origin is None:
-        return None
-    texts = [path.read_text("utf-8") for path in Path(spec.origin).parent.glob("store/db_migrations/versions/*.py")]
-    known = {name for text in texts for name in re.findall(r'^revision = "(\w+)"', text, re.MULTILINE)}
-    below = {
-        name
-        for text in texts
-        for line in re.findall(r"^down_revision = (.*)", text, re.MULTILINE)
-        for name in re.findall(r'"(\w+)"', line)
-    }
-    heads = known - below
-    return (heads.pop(), frozenset(known)) if len(heads) == 1 else None
 
 
 def _from_database(tracking_uri: str, *, study_name: str, study_uid: str) -> dict[int, list[str]]:

@@ -3,8 +3,10 @@
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
+
+from .mlflow_private import delete_artifacts
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -53,7 +55,4 @@ def _remove(run: "Run") -> None:
     if parts.scheme in ("", "file"):
         shutil.rmtree(Path(unquote(parts.path)) / _FOLDER, ignore_errors=True)
         return
-    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
-
-    repository: Any = get_artifact_repository(run.info.artifact_uri)  # its methods have no types
-    repository.delete_artifacts(_FOLDER)
+    delete_artifacts(run.info.artifact_uri, _FOLDER)

@@ -11,6 +11,7 @@ experiment that is in the trash or whose artifacts MLflow is to place.
 """
 
 import contextlib
+import functools
 import json
 import logging
 import os
@@ -24,12 +25,11 @@ from typing import NamedTuple
 
 from ..storage.addresses import sqlite_path
 from .experiment import StudyIdentity, view_tag, wanted_tags
+from .mlflow_private import REVISIONS
 from .run_content import STUDY_UID_TAG, TRIAL_NUMBER_TAG, Point, is_accepted_name
 from .shared_view import VIEW_TAG, SharedView, joined_view, load_view
 from .tracking import BUSY_TIMEOUT_S, prepare_tracking
 from .trial_record import RunContent
-
-REVISIONS = frozenset({"dc11669786a5"})  # MLflow's tables as compared: 3.17
 
 _logger = logging.getLogger(__name__)
 # What SQLite says of a statement that does not fit the tables; what it says of locks, disks and broken files passes.
@@ -168,10 +168,22 @@ def is_plain(content: RunContent) -> bool:
     )
 
 
+@functools.cache  # once a process
+def _warn_of_revision(found: str) -> None:
+    _logger.warning(
+        "MLflow's database has the revision %s, which this version does not know. Runs are written by MLflow's client, "
+        "which takes longer. Upgrade optuna-caviar, or use the MLflow that it was installed with.",
+        found or "none",
+    )
+
+
 def _open_experiment(connection: sqlite3.Connection, study: StudyIdentity, *, now_s: float) -> ShownExperiment | None:
     revisions = {revision for (revision,) in connection.execute("SELECT version_num FROM alembic_version")}
     workspaces = connection.execute("SELECT 1 FROM experiments WHERE workspace <> 'default' LIMIT 1").fetchone()
-    if len(revisions) != 1 or not revisions <= REVISIONS or workspaces:
+    if len(revisions) != 1 or not revisions <= REVISIONS:
+        _warn_of_revision(", ".join(sorted(revisions)))
+        return None
+    if workspaces:
         return None
     row = connection.execute(
         "SELECT experiment_id, artifact_location, lifecycle_stage FROM experiments WHERE name = ?", (study.name,)

@@ -4,23 +4,23 @@ import contextlib
 import importlib.metadata
 import logging
 import os
-import re
 import sqlite3
 import sys
 import threading
 import warnings
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from filelock import FileLock
 
-from ..errors import StorageError
+from ..errors import FatalError, StorageError
+from ..imports import describe_error
 from ..storage.addresses import masked, sqlite_path, sqlite_url
 from ..storage.templates import create_from_template, keep_template
 from ..user_cache import sources_digest
 from .artifact_places import move_artifacts_here
+from .mlflow_private import quiet_mlflow, sqlite_engine
 
 if TYPE_CHECKING:
     import sqlalchemy
@@ -114,8 +114,14 @@ def _open_client(tracking_uri: str) -> "MlflowClient":
     existed = not tracking_uri.startswith("sqlite:///") or literal.exists()
     with _connecting, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # mlflow 3.17 configures its tables with options that sqlalchemy 2.1 deprecates
-        client = MlflowClient(tracking_uri)
-        engine = _sqlite_engine(client)
+        try:
+            client = MlflowClient(tracking_uri)
+        except ModuleNotFoundError as error:  # a PostgreSQL or MySQL store whose driver is not installed
+            raise StorageError(
+                f"MLflow's store {masked(tracking_uri)} needs the package {error.name!r}. Install it, or give another "
+                "store with --tracking-uri."
+            ) from error
+        engine = sqlite_engine(client)
         if engine is not None:
             _relax_commits(engine)
     if not existed:  # MLflow makes the directory of an address without unquoting it
@@ -130,7 +136,13 @@ def import_mlflow() -> None:
         os.environ.setdefault(name, value)
     with _connecting, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # deprecations between mlflow and the packages it uses; nobody here can act
-        import mlflow.tracking  # noqa: F401
+        try:
+            import mlflow.tracking  # noqa: F401
+        except ImportError as error:
+            raise FatalError(
+                f"MLflow cannot be imported: {describe_error(error)}. `{sys.executable} -c 'import mlflow'` shows the "
+                "whole error. Repair the installation, or install MLflow again."
+            ) from error
 
 
 def tracking_errors() -> tuple[type[Exception], ...]:
@@ -140,23 +152,10 @@ def tracking_errors() -> tuple[type[Exception], ...]:
     """
     import sqlalchemy.exc
 
-    # OSError: requests' exceptions too. ImportError: a PostgreSQL or MySQL store whose driver is not installed.
-    errors = (StorageError, sqlalchemy.exc.SQLAlchemyError, sqlite3.Error, OSError, ImportError)
+    # OSError: requests' exceptions too.
+    errors = (StorageError, sqlalchemy.exc.SQLAlchemyError, sqlite3.Error, OSError)
     mlflow_exceptions = sys.modules.get("mlflow.exceptions")
     return errors if mlflow_exceptions is None else (*errors, mlflow_exceptions.MlflowException)
-
-
-@contextlib.contextmanager
-def quiet_mlflow() -> Iterator[None]:
-    """Hold back MLflow's log lines and tracebacks in this thread: what matters comes as an exception."""
-    from mlflow.utils.logging_utils import suppress_logs, suppress_logs_in_thread
-
-    with (
-        suppress_logs_in_thread(),
-        suppress_logs("urllib3.connectionpool", re.compile("Retrying")),
-        suppress_logs("mlflow.store.db.utils", re.compile("SQLAlchemy database error")),  # where loggers propagate
-    ):
-        yield
 
 
 def _check_database(path: Path) -> None:
@@ -220,24 +219,13 @@ def _migrate(path: Path) -> None:
         with quiet_mlflow():
             client = _open_client(sqlite_url(path))
             client.search_experiments(max_results=1)
-        engine = _sqlite_engine(client)
+        engine = sqlite_engine(client)
         if engine is not None:
             engine.dispose()
         with contextlib.closing(sqlite3.connect(path)) as connection:
             connection.execute("PRAGMA journal_mode = WAL")
     except tracking_errors() as error:
         raise StorageError(f"MLflow could not create its database {path}: {masked(str(error))}") from error
-
-
-def _sqlite_engine(client: "MlflowClient") -> "sqlalchemy.Engine | None":
-    """Return the client's SQLite engine, or None for other stores.
-
-    MLflow has no public way to its engine. Without it a commit waits for the disk four times a trial (33 ms instead
-    of 22 ms) and a database that is moved into place would keep its connections; both are savings, not needs.
-    """
-    store = getattr(getattr(client, "_tracking_client", None), "store", None)
-    engine: sqlalchemy.Engine | None = getattr(store, "engine", None)
-    return engine if engine is not None and engine.dialect.name == "sqlite" else None
 
 
 def _relax_commits(engine: "sqlalchemy.Engine") -> None:

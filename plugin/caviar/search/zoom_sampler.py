@@ -25,6 +25,7 @@ from optuna.trial import FrozenTrial, TrialState
 from ..config import DEFAULTS
 from ..errors import SpecError
 from ..metrics import Direction
+from ..optuna_private import id_of_study
 from ..parameters import ChoiceParameter, Parameter, complement
 from ..sampler_table import SAMPLERS
 from ..space import SearchSpace
@@ -240,7 +241,7 @@ def _study_in_memory(
         bare, last = copy.copy(trial), trial.last_step
         bare.intermediate_values = {} if last is None else {last: trial.intermediate_values[last]}
         bare.user_attrs, bare.system_attrs = {}, {}
-        storage.create_new_trial(study._study_id, template_trial=bare)
+        storage.create_new_trial(id_of_study(study), template_trial=bare)
     return study
 
 

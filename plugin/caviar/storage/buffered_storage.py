@@ -11,10 +11,10 @@ from optuna.distributions import BaseDistribution, check_distribution_compatibil
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.storages import BaseStorage
 from optuna.study import StudyDirection
-from optuna.study._frozen import FrozenStudy  # Optuna's storage interface returns it, but it has no public name
 from optuna.trial import FrozenTrial, TrialState
 
 from ..attributes import OWNER, PAUSED
+from ..optuna_private import FrozenStudy, id_of_trial
 from . import schema
 from .frozen_trials import local_time
 from .handing_back import fail_trial, put_back
@@ -315,7 +315,7 @@ class BufferedStorage(BaseStorage):
         self._memory.take_in(found)
         for trial in found:
             if trial.state == TrialState.RUNNING and trial.system_attrs.get(OWNER) == self._backend.owner:
-                self._pending[trial._trial_id] = PendingWrites()
+                self._pending[id_of_trial(trial)] = PendingWrites()
 
     def _copy(self, trial_id: int) -> tuple[FrozenTrial, PendingWrites]:
         """Return a copy of an own trial to change and put back, and what is pending of it."""

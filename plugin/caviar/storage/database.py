@@ -17,6 +17,7 @@ import sqlalchemy.exc
 from filelock import FileLock
 
 from ..errors import StorageError
+from ..optuna_private import optuna_tables
 from ..user_cache import sources_digest
 from . import schema
 from .addresses import masked, sqlite_path, sqlite_url
@@ -92,7 +93,7 @@ def prepare_storage_template(url: str) -> None:
 def import_database_code() -> None:
     """Import what Optuna imports when it opens a database: a fifth of a second."""
     import_module("alembic.command")
-    schema.optuna_tables()
+    optuna_tables()
 
 
 @contextlib.contextmanager

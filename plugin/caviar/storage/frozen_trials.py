@@ -8,7 +8,7 @@ import sqlalchemy
 from optuna.distributions import BaseDistribution, json_to_distribution
 from optuna.trial import FrozenTrial
 
-from . import schema
+from ..optuna_private import id_of_trial, loaded_intermediate_value, loaded_value, optuna_tables
 
 #: Trials whose parameters, reports and attributes one statement reads: databases limit a statement's values.
 _BATCH = 500
@@ -28,7 +28,7 @@ class TrialReader:
         Raises:
             sqlalchemy.exc.SQLAlchemyError: If the database cannot be read.
         """
-        trials = schema.optuna_tables().trials
+        trials = optuna_tables().trials
         rows = connection.execute(
             sqlalchemy.select(
                 trials.c.trial_id, trials.c.number, trials.c.state, trials.c.datetime_start, trials.c.datetime_complete
@@ -60,7 +60,7 @@ class TrialReader:
         return list(found.values())
 
     def _fill_params(self, connection: sqlalchemy.Connection, batch: dict[int, FrozenTrial]) -> None:
-        params = schema.optuna_tables().params
+        params = optuna_tables().params
         rows = connection.execute(
             sqlalchemy.select(params.c.trial_id, params.c.param_name, params.c.param_value, params.c.distribution_json)
             .where(params.c.trial_id.in_(list(batch)))
@@ -81,11 +81,11 @@ def local_time(utc: datetime.datetime | None) -> datetime.datetime | None:
 
 def _batches(trials: Sequence[FrozenTrial]) -> Iterator[dict[int, FrozenTrial]]:
     for start in range(0, len(trials), _BATCH):
-        yield {trial._trial_id: trial for trial in trials[start : start + _BATCH]}
+        yield {id_of_trial(trial): trial for trial in trials[start : start + _BATCH]}
 
 
 def _fill_values(connection: sqlalchemy.Connection, batch: dict[int, FrozenTrial]) -> None:
-    values = schema.optuna_tables().values
+    values = optuna_tables().values
     finished = [trial_id for trial_id, trial in batch.items() if trial.state.is_finished()]
     if not finished:
         return
@@ -95,23 +95,23 @@ def _fill_values(connection: sqlalchemy.Connection, batch: dict[int, FrozenTrial
         .order_by(values.c.objective)
     )
     for trial_id, value, kind in rows:
-        batch[trial_id].values = [*(batch[trial_id].values or ()), schema.loaded_value(value, kind)]
+        batch[trial_id].values = [*(batch[trial_id].values or ()), loaded_value(value, kind)]
 
 
 def _fill_reports(connection: sqlalchemy.Connection, batch: dict[int, FrozenTrial]) -> None:
-    reports = schema.optuna_tables().intermediate_values
+    reports = optuna_tables().intermediate_values
     rows = connection.execute(
         sqlalchemy.select(
             reports.c.trial_id, reports.c.step, reports.c.intermediate_value, reports.c.intermediate_value_type
         ).where(reports.c.trial_id.in_(list(batch)))
     )
     for trial_id, step, value, kind in rows.all():
-        loaded = schema.loaded_intermediate_value(value, kind) if value is None else value
+        loaded = loaded_intermediate_value(value, kind) if value is None else value
         batch[trial_id].intermediate_values[step] = loaded
 
 
 def _fill_attributes(connection: sqlalchemy.Connection, batch: dict[int, FrozenTrial]) -> None:
-    tables = schema.optuna_tables()
+    tables = optuna_tables()
     for table, attributes in (
         (tables.user_attributes, {trial_id: trial.user_attrs for trial_id, trial in batch.items()}),
         (tables.system_attributes, {trial_id: trial.system_attrs for trial_id, trial in batch.items()}),

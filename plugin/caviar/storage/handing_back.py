@@ -9,6 +9,7 @@ import sqlalchemy
 from optuna.trial import FrozenTrial, TrialState
 
 from ..attributes import DEATHS, ENQUEUED, FAIL_REASON, FAILED_TRIAL, OWNER, RETRY_HISTORY
+from ..optuna_private import id_of_trial, optuna_tables
 from . import schema
 from .leased_storage import LeasedStorage, set_attribute
 from .leases import LeaseCheck, LeaseLost, release_leases, renew_leases
@@ -56,7 +57,7 @@ def hand_back_all(storage: LeasedStorage) -> None:
     Raises:
         StorageInternalError: If the database cannot be written.
     """
-    trials, owners = schema.optuna_tables().trials, schema.optuna_tables().system_attributes
+    trials, owners = optuna_tables().trials, optuna_tables().system_attributes
     with schema.transaction(storage.engine) as connection:
         schema.take_write_lock(connection)
         held = connection.execute(
@@ -85,20 +86,20 @@ def fail_trial(storage: LeasedStorage, trial: FrozenTrial, *, reason: str, retri
     Raises:
         LeaseLost: If another worker owns the trial.
     """
-    tables = schema.optuna_tables()
+    tables = optuna_tables()
     history = [*trial.system_attrs.get(RETRY_HISTORY, []), trial.number]
-    with storage.owned(trial._trial_id, claims=True) as connection:
-        _fail(connection, trial._trial_id, reason)
+    with storage.owned(id_of_trial(trial), claims=True) as connection:
+        _fail(connection, id_of_trial(trial), reason)
         if len(history) > retries:
             return False
         study_id = connection.execute(
-            sqlalchemy.select(tables.trials.c.study_id).where(tables.trials.c.trial_id == trial._trial_id)
+            sqlalchemy.select(tables.trials.c.study_id).where(tables.trials.c.trial_id == id_of_trial(trial))
         ).scalar_one()
         number = sum(count_states(connection, study_id).values())
         retry_id = connection.execute(
             tables.trials.insert().values(study_id=study_id, number=number, state=TrialState.WAITING)
         ).inserted_primary_key[0]  # type: ignore[index]  # SQLAlchemy types it optional, an insert always has it
-        _copy_params(connection, trial._trial_id, retry_id)
+        _copy_params(connection, id_of_trial(trial), retry_id)
         given = {ENQUEUED: trial.system_attrs[ENQUEUED]} if ENQUEUED in trial.system_attrs else {}
         for key, value in {FAILED_TRIAL: history[0], RETRY_HISTORY: history, **given}.items():
             set_attribute(connection, tables.system_attributes, retry_id, key, value)
@@ -139,7 +140,7 @@ def put_back_expired(
         retries: Deaths of its worker that a trial survives; one more, and it becomes FAIL.
         keeping: Trials that are left alone all the same.
     """
-    attributes = schema.optuna_tables().system_attributes
+    attributes = optuna_tables().system_attributes
     given = set(expired_trials(connection, study_id, lease_s=lease_s)) - set(keeping)
     if not given:
         return
@@ -162,7 +163,7 @@ def expired_trials(connection: sqlalchemy.Connection, study_id: int, *, lease_s:
     The lock, which SQLite's write lock makes needless there, is on the heartbeat's row, with which every write of an
     owner begins: an owner that comes in time keeps its trial, and a late one sees that it was taken.
     """
-    trials, beats = schema.optuna_tables().trials, schema.optuna_tables().heartbeats
+    trials, beats = optuna_tables().trials, optuna_tables().heartbeats
     allowed, now = datetime.timedelta(seconds=lease_s), schema.database_now(connection)
     running = sqlalchemy.and_(trials.c.study_id == study_id, trials.c.state == TrialState.RUNNING)
     leased = connection.execute(
@@ -186,7 +187,7 @@ def expired_trials(connection: sqlalchemy.Connection, study_id: int, *, lease_s:
 
 def put_back(connection: sqlalchemy.Connection, trial_ids: Collection[int]) -> None:
     """Make running trials wait, without an owner."""
-    trials = schema.optuna_tables().trials
+    trials = optuna_tables().trials
     connection.execute(
         trials.update()
         .where(trials.c.trial_id.in_(sorted(trial_ids)), trials.c.state == TrialState.RUNNING)
@@ -197,7 +198,7 @@ def put_back(connection: sqlalchemy.Connection, trial_ids: Collection[int]) -> N
 
 def read_attributes(connection: sqlalchemy.Connection, trial_ids: Collection[int], key: str) -> Mapping[int, Any]:
     """Return a system attribute of those trials that have it, by Optuna's ids of the trials."""
-    attributes = schema.optuna_tables().system_attributes
+    attributes = optuna_tables().system_attributes
     rows = connection.execute(
         sqlalchemy.select(attributes.c.trial_id, attributes.c.value_json).where(
             attributes.c.trial_id.in_(sorted(trial_ids)), attributes.c.key == key
@@ -207,7 +208,7 @@ def read_attributes(connection: sqlalchemy.Connection, trial_ids: Collection[int
 
 
 def _begun(connection: sqlalchemy.Connection, trial_ids: Collection[int]) -> set[int]:
-    tables = schema.optuna_tables()
+    tables = optuna_tables()
     wanted: Sequence[int] = sorted(trial_ids)
     begun: set[int] = set()
     for table in (tables.params, tables.intermediate_values):
@@ -217,7 +218,7 @@ def _begun(connection: sqlalchemy.Connection, trial_ids: Collection[int]) -> set
 
 
 def _fail(connection: sqlalchemy.Connection, trial_id: int, reason: str) -> None:
-    tables = schema.optuna_tables()
+    tables = optuna_tables()
     connection.execute(
         tables.trials.update()
         .where(tables.trials.c.trial_id == trial_id, tables.trials.c.state.not_in(schema.FINISHED))
@@ -227,7 +228,7 @@ def _fail(connection: sqlalchemy.Connection, trial_id: int, reason: str) -> None
 
 
 def _copy_params(connection: sqlalchemy.Connection, source_id: int, target_id: int) -> None:
-    params = schema.optuna_tables().params
+    params = optuna_tables().params
     copied = ("param_name", "param_value", "distribution_json")
     rows = sqlalchemy.select(sqlalchemy.literal(target_id), *(params.c[name] for name in copied)).where(
         params.c.trial_id == source_id

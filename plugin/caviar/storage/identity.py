@@ -9,7 +9,7 @@ import sqlalchemy
 
 from ..attributes import STUDY_UID
 from ..errors import FatalError
-from . import schema
+from ..optuna_private import optuna_tables
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -40,7 +40,7 @@ def check_study(connection: sqlalchemy.Connection, study_id: int, *, known: Know
     Raises:
         FatalError: Saying what became of it.
     """
-    row = connection.execute(_keys().where(schema.optuna_tables().studies.c.study_id == study_id)).one_or_none()
+    row = connection.execute(_keys().where(optuna_tables().studies.c.study_id == study_id)).one_or_none()
     if row is None:
         raise FatalError("The study was deleted while it ran, so nothing is left to do.")
     _compare(row, known)
@@ -52,7 +52,7 @@ def check_study_of_trial(connection: sqlalchemy.Connection, trial_id: int, *, kn
     Raises:
         FatalError: Saying what became of the study.
     """
-    trials, studies = schema.optuna_tables().trials, schema.optuna_tables().studies
+    trials, studies = optuna_tables().trials, optuna_tables().studies
     own_study = sqlalchemy.select(trials.c.study_id).where(trials.c.trial_id == trial_id).scalar_subquery()
     row = connection.execute(_keys().where(studies.c.study_id == own_study)).one_or_none()
     if row is not None:
@@ -68,7 +68,7 @@ def another_study(name: str) -> FatalError:
 
 
 def _keys() -> sqlalchemy.Select[Any]:
-    studies, attributes = schema.optuna_tables().studies, schema.optuna_tables().study_user_attributes
+    studies, attributes = optuna_tables().studies, optuna_tables().study_user_attributes
     uid = sqlalchemy.and_(attributes.c.study_id == studies.c.study_id, attributes.c.key == STUDY_UID)
     return sqlalchemy.select(studies.c.study_id, studies.c.study_name, attributes.c.value_json).outerjoin(
         attributes, uid

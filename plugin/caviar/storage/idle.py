@@ -8,6 +8,7 @@ from typing import Any, Final
 import sqlalchemy
 
 from ..attributes import IDLE
+from ..optuna_private import optuna_tables
 from . import schema
 
 _RENEWED: Final = datetime.timedelta(seconds=1)
@@ -23,7 +24,7 @@ def note_idle(connection: sqlalchemy.Connection, study_id: int, owner: str, *, i
         owner: The worker.
         idle: Whether it has found none.
     """
-    table, now = schema.optuna_tables().study_system_attributes, schema.database_now(connection)
+    table, now = optuna_tables().study_system_attributes, schema.database_now(connection)
     text = connection.execute(
         sqlalchemy.select(table.c.value_json).where(table.c.study_id == study_id, table.c.key == IDLE)
     ).scalar_one_or_none()

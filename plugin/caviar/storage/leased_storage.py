@@ -17,6 +17,7 @@ from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from ..attributes import OWNER
+from ..optuna_private import optuna_tables, stored_intermediate_value, stored_value
 from . import schema
 from .frozen_trials import TrialReader
 from .identity import StudyKey, check_study_of_trial
@@ -66,7 +67,7 @@ class LeasedStorage(RDBStorage):
             LeaseLost: If another worker owns the trial, or this one did and no longer does.
             FatalError: If its study is no longer the one that this worker was begun with.
         """
-        tables = schema.optuna_tables()
+        tables = optuna_tables()
         with schema.transaction(self.engine) as connection:
             if claims:
                 study_id = sqlalchemy.select(tables.trials.c.study_id).where(tables.trials.c.trial_id == trial_id)
@@ -94,7 +95,7 @@ class LeasedStorage(RDBStorage):
             LeaseLost: If another worker owns the trial, or it no longer runs.
         """
         with self.owned(trial_id) as connection:
-            trials = schema.optuna_tables().trials
+            trials = optuna_tables().trials
             state = connection.execute(
                 sqlalchemy.select(trials.c.state).where(trials.c.trial_id == trial_id)
             ).scalar_one_or_none()
@@ -117,9 +118,9 @@ class LeasedStorage(RDBStorage):
             for step, value in values.items():
                 schema.upsert(
                     connection,
-                    schema.optuna_tables().intermediate_values,
+                    optuna_tables().intermediate_values,
                     {"trial_id": trial_id, "step": step},
-                    schema.stored_intermediate_value(value),
+                    stored_intermediate_value(value),
                 )
 
     def set_trial_intermediate_value(self, trial_id: int, step: int, intermediate_value: float) -> None:
@@ -147,7 +148,7 @@ class LeasedStorage(RDBStorage):
             KeyError: If there is no such study.
             StorageInternalError: If the database cannot be read.
         """
-        tables = schema.optuna_tables()
+        tables = optuna_tables()
         trials = tables.trials
         newest = trial_id_greater_than
         if len(included_trial_ids) > _MOST_NAMED:
@@ -181,7 +182,7 @@ class LeasedStorage(RDBStorage):
                 check_distribution_compatibility(previous, distribution)
             schema.upsert(
                 connection,
-                schema.optuna_tables().params,
+                optuna_tables().params,
                 {"trial_id": trial_id, "param_name": param_name},
                 {"param_value": param_value_internal, "distribution_json": distribution_to_json(distribution)},
             )
@@ -190,13 +191,13 @@ class LeasedStorage(RDBStorage):
         """Store a user attribute, if this worker owns the trial."""
         with self.owned(trial_id) as connection:
             _check_unfinished(connection, trial_id)
-            set_attribute(connection, schema.optuna_tables().user_attributes, trial_id, key, value)
+            set_attribute(connection, optuna_tables().user_attributes, trial_id, key, value)
 
     def set_trial_system_attr(self, trial_id: int, key: str, value: Any) -> None:
         """Store a system attribute, if this worker owns the trial."""
         with self.owned(trial_id) as connection:
             _check_unfinished(connection, trial_id)
-            set_attribute(connection, schema.optuna_tables().system_attributes, trial_id, key, value)
+            set_attribute(connection, optuna_tables().system_attributes, trial_id, key, value)
 
     def set_trial_state_values(self, trial_id: int, state: TrialState, values: Sequence[float] | None = None) -> bool:
         """Change a trial's state by compare-and-swap.
@@ -208,7 +209,7 @@ class LeasedStorage(RDBStorage):
             LeaseLost: If another worker owns the trial.
             UpdateFinishedTrialError: If it is finished.
         """
-        tables = schema.optuna_tables()
+        tables = optuna_tables()
         trial = tables.trials.c.trial_id == trial_id
         with self.owned(trial_id) as connection:
             now = schema.database_now(connection)
@@ -236,7 +237,7 @@ class LeasedStorage(RDBStorage):
                     connection,
                     tables.values,
                     {"trial_id": trial_id, "objective": objective},
-                    schema.stored_value(value),
+                    stored_value(value),
                 )
         return True
 
@@ -252,7 +253,7 @@ class LeasedStorage(RDBStorage):
         return owner == self.owner if renewed else owner is None and trial_id not in self._ever_leased
 
     def _owner_of(self, connection: sqlalchemy.Connection, trial_id: int) -> str | None:
-        attributes = schema.optuna_tables().system_attributes
+        attributes = optuna_tables().system_attributes
         text = connection.execute(
             sqlalchemy.select(attributes.c.value_json).where(
                 attributes.c.trial_id == trial_id, attributes.c.key == OWNER
@@ -270,7 +271,7 @@ def set_attribute(
 
 def _first_distribution(connection: sqlalchemy.Connection, trial_id: int, param_name: str) -> BaseDistribution | None:
     """Return what the parameter is drawn from in the first trial of the study that has it."""
-    tables = schema.optuna_tables()
+    tables = optuna_tables()
     own_study = sqlalchemy.select(tables.trials.c.study_id).where(tables.trials.c.trial_id == trial_id)
     text = connection.execute(
         sqlalchemy.select(tables.params.c.distribution_json)
@@ -282,7 +283,7 @@ def _first_distribution(connection: sqlalchemy.Connection, trial_id: int, param_
 
 
 def _check_unfinished(connection: sqlalchemy.Connection, trial_id: int) -> None:
-    trials = schema.optuna_tables().trials
+    trials = optuna_tables().trials
     row = connection.execute(
         sqlalchemy.select(trials.c.number, trials.c.state).where(trials.c.trial_id == trial_id)
     ).one_or_none()

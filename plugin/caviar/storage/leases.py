@@ -9,6 +9,7 @@ from optuna.trial import TrialState
 
 from ..attributes import OWNER
 from ..errors import TrialFailed
+from ..optuna_private import optuna_tables
 from . import schema
 
 
@@ -43,7 +44,7 @@ def renew_leases(connection: sqlalchemy.Connection, trial_ids: Collection[int], 
         trial_ids: Optuna's ids of the trials.
         owner: The worker.
     """
-    tables = schema.optuna_tables()
+    tables = optuna_tables()
     trials, owners, beats = tables.trials, tables.system_attributes, tables.heartbeats
     wanted = sorted(trial_ids)
     if connection.dialect.name != "sqlite":
@@ -67,7 +68,7 @@ def renew_leases(connection: sqlalchemy.Connection, trial_ids: Collection[int], 
 
 def take_leases(connection: sqlalchemy.Connection, trial_ids: Sequence[int], owner: str) -> None:
     """Make a worker the owner of trials from now on, whoever owned them before."""
-    tables = schema.optuna_tables()
+    tables = optuna_tables()
     owned = [{"trial_id": trial_id, "key": OWNER, "value_json": json.dumps(owner)} for trial_id in trial_ids]
     schema.upsert_many(connection, tables.system_attributes, key=("trial_id", "key"), rows=owned)
     now = schema.database_now(connection)
@@ -82,7 +83,7 @@ def take_lease(connection: sqlalchemy.Connection, trial_id: int, owner: str) -> 
 
 def release_leases(connection: sqlalchemy.Connection, trial_ids: Collection[int]) -> None:
     """Leave trials without an owner."""
-    attributes = schema.optuna_tables().system_attributes
+    attributes = optuna_tables().system_attributes
     connection.execute(
         attributes.delete().where(attributes.c.trial_id.in_(sorted(trial_ids)), attributes.c.key == OWNER)
     )

@@ -8,6 +8,7 @@ import sqlalchemy
 from optuna.trial import TrialState
 
 from ..attributes import OWNER
+from ..optuna_private import optuna_tables
 from . import schema
 from .leased_storage import LeasedStorage
 
@@ -65,7 +66,7 @@ def count_trials(storage: LeasedStorage, study_id: int) -> dict[TrialState, int]
 
 def best_complete_value(storage: LeasedStorage, study_id: int, *, maximize: bool) -> float | None:
     """Return the best value of a study's complete trials, None before the first; without reading the trials."""
-    tables = schema.optuna_tables()
+    tables = optuna_tables()
     best = sqlalchemy.func.max if maximize else sqlalchemy.func.min
     with schema.transaction(storage.engine) as connection:
         value: float | None = connection.execute(
@@ -78,7 +79,7 @@ def best_complete_value(storage: LeasedStorage, study_id: int, *, maximize: bool
 
 def count_epochs(storage: LeasedStorage, study_id: int) -> int:
     """Return how many epochs the trials of a study have reported, all together."""
-    tables = schema.optuna_tables()
+    tables = optuna_tables()
     with schema.transaction(storage.engine) as connection:
         count: int = connection.execute(
             sqlalchemy.select(sqlalchemy.func.count())
@@ -91,7 +92,7 @@ def count_epochs(storage: LeasedStorage, study_id: int) -> int:
 
 def read_leases(storage: LeasedStorage, study_id: int) -> list[Lease]:
     """Return the leases on a study's running trials."""
-    tables = schema.optuna_tables()
+    tables = optuna_tables()
     owners, beats, trials = tables.system_attributes, tables.heartbeats, tables.trials
     with schema.transaction(storage.engine) as connection:
         now = schema.database_now(connection)
@@ -109,7 +110,7 @@ def read_leases(storage: LeasedStorage, study_id: int) -> list[Lease]:
 
 def read_running(storage: LeasedStorage, study_id: int) -> list[RunningTrial]:
     """Return a study's RUNNING trials by number, those that nobody holds included."""
-    tables = schema.optuna_tables()
+    tables = optuna_tables()
     owners, beats, trials = tables.system_attributes, tables.heartbeats, tables.trials
     with schema.transaction(storage.engine) as connection:
         now = schema.database_now(connection)
@@ -141,7 +142,7 @@ def read_running(storage: LeasedStorage, study_id: int) -> list[RunningTrial]:
 
 def count_states(connection: sqlalchemy.Connection, study_id: int) -> dict[TrialState, int]:
     """Return how many trials of a study are in each state that there is."""
-    trials = schema.optuna_tables().trials
+    trials = optuna_tables().trials
     rows = connection.execute(
         sqlalchemy.select(trials.c.state, sqlalchemy.func.count().label("n"))
         .where(trials.c.study_id == study_id)

@@ -10,6 +10,7 @@ import sqlalchemy
 from optuna.trial import TrialState
 
 from ..attributes import PAUSED
+from ..optuna_private import loaded_intermediate_value, optuna_tables, stored_value
 from . import schema
 from .identity import check_study
 from .leased_storage import LeasedStorage
@@ -37,7 +38,7 @@ def claim_parked(storage: LeasedStorage, study_id: int, trial_ids: Sequence[int]
     with schema.transaction(storage.engine) as connection:
         schema.begin_claim(connection, study_id)
         check_study(connection, study_id, known=storage.known_studies)
-        trials = schema.optuna_tables().trials
+        trials = optuna_tables().trials
         rows = connection.execute(
             sqlalchemy.select(trials.c.trial_id, trials.c.number).where(trials.c.trial_id.in_(trial_ids), is_parked())
         )
@@ -69,7 +70,7 @@ def prune_parked(storage: LeasedStorage, study_id: int, trial_ids: Collection[in
     """
     if not trial_ids:
         return []
-    tables = schema.optuna_tables()
+    tables = optuna_tables()
     trials = tables.trials
     with schema.transaction(storage.engine) as connection:
         schema.begin_claim(connection, study_id)
@@ -87,7 +88,7 @@ def prune_parked(storage: LeasedStorage, study_id: int, trial_ids: Collection[in
             .values(state=TrialState.PRUNED, **schema.end_values(schema.database_now(connection)))
         )
         values = [
-            {"trial_id": trial_id, "objective": 0, **schema.stored_value(value)}
+            {"trial_id": trial_id, "objective": 0, **stored_value(value)}
             for trial_id, value in _last_reports(connection, given_up).items()
             if not math.isnan(value)
         ]
@@ -97,20 +98,19 @@ def prune_parked(storage: LeasedStorage, study_id: int, trial_ids: Collection[in
 
 
 def _unmark(connection: sqlalchemy.Connection, trial_ids: Collection[int]) -> None:
-    attributes = schema.optuna_tables().system_attributes
+    attributes = optuna_tables().system_attributes
     connection.execute(
         attributes.delete().where(attributes.c.trial_id.in_(sorted(trial_ids)), attributes.c.key == PAUSED)
     )
 
 
 def _last_reports(connection: sqlalchemy.Connection, trial_ids: Collection[int]) -> dict[int, float]:
-    reports = schema.optuna_tables().intermediate_values
+    reports = optuna_tables().intermediate_values
     rows = connection.execute(
         sqlalchemy.select(reports.c.trial_id, reports.c.intermediate_value, reports.c.intermediate_value_type)
         .where(reports.c.trial_id.in_(sorted(trial_ids)))
         .order_by(reports.c.step)
     )
     return {
-        row.trial_id: schema.loaded_intermediate_value(row.intermediate_value, row.intermediate_value_type)
-        for row in rows
+        row.trial_id: loaded_intermediate_value(row.intermediate_value, row.intermediate_value_type) for row in rows
     }

@@ -9,6 +9,7 @@ import sqlalchemy
 from optuna.distributions import BaseDistribution, distribution_to_json
 from optuna.trial import TrialState
 
+from ..optuna_private import optuna_tables, stored_intermediate_value, stored_value
 from . import schema
 
 
@@ -55,7 +56,7 @@ def write_pending(connection: sqlalchemy.Connection, pending: Mapping[int, Pendi
         connection: In a transaction that holds the leases (``leased_storage.renew_leases``).
         pending: By Optuna's ids of the trials.
     """
-    tables = schema.optuna_tables()
+    tables = optuna_tables()
     schema.upsert_many(
         connection,
         tables.params,
@@ -76,7 +77,7 @@ def write_pending(connection: sqlalchemy.Connection, pending: Mapping[int, Pendi
         tables.intermediate_values,
         key=("trial_id", "step"),
         rows=[
-            {"trial_id": trial_id, "step": step, **schema.stored_intermediate_value(value)}
+            {"trial_id": trial_id, "step": step, **stored_intermediate_value(value)}
             for trial_id, writes in pending.items()
             for step, value in writes.reports.items()
         ],
@@ -96,9 +97,9 @@ def write_pending(connection: sqlalchemy.Connection, pending: Mapping[int, Pendi
 def _write_ends(connection: sqlalchemy.Connection, ends: Mapping[int, TrialEnd]) -> None:
     if not ends:
         return
-    tables = schema.optuna_tables()
+    tables = optuna_tables()
     values: list[dict[str, Any]] = [
-        {"trial_id": trial_id, "objective": objective, **schema.stored_value(value)}
+        {"trial_id": trial_id, "objective": objective, **stored_value(value)}
         for trial_id, end in ends.items()
         for objective, value in enumerate(end.values or ())
     ]

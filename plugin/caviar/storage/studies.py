@@ -11,6 +11,7 @@ from optuna.trial import FrozenTrial
 
 from ..attributes import DIGEST, FINGERPRINT, SPEC, STUDY_UID
 from ..errors import SpecError, UnknownStudyError, nearest_name
+from ..optuna_private import id_of_study, optuna_tables
 from ..spec import CHANGEABLE, StudySpec, parse_spec, spec_differences, spec_digest, spec_table
 from . import schema
 from .identity import StudyKey, another_study, check_study
@@ -118,7 +119,7 @@ def open_study(storage: LeasedStorage, name: str, *, uid: str | None = None) -> 
 
 def study_key(storage: LeasedStorage, study: optuna.Study) -> StudyKey:
     """Return what tells a study that was opened on this storage from all others, as it was then."""
-    return storage.known_studies[study._study_id]
+    return storage.known_studies[id_of_study(study)]
 
 
 def check_still_there(storage: LeasedStorage, study: optuna.Study) -> None:
@@ -128,7 +129,7 @@ def check_still_there(storage: LeasedStorage, study: optuna.Study) -> None:
         FatalError: If it was deleted or renamed, or another one has its id.
     """
     with schema.transaction(storage.engine) as connection:
-        check_study(connection, study._study_id, known=storage.known_studies)
+        check_study(connection, id_of_study(study), known=storage.known_studies)
 
 
 def check_deletable(storage: LeasedStorage, studies: Iterable[optuna.Study]) -> None:
@@ -151,7 +152,7 @@ def delete_study(storage: LeasedStorage, study: optuna.Study) -> None:
         FatalError: If it is no longer the one that was opened.
     """
     check_still_there(storage, study)
-    storage.delete_study(study._study_id)
+    storage.delete_study(id_of_study(study))
     remove_orphans(storage)
 
 
@@ -161,7 +162,7 @@ def remove_orphans(storage: LeasedStorage) -> None:
     Optuna reads what it is about to delete before it takes SQLite's write lock: what a worker writes in between stays,
     and SQLite gives the ids that it belongs to to the next study and its trials.
     """
-    tables = schema.optuna_tables()
+    tables = optuna_tables()
     with schema.transaction(storage.engine) as connection:
         schema.take_write_lock(connection)
         for key, owners in (("study_id", tables.studies), ("trial_id", tables.trials)):
@@ -173,7 +174,7 @@ def remove_orphans(storage: LeasedStorage) -> None:
 
 def _remember(storage: LeasedStorage, study: optuna.Study) -> None:
     key = StudyKey(name=study.study_name, uid=study.user_attrs.get(STUDY_UID, ""))
-    storage.known_studies[study._study_id] = key
+    storage.known_studies[id_of_study(study)] = key
 
 
 def stored_spec(study: optuna.Study) -> StudySpec | None:
@@ -236,6 +237,6 @@ def archive_study(storage: LeasedStorage, name: str) -> str | None:
 
 def rename_study(storage: LeasedStorage, name: str, new_name: str) -> None:
     """Rename a study in place: Optuna only copies studies, which gives the trials new ids."""
-    studies = schema.optuna_tables().studies
+    studies = optuna_tables().studies
     with schema.transaction(storage.engine) as connection:
         connection.execute(studies.update().where(studies.c.study_name == name).values(study_name=new_name))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy
 from optuna.trial import FrozenTrial
 
-from . import schema
+from ..optuna_private import id_of_trial, optuna_tables
 from .frozen_trials import TrialReader
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ class StudyMemory:
 
     def put(self, trial: FrozenTrial) -> None:
         """Put a changed copy of a trial in its place."""
-        self.trials[self._places[trial._trial_id]] = trial
+        self.trials[self._places[id_of_trial(trial)]] = trial
 
     def read_changes(self, connection: sqlalchemy.Connection, *, besides: Collection[int]) -> list[FrozenTrial]:
         """Read the study's attributes, and return the trials that are new, unfinished or newly finished.
@@ -62,7 +62,7 @@ class StudyMemory:
             connection: In a transaction.
             besides: Optuna's ids of trials that are not to be read.
         """
-        tables = schema.optuna_tables()
+        tables = optuna_tables()
         self.user_attrs = _read_attributes(connection, tables.study_user_attributes, self._study_id)
         self.system_attrs = _read_attributes(connection, tables.study_system_attributes, self._study_id)
         trials = tables.trials
@@ -75,25 +75,25 @@ class StudyMemory:
         """Return some trials as the database has them; those that were deleted are left out."""
         if not trial_ids:
             return []
-        return self._reader.read(connection, schema.optuna_tables().trials.c.trial_id.in_(sorted(trial_ids)))
+        return self._reader.read(connection, optuna_tables().trials.c.trial_id.in_(sorted(trial_ids)))
 
     def take_in(self, found: Sequence[FrozenTrial]) -> None:
         """Remember trials as they were read."""
         for trial in found:
-            place = self._places.get(trial._trial_id)
+            place = self._places.get(id_of_trial(trial))
             if place is None:
                 self.trials.append(trial)
             else:
                 self.trials[place] = trial
             if trial.state.is_finished():
-                self._unfinished.discard(trial._trial_id)
+                self._unfinished.discard(id_of_trial(trial))
             else:
-                self._unfinished.add(trial._trial_id)
+                self._unfinished.add(id_of_trial(trial))
             for name, distribution in trial.distributions.items():
                 self.first_distributions.setdefault(name, distribution)
         if len(self.trials) > len(self._places):
             self.trials.sort(key=lambda trial: trial.number)
-            self._places = {trial._trial_id: place for place, trial in enumerate(self.trials)}
+            self._places = {id_of_trial(trial): place for place, trial in enumerate(self.trials)}
             self._newest = max(self._places)
 
     def finished(self, trial_ids: Collection[int]) -> None:

@@ -12,6 +12,7 @@ import sqlalchemy
 from optuna.trial import TrialState
 
 from ..attributes import DEATHS, PAUSED, RETRY_HISTORY
+from ..optuna_private import optuna_tables
 from . import schema
 from .handing_back import put_back_expired, read_attributes
 from .identity import check_study
@@ -95,7 +96,7 @@ def claim_tickets(
 
 def is_parked() -> sqlalchemy.ColumnElement[bool]:
     """Return the condition that a trial waits for promotion alone."""
-    trials, attributes = schema.optuna_tables().trials, schema.optuna_tables().system_attributes
+    trials, attributes = optuna_tables().trials, optuna_tables().system_attributes
     paused = sqlalchemy.exists().where(attributes.c.trial_id == trials.c.trial_id, attributes.c.key == PAUSED)
     return sqlalchemy.and_(trials.c.state == TrialState.WAITING, paused)
 
@@ -112,7 +113,7 @@ def start_trials(
     """
     if not waiting:
         return []
-    trials = schema.optuna_tables().trials
+    trials = optuna_tables().trials
     trial_ids = [trial_id for trial_id, _ in waiting]
     started = sqlalchemy.func.coalesce(trials.c.datetime_start, schema.database_now(connection))
     connection.execute(
@@ -134,7 +135,7 @@ def start_trials(
 
 
 def _start_waiting(connection: sqlalchemy.Connection, study_id: int, *, n: int) -> list[Ticket]:
-    trials = schema.optuna_tables().trials
+    trials = optuna_tables().trials
     rows = connection.execute(
         sqlalchemy.select(trials.c.trial_id, trials.c.number)
         .where(trials.c.study_id == study_id, trials.c.state == TrialState.WAITING, ~is_parked())
@@ -147,7 +148,7 @@ def _start_waiting(connection: sqlalchemy.Connection, study_id: int, *, n: int) 
 def _create_running(connection: sqlalchemy.Connection, study_id: int, *, n: int, first_number: int) -> Sequence[Ticket]:
     if n == 0:
         return []
-    trials = schema.optuna_tables().trials
+    trials = optuna_tables().trials
     now = schema.database_now(connection)
     connection.execute(
         trials.insert(),

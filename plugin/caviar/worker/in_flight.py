@@ -5,6 +5,7 @@ from typing import Final, Literal, final
 
 from optuna.trial import FrozenTrial, TrialState
 
+from ..optuna_private import id_of_study
 from ..sampler_table import known_sampler
 from ..search.promotion import is_paused
 from ..spec import SearchSpec
@@ -76,7 +77,7 @@ class Intake:
     def __init__(self, setup: WorkerSetup, buffer: BufferedStorage, promoter: Promoter) -> None:
         self._storage = setup.storage
         self._search = setup.spec.search
-        self._study_id = setup.study._study_id
+        self._study_id = id_of_study(setup.study)
         self._buffer = buffer
         self._promoter = promoter
 

@@ -8,6 +8,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from ..errors import FatalError
 from ..metrics import Direction
+from ..optuna_private import id_of_study, id_of_trial
 from ..search.promotion import MAX_PARKED, PromotionRule, Rungs, TrialProgress, is_paused, progress_of
 from ..search.stages import ZoomPlan, counts_in_stage
 from ..search.zoom_sampler import left_outside
@@ -86,7 +87,7 @@ class Promoter:
             trial = self._seen.pop(number)  # it is looked at again, whichever worker gets it
             self._rungs.show(dataclasses.replace(self._progress(trial), state="running"))
             chosen.append(trial)
-        return claim_parked(self._storage, self._study._study_id, [trial._trial_id for trial in chosen])
+        return claim_parked(self._storage, id_of_study(self._study), [id_of_trial(trial) for trial in chosen])
 
     def give_up(self, *, closing: bool = False) -> list[int]:
         """End parked trials as PRUNED: those beyond ``MAX_PARKED``, and those that can never be promoted.
@@ -108,8 +109,8 @@ class Promoter:
         closing = closing and all(t.state not in at_work or is_paused(t) for t in self._seen.values())
         outside = [number for number in sorted(self._outside) if is_paused(self._seen[number])]
         numbers = [*outside, *self._rungs.surplus(max_parked=0 if closing else MAX_PARKED)]
-        trial_ids = [self._seen[number]._trial_id for number in numbers]
-        return prune_parked(self._storage, self._study._study_id, trial_ids)
+        trial_ids = [id_of_trial(self._seen[number]) for number in numbers]
+        return prune_parked(self._storage, id_of_study(self._study), trial_ids)
 
     def _look(self) -> bool:
         """Show the rungs what has changed; return False if the rule has none. Trials are replaced, never changed."""

@@ -11,6 +11,7 @@ from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 
 from ..errors import FatalError, SpecError, TrialFailed, ends_worker
+from ..optuna_private import id_of_study, id_of_trial
 from ..search.pruners import promotion_rule
 from ..search.stages import plan_of_study
 from ..storage.buffered_storage import BufferedStorage
@@ -53,7 +54,7 @@ class Worker:
         self._timings = crew.timings
         self._patience = Patience(setup.stop, poll_s=setup.poll_s)
         self._failures = FailuresInARow()
-        self._buffer = BufferedStorage(setup.storage, setup.study._study_id)
+        self._buffer = BufferedStorage(setup.storage, id_of_study(setup.study))
         self._study = optuna.Study(setup.study.study_name, storage=self._buffer, pruner=setup.study.pruner)
         self._promoter = Promoter(
             self._study,
@@ -279,7 +280,7 @@ class Worker:
                 how = "its lease was lost" if trial_id in check.lost else "it was ended from outside"
                 _logger.warning("Trial %d is left alone: %s.", self._buffer.get_trial(trial_id).number, how)
             self._crew.remove([trial for trial in self._crew.in_hand if trial.ticket.trial_id in gone])
-            left, self._left = [trial for trial in self._left if trial._trial_id not in gone], []
+            left, self._left = [trial for trial in self._left if id_of_trial(trial) not in gone], []
             self._finish([trial for trial in left if trial.state.is_finished()])
             self._mirror([trial for trial in left if not trial.state.is_finished()])
             self._patience.attempt(self._buffer.refresh, what="read the study")
