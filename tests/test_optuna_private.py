@@ -82,9 +82,9 @@ def test_optunas_cache_reads_trials_by_get_trials(storage: LeasedStorage, monkey
     called = []
     read = LeasedStorage._get_trials
 
-    def get_trials(self: LeasedStorage, *arguments: Any) -> Any:
+    def get_trials(self: LeasedStorage, *arguments: Any, **named: Any) -> Any:
         called.append(arguments)
-        return read(self, *arguments)
+        return read(self, *arguments, **named)
 
     monkeypatch.setattr(LeasedStorage, "_get_trials", get_trials)
     study = optuna.create_study(storage=storage)  # behind Optuna's cache, as in every study

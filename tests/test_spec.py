@@ -187,7 +187,7 @@ def test_what_the_data_table_says_is_read_and_written_back(key: str, value: Any,
         ("columns", {"year": "categry"}, "'category'"),
         ("columns", "year", "must be a table"),
         ("test_fraction", 1.0, "below 1"),
-        ("image_color", "grey", "'grayscale'"),
+        ("image_color", "grey", "Allowed: rgb, grayscale"),
     ],
 )
 def test_what_the_data_table_may_not_say_is_refused(key: str, value: Any, message: str) -> None:

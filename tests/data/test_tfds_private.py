@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from tensorflow_datasets.core.download import resource
+from tensorflow_datasets.core.download import checksums, resource
 
 from caviar.data.digits import Digits
 from caviar.data.tfds_private import is_in_cache
@@ -15,7 +15,8 @@ def test_a_download_in_the_cache_is_found(tmp_path: Path) -> None:
     assert not is_in_cache(URL, CHECKSUM, directories=[tmp_path / "a", tmp_path])
     path = tmp_path / resource.get_dl_fname(URL, CHECKSUM)
     path.write_bytes(b"images")
-    resource.write_info_file(URL, path, "images", "images.gz")
+    info = checksums.UrlInfo(size=6, checksum=CHECKSUM, filename="images.gz")
+    resource.write_info_file(URL, path, "images", "images.gz", info)
     assert is_in_cache(URL, CHECKSUM, directories=[tmp_path / "a", tmp_path])
 
 

@@ -58,6 +58,6 @@ def test_an_import_that_fails_inside_mlflow_is_no_outage(monkeypatch: pytest.Mon
 
 
 def test_a_store_whose_driver_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "psycopg2", None)
-    with pytest.raises(StorageError, match=r"postgresql://user:\*\*\*@h/db needs the package 'psycopg2'"):
+    monkeypatch.setitem(sys.modules, "psycopg", None)
+    with pytest.raises(StorageError, match=r"postgresql://user:\*\*\*@h/db needs the package 'psycopg'"):
         connect("postgresql://user:secret@h/db")

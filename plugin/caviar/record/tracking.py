@@ -103,8 +103,14 @@ def connect(tracking_uri: str, *, artifact_location: str | None = None) -> "Mlfl
     """
     prepare_tracking(tracking_uri, artifact_location=artifact_location)
     import_mlflow()
-    _probe_database(tracking_uri)
-    return _open_client(tracking_uri)
+    try:
+        _probe_database(tracking_uri)
+        return _open_client(tracking_uri)
+    except ModuleNotFoundError as error:  # the driver of a PostgreSQL or MySQL store
+        raise StorageError(
+            f"MLflow's store {masked(tracking_uri)} needs the package {error.name!r}. Install it, or give another store "
+            "with --tracking-uri."
+        ) from error
 
 
 def _open_client(tracking_uri: str) -> "MlflowClient":
@@ -114,13 +120,7 @@ def _open_client(tracking_uri: str) -> "MlflowClient":
     existed = not tracking_uri.startswith("sqlite:///") or literal.exists()
     with _connecting, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # mlflow 3.17 configures its tables with options that sqlalchemy 2.1 deprecates
-        try:
-            client = MlflowClient(tracking_uri)
-        except ModuleNotFoundError as error:  # a PostgreSQL or MySQL store whose driver is not installed
-            raise StorageError(
-                f"MLflow's store {masked(tracking_uri)} needs the package {error.name!r}. Install it, or give another "
-                "store with --tracking-uri."
-            ) from error
+        client = MlflowClient(tracking_uri)
         engine = sqlite_engine(client)
         if engine is not None:
             _relax_commits(engine)
