@@ -21,6 +21,7 @@ from caviar.commands.champion import champion_lines, make_champion
 from caviar.commands.predict import predict_file
 from caviar.commands.run import run_study
 from caviar.errors import DataError, SpecError, StorageError
+from caviar.record.tracking import connect
 from caviar.spec import parse_spec
 from caviar.storage.home import Home, locate_home
 
@@ -88,8 +89,13 @@ def test_the_test_split_is_read_once_unless_it_is_forced_and_that_is_written_dow
 def test_the_race_is_a_study_of_its_own(home: Home) -> None:
     from caviar.commands.status import study_status
 
-    status = study_status(home, "table-champion")
-    assert status["trials"]["complete"] == load_champion("table", home=home.path).description["race"]["n_trainings"]
+    status, n = study_status(home, "table-champion"), load_champion("table", home=home.path).description["race"]
+    assert status["trials"]["complete"] == n["n_trainings"]
+    client = connect(home.tracking_uri)
+    experiment = client.get_experiment_by_name("table-champion")
+    assert experiment is not None
+    names = {run.info.run_name for run in client.search_runs([experiment.experiment_id])}
+    assert names == {f"table-champion #{number}" for number in range(n["n_trainings"])} | {"table champion"}
 
 
 def test_a_fresh_process_predicts_the_same(home: Home, tmp_path: Path) -> None:
