@@ -108,8 +108,8 @@ def connect(tracking_uri: str, *, artifact_location: str | None = None) -> "Mlfl
         return _open_client(tracking_uri)
     except ModuleNotFoundError as error:  # the driver of a PostgreSQL or MySQL store
         raise StorageError(
-            f"MLflow's store {masked(tracking_uri)} needs the package {error.name!r}. Install it, or give another store "
-            "with --tracking-uri."
+            f"MLflow's store {masked(tracking_uri)} needs the package {error.name!r}. Install it, or give another "
+            "store with --tracking-uri."
         ) from error
 
 
