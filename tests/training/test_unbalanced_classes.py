@@ -1,6 +1,7 @@
 """Class weights and metrics by class, in both trainers, against Keras and scikit-learn."""
 
 import warnings
+from collections.abc import Iterator
 from typing import Any
 
 import keras
@@ -13,7 +14,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import balanced_accuracy_score, f1_score
 from sklearn.utils.class_weight import compute_class_weight
 
-from caviar.config import NetworkConfig, TrainingConfig
+from caviar.config import NetworkConfig, Optimizer, TrainingConfig
 from caviar.data.dataset import Dataset, Split
 from caviar.errors import SpecError
 from caviar.networks import build_network, fit_normalization
@@ -77,6 +78,38 @@ def test_both_trainers_agree(balanced: bool, by_class: bool) -> None:
     for found, expected in zip(lane, alone, strict=True):
         assert found == pytest.approx(expected, abs=2e-4)
         assert len(found) == (6 if by_class else 4)
+
+
+@pytest.fixture
+def float64() -> Iterator[None]:
+    floatx, policy = keras.config.floatx(), keras.config.dtype_policy()
+    keras.config.set_floatx("float64")
+    keras.config.set_dtype_policy("float64")
+    yield
+    keras.config.set_floatx(floatx)
+    keras.config.set_dtype_policy(policy)
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+def test_unequal_lanes_side_by_side_agree_with_the_solo_trainer(optimizer: Optimizer, float64: None) -> None:
+    splits = TensorSplits.from_dataset(DATA, class_weight="balanced", by_class=True)
+    lanes = [
+        Lane(
+            network=NetworkConfig(depth=depth, units=5, batch_norm="before_activation", dropout=dropout, l2=0.01),
+            training=TrainingConfig(epochs=5, batch_size=size, optimizer=optimizer, learning_rate=0.01),
+            seed=depth,
+        )
+        for depth, size, dropout in ((1, 7, 0.0), (2, 20, 0.3), (3, 1000, 0.0))
+    ]
+    programs = FleetPrograms(FleetData.from_splits(splits, normalization=NORMALIZATION))
+    with FleetTrainer(lanes, programs) as trainer:
+        found = trainer.run_epoch()
+    for lane, metrics in zip(lanes, found, strict=True):
+        model = build_network(
+            lane.network, feature_shape=(4,), n_classes=3, normalization=NORMALIZATION, seed=lane.seed
+        )
+        (expected,) = SoloTrainer(model, splits, lane.training, seed=lane.seed).run_epoch()
+        assert metrics == pytest.approx(expected, rel=1e-9)
 
 
 def test_metrics_by_class_are_those_of_the_validation_predictions() -> None:
