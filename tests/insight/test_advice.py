@@ -132,6 +132,14 @@ def test_what_cannot_be_told_from_guessing_is_the_only_advice() -> None:
     assert "Note that 60 of 100 trials are done." in early.evidence
 
 
+def test_with_class_weights_a_guess_with_better_accuracy_raises_no_doubt() -> None:
+    spec = make_spec()
+    rows = rows_of(spec, make_study(spec, score=lambda h: 0.2 + 0.01 * h["depth"]))
+    weighted = dataclasses.replace(spec, objective=dataclasses.replace(spec.objective, class_weight="balanced"))
+    guess = Guess(n_examples=300, accuracy=0.2, loss=float(np.log(5)))
+    assert not [title for title in advise(weighted, rows, guess=guess) if "may be a guess" in title]
+
+
 def test_a_study_without_trials_is_asked_to_finish_and_nothing_else() -> None:
     spec = make_spec()
     assert list(advise(spec, [])) == ["Let the search finish"]

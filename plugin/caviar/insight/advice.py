@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from ..metrics import CLASS_METRICS
 from ..parameters import ChoiceParameter, FloatParameter, IntParameter, Parameter
 from ..spec import StudySpec
 from .axes import scale_position, scale_value
@@ -48,7 +49,10 @@ def next_steps(
 
     If the best may be a guess, that is the only advice: all other would read noise. ``guess`` is None if it is unknown.
     """
-    doubt = like_guessing(rows, guess, metric=spec.objective.metric)
+    metric = spec.objective.metric
+    # Class weights trade frequent classes for rare ones: a guess may well have the better accuracy or loss.
+    is_comparable = spec.objective.class_weight is None or metric in CLASS_METRICS
+    doubt = like_guessing(rows, guess, metric=metric) if is_comparable else None
     if doubt is not None:
         return [_guessing(doubt, rows, n_trials=spec.search.trials)]
     best = best_rows(rows, metric=spec.objective.metric)
