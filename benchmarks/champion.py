@@ -2,6 +2,7 @@
 
     python benchmarks/champion.py --part simulated [--repetitions 1000]
     python benchmarks/champion.py --part real --data digits [--seeds 10] [--trials 60] [--home DIRECTORY]
+    python benchmarks/champion.py --part real --data DIRECTORY/fashion_mnist/3.0.1 --trials 16 --epochs 5 --trainings 3
 
 Simulated: a search of 100 trials sees each once, with noise; its best five race. How often is the truly best of the
 five found by the search itself, by equal shares (five trainings of each), and by the race within the same budget? How
@@ -64,7 +65,7 @@ def print_simulated(repetitions: int) -> None:
         print(f"| {ratio} | {' | '.join(cells)} | {row['covered']:.3f} | {row['trainings']:.1f} |", flush=True)
 
 
-def run_real(data: str, *, seeds: int, trials: int, home: Path) -> None:
+def run_real(data: str, *, seeds: int, trials: int, epochs: int, trainings: int, home: Path) -> None:
     from caviar.champion.saved import probabilities_of
     from caviar.commands.champion import make_champion
     from caviar.commands.run import run_study
@@ -77,11 +78,17 @@ def run_real(data: str, *, seeds: int, trials: int, home: Path) -> None:
     for seed in range(seeds):
         located = locate_home(home / f"seed-{seed}")
         spec = parse_spec(
-            {"name": "search", "seed": seed, "data": {"dataset": data}, "search": {"trials": trials, "workers": 2}}
+            {
+                "name": "search",
+                "seed": seed,
+                "data": {"dataset": data},
+                "objective": {"epochs": epochs},
+                "search": {"trials": trials, "workers": 2},
+            }
         )
         run_study(spec, located)
         best = study_status(located, "search")["best"]
-        champion = make_champion(located, "search", top=TOP, seeds=SEEDS, again=True).description
+        champion = make_champion(located, "search", top=TOP, seeds=trainings, again=True).description
         assert champion is not None
         import keras
 
@@ -115,13 +122,22 @@ def main() -> None:
     parser.add_argument("--data", default="digits")
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--trials", type=int, default=60)
+    parser.add_argument("--epochs", type=int, default=20)
+    parser.add_argument("--trainings", type=int, default=SEEDS, help="Of each candidate, on average.")
     parser.add_argument("--home", type=Path, default=Path("runs-champion"))
     options = parser.parse_args()
     print(f"{platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}")
     if options.part == "simulated":
         print_simulated(options.repetitions)
     else:
-        run_real(options.data, seeds=options.seeds, trials=options.trials, home=options.home)
+        run_real(
+            options.data,
+            seeds=options.seeds,
+            trials=options.trials,
+            epochs=options.epochs,
+            trainings=options.trainings,
+            home=options.home,
+        )
 
 
 if __name__ == "__main__":
