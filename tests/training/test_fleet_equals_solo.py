@@ -1,10 +1,8 @@
 """A lane of a fleet computes what the solo trainer computes, alone and beside others."""
 
 import dataclasses
-from collections.abc import Iterator
 from typing import Any
 
-import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -73,16 +71,6 @@ def make_programs() -> FleetPrograms:
 @pytest.fixture(scope="module")
 def programs() -> FleetPrograms:
     return make_programs()
-
-
-@pytest.fixture
-def float64() -> Iterator[None]:
-    floatx, policy = keras.config.floatx(), keras.config.dtype_policy()
-    keras.config.set_floatx("float64")
-    keras.config.set_dtype_policy("float64")  # Keras remembers the policy that it made of the first floatx
-    yield
-    keras.config.set_floatx(floatx)
-    keras.config.set_dtype_policy(policy)
 
 
 def solo_trainer(lane: Lane) -> SoloTrainer:

@@ -1,7 +1,6 @@
 """Class weights and metrics by class, in both trainers, against Keras and scikit-learn."""
 
 import warnings
-from collections.abc import Iterator
 from typing import Any
 
 import keras
@@ -78,16 +77,6 @@ def test_both_trainers_agree(balanced: bool, by_class: bool) -> None:
     for found, expected in zip(lane, alone, strict=True):
         assert found == pytest.approx(expected, abs=2e-4)
         assert len(found) == (6 if by_class else 4)
-
-
-@pytest.fixture
-def float64() -> Iterator[None]:
-    floatx, policy = keras.config.floatx(), keras.config.dtype_policy()
-    keras.config.set_floatx("float64")
-    keras.config.set_dtype_policy("float64")
-    yield
-    keras.config.set_floatx(floatx)
-    keras.config.set_dtype_policy(policy)
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])

@@ -202,13 +202,13 @@ class Made:
         return made
 
     def work_with(self, crew: Crew) -> None:
-        self.study.pruner = self.pruner
         given: dict[str, Any] = {
             "study": self.study,
             "storage": self.storage,
             "spec": self.spec,
             "objective": self.objective,
             "make_sampler": make_sampler_factory(self.spec.search, self.spec.space, seed=0),
+            "pruner": self.pruner,
             "mirror": Mirror(),
             "checkpoints": NoCheckpoints(),
             "networks": Networks(),

@@ -47,12 +47,6 @@ class TestFigures:
     baselines: dict[str, float]
     baseline_rows: int
 
-    @property
-    def better_baselines(self) -> list[str]:
-        """Baselines that beat the champion, the best first."""
-        better = [name for name, accuracy in self.baselines.items() if accuracy > self.accuracy.mean]
-        return sorted(better, key=lambda name: -self.baselines[name])
-
 
 def test_figures(
     probabilities: NDArray[np.floating[Any]],

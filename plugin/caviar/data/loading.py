@@ -171,15 +171,7 @@ def open_data(data: DataSpec, *, data_dir: Path | None = None) -> Data:
         def read_test() -> Examples:
             return held_out
 
-    check_classes(examples.labels, class_names=class_names, where=where)
-    return Data(
-        name=name,
-        class_names=class_names,
-        label_type=_label_type(known),
-        examples=examples,
-        kinds=kinds,
-        read_test=read_test,
-    )
+    return _checked_data(name, class_names, examples, known=known, kinds=kinds, read_test=read_test, where=where)
 
 
 def data_of(x: Any, y: Any, *, columns: Mapping[str, str], name: str) -> Data:
@@ -194,19 +186,11 @@ def data_of(x: Any, y: Any, *, columns: Mapping[str, str], name: str) -> Data:
     class_names = tuple(str(label) for label in known)
     kinds = _kinds_of(x, columns, where=where)
     examples = _encode(x, checked, n_classes=len(known), known=known, where=where)
-    check_classes(examples.labels, class_names=class_names, where=where)
 
     def read_test() -> Examples:
         raise DataError(f"{where} has no test split.")
 
-    return Data(
-        name=name,
-        class_names=class_names,
-        label_type=_label_type(known),
-        examples=examples,
-        kinds=kinds,
-        read_test=read_test,
-    )
+    return _checked_data(name, class_names, examples, known=known, kinds=kinds, read_test=read_test, where=where)
 
 
 def load_dataset(
@@ -312,6 +296,28 @@ def _kinds_of(features: Any, given: Mapping[str, str], *, where: str) -> dict[st
     if given:
         raise DataError(f"{where}: data.columns is for tables, and this is none. Remove it.")
     return None
+
+
+def _checked_data(
+    name: str,
+    class_names: tuple[str, ...],
+    examples: Examples,
+    *,
+    known: NDArray[Any] | None,
+    kinds: Mapping[str, Kind] | None,
+    read_test: Callable[[], Examples],
+    where: str,
+) -> Data:
+    """Return a data set, once each of its classes has examples to learn from."""
+    check_classes(examples.labels, class_names=class_names, where=where)
+    return Data(
+        name=name,
+        class_names=class_names,
+        label_type=_label_type(known),
+        examples=examples,
+        kinds=kinds,
+        read_test=read_test,
+    )
 
 
 def _label_type(known: NDArray[Any] | None) -> LabelType:

@@ -36,7 +36,7 @@ def work_here(
     """Run trials of a study until nothing is left to do.
 
     Args:
-        study: Opened on the storage; it is given its file's pruner.
+        study: Opened on the storage.
         storage: Where it is.
         spec: Its study file.
         dataset: What its trials train on.
@@ -50,7 +50,6 @@ def work_here(
     Raises:
         CaviarError: If the study cannot go on.
     """
-    study.pruner = make_pruner(spec.search, epochs=spec.objective.epochs)
     objective = objective_of(spec, dataset)
     setup = WorkerSetup(
         study=study,
@@ -58,6 +57,7 @@ def work_here(
         spec=spec,
         objective=objective,
         make_sampler=make_sampler,
+        pruner=make_pruner(spec.search, epochs=spec.objective.epochs),
         mirror=open_mirror(home, study, spec) if mirrored else None,
         checkpoints=open_checkpoints(home, study),
         networks=None,

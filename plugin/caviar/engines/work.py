@@ -52,7 +52,6 @@ def work(order: WorkOrder, *, owner: str, stop: threading.Event, dataset: Datase
     storage = open_storage(home.storage, owner=owner)
     study = open_study(storage, order.study, uid=order.uid)
     objective = _make_objective(spec, study, dataset)  # first: the user's other code may change the directory
-    study.pruner = make_pruner(spec.search, epochs=spec.objective.epochs)
     share = order.max_trials or (RECYCLE_FLEET_TRIALS if spec.trains_in_fleets else RECYCLE_TRIALS)
     share_done, ended = threading.Event(), 0
 
@@ -72,6 +71,7 @@ def work(order: WorkOrder, *, owner: str, stop: threading.Event, dataset: Datase
         spec=spec,
         objective=objective,
         make_sampler=make_sampler,
+        pruner=make_pruner(spec.search, epochs=spec.objective.epochs),
         mirror=open_mirror(home, study, spec),
         checkpoints=open_checkpoints(home, study),
         networks=NetworkFolder(

@@ -33,7 +33,7 @@ from ..parameters import ChoiceParameter, FloatParameter, Parameter, complement
 from ..sampler_table import known_sampler
 from ..space import SearchSpace, parse_space, space_table
 from ..spec import SearchSpec
-from .sequences import position_of, sequence_index, value_at
+from .sequences import origin_of, position_of, sequence_index, value_at
 from .stages import default_zoom
 from .zoom import cost_of, narrow_space, observations_of
 
@@ -228,8 +228,7 @@ def configurations_by_trial(warm: WarmStart, trials: Iterable[FrozenTrial]) -> d
     """Return the configurations that a study's trials took, by trial number; a retry takes its trial's again."""
     trials = list(trials)
     retries = [trial for trial in trials if RETRY_HISTORY in trial.system_attrs]
-    origins = {trial.number: trial.system_attrs.get(RETRY_HISTORY, [trial.number])[0] for trial in trials}
-    indices = {number: sequence_index(origin, retries) for number, origin in origins.items()}
+    indices = {trial.number: sequence_index(origin_of(trial), retries) for trial in trials}
     return {number: warm.configurations[i] for number, i in indices.items() if i < len(warm.configurations)}
 
 

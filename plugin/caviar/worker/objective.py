@@ -12,7 +12,6 @@ import numpy as np
 import optuna
 from optuna.trial import TrialState
 
-from ..attributes import RETRY_HISTORY
 from ..config import MAX_EPOCHS
 from ..data.dataset import Dataset
 from ..data.loading import load_dataset
@@ -23,6 +22,7 @@ from ..metrics import CLASS_METRICS, direction_of
 from ..packing.cost_model import LaneShape
 from ..search.given_params import take_given
 from ..search.seeds import trial_seed
+from ..search.sequences import origin_of
 from ..space import DEFAULT_SPACE_TABLE, SearchSpace, make_configs, parse_space
 from ..spec import OUTPUTS, StudySpec, check_class_weight
 from ..user_cache import user_cache
@@ -152,8 +152,8 @@ class KerasObjective:
             optuna.TrialPruned: If the pruner ended it, or it diverged.
         """
         if not isinstance(trial, optuna.Trial):
-            history = trial.system_attrs.get(RETRY_HISTORY) if isinstance(trial, optuna.trial.FrozenTrial) else None
-            return self._run(copy.deepcopy(trial), origin=history[0] if history else None)
+            origin = origin_of(trial) if isinstance(trial, optuna.trial.FrozenTrial) else None
+            return self._run(copy.deepcopy(trial), origin=origin)
         self._check_directions(trial.study)
         try:
             value = self._run(trial)

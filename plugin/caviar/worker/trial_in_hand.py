@@ -98,7 +98,7 @@ def draw_trial(ticket: Ticket, setup: WorkerSetup, buffer: BufferedStorage) -> T
     """
     objective = setup.objective
     # Each trial needs a study of its own: a study remembers the trials that it has read until one of them is told.
-    study = optuna.Study(setup.study.study_name, storage=buffer, pruner=setup.study.pruner)
+    study = optuna.Study(setup.study.study_name, storage=buffer, pruner=setup.pruner)
     study.sampler = setup.make_sampler(ticket.origin, study)
     trial = optuna.Trial(study, ticket.trial_id)
     lane = objective.draw(trial, origin=ticket.origin)

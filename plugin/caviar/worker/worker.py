@@ -55,7 +55,7 @@ class Worker:
         self._patience = Patience(setup.stop, poll_s=setup.poll_s)
         self._failures = FailuresInARow()
         self._buffer = BufferedStorage(setup.storage, id_of_study(setup.study))
-        self._study = optuna.Study(setup.study.study_name, storage=self._buffer, pruner=setup.study.pruner)
+        self._study = optuna.Study(setup.study.study_name, storage=self._buffer, pruner=setup.pruner)
         self._promoter = Promoter(
             self._study,
             setup.storage,

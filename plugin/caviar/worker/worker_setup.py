@@ -22,11 +22,12 @@ class WorkerSetup:
     """A study, and what its worker works with.
 
     Attributes:
-        study: Opened on ``storage``, with its pruner.
+        study: Opened on ``storage``.
         storage: This worker's.
         spec: The study file.
         objective: What a trial is.
         make_sampler: Makes each trial's sampler.
+        pruner: The study file's. Not the study's own: Optuna gives a study that is opened without one a median pruner.
         mirror: The study's in MLflow, or None.
         checkpoints: The study's.
         networks: Keeps the best networks, or None.
@@ -44,6 +45,7 @@ class WorkerSetup:
     spec: StudySpec
     objective: KerasObjective
     make_sampler: SamplerFactory
+    pruner: optuna.pruners.BasePruner
     mirror: MlflowMirror | None
     checkpoints: CheckpointStore
     networks: NetworkFolder | None
