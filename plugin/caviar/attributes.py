@@ -65,6 +65,11 @@ NETWORK_LOST: Final = "network_lost"
 NETWORK_OUTPUT: Final = "network_output"
 #: Why a trial failed, in one line. Written when it fails; `trials` and the report show it.
 FAIL_REASON: Final = "fail_reason"
+#: What was changed by hand while a trial ran, in order, as `Intervention.to_json` has it. Written when it takes effect;
+#: replays, samplers, MLflow and the report read it.
+INTERVENTIONS: Final = "interventions"
+#: The trial that a fork was forked from, and after which epoch. Written when it is forked; shown to people.
+FORKED_FROM: Final = "forked_from"
 #: Which of a race's candidates a trial trains, and in which round. Written and read by `champion`.
 CANDIDATE: Final = "candidate"
 ROUND: Final = "round"
@@ -77,6 +82,15 @@ PARENT_TRIAL: Final = "parent_trial"
 OWNER: Final = "caviar:owner"
 #: Marks a WAITING trial that only a promotion may claim. Written when it is parked; removed by its promotion.
 PAUSED: Final = "caviar:paused"
+#: Marks a WAITING trial that was paused by hand: nobody claims it until it is resumed. Written and removed by
+#: `control`.
+HELD: Final = "caviar:held"
+#: Marks a trial under somebody's eyes: its curves are stored and a checkpoint is kept after every epoch.
+WATCHED: Final = "caviar:watched"
+#: Begins the keys of what is asked of a running trial. Written by `control`; the worker's answer goes under the key.
+REQUEST: Final = "caviar:request:"
+#: The number that a fork's seeds derive from. Written when it is forked; claims and replays read it.
+ORIGIN: Final = "caviar:origin"
 #: How many workers died with the trial. Written when it is handed on; a trial that killed one trains alone.
 DEATHS: Final = "caviar:deaths"
 #: The numbers of the trials that a retry repeats, first to last: Optuna's own key. Seeds derive from the first.

@@ -23,10 +23,13 @@ PRUNERS: tuple[str, ...] = (
 )
 OUTPUTS: tuple[Literal["logits"], Literal["probabilities"]] = ("logits", "probabilities")
 TRAINERS: tuple[str, ...] = ("auto", "fleet", "solo")
+BABYSAT: tuple[str, ...] = ("ignore", "learn")
 COLUMN_KINDS: tuple[str, ...] = ("number", "category", "ignore")
 IMAGE_COLORS: tuple[str, ...] = ("rgb", "grayscale")
 #: What a resumed study may change: how much is run and by whom, not what is searched.
-CHANGEABLE: frozenset[str] = frozenset({"search.trials", "search.timeout_s", "search.workers", "search.trainer"})
+CHANGEABLE: frozenset[str] = frozenset(
+    {"search.trials", "search.timeout_s", "search.workers", "search.trainer", "search.babysat"}
+)
 
 #: Every look at a study reads its trials. A billion seconds are 31 years; threads cannot wait much longer.
 MAX_TRIALS = 1_000_000
@@ -116,6 +119,7 @@ class SearchSpec:
         workers: Processes that share the study.
         trainer: ``fleet`` trains many networks in one program, ``solo`` one at a time; ``auto`` takes the fleet
             wherever it can train the networks, which is for all that the space describes.
+        babysat: Whether samplers and pruners ``learn`` from trials that were changed by hand, or ``ignore`` them.
     """
 
     trials: int = 50
@@ -129,6 +133,7 @@ class SearchSpec:
     timeout_s: float | None = None
     workers: int = 1
     trainer: str = "auto"
+    babysat: str = "ignore"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -298,10 +303,10 @@ def _parse_search(table: Mapping[str, Any]) -> SearchSpec:
             "`caviar zoom STUDY` searches on in a narrower one. Remove it from the study file."
         )
     search = SearchSpec(**field_values(SearchSpec, table, "search.", ranges=_RANGES))
-    for key, names in (("sampler", SAMPLERS), ("pruner", PRUNERS), ("trainer", TRAINERS)):
+    for key, names in (("sampler", SAMPLERS), ("pruner", PRUNERS), ("trainer", TRAINERS), ("babysat", BABYSAT)):
         name = getattr(search, key)
-        if name not in names and not (key != "trainer" and _IMPORT_PATH.fullmatch(name)):
-            own = "" if key == "trainer" else " Your own: `package.module:Class`."
+        if name not in names and not (key in ("sampler", "pruner") and _IMPORT_PATH.fullmatch(name)):
+            own = "" if key in ("trainer", "babysat") else " Your own: `package.module:Class`."
             raise SpecError(f"No {key} is called {name!r}. {nearest_name(name, names)}{own}")
     return search
 

@@ -16,8 +16,9 @@ from typing import Literal
 
 from optuna.trial import FrozenTrial, TrialState
 
-from ..attributes import DIVERGED, PARENT_TRIAL, PAUSED
+from ..attributes import DIVERGED, HELD, PARENT_TRIAL, PAUSED
 from ..errors import SpecError
+from ..interventions import was_changed
 from ..metrics import Direction
 
 #: Paused trials that keep their checkpoint, each of which holds a whole network.
@@ -193,16 +194,21 @@ class Rungs:
 
 
 def counts_at_rungs(trial: FrozenTrial) -> bool:
-    """Tell whether a stored trial is compared with others: a failed one is not.
+    """Tell whether a stored trial is compared with others: a failed one is not, nor one that was changed by hand.
 
     Neither is a copy from a wider study: most trials there are worse, so every new one would go on.
     """
-    return trial.state != TrialState.FAIL and PARENT_TRIAL not in trial.user_attrs
+    return trial.state != TrialState.FAIL and PARENT_TRIAL not in trial.user_attrs and not was_changed(trial.user_attrs)
 
 
 def is_paused(trial: FrozenTrial) -> bool:
     """Tell whether a stored trial is paused until it is promoted."""
-    return trial.state == TrialState.WAITING and PAUSED in trial.system_attrs
+    return trial.state == TrialState.WAITING and PAUSED in trial.system_attrs and HELD not in trial.system_attrs
+
+
+def is_held(trial: FrozenTrial) -> bool:
+    """Tell whether a stored trial was paused by hand, until somebody resumes it."""
+    return trial.state == TrialState.WAITING and HELD in trial.system_attrs
 
 
 def progress_of(trial: FrozenTrial, *, max_epochs: int) -> TrialProgress:

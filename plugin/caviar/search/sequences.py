@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import FrozenTrial
 
-from ..attributes import RETRY_HISTORY
+from ..attributes import ORIGIN, RETRY_HISTORY
 from ..errors import SpecError
 
 #: Points of the largest grid: its order is kept in memory, in 80 MB.
@@ -25,15 +25,16 @@ MAX_GRID = 10_000_000
 def sequence_index(number: int, trials: Iterable[FrozenTrial]) -> int:
     """Return the index of a trial in whatever a study takes in sequence: points of a grid, or given configurations.
 
-    A retry repeats the trial that failed, so it takes no index of its own although it has a number of its own; its
-    ``number`` here is that of the first trial that it repeats.
+    A retry repeats the trial that failed, and a fork another one, so neither takes an index of its own although it has
+    a number of its own; a retry's ``number`` here is that of the first trial that it repeats.
     """
-    return number - sum(trial.number < number and RETRY_HISTORY in trial.system_attrs for trial in trials)
+    repeats = {RETRY_HISTORY, ORIGIN}
+    return number - sum(trial.number < number and not repeats.isdisjoint(trial.system_attrs) for trial in trials)
 
 
 def origin_of(trial: FrozenTrial) -> int:
-    """Return a trial's number, or that of the first trial that it repeats."""
-    return int((trial.system_attrs.get(RETRY_HISTORY) or [trial.number])[0])
+    """Return a trial's number, or that of the first trial that it repeats or was forked from."""
+    return int((trial.system_attrs.get(RETRY_HISTORY) or [trial.system_attrs.get(ORIGIN, trial.number)])[0])
 
 
 def value_at(distribution: BaseDistribution, position: float) -> Any:

@@ -4,7 +4,7 @@ import copy
 import datetime
 import json
 import threading
-from collections.abc import Collection, Container, Sequence
+from collections.abc import Collection, Container, Mapping, Sequence
 from typing import Any
 
 from optuna.distributions import BaseDistribution, check_distribution_compatibility
@@ -14,8 +14,10 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from ..attributes import OWNER, PAUSED
+from ..interventions import Request
 from ..optuna_private import FrozenStudy, id_of_trial
 from . import schema
+from .control import Answer, answered, read_requests
 from .frozen_trials import local_time
 from .handing_back import fail_trial, put_back
 from .identity import check_study
@@ -53,6 +55,7 @@ class BufferedStorage(BaseStorage):
         self._memory = StudyMemory(study_id)
         self._pending: dict[int, PendingWrites] = {}  # its keys are this worker's trials
         self._held_back: set[int] = set()
+        self._requests: dict[int, dict[str, Request]] = {}
         self._clock_offset = datetime.timedelta()  # a server's clock against this host's
         self._database = threading.Lock()  # one transaction at a time: SQLite's writers would sleep for each other
         self.refresh()
@@ -79,7 +82,22 @@ class BufferedStorage(BaseStorage):
                 check_study(connection, self._study_id, known=self._backend.known_studies)
                 self._clock_offset = schema.database_now(connection) - _utc_now()
                 found = self._memory.read_changes(connection, besides=self._pending)
+                requests = read_requests(connection, self._pending)
             self._take_in(found)
+            self._requests = {
+                trial_id: {key: asked for key, asked in found.items() if key not in pending.system_attributes}
+                for trial_id, found in requests.items()
+                if (pending := self._pending.get(trial_id)) is not None
+            }
+
+    def requests(self, trial_id: int) -> Mapping[str, Request]:
+        """Return what was asked of an own trial and is not answered, as of the last ``refresh``: by key, in order."""
+        return dict(self._requests.get(trial_id, {}))
+
+    def answer(self, trial_id: int, key: str, request: Request, answer: Answer) -> None:
+        """Answer a request; raises as ``set_trial_param`` does."""
+        self.set_trial_system_attr(trial_id, key, answered(request, answer))
+        self._requests.get(trial_id, {}).pop(key, None)
 
     def flush(self) -> LeaseCheck:
         """Write what is pending, except of trials that are held back, and renew the leases on all own trials.
@@ -102,9 +120,14 @@ class BufferedStorage(BaseStorage):
         """
         return self._write(hand_back=frozenset(trial_ids))
 
-    def park(self, trial_id: int) -> None:
-        """Let an own trial wait from the next ``flush`` on until it is promoted; raises as ``set_trial_param`` does."""
-        self.set_trial_system_attr(trial_id, PAUSED, value=True)
+    def park(self, trial_id: int, *, mark: str = PAUSED) -> None:
+        """Let an own trial wait from the next ``flush`` on; raises as ``set_trial_param`` does.
+
+        Args:
+            trial_id: Optuna's id of the trial.
+            mark: PAUSED, until it is promoted; or HELD, until somebody resumes it.
+        """
+        self.set_trial_system_attr(trial_id, mark, value=True)
         trial, pending = self._copy(trial_id)
         pending.parked = True
         self.release(trial_id)

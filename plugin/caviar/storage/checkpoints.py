@@ -8,7 +8,7 @@ import logging
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +19,11 @@ _logger = logging.getLogger(__name__)
 _MAGIC = b"caviar-checkpoint-1\n"
 _DIGEST_BYTES = hashlib.sha256().digest_size
 _NOTES = "caviar.notes"
-_KEPT = 2
+
+#: Checkpoints that a trial keeps: a torn one has one before it.
+KEPT: Final = 2
+#: Checkpoints that a watched trial keeps, one an epoch: so far it can go back.
+KEPT_WATCHED: Final = 50
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -38,7 +42,7 @@ class Checkpoint:
 
 
 class CheckpointStore:
-    """The checkpoints of one study's trials: a directory a trial, a file a checkpoint, the last two kept.
+    """The checkpoints of one study's trials: a directory a trial, a file a checkpoint, the last ones kept.
 
     A file appears whole or not at all, and begins with the SHA-256 of the rest: a torn one is noticed, and the one
     before is used. Nothing in it is ever executed.
@@ -50,28 +54,37 @@ class CheckpointStore:
     def __init__(self, directory: Path) -> None:
         self._directory = directory
 
-    def save(self, number: int, checkpoint: Checkpoint) -> None:
-        """Write a trial's checkpoint, and remove those before the last two.
+    def save(self, number: int, checkpoint: Checkpoint, *, keep: int = KEPT) -> None:
+        """Write a trial's checkpoint, and remove those of later epochs and all but the last ones.
 
         Args:
             number: The trial's number.
-            checkpoint: What it needs to go on.
+            checkpoint: What it needs to go on. A trial that went back has no later epochs any more.
+            keep: How many are kept, this one included.
 
         Raises:
             OSError: If it cannot be written; the checkpoints before are untouched.
         """
         write_whole(self._trial_directory(number) / f"{checkpoint.epochs:08d}.ckpt", _encode(checkpoint))
-        for old in self._paths(number)[_KEPT:]:
-            old.unlink(missing_ok=True)
+        paths = self._paths(number)
+        later = [path for path in paths if int(path.stem) > checkpoint.epochs]
+        for other in [*later, *paths[len(later) + keep :]]:
+            other.unlink(missing_ok=True)
 
-    def load(self, number: int) -> Checkpoint | None:
-        """Return a trial's last whole checkpoint, or None where it has none."""
+    def load(self, number: int, *, epochs: int | None = None) -> Checkpoint | None:
+        """Return a trial's last whole checkpoint, or the last one of at most so many epochs; None where it has none."""
         for path in self._paths(number):
+            if epochs is not None and int(path.stem) > epochs:
+                continue
             try:
                 return _decode(path.read_bytes())
             except (OSError, ValueError, KeyError) as error:
                 _logger.warning("The checkpoint %s is torn (%s); the one before it is used.", path, error)
         return None
+
+    def epochs(self, number: int) -> list[int]:
+        """Return after which epochs a trial has checkpoints, ascending."""
+        return sorted(int(path.stem) for path in self._paths(number))
 
     def remove(self, number: int) -> None:
         """Remove a trial's checkpoints; a trial without any is left alone."""

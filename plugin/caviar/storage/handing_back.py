@@ -9,6 +9,7 @@ import sqlalchemy
 from optuna.trial import FrozenTrial, TrialState
 
 from ..attributes import DEATHS, ENQUEUED, FAIL_REASON, FAILED_TRIAL, OWNER, RETRY_HISTORY
+from ..interventions import was_changed
 from ..optuna_private import id_of_trial, optuna_tables
 from . import schema
 from .leased_storage import LeasedStorage, set_attribute
@@ -72,7 +73,8 @@ def hand_back_all(storage: LeasedStorage) -> None:
 def fail_trial(storage: LeasedStorage, trial: FrozenTrial, *, reason: str, retries: int) -> bool:
     """End a trial that raised as FAIL and, while its retries last, queue it anew with the same parameters and seeds.
 
-    Both happen in one transaction: between them another worker could take the freed place in the budget.
+    Both happen in one transaction: between them another worker could take the freed place in the budget. A trial that
+    was changed by hand is not queued anew: nobody would be there to change it again.
 
     Args:
         storage: The worker's storage, which holds the trial's lease.
@@ -90,7 +92,7 @@ def fail_trial(storage: LeasedStorage, trial: FrozenTrial, *, reason: str, retri
     history = [*trial.system_attrs.get(RETRY_HISTORY, []), trial.number]
     with storage.owned(id_of_trial(trial), claims=True) as connection:
         _fail(connection, id_of_trial(trial), reason)
-        if len(history) > retries:
+        if len(history) > retries or was_changed(trial.user_attrs):
             return False
         study_id = connection.execute(
             sqlalchemy.select(tables.trials.c.study_id).where(tables.trials.c.trial_id == id_of_trial(trial))
@@ -99,7 +101,7 @@ def fail_trial(storage: LeasedStorage, trial: FrozenTrial, *, reason: str, retri
         retry_id = connection.execute(
             tables.trials.insert().values(study_id=study_id, number=number, state=TrialState.WAITING)
         ).inserted_primary_key[0]  # type: ignore[index]  # SQLAlchemy types it optional, an insert always has it
-        _copy_params(connection, id_of_trial(trial), retry_id)
+        copy_params(connection, id_of_trial(trial), retry_id)
         given = {ENQUEUED: trial.system_attrs[ENQUEUED]} if ENQUEUED in trial.system_attrs else {}
         for key, value in {FAILED_TRIAL: history[0], RETRY_HISTORY: history, **given}.items():
             set_attribute(connection, tables.system_attributes, retry_id, key, value)
@@ -227,7 +229,8 @@ def _fail(connection: sqlalchemy.Connection, trial_id: int, reason: str) -> None
     set_attribute(connection, tables.user_attributes, trial_id, FAIL_REASON, reason)
 
 
-def _copy_params(connection: sqlalchemy.Connection, source_id: int, target_id: int) -> None:
+def copy_params(connection: sqlalchemy.Connection, source_id: int, target_id: int) -> None:
+    """Give a trial another one's parameters."""
     params = optuna_tables().params
     copied = ("param_name", "param_value", "distribution_json")
     rows = sqlalchemy.select(sqlalchemy.literal(target_id), *(params.c[name] for name in copied)).where(

@@ -11,7 +11,7 @@ from typing import Literal
 import sqlalchemy
 from optuna.trial import TrialState
 
-from ..attributes import DEATHS, PAUSED, RETRY_HISTORY
+from ..attributes import DEATHS, HELD, ORIGIN, PAUSED, RETRY_HISTORY
 from ..optuna_private import optuna_tables
 from . import schema
 from .handing_back import put_back_expired, read_attributes
@@ -78,16 +78,17 @@ def claim_tickets(
         schema.begin_claim(connection, study_id)
         check_study(connection, study_id, known=storage.known_studies)
         put_back_expired(connection, study_id, lease_s=lease_s, retries=retries, keeping=keeping)
-        waiting = _start_waiting(connection, study_id, n=n)
+        claimed = _start_waiting(connection, study_id, n=n)
         counts = count_states(connection, study_id)
         room = budget - (sum(counts.values()) - counts.get(TrialState.FAIL, 0))
-        n_new = min(n - len(waiting), max(0, room))
+        n_new = min(n - len(claimed), max(0, room))
         created = _create_running(connection, study_id, n=n_new, first_number=sum(counts.values()))
-        tickets = [*waiting, *created]
+        tickets = [*claimed, *created]
         note_idle(connection, study_id, storage.owner, idle=not tickets and not keeping)
         if not tickets:
-            unfinished = counts.get(TrialState.RUNNING, 0) + counts.get(TrialState.WAITING, 0)  # these are all parked
-            return "wait" if unfinished else "done"
+            running, waiting = counts.get(TrialState.RUNNING, 0), counts.get(TrialState.WAITING, 0)
+            parked = waiting - _count_held(connection, study_id) if waiting else 0
+            return "wait" if running + parked else "done"
         take_leases(connection, [ticket.trial_id for ticket in tickets], storage.owner)
     for ticket in tickets:
         storage.remember_lease(ticket.trial_id)
@@ -96,9 +97,26 @@ def claim_tickets(
 
 def is_parked() -> sqlalchemy.ColumnElement[bool]:
     """Return the condition that a trial waits for promotion alone."""
+    return sqlalchemy.and_(_waits_with(PAUSED), ~is_held())
+
+
+def is_held() -> sqlalchemy.ColumnElement[bool]:
+    """Return the condition that a trial waits until somebody resumes it."""
+    return _waits_with(HELD)
+
+
+def _waits_with(key: str) -> sqlalchemy.ColumnElement[bool]:
     trials, attributes = optuna_tables().trials, optuna_tables().system_attributes
-    paused = sqlalchemy.exists().where(attributes.c.trial_id == trials.c.trial_id, attributes.c.key == PAUSED)
-    return sqlalchemy.and_(trials.c.state == TrialState.WAITING, paused)
+    marked = sqlalchemy.exists().where(attributes.c.trial_id == trials.c.trial_id, attributes.c.key == key)
+    return sqlalchemy.and_(trials.c.state == TrialState.WAITING, marked)
+
+
+def _count_held(connection: sqlalchemy.Connection, study_id: int) -> int:
+    trials = optuna_tables().trials
+    count: int = connection.execute(
+        sqlalchemy.select(sqlalchemy.func.count()).where(trials.c.study_id == study_id, is_held())
+    ).scalar_one()
+    return count
 
 
 def start_trials(
@@ -120,12 +138,13 @@ def start_trials(
         trials.update().where(trials.c.trial_id.in_(trial_ids)).values(state=TrialState.RUNNING, datetime_start=started)
     )
     histories = read_attributes(connection, trial_ids, RETRY_HISTORY)
+    origins = read_attributes(connection, trial_ids, ORIGIN)
     deaths = read_attributes(connection, trial_ids, DEATHS)
     return [
         Ticket(
             trial_id=trial_id,
             number=number,
-            origin=(histories.get(trial_id) or [number])[0],
+            origin=(histories.get(trial_id) or [origins.get(trial_id, number)])[0],
             resumed=True,
             deaths=deaths.get(trial_id, 0),
             promoted=promoted,
@@ -138,7 +157,7 @@ def _start_waiting(connection: sqlalchemy.Connection, study_id: int, *, n: int) 
     trials = optuna_tables().trials
     rows = connection.execute(
         sqlalchemy.select(trials.c.trial_id, trials.c.number)
-        .where(trials.c.study_id == study_id, trials.c.state == TrialState.WAITING, ~is_parked())
+        .where(trials.c.study_id == study_id, trials.c.state == TrialState.WAITING, ~is_parked(), ~is_held())
         .order_by(trials.c.trial_id)
         .limit(n)
     )

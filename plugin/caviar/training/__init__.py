@@ -4,13 +4,12 @@ from .fleet import FleetData, FleetPrograms, FleetTrainer, KeptPrograms, Lane
 from .library_seeds import seeded_libraries
 from .solo import SoloTrainer
 from .tensors import TensorSplits
-from .trainer import Hyperparameter, LaneState, Metrics, Trainer
+from .trainer import LaneState, Metrics, Trainer
 
 __all__ = [
     "FleetData",
     "FleetPrograms",
     "FleetTrainer",
-    "Hyperparameter",
     "KeptPrograms",
     "Lane",
     "LaneState",

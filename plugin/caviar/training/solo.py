@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from ..config import TrainingConfig
 from ..errors import SpecError
+from ..interventions import LiveHyperparameter
 from ..networks import Output, check_probabilities, find_output
 from .epoch import EpochParts, trace_epoch
 from .forward import find_dropouts, find_kernels, input_type
@@ -18,7 +19,7 @@ from .library_seeds import seeded_libraries
 from .randomness import dropout_row_keys, epoch_order
 from .tensorflow_private import without_graph_rewriting
 from .tensors import TensorSplits
-from .trainer import Hyperparameter, LaneState, Metrics, Trainer, check_hyperparameter, check_state, named_metrics
+from .trainer import LaneState, Metrics, Trainer, check_hyperparameter, check_state, named_metrics
 from .update_rules import SLOTS
 
 
@@ -105,7 +106,7 @@ class SoloTrainer(Trainer):
         self._epoch += 1
         return [named_metrics(values.tolist())]
 
-    def set_hyperparameter(self, lane: int, name: Hyperparameter, value: float) -> None:
+    def set_hyperparameter(self, lane: int, name: LiveHyperparameter, value: float) -> None:
         """Change a hyperparameter from the next epoch on; see `Trainer.set_hyperparameter`."""
         parts = self._lane(lane)
         check_hyperparameter(parts.training, name, value)

@@ -3,17 +3,14 @@
 import abc
 import dataclasses
 from collections.abc import Collection, Iterable, Mapping
-from typing import Any, Literal, Self, get_args
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
 
-from ..config import NetworkConfig, TrainingConfig
-from ..errors import SpecError, nearest_name
+from ..config import TrainingConfig
+from ..interventions import LiveHyperparameter, check_live
 from ..networks import Output
-
-Hyperparameter = Literal["learning_rate", "momentum", "decay_rate", "dropout", "l2"]
-"""A hyperparameter that can change while a network trains, without a new trace."""
 
 Metrics = dict[str, float]
 """One lane's ``accuracy``, ``loss``, ``val_accuracy`` and ``val_loss`` of one epoch.
@@ -64,7 +61,7 @@ class Trainer(abc.ABC):
         """
 
     @abc.abstractmethod
-    def set_hyperparameter(self, lane: int, name: Hyperparameter, value: float) -> None:
+    def set_hyperparameter(self, lane: int, name: LiveHyperparameter, value: float) -> None:
         """Change a lane's hyperparameter from its next epoch on, without a new trace.
 
         Args:
@@ -133,15 +130,11 @@ def named_metrics(values: Iterable[float]) -> Metrics:
     return dict(zip(_METRICS, values, strict=False))
 
 
-def check_hyperparameter(training: TrainingConfig, name: Hyperparameter, value: float) -> None:
+def check_hyperparameter(training: TrainingConfig, name: LiveHyperparameter, value: float) -> None:
     """Raise SpecError for an unknown hyperparameter, and SpaceError for a value that its config refuses."""
-    names = get_args(Hyperparameter)
-    if name not in names:
-        raise SpecError(f"{name!r} is not a hyperparameter. {nearest_name(name, names)}")
-    if name in ("dropout", "l2"):
-        NetworkConfig(**{name: value})  # type: ignore[arg-type]  # the name is one of two fields
-    else:
-        dataclasses.replace(training, **{name: value})  # type: ignore[arg-type]  # the name is one of three fields
+    check_live(name, value)
+    if name == "decay_rate":
+        dataclasses.replace(training, decay_rate=value)  # its range depends on the decay
 
 
 def check_state(state: Mapping[str, npt.NDArray[np.generic]], shapes: Mapping[str, tuple[int, ...]]) -> None:

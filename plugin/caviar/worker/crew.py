@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable, Sequence
 from typing import TYPE_CHECKING, Final, Protocol, final
 
 from ..errors import ends_worker
+from ..interventions import LiveHyperparameter
 from ..packing.planning import Plan
 from .objective import LaneSpec
 from .timings import Timings
@@ -174,6 +175,31 @@ class Crew:
             return trial.state
         assert self._trainer is not None
         return self._trainer.lane_state(self.running.index(trial))
+
+    def set_hyperparameter(self, trial: TrialInHand, name: LiveHyperparameter, value: float) -> float:
+        """Change a running trial's hyperparameter from its next epoch on, without a new trace.
+
+        Returns:
+            Its value until now; the first one if its layers differ.
+
+        Raises:
+            SpecError: If the trial's network has nothing for it to act on.
+            SpaceError: If the value is outside its range.
+        """
+        assert self._trainer is not None
+        lane = self.running.index(trial)
+        before = self._trainer.lane_state(lane)[f"hyperparameter.{name}"]
+        self._trainer.set_hyperparameter(lane, name, value)
+        return float(before.flat[0])
+
+    def load_state(self, trial: TrialInHand, state: "LaneState") -> None:
+        """Put an earlier state into a running trial's lane.
+
+        Raises:
+            ValueError: If it belongs to another network or optimizer.
+        """
+        assert self._trainer is not None
+        self._trainer.load_lane_state(self.running.index(trial), state)
 
     def keep_best(self, trial: TrialInHand) -> None:
         """Keep a copy of a running trial's state as that of its best epoch."""

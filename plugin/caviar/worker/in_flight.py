@@ -7,7 +7,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from ..optuna_private import id_of_study
 from ..sampler_table import known_sampler
-from ..search.promotion import is_paused
+from ..search.promotion import is_held, is_paused
 from ..spec import SearchSpec
 from ..storage.buffered_storage import BufferedStorage
 from ..storage.tickets import Ticket, claim_tickets
@@ -26,7 +26,7 @@ def count_open(trials: Iterable[FrozenTrial], *, budget: int) -> tuple[int, int]
     counted = waiting = running = 0
     for trial in trials:
         counted += trial.state != TrialState.FAIL
-        waiting += trial.state == TrialState.WAITING and not is_paused(trial)
+        waiting += trial.state == TrialState.WAITING and not (is_paused(trial) or is_held(trial))
         running += trial.state == TrialState.RUNNING
     return waiting + max(0, budget - counted), running
 

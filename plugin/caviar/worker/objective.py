@@ -17,6 +17,7 @@ from ..data.dataset import Dataset
 from ..data.loading import load_dataset
 from ..errors import SpaceError, SpecError, TrialFailed
 from ..imports import import_callable
+from ..interventions import Intervention
 from ..keras_backend import check_keras_backend
 from ..metrics import CLASS_METRICS, direction_of
 from ..packing.cost_model import LaneShape
@@ -204,10 +205,19 @@ class KerasObjective:
         shape = LaneShape(network=network, training=training)
         return LaneSpec(hyperparameters=hyperparameters, shape=shape, seed=seed)
 
-    def make_run(self, trial: optuna.trial.BaseTrial, *, reported: Collection[int] = frozenset()) -> TrialRun:
-        """Return a trial's run; see `TrialRun` for ``reported``."""
+    def make_run(
+        self,
+        trial: optuna.trial.BaseTrial,
+        *,
+        reported: Collection[int] = frozenset(),
+        interventions: Collection[Intervention] = (),
+        rewrite: Callable[[int, float], None] | None = None,
+    ) -> TrialRun:
+        """Return a trial's run; see `TrialRun` for its arguments."""
         return TrialRun(
             trial,
+            interventions=interventions,
+            rewrite=rewrite,
             metric=self.metric,
             n_classes=self.dataset.n_classes,
             reported=reported,

@@ -9,7 +9,7 @@ from optuna.trial import FrozenTrial, TrialState
 from ..errors import FatalError
 from ..metrics import Direction
 from ..optuna_private import id_of_study, id_of_trial
-from ..search.promotion import MAX_PARKED, PromotionRule, Rungs, TrialProgress, is_paused, progress_of
+from ..search.promotion import MAX_PARKED, PromotionRule, Rungs, TrialProgress, is_held, is_paused, progress_of
 from ..search.stages import ZoomPlan, counts_in_stage
 from ..search.zoom_sampler import left_outside
 from ..space import SearchSpace
@@ -106,7 +106,7 @@ class Promoter:
         if not self._look():
             return []
         at_work = (TrialState.RUNNING, TrialState.WAITING)
-        closing = closing and all(t.state not in at_work or is_paused(t) for t in self._seen.values())
+        closing = closing and all(t.state not in at_work or is_paused(t) or is_held(t) for t in self._seen.values())
         outside = [number for number in sorted(self._outside) if is_paused(self._seen[number])]
         numbers = [*outside, *self._rungs.surplus(max_parked=0 if closing else MAX_PARKED)]
         trial_ids = [id_of_trial(self._seen[number]) for number in numbers]

@@ -2,15 +2,19 @@
 
 import dataclasses
 import enum
+import functools
 import logging
 from typing import TYPE_CHECKING
 
 import optuna
 
+from ..attributes import INTERVENTIONS, WATCHED
+from ..interventions import interventions_of
 from ..packing.cost_model import LaneShape
 from ..storage.buffered_storage import BufferedStorage
-from ..storage.checkpoints import Checkpoint, CheckpointStore
+from ..storage.checkpoints import KEPT, KEPT_WATCHED, Checkpoint, CheckpointStore
 from ..storage.tickets import Ticket
+from .learned_view import as_learned_from
 from .objective import LaneSpec
 from .trial_run import TrialRun
 from .worker_setup import WorkerSetup
@@ -45,6 +49,8 @@ class TrialInHand:
         state: The state that its lane goes on from: a checkpoint's, or the one that another trainer left.
         best_state: Its state at its best epoch, if the trial was the study's best then.
         saved_epochs: Epochs in its last checkpoint.
+        max_epochs: Epochs of its whole training.
+        watched: Whether somebody watches it: its curves are stored, and a checkpoint is kept, after every epoch.
         suspected: Whether it trains by itself, because its worker died or its fleet failed, and it may be the cause.
     """
 
@@ -55,6 +61,8 @@ class TrialInHand:
     state: "LaneState | None" = None
     best_state: "LaneState | None" = None
     saved_epochs: int = 0
+    max_epochs: int
+    watched: bool = False
     suspected: bool = False
 
     @property
@@ -78,16 +86,21 @@ class TrialInHand:
         arrays |= {_BEST + key: value for key, value in (self.best_state or {}).items()}
         self.saved_epochs = self.epochs
         try:
-            checkpoints.save(self.ticket.number, Checkpoint(epochs=self.epochs, state=arrays, notes=self.run.notes()))
+            checkpoint = Checkpoint(epochs=self.epochs, state=arrays, notes=self.run.notes())
+            checkpoints.save(self.ticket.number, checkpoint, keep=KEPT_WATCHED if self.watched else KEPT)
         except OSError as error:
             _logger.warning("Could not write a checkpoint of trial %d, which trains on: %s", self.ticket.number, error)
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """Go on from a checkpoint."""
         self.run.restore(checkpoint.notes)
-        self.state = _part(checkpoint, _LANE)
-        self.best_state = _part(checkpoint, _BEST) or None
+        self.state = self.state_of(checkpoint)
         self.saved_epochs = self.epochs
+
+    def state_of(self, checkpoint: Checkpoint) -> "LaneState":
+        """Return the lane's state in a checkpoint, and take the best epoch's from it."""
+        self.best_state = _part(checkpoint, _BEST) or None
+        return _part(checkpoint, _LANE)
 
 
 def draw_trial(ticket: Ticket, setup: WorkerSetup, buffer: BufferedStorage) -> TrialInHand:
@@ -98,15 +111,23 @@ def draw_trial(ticket: Ticket, setup: WorkerSetup, buffer: BufferedStorage) -> T
     """
     objective = setup.objective
     # Each trial needs a study of its own: a study remembers the trials that it has read until one of them is told.
-    study = optuna.Study(setup.study.study_name, storage=buffer, pruner=setup.pruner)
+    seen = buffer if setup.spec.search.babysat == "learn" else as_learned_from(buffer)
+    study = optuna.Study(setup.study.study_name, storage=seen, pruner=setup.pruner)
     study.sampler = setup.make_sampler(ticket.origin, study)
     trial = optuna.Trial(study, ticket.trial_id)
     lane = objective.draw(trial, origin=ticket.origin)
-    reported = buffer.get_trial(ticket.trial_id).intermediate_values if ticket.resumed else {}
+    stored = buffer.get_trial(ticket.trial_id)
     drawn = TrialInHand(
         ticket=ticket,
-        run=objective.make_run(trial, reported=frozenset(reported)),
+        run=objective.make_run(
+            trial,
+            reported=frozenset(stored.intermediate_values if ticket.resumed else ()),
+            interventions=interventions_of(stored.user_attrs.get(INTERVENTIONS)),
+            rewrite=functools.partial(buffer.set_trial_intermediate_value, ticket.trial_id),
+        ),
         lane=lane,
+        max_epochs=objective.epochs,
+        watched=WATCHED in stored.system_attrs or INTERVENTIONS in stored.user_attrs,
         suspected=ticket.deaths > 0,
     )
     checkpoint = setup.checkpoints.load(ticket.number) if ticket.resumed else None

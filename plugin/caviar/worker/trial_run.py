@@ -2,12 +2,13 @@
 
 import enum
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
 import optuna
 
-from ..attributes import BEST_EPOCH, BEST_VALUE, CURVES, DIVERGED, NETWORK_OUTPUT, TRAIN_SECONDS
+from ..attributes import BEST_EPOCH, BEST_VALUE, CURVES, DIVERGED, INTERVENTIONS, NETWORK_OUTPUT, TRAIN_SECONDS
+from ..interventions import Intervention, is_changed
 from ..metrics import direction_of
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ class Decision(enum.Enum):
 
     GO_ON = "go on"
     PARK = "park"
+    HOLD = "hold"
     PRUNE = "prune"
     COMPLETE = "complete"
 
@@ -38,6 +40,9 @@ def decide(*, epochs: int, max_epochs: int, pruned: bool, parked: bool = False) 
         return Decision.COMPLETE
     return Decision.PARK if parked else Decision.GO_ON
 
+
+#: Keys of a checkpoint's notes: epochs trained in all, and how many interventions had taken effect.
+TRAINED, N_APPLIED = "trained", "n_interventions"
 
 #: A trial's merit; of two trials the greater is better.
 Standing = tuple[float, int]
@@ -67,9 +72,14 @@ class TrialRun:
         reported: Steps that an earlier run of the trial reported. They are not reported again, and only the last of
             them is judged again, since that run may have died before it was judged.
         tells_output: Whether the trial's attributes name the network's output.
+        interventions: What was changed by hand before: all of it takes effect again, each change where it did then,
+            unless a checkpoint holds it.
+        rewrite: Replaces the reported value of a step, which Optuna's trial would not: a trial that went back reports
+            steps again. None where no trial can go back.
 
     Attributes:
         output: The kind of the network's output, once its trainer is made.
+        trained: Epochs that were trained in all: more than ``epochs`` if the trial went back.
     """
 
     def __init__(
@@ -80,12 +90,18 @@ class TrialRun:
         n_classes: int,
         reported: Collection[int] = frozenset(),
         tells_output: bool = False,
+        interventions: Collection[Intervention] = (),
+        rewrite: Callable[[int, float], None] | None = None,
     ) -> None:
         self.trial = trial
         self.curves: dict[str, list[float]] = {}
         self.diverged = False
         self.train_seconds = 0.0
         self.output: Output = "logits"
+        self.trained = 0
+        self._interventions = list(interventions)
+        self._n_applied = 0
+        self._rewrite = rewrite
         self._tells_output = tells_output
         self._metric = metric
         self._n_classes = n_classes
@@ -121,8 +137,38 @@ class TrialRun:
         """Whether the last epoch is the best so far."""
         return self.best_epoch == self.epochs - 1
 
+    @property
+    def is_changed(self) -> bool:
+        """Whether it was changed by hand: then no pruner ends it, and no rung parks it."""
+        return is_changed(self._interventions)
+
+    @property
+    def due(self) -> Intervention | None:
+        """The next intervention of an earlier worker, if it is to take effect again before the next epoch."""
+        if self._n_applied == len(self._interventions):
+            return None
+        following = self._interventions[self._n_applied]
+        return following if following.trained <= self.trained else None
+
+    @property
+    def has_caught_up(self) -> bool:
+        """Whether all that was changed before has taken effect: what is asked anew waits until then."""
+        return self._n_applied == len(self._interventions)
+
+    def apply(self, intervention: Intervention | None = None) -> None:
+        """Note that a new intervention took effect, or without one that the `due` one did."""
+        if intervention is not None:
+            self._interventions.append(intervention)
+        self._n_applied += 1
+        self.trial.set_user_attr(INTERVENTIONS, [one.to_json() for one in self._interventions])
+
+    def step_back(self, notes: Mapping[str, Any]) -> None:
+        """Go back to a checkpoint's epoch: its curves count, and later steps are reported anew."""
+        self._reported = self._reported | frozenset(range(self.epochs))
+        self.curves = {name: list(curve) for name, curve in notes[CURVES].items()}
+
     def record(self, metrics: Mapping[str, float]) -> bool:
-        """Keep an epoch's metrics, report it, and ask the pruner.
+        """Keep an epoch's metrics, report it, and ask the pruner, unless the trial was changed by hand.
 
         Args:
             metrics: Metric → value; losses in nats, accuracies in [0, 1]; not finite if training diverged.
@@ -137,12 +183,16 @@ class TrialRun:
             self.curves.setdefault(name, []).append(finite)
         if self.diverged:
             self.curves[self._metric][epoch] = worst_case(self._metric, n_classes=self._n_classes)
+        self.trained += 1
         value = self.curves[self._metric][epoch]
         if epoch not in self._reported:
             self.trial.report(value, step=epoch)
+        elif self.is_changed:
+            if self._rewrite is not None:
+                self._rewrite(epoch, value)
         elif epoch < max(self._reported):
             return not self.diverged
-        return not (self.diverged or self.trial.should_prune())
+        return not (self.diverged or (not self.is_changed and self.trial.should_prune()))
 
     def store(self) -> None:
         """Set the user attributes that keep the trial besides its reports."""
@@ -161,12 +211,19 @@ class TrialRun:
 
     def notes(self) -> dict[str, Any]:
         """Return what a checkpoint keeps of the run besides the network's state."""
-        return {CURVES: self.curves, TRAIN_SECONDS: self.train_seconds}
+        return {
+            CURVES: self.curves,
+            TRAIN_SECONDS: self.train_seconds,
+            TRAINED: self.trained,
+            N_APPLIED: self._n_applied,
+        }
 
     def restore(self, notes: Mapping[str, Any]) -> None:
         """Go on from a checkpoint's notes, and report the epochs that its worker could not report before it died."""
         self.curves = {name: list(curve) for name, curve in notes[CURVES].items()}
         self.train_seconds = float(notes[TRAIN_SECONDS])
+        self.trained = int(notes.get(TRAINED, self.epochs))
+        self._n_applied = min(int(notes.get(N_APPLIED, 0)), len(self._interventions))
         for epoch, value in enumerate(self.curves.get(self._metric, [])):
             if epoch not in self._reported:
                 self.trial.report(value, step=epoch)
@@ -174,4 +231,4 @@ class TrialRun:
 
     def begin_again(self) -> None:
         """Forget what was restored: the epochs are trained again, but not reported again."""
-        self.curves, self.train_seconds = {}, 0.0
+        self.curves, self.train_seconds, self.trained, self._n_applied = {}, 0.0, 0, 0

@@ -10,6 +10,7 @@ import optuna
 from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 
+from ..attributes import HELD, PAUSED
 from ..errors import FatalError, SpecError, TrialFailed, ends_worker
 from ..optuna_private import id_of_study, id_of_trial
 from ..search.pruners import promotion_rule
@@ -20,6 +21,7 @@ from ..storage.tickets import Ticket
 from .best_network import best_standing
 from .crew import Crew
 from .in_flight import Intake
+from .interventions import Interventions
 from .mirroring import mirror_trials
 from .patience import FailuresInARow, Patience, fail_reason, keep_leases
 from .promoter import Promoter
@@ -64,6 +66,7 @@ class Worker:
             space=setup.spec.space,
             plan=plan_of_study(setup.study, setup.spec.search),
         )
+        self._interventions = Interventions(crew, self._buffer, setup.checkpoints)
         self._intake = Intake(setup, self._buffer, self._promoter)
         self._best = best_standing(self._study, setup.objective.metric)
         self._left: list[FrozenTrial] = []  # trials that ended or were parked since the last write, as they were then
@@ -180,7 +183,8 @@ class Worker:
         crew = self._crew
         try:
             crew.board()
-            done = [trial for trial in crew.running if trial.epochs >= self._setup.objective.epochs]
+            self._intervene()
+            done = [trial for trial in crew.running if trial.epochs >= trial.max_epochs]
             metrics = [] if done else crew.run_epoch()
         except Exception as error:  # noqa: BLE001  an error in one network must not end the study
             failed = crew.running
@@ -193,6 +197,15 @@ class Worker:
                 self._settle(dict.fromkeys(done, Decision.COMPLETE))
             elif metrics:
                 self._settle(self._decide(metrics))
+
+    def _intervene(self) -> None:
+        """Do what is asked of the running trials by hand."""
+        leaving = self._interventions.carry_out()
+        failed = {trial: error for trial, error in leaving.items() if isinstance(error, SpecError)}
+        self._crew.remove(failed)
+        for trial, error in failed.items():
+            self._fail(trial.ticket, TrialFailed(str(error)))
+        self._settle({trial: decision for trial, decision in leaving.items() if isinstance(decision, Decision)})
 
     def _decide(self, metrics: Sequence[Mapping[str, float]]) -> dict[TrialInHand, Decision]:
         """Report an epoch of the running trials, and decide what they do next; a trial whose pruner raises fails."""
@@ -210,14 +223,18 @@ class Worker:
                     self._crew.keep_best(trial)
         self._crew.remove(failed)
         parked = self._to_park([trial for trial, ends in pruned.items() if not ends])
-        max_epochs = self._setup.objective.epochs
+        for trial in pruned:
+            if trial.watched:
+                trial.run.store()
+                self._save(trial)
         return {
-            trial: decide(epochs=trial.epochs, max_epochs=max_epochs, pruned=ends, parked=trial in parked)
+            trial: decide(epochs=trial.epochs, max_epochs=trial.max_epochs, pruned=ends, parked=trial in parked)
             for trial, ends in pruned.items()
         }
 
     def _to_park(self, trials: Sequence[TrialInHand]) -> set[TrialInHand]:
-        numbers = self._promoter.to_park({trial.ticket.number: trial.epochs for trial in trials})
+        judged = {trial.ticket.number: trial.epochs for trial in trials if not trial.run.is_changed}
+        numbers = self._promoter.to_park(judged)
         return {trial for trial in trials if trial.ticket.number in numbers}
 
     def _settle(self, decisions: Mapping[TrialInHand, Decision]) -> None:
@@ -232,9 +249,9 @@ class Worker:
             elif decision is Decision.PRUNE:
                 self._study.tell(trial.ticket.number, state=TrialState.PRUNED)
             self._left.append(self._buffer.get_trial(trial_id))
-            if decision is Decision.PARK:
+            if decision in (Decision.PARK, Decision.HOLD):
                 self._save(trial)
-                self._buffer.park(trial_id)
+                self._buffer.park(trial_id, mark=PAUSED if decision is Decision.PARK else HELD)
         self._crew.remove(leaving)
 
     def _is_best(self, trial: TrialInHand) -> bool:

@@ -9,9 +9,10 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from ...errors import SpecError
+from ...interventions import LiveHyperparameter
 from ...networks import Output, build_network
 from ..tensorflow_private import without_graph_rewriting
-from ..trainer import Hyperparameter, LaneState, Metrics, Trainer, check_hyperparameter, check_state, named_metrics
+from ..trainer import LaneState, Metrics, Trainer, check_hyperparameter, check_state, named_metrics
 from .lanes import Array, Lane, Layout, RunningLane, stack, unstack
 from .plan import lasting_parts, make_plan, program_key
 from .program import FleetPrograms
@@ -94,7 +95,7 @@ class FleetTrainer(Trainer):
             lane.epoch += 1
         return [results[id(lane)] for lane in self._lanes]
 
-    def set_hyperparameter(self, lane: int, name: Hyperparameter, value: float) -> None:
+    def set_hyperparameter(self, lane: int, name: LiveHyperparameter, value: float) -> None:
         """Change a lane's hyperparameter from its next epoch on; see `Trainer.set_hyperparameter`.
 
         The first dropout or L2 above 0 in a fleet needs another program, which may have to be traced.

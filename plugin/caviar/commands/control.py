@@ -1,0 +1,270 @@
+"""Live control: asks something of a trial, and waits until its worker has answered; forks trials."""
+
+import dataclasses
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final, final
+
+import optuna
+from optuna.exceptions import UpdateFinishedTrialError
+from optuna.trial import FrozenTrial, TrialState
+
+from ..attributes import CURVES, HELD, INTERVENTIONS
+from ..config import DEFAULTS
+from ..errors import CaviarError, SpecError
+from ..interventions import Intervention, Request, interventions_of
+from ..optuna_private import id_of_study, id_of_trial
+from ..search.sequences import origin_of
+from ..storage.checkpoints import Checkpoint
+from ..storage.control import Answer, hold_waiting, insert_fork, post_request, read_answer, release_waiting
+from ..storage.home import Home, locate_home
+from ..storage.leased_storage import LeasedStorage
+from ..storage.opening import open_existing, required_spec
+from ..worker.opening import open_checkpoints
+from ..worker.trial_run import N_APPLIED, TRAINED
+
+_POLL_S: Final = 0.1
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ControlResult:
+    """What became of a request.
+
+    Attributes:
+        trial: The trial's number; for a fork, the new trial's.
+        done: Whether it took effect; if false, its worker has yet to read it.
+        epoch: Before which epoch it took effect, counted from 0; None if it has not yet, or concerns no epoch.
+    """
+
+    trial: int
+    done: bool
+    epoch: int | None = None
+
+
+def control_trial(home: Home, study: str, number: int, request: Request, *, wait_s: float = 30.0) -> ControlResult:
+    """Ask something of a trial, and wait for its worker's answer.
+
+    Args:
+        home: Where the study lives.
+        study: Its name or its file.
+        number: The trial's number.
+        request: What is asked.
+        wait_s: How long to wait for the answer, in seconds; a request that is not answered by then still stands.
+
+    Raises:
+        SpecError: If there is no such trial, it has ended, or what is asked cannot be done.
+        CaviarError: If it ended before it could be done.
+    """
+    storage, opened = open_existing(home, study)
+    required_spec(opened)
+    trial = _find(opened, number)
+    if request.action == "fork":
+        return fork_trial(home, storage, opened, trial, request)
+    if trial.state.is_finished():
+        raise SpecError(
+            f"Trial {number} has ended ({trial.state.name}), so it cannot be changed. To go on from it with other "
+            f"values: caviar control {opened.study_name} {number} --fork --set learning_rate=0.01"
+        )
+    trial_id = id_of_trial(trial)
+    if trial.state == TrialState.WAITING and request.action in ("pause", "resume"):
+        change = hold_waiting if request.action == "pause" else release_waiting
+        if change(storage, trial_id):
+            return ControlResult(trial=number, done=True)
+    if request.action == "resume":
+        raise SpecError(f"Trial {number} runs, so there is nothing to resume.")
+    try:
+        key = post_request(storage, trial_id, request)
+    except UpdateFinishedTrialError as error:
+        raise SpecError(f"Trial {number} has just ended, so it cannot be changed: {error}") from error
+    if trial.state == TrialState.WAITING:
+        return ControlResult(trial=number, done=False)
+    answer = _await_answer(storage, trial_id, key, number=number, wait_s=wait_s)
+    if answer is None:
+        return ControlResult(trial=number, done=False)
+    if not answer.done:
+        raise SpecError(answer.reason or "The worker refused it.")
+    return ControlResult(trial=number, done=True, epoch=answer.epoch)
+
+
+def fork_trial(
+    home: Home, storage: LeasedStorage, study: optuna.Study, source: FrozenTrial, request: Request
+) -> ControlResult:
+    """Queue a trial that goes on from another one's epoch, with other values.
+
+    It begins from the source's checkpoint, or trains the epochs before anew if there is none any more: they have the
+    same seeds and changes, so they give the same curve. It takes a place in the budget, if one is left.
+
+    Raises:
+        SpecError: If the source has not got that far.
+    """
+    if not source.params:
+        raise SpecError(
+            f"Trial {source.number} has no hyperparameters yet, so it cannot be forked. Wait until it runs."
+        )
+    checkpoints = open_checkpoints(home, study)
+    checkpoint = checkpoints.load(source.number, epochs=request.epoch)
+    done = len(source.intermediate_values)
+    if request.epoch is not None and request.epoch > done:
+        raise SpecError(f"Trial {source.number} has done {done} epochs, so it cannot be forked after {request.epoch}.")
+    epoch = request.epoch
+    if epoch is None:
+        epoch = done if checkpoint is None or source.state.is_finished() else checkpoint.epochs
+    before = interventions_of(source.user_attrs.get(INTERVENTIONS))
+    if checkpoint is not None and checkpoint.epochs == epoch:
+        kept, trained = _kept(before[: int(checkpoint.notes.get(N_APPLIED, 0))]), int(checkpoint.notes[TRAINED])
+    elif any(one.action == "back" for one in before):
+        raise SpecError(
+            f"Trial {source.number} went back, and has no checkpoint after epoch {epoch}, so it cannot be forked there. "
+            f"It has those after {', '.join(map(str, checkpoints.epochs(source.number))) or 'none'}."
+        )
+    else:
+        checkpoint, kept, trained = None, _kept(one for one in before if one.epoch < epoch), epoch
+    values = _live_values(required_spec(study).space.hyperparameters(source.params), kept)
+    told = {"epoch": epoch, "trained": trained, "who": request.who, "at": request.at}
+    fork = Intervention(action="fork", old=source.number, **told)
+    sets = [
+        Intervention(action="set", name=name, old=values[name], new=value, **told)
+        for name, value in request.values.items()
+    ]
+    trial_id, number = insert_fork(
+        storage,
+        id_of_study(study),
+        source,
+        epoch=epoch,
+        origin=origin_of(source),
+        interventions=[one.to_json() for one in [*kept, fork, *sets]],
+    )
+    if checkpoint is not None:
+        notes = {**checkpoint.notes, N_APPLIED: len(kept)}
+        checkpoints.save(number, Checkpoint(epochs=checkpoint.epochs, state=checkpoint.state, notes=notes))
+    release_waiting(storage, trial_id)
+    return ControlResult(trial=number, done=True, epoch=epoch)
+
+
+def result_line(study: str, request: Request, result: ControlResult) -> str:
+    """Return a result in words."""
+    if request.action == "fork":
+        return (
+            f"Trial {result.trial} goes on from epoch {result.epoch}; a worker takes it next. "
+            f"If none runs: caviar run with the study's file, or caviar worker {study}."
+        )
+    if not result.done:
+        return f"Trial {result.trial} has not read it yet; it takes effect before the trial's next epoch."
+    return f"Trial {result.trial}: done" + ("." if result.epoch is None else f", before epoch {result.epoch}.")
+
+
+@final
+class LiveTrial:
+    """A trial that you steer while it runs, in this process or another one.
+
+    Each method waits until the trial's worker has done what it asks; see `control_trial` for what it raises.
+
+    Args:
+        study: The study's name or its file.
+        number: The trial's number.
+        home: Where the study lives.
+        storage: URL of Optuna's storage, if it is not the home's.
+        wait_s: How long to wait for an answer, in seconds.
+
+    Example:
+        >>> trial = LiveTrial("digits", 7)  # doctest: +SKIP
+        >>> trial.set(learning_rate=0.01)  # doctest: +SKIP
+        ControlResult(trial=7, done=True, epoch=12)
+    """
+
+    def __init__(
+        self, study: str, number: int, *, home: str | Path = "runs", storage: str | None = None, wait_s: float = 30.0
+    ) -> None:
+        self._home = locate_home(Path(home), storage=storage)
+        self._study = study
+        self._number = number
+        self._wait_s = wait_s
+
+    def set(self, **values: float) -> ControlResult:
+        """Change live hyperparameters: learning_rate, momentum, decay_rate, dropout, l2."""
+        return self._ask(Request(action="set", values=values))
+
+    def pause(self) -> ControlResult:
+        """Take the trial out of its lane; it waits, with a checkpoint, until `resume`."""
+        return self._ask(Request(action="pause"))
+
+    def resume(self) -> ControlResult:
+        """Let any worker go on with a paused trial."""
+        return self._ask(Request(action="resume"))
+
+    def stop(self) -> ControlResult:
+        """End the trial as complete, with its best epoch."""
+        return self._ask(Request(action="stop"))
+
+    def train(self, epochs: int) -> ControlResult:
+        """Have the trial train this many epochs in all: more than the study's, or fewer."""
+        return self._ask(Request(action="epochs", epochs=epochs))
+
+    def back(self, epoch: int) -> ControlResult:
+        """Go back to the checkpoint after an epoch: weights, optimizer and hyperparameters are as they were then."""
+        return self._ask(Request(action="back", epoch=epoch))
+
+    def fork(self, *, epoch: int | None = None, **values: float) -> "LiveTrial":
+        """Queue a trial that goes on from this one's epoch with other values, and return it."""
+        forked = self._ask(Request(action="fork", epoch=epoch, values=values))
+        made = LiveTrial.__new__(LiveTrial)
+        made._home, made._study, made._number, made._wait_s = self._home, self._study, forked.trial, self._wait_s
+        return made
+
+    @property
+    def number(self) -> int:
+        """The trial's number."""
+        return self._number
+
+    @property
+    def curves(self) -> Mapping[str, Sequence[float]]:
+        """Each metric by epoch, as last stored; until the trial was first asked something, the study's metric alone."""
+        _, study = open_existing(self._home, self._study)
+        trial = _find(study, self._number)
+        reported = [value for _, value in sorted(trial.intermediate_values.items())]
+        curves: dict[str, Any] = trial.user_attrs.get(CURVES) or {}
+        metric = required_spec(study).objective.metric
+        return curves if len(curves.get(metric, ())) >= len(reported) else {metric: reported}
+
+    @property
+    def interventions(self) -> list[str]:
+        """What was changed by hand, in words."""
+        _, study = open_existing(self._home, self._study)
+        return [str(one) for one in interventions_of(_find(study, self._number).user_attrs.get(INTERVENTIONS))]
+
+    def _ask(self, request: Request) -> ControlResult:
+        return control_trial(self._home, self._study, self._number, request, wait_s=self._wait_s)
+
+
+def _find(study: optuna.Study, number: int) -> FrozenTrial:
+    trials = study.get_trials(deepcopy=False)
+    if not 0 <= number < len(trials):
+        there = f"its trials are 0 to {len(trials) - 1}" if trials else "it has none yet"
+        raise SpecError(f"The study {study.study_name!r} has no trial {number}: {there}.")
+    return trials[number]
+
+
+def _await_answer(storage: LeasedStorage, trial_id: int, key: str, *, number: int, wait_s: float) -> Answer | None:
+    deadline = time.monotonic() + wait_s
+    while (answer := read_answer(storage, trial_id, key)) is None:
+        trial = storage.get_trial(trial_id)
+        if trial.state.is_finished() and read_answer(storage, trial_id, key) is None:
+            raise CaviarError(f"Trial {number} ended ({trial.state.name}) before that took effect.")
+        if (trial.state == TrialState.WAITING and HELD in trial.system_attrs) or time.monotonic() > deadline:
+            return read_answer(storage, trial_id, key)
+        time.sleep(_POLL_S)
+    return answer
+
+
+def _kept(interventions: Any) -> list[Intervention]:
+    """Return those that shape a fork: not when its source was paused or ended."""
+    return [one for one in interventions if one.action not in ("pause", "resume", "stop")]
+
+
+def _live_values(hyperparameters: Mapping[str, Any], interventions: Sequence[Intervention]) -> dict[str, float]:
+    values = {**DEFAULTS, **hyperparameters}
+    for one in interventions:
+        if one.action == "set" and one.name is not None:
+            values[one.name] = one.new
+    return values

@@ -1,0 +1,201 @@
+"""Control messages: what is asked of a running trial, and its worker's answer, as attributes of the trial.
+
+They need nothing but the study's storage, so whoever reaches that can steer a trial on any machine.
+"""
+
+import dataclasses
+import json
+import time
+import uuid
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, Literal
+
+import sqlalchemy
+from optuna.exceptions import UpdateFinishedTrialError
+from optuna.trial import FrozenTrial, TrialState
+
+from ..attributes import FORKED_FROM, HELD, INTERVENTIONS, ORIGIN, PAUSED, REQUEST
+from ..interventions import Request
+from ..optuna_private import id_of_trial, optuna_tables
+from . import schema
+from .handing_back import copy_params
+from .leased_storage import LeasedStorage, set_attribute
+from .leases import take_leases
+from .overview import count_states
+from .tickets import Ticket, is_held, start_trials
+
+_ANSWER = "answer"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Answer:
+    """What became of a request.
+
+    Attributes:
+        done: Whether it took effect.
+        epoch: Before which epoch, counted from 0; None if it was refused.
+        reason: Why it was refused.
+    """
+
+    done: bool
+    epoch: int | None = None
+    reason: str | None = None
+
+
+def post_request(storage: LeasedStorage, trial_id: int, request: Request) -> str:
+    """Ask something of a trial that has not ended.
+
+    Returns:
+        The key under which its worker will answer.
+
+    Raises:
+        UpdateFinishedTrialError: If the trial has ended.
+    """
+    key = f"{REQUEST}{time.time_ns():020d}.{uuid.uuid4().hex[:8]}"  # workers take them in this order
+    tables = optuna_tables()
+    with schema.transaction(storage.engine) as connection:
+        schema.take_write_lock(connection)
+        _check_unfinished(connection, trial_id)
+        set_attribute(connection, tables.system_attributes, trial_id, key, request.to_json())
+    return key
+
+
+def read_answer(storage: LeasedStorage, trial_id: int, key: str) -> Answer | None:
+    """Return a worker's answer to a request, or None while there is none."""
+    attributes = optuna_tables().system_attributes
+    with schema.transaction(storage.engine) as connection:
+        text = connection.execute(
+            sqlalchemy.select(attributes.c.value_json).where(attributes.c.trial_id == trial_id, attributes.c.key == key)
+        ).scalar_one_or_none()
+    answer = None if text is None else json.loads(text).get(_ANSWER)
+    return None if answer is None else Answer(**answer)
+
+
+def answered(request: Request, answer: Answer) -> dict[str, Any]:
+    """Return what stands under a request's key once it is answered."""
+    return {**request.to_json(), _ANSWER: dataclasses.asdict(answer)}
+
+
+def read_requests(connection: sqlalchemy.Connection, trial_ids: Collection[int]) -> dict[int, dict[str, Request]]:
+    """Return what is asked of some trials and not yet answered: by Optuna's id of the trial, by key, in order.
+
+    What this version cannot read, from a later one perhaps, is left to others.
+    """
+    if not trial_ids:
+        return {}
+    attributes = optuna_tables().system_attributes
+    rows = connection.execute(
+        sqlalchemy.select(attributes.c.trial_id, attributes.c.key, attributes.c.value_json)
+        .where(attributes.c.trial_id.in_(sorted(trial_ids)), attributes.c.key.startswith(REQUEST, autoescape=True))
+        .order_by(attributes.c.key)
+    )
+    requests: dict[int, dict[str, Request]] = {}
+    for row in rows:
+        stored = json.loads(row.value_json)
+        if _ANSWER not in stored:
+            requests.setdefault(row.trial_id, {})[row.key] = Request(**stored)
+    return requests
+
+
+def hold_waiting(storage: LeasedStorage, trial_id: int) -> bool:
+    """Have a trial that waits, wait until it is resumed; return False if it does not wait."""
+    return _change_waiting(storage, trial_id, held=True)
+
+
+def release_waiting(storage: LeasedStorage, trial_id: int) -> bool:
+    """Let any worker claim a trial that was paused, by hand or at a rung; return False if it does not wait."""
+    return _change_waiting(storage, trial_id, held=False)
+
+
+def _change_waiting(storage: LeasedStorage, trial_id: int, *, held: bool) -> bool:
+    tables = optuna_tables()
+    with schema.transaction(storage.engine) as connection:
+        schema.take_write_lock(connection)
+        if _state(connection, trial_id) != TrialState.WAITING:
+            return False
+        if held:
+            set_attribute(connection, tables.system_attributes, trial_id, HELD, value=True)
+        else:
+            attributes = tables.system_attributes
+            connection.execute(
+                attributes.delete().where(attributes.c.trial_id == trial_id, attributes.c.key.in_((HELD, PAUSED)))
+            )
+    return True
+
+
+def insert_fork(
+    storage: LeasedStorage,
+    study_id: int,
+    source: FrozenTrial,
+    *,
+    epoch: int,
+    origin: int,
+    interventions: Sequence[Mapping[str, Any]],
+) -> tuple[int, int]:
+    """Queue a trial with another one's parameters and seeds, held until `release_waiting`.
+
+    Args:
+        storage: Whose storage does not matter.
+        study_id: Optuna's id of the study.
+        source: The trial that is forked.
+        epoch: After how many of its epochs.
+        origin: The number that its seeds derive from.
+        interventions: What was and is to be changed, as the attribute `INTERVENTIONS` has it.
+
+    Returns:
+        Optuna's id of the new trial, and its number.
+    """
+    tables = optuna_tables()
+    with schema.transaction(storage.engine) as connection:
+        schema.begin_claim(connection, study_id)
+        number = sum(count_states(connection, study_id).values())
+        trial_id: int = connection.execute(
+            tables.trials.insert().values(study_id=study_id, number=number, state=TrialState.WAITING)
+        ).inserted_primary_key[0]  # type: ignore[index]  # SQLAlchemy types it optional, an insert always has it
+        copy_params(connection, id_of_trial(source), trial_id)
+        user = {INTERVENTIONS: list(interventions), FORKED_FROM: {"trial": source.number, "epoch": epoch}}
+        for table, given in (
+            (tables.user_attributes, user),
+            (tables.system_attributes, {ORIGIN: origin, HELD: True}),
+        ):
+            for key, value in given.items():
+                set_attribute(connection, table, trial_id, key, value)
+    return trial_id, number
+
+
+def claim_trial(storage: LeasedStorage, study_id: int, number: int) -> list[Ticket] | Literal["wait", "done"]:
+    """Claim one trial that waits; ``wait`` while another worker has it, ``done`` once it has ended."""
+    trials = optuna_tables().trials
+    with schema.transaction(storage.engine) as connection:
+        schema.begin_claim(connection, study_id)
+        row = connection.execute(
+            sqlalchemy.select(trials.c.trial_id, trials.c.state).where(
+                trials.c.study_id == study_id, trials.c.number == number
+            )
+        ).one_or_none()
+        if row is None or row.state.is_finished():
+            return "done"
+        waiting = connection.execute(
+            sqlalchemy.select(trials.c.trial_id).where(
+                trials.c.trial_id == row.trial_id, trials.c.state == TrialState.WAITING, ~is_held()
+            )
+        ).first()
+        if waiting is None:
+            return "done" if row.state == TrialState.WAITING else "wait"
+        tickets = start_trials(connection, [(row.trial_id, number)])
+        take_leases(connection, [row.trial_id], storage.owner)
+    storage.remember_lease(row.trial_id)
+    return tickets
+
+
+def _state(connection: sqlalchemy.Connection, trial_id: int) -> TrialState | None:
+    trials = optuna_tables().trials
+    return connection.execute(
+        sqlalchemy.select(trials.c.state).where(trials.c.trial_id == trial_id)
+    ).scalar_one_or_none()
+
+
+def _check_unfinished(connection: sqlalchemy.Connection, trial_id: int) -> None:
+    state = _state(connection, trial_id)
+    if state is None or state.is_finished():
+        raise UpdateFinishedTrialError(f"The trial is {'deleted' if state is None else state.name}.")
