@@ -159,6 +159,17 @@ def check_live(name: str, value: float) -> None:
     (NetworkConfig if name in ("dropout", "l2") else TrainingConfig)(**{name: value})  # type: ignore[arg-type]  # one of their fields
 
 
+def in_words(numbers: Sequence[int]) -> str:
+    """Return ascending numbers in words, runs of them by their ends: ``2, 7 to 9``."""
+    runs: list[list[int]] = []
+    for number in numbers:
+        if runs and number == runs[-1][-1] + 1:
+            runs[-1].append(number)
+        else:
+            runs.append([number])
+    return ", ".join(str(run[0]) if len(run) == 1 else f"{run[0]} to {run[-1]}" for run in runs)
+
+
 def _number(value: float | None) -> str:
     return "?" if value is None else f"{value:.6g}"
 

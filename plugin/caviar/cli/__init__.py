@@ -8,6 +8,7 @@ import click
 
 from .. import __version__
 from .champions import champion, export, predict
+from .live import control, replay
 from .looking import check, datasets, report, status, trials
 from .running import compare, run, worker, zoom
 from .session import CaviarGroup
@@ -36,6 +37,8 @@ for _verb in (
     predict,
     export,
     worker,
+    control,
+    replay,
     status,
     trials,
     report,

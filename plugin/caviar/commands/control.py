@@ -1,6 +1,7 @@
 """Live control: asks something of a trial, and waits until its worker has answered; forks trials."""
 
 import dataclasses
+import functools
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,10 +14,9 @@ from optuna.trial import FrozenTrial, TrialState
 from ..attributes import CURVES, HELD, INTERVENTIONS
 from ..config import DEFAULTS
 from ..errors import CaviarError, SpecError
-from ..interventions import Intervention, Request, interventions_of
+from ..interventions import Intervention, Request, in_words, interventions_of
 from ..optuna_private import id_of_study, id_of_trial
 from ..search.sequences import origin_of
-from ..storage.checkpoints import Checkpoint
 from ..storage.control import Answer, hold_waiting, insert_fork, post_request, read_answer, release_waiting
 from ..storage.home import Home, locate_home
 from ..storage.leased_storage import LeasedStorage
@@ -58,7 +58,7 @@ def control_trial(home: Home, study: str, number: int, request: Request, *, wait
     """
     storage, opened = open_existing(home, study)
     required_spec(opened)
-    trial = _find(opened, number)
+    trial = find_trial(opened, number)
     if request.action == "fork":
         return fork_trial(home, storage, opened, trial, request)
     if trial.state.is_finished():
@@ -112,21 +112,20 @@ def fork_trial(
         epoch = done if checkpoint is None or source.state.is_finished() else checkpoint.epochs
     before = interventions_of(source.user_attrs.get(INTERVENTIONS))
     if checkpoint is not None and checkpoint.epochs == epoch:
-        kept, trained = _kept(before[: int(checkpoint.notes.get(N_APPLIED, 0))]), int(checkpoint.notes[TRAINED])
+        notes = checkpoint.notes
+        kept = _kept(before[: int(notes.get(N_APPLIED, 0))])
+        trained = int(notes.get(TRAINED, epoch))
     elif any(one.action == "back" for one in before):
         raise SpecError(
-            f"Trial {source.number} went back, and has no checkpoint after epoch {epoch}, so it cannot be forked there. "
-            f"It has those after {', '.join(map(str, checkpoints.epochs(source.number))) or 'none'}."
+            f"Trial {source.number} went back and has no checkpoint after epoch {epoch}, so it cannot be forked there. "
+            f"It has those after {in_words(checkpoints.epochs(source.number)) or 'none'}."
         )
     else:
         checkpoint, kept, trained = None, _kept(one for one in before if one.epoch < epoch), epoch
     values = _live_values(required_spec(study).space.hyperparameters(source.params), kept)
-    told = {"epoch": epoch, "trained": trained, "who": request.who, "at": request.at}
-    fork = Intervention(action="fork", old=source.number, **told)
-    sets = [
-        Intervention(action="set", name=name, old=values[name], new=value, **told)
-        for name, value in request.values.items()
-    ]
+    told = functools.partial(Intervention, epoch=epoch, trained=trained, who=request.who, at=request.at)
+    fork = told(action="fork", old=source.number)
+    sets = [told(action="set", name=name, old=values[name], new=value) for name, value in request.values.items()]
     trial_id, number = insert_fork(
         storage,
         id_of_study(study),
@@ -136,8 +135,8 @@ def fork_trial(
         interventions=[one.to_json() for one in [*kept, fork, *sets]],
     )
     if checkpoint is not None:
-        notes = {**checkpoint.notes, N_APPLIED: len(kept)}
-        checkpoints.save(number, Checkpoint(epochs=checkpoint.epochs, state=checkpoint.state, notes=notes))
+        begun = dataclasses.replace(checkpoint, notes={**checkpoint.notes, N_APPLIED: len(kept)})
+        checkpoints.save(number, begun)
     release_waiting(storage, trial_id)
     return ControlResult(trial=number, done=True, epoch=epoch)
 
@@ -221,7 +220,7 @@ class LiveTrial:
     def curves(self) -> Mapping[str, Sequence[float]]:
         """Each metric by epoch, as last stored; until the trial was first asked something, the study's metric alone."""
         _, study = open_existing(self._home, self._study)
-        trial = _find(study, self._number)
+        trial = find_trial(study, self._number)
         reported = [value for _, value in sorted(trial.intermediate_values.items())]
         curves: dict[str, Any] = trial.user_attrs.get(CURVES) or {}
         metric = required_spec(study).objective.metric
@@ -231,13 +230,14 @@ class LiveTrial:
     def interventions(self) -> list[str]:
         """What was changed by hand, in words."""
         _, study = open_existing(self._home, self._study)
-        return [str(one) for one in interventions_of(_find(study, self._number).user_attrs.get(INTERVENTIONS))]
+        return [str(one) for one in interventions_of(find_trial(study, self._number).user_attrs.get(INTERVENTIONS))]
 
     def _ask(self, request: Request) -> ControlResult:
         return control_trial(self._home, self._study, self._number, request, wait_s=self._wait_s)
 
 
-def _find(study: optuna.Study, number: int) -> FrozenTrial:
+def find_trial(study: optuna.Study, number: int) -> FrozenTrial:
+    """Return a study's trial; raise SpecError if there is none of this number."""
     trials = study.get_trials(deepcopy=False)
     if not 0 <= number < len(trials):
         there = f"its trials are 0 to {len(trials) - 1}" if trials else "it has none yet"
@@ -268,3 +268,36 @@ def _live_values(hyperparameters: Mapping[str, Any], interventions: Sequence[Int
         if one.action == "set" and one.name is not None:
             values[one.name] = one.new
     return values
+
+
+def parse_request(
+    *,
+    values: Sequence[str] = (),
+    epochs: int | None = None,
+    back: int | None = None,
+    action: str | None = None,
+    epoch: int | None = None,
+) -> Request:
+    """Return what the options of ``caviar control`` ask for: one thing.
+
+    Raises:
+        SpecError: If they ask for nothing or for several things, or a value cannot be read.
+    """
+    numbers: dict[str, float] = {}
+    for setting in values:
+        name, equals, text = setting.partition("=")
+        try:
+            numbers[name.strip()] = float(text)
+        except ValueError as error:
+            raise SpecError(f"--set takes NAME=NUMBER, such as learning_rate=0.01, but got {setting!r}.") from error
+        if not equals:
+            raise SpecError(f"--set takes NAME=NUMBER, such as learning_rate=0.01, but got {setting!r}.")
+    given = {"set": bool(numbers) and action != "fork", "epochs": epochs is not None, "back": back is not None}
+    asked = [*(name for name, is_given in given.items() if is_given), *([action] if action else [])]
+    if len(asked) != 1:
+        raise SpecError(
+            f"Ask for one thing at a time, but got {' and '.join(asked) or 'nothing'}. Give --set NAME=VALUE, "
+            "--epochs N, --back EPOCH, --pause, --resume, --stop, --watch or --fork."
+        )
+    chosen: Any = asked[0]
+    return Request(action=chosen, values=numbers, epochs=epochs, epoch=epoch if back is None else back)

@@ -51,7 +51,7 @@ def work(order: WorkOrder, *, owner: str, stop: threading.Event, dataset: Datase
     prepare_devices(threads=order.threads)
     storage = open_storage(home.storage, owner=owner)
     study = open_study(storage, order.study, uid=order.uid)
-    objective = _make_objective(spec, study, dataset)  # first: the user's other code may change the directory
+    objective = open_objective(spec, study, dataset=dataset)  # first: the user's other code may change the directory
     share = order.max_trials or (RECYCLE_FLEET_TRIALS if spec.trains_in_fleets else RECYCLE_TRIALS)
     share_done, ended = threading.Event(), 0
 
@@ -109,7 +109,7 @@ def make_crew(spec: StudySpec, objective: KerasObjective, *, threads: int) -> Cr
     return fleet_crew(objective, cost=load_or_calibrate(prices_path(threads=threads)), memory_bytes=memory_bytes)
 
 
-def _make_objective(spec: StudySpec, study: optuna.Study, dataset: Dataset | None) -> KerasObjective:
+def open_objective(spec: StudySpec, study: optuna.Study, *, dataset: Dataset | None) -> KerasObjective:
     """Return a study's objective; refuse data that is not what the study was begun with."""
     if dataset is None:
         dataset = load_study_dataset(spec)

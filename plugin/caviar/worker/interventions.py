@@ -7,7 +7,7 @@ from typing import Final, final
 from ..attributes import WATCHED
 from ..config import MAX_EPOCHS
 from ..errors import SpaceError, SpecError
-from ..interventions import Intervention, LiveHyperparameter, Request
+from ..interventions import Intervention, LiveHyperparameter, Request, in_words
 from ..storage.buffered_storage import BufferedStorage
 from ..storage.checkpoints import CheckpointStore
 from ..storage.control import Answer
@@ -147,7 +147,7 @@ class Interventions:
     def _check_back(self, trial: TrialInHand, epoch: int) -> None:
         kept = [done for done in self._checkpoints.epochs(trial.ticket.number) if done < trial.epochs]
         if epoch not in kept:
-            there = f"It can go back to {', '.join(map(str, kept))}" if kept else "There is none yet"
+            there = f"It can go back to after epoch {in_words(kept)}" if kept else "There is none yet"
             raise SpecError(f"Trial {trial.ticket.number} has no checkpoint after epoch {epoch}. {there}.")
 
     def _go_back(self, trial: TrialInHand, epoch: int) -> None:
