@@ -67,7 +67,9 @@ NETWORK_OUTPUT: Final = "network_output"
 FAIL_REASON: Final = "fail_reason"
 #: What was changed by hand while a trial ran, in order, as `Intervention.to_json` has it. Written when it takes effect;
 #: replays, samplers, MLflow and the report read it.
-INTERVENTIONS: Final = "interventions"
+INTERVENTIONS: Final = "caviar:interventions"
+#: The same in words, for people. Written with INTERVENTIONS; optuna-dashboard shows it.
+CHANGES: Final = "interventions"
 #: The trial that a fork was forked from, and after which epoch. Written when it is forked; shown to people.
 FORKED_FROM: Final = "forked_from"
 #: Which of a race's candidates a trial trains, and in which round. Written and read by `champion`.

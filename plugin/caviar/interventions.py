@@ -7,7 +7,7 @@ import socket
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, Literal, get_args
 
-from .attributes import INTERVENTIONS
+from .attributes import CHANGES, INTERVENTIONS
 from .config import MAX_EPOCHS, NetworkConfig, TrainingConfig
 from .errors import SpaceError, SpecError, nearest_name
 
@@ -116,6 +116,11 @@ class Intervention:
 def interventions_of(stored: Iterable[Mapping[str, Any]] | None) -> list[Intervention]:
     """Return a trial's interventions from its attribute `INTERVENTIONS`."""
     return [Intervention(**row) for row in stored or ()]
+
+
+def as_attributes(interventions: Sequence[Intervention]) -> dict[str, Any]:
+    """Return the user attributes that keep a trial's interventions."""
+    return {INTERVENTIONS: [one.to_json() for one in interventions], CHANGES: "; ".join(map(str, interventions))}
 
 
 def is_changed(interventions: Sequence[Intervention]) -> bool:

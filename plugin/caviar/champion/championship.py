@@ -15,6 +15,7 @@ from ..attributes import BEST_EPOCH, CANDIDATE, CURVES, DATA, FINGERPRINT, PAREN
 from ..data.loading import Data
 from ..engines.in_process import work_here
 from ..errors import SpecError, StorageError
+from ..interventions import was_changed
 from ..search.samplers import make_sampler_factory
 from ..search.seeds import trial_seed
 from ..search.sequences import origin_of
@@ -116,9 +117,11 @@ class Race:
         self._budget = seeds * len(self.candidates)
 
     def _open(self, parent: optuna.Study, spec: StudySpec, *, top: int) -> optuna.Study:
-        complete = parent.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+        ended = parent.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+        complete = [trial for trial in ended if not was_changed(trial.user_attrs)]  # no race could repeat the others
         if not complete:
-            raise StorageError(f"The study {parent.study_name!r} has no complete trial yet, so there is none to race.")
+            why = "all complete trials were changed by hand" if ended else "no trial is complete yet"
+            raise StorageError(f"The study {parent.study_name!r} has no trial to race: {why}.")
         chosen = pick_candidates(complete, spec.space.distributions(), n=top, maximize=self._maximize)
         rows = [{"number": trial.number, "value": trial.value, "params": trial.params} for trial in chosen]
         plan = {"top": top, "seeds": self._seeds, "parent": parent.user_attrs.get(STUDY_UID, ""), "candidates": rows}

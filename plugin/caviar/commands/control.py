@@ -132,7 +132,7 @@ def fork_trial(
         source,
         epoch=epoch,
         origin=origin_of(source),
-        interventions=[one.to_json() for one in [*kept, fork, *sets]],
+        interventions=[*kept, fork, *sets],
     )
     if checkpoint is not None:
         begun = dataclasses.replace(checkpoint, notes={**checkpoint.notes, N_APPLIED: len(kept)})

@@ -7,7 +7,7 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from ..attributes import NETWORK_LOST, OWNER, PARENT_TRIAL, PAUSED
+from ..attributes import HELD, NETWORK_LOST, OWNER, PARENT_TRIAL, PAUSED
 from ..insight.family import parent_name
 from ..insight.warm_start import warm_start_sentences, warm_start_table
 from ..insight.words import shown
@@ -77,7 +77,9 @@ def _count_by_state(trials: Sequence[FrozenTrial]) -> dict[str, int]:
     counts = dict.fromkeys(("waiting", "running", "complete", "pruned", "fail"), 0)
     for trial in trials:
         counts[trial.state.name.lower()] += 1
-    paused = sum(trial.state == TrialState.WAITING and PAUSED in trial.system_attrs for trial in trials)
+    paused = sum(
+        trial.state == TrialState.WAITING and not {PAUSED, HELD}.isdisjoint(trial.system_attrs) for trial in trials
+    )
     return counts | {"paused": paused}
 
 

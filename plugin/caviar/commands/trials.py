@@ -5,14 +5,14 @@ import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..attributes import BEST_EPOCH, BEST_VALUE, FAIL_REASON, PARENT_TRIAL, TRAIN_SECONDS
+from ..attributes import BEST_EPOCH, BEST_VALUE, CHANGES, FAIL_REASON, PARENT_TRIAL, TRAIN_SECONDS
 from ..insight.words import shown
 from ..search.warm_start import configurations_by_trial, warm_start_of
 from ..storage.home import Home
 from ..storage.opening import open_existing, required_spec
 
 _FIXED = ("number", "state", "value", "best_value", "best_epoch", "epochs", "seconds")
-_COLUMNS = frozenset({*_FIXED, PARENT_TRIAL, "warm_start", FAIL_REASON})
+_COLUMNS = frozenset({*_FIXED, PARENT_TRIAL, "warm_start", CHANGES, FAIL_REASON})
 
 
 def list_trials(home: Home, study: str) -> list[dict[str, Any]]:
@@ -22,7 +22,8 @@ def list_trials(home: Home, study: str) -> list[dict[str, Any]]:
         For each trial ``number``, ``state``, Optuna's ``value``, ``best_value`` and ``best_epoch``, ``epochs``
         reported, ``seconds`` of training, every hyperparameter by its name (``params_value`` if the name is that of a
         column), and ``fail_reason``. A zoom's copies have ``parent_trial``, their number in the parent. The first
-        trials of a warm-started study have ``warm_start``, the study and the number of the trial they repeat.
+        trials of a warm-started study have ``warm_start``, the study and the number of the trial they repeat. Trials
+        that were changed by hand have ``interventions``, in words.
     """
     _, opened = open_existing(home, study)
     space, warm = required_spec(opened).space, warm_start_of(opened)
@@ -40,6 +41,7 @@ def list_trials(home: Home, study: str) -> list[dict[str, Any]]:
             **_named_apart(space.hyperparameters(trial.params)),
             **({PARENT_TRIAL: trial.user_attrs[PARENT_TRIAL]} if PARENT_TRIAL in trial.user_attrs else {}),
             **({"warm_start": f"{c.study} {c.trial}"} if (c := taken.get(trial.number)) else {}),
+            **({CHANGES: trial.user_attrs[CHANGES]} if CHANGES in trial.user_attrs else {}),
             "fail_reason": trial.user_attrs.get(FAIL_REASON),
         }
         for trial in trials

@@ -113,7 +113,7 @@ def _search(members: Sequence[Member], *, metric: str) -> go.Figure | None:
 
 
 def _curves(rows: Sequence[TrialRow], best: TrialRow | None, *, metric: str) -> go.Figure:
-    """Return the learning curves; a cross marks where a trial was pruned."""
+    """Return the learning curves; a cross marks where a trial was pruned, a diamond where it was changed by hand."""
     drawn = _at_most([row for row in rows if row.curve], _MAX_LINES, best)
     axis = metric_axis(metric, [value for row in drawn for value in row.curve])
     figure = new_figure(height=430)
@@ -130,6 +130,17 @@ def _curves(rows: Sequence[TrialRow], best: TrialRow | None, *, metric: str) -> 
         showlegend=False,
         hoverinfo="skip",
     )
+    changes = [(row, one) for row in drawn for one in row.interventions if 0 < one.epoch <= len(row.curve)]
+    if changes:
+        figure.add_scatter(
+            x=[one.epoch for _, one in changes],
+            y=axis.positions(row.curve[one.epoch - 1] for row, one in changes),
+            mode="markers",
+            marker={"symbol": "diamond", "size": 9, "color": COLOURS["best"], "line": {"color": "white", "width": 1}},
+            text=[html.escape(f"trial {row.number}, {one}") for row, one in changes],
+            hoverinfo="text",
+            name="changed by hand",
+        )
     if best is not None and best.curve:
         name, line = f"trial {best.number}", {"color": COLOURS["best"], "width": 3}
         figure.add_scatter(**_polyline([(name, best.curve)], axis), name=f"best, {name}", line=line)

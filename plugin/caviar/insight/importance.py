@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from optuna.trial import FrozenTrial, TrialState
 
+from ..interventions import was_changed
 from ..metrics import direction_of
 from ..parameters import Parameter
 from .rows import best_reached
@@ -80,7 +81,8 @@ def measure_importance(
     survivors with each other, and miss whatever ruins a network.
 
     Args:
-        trials: The study's; those that are neither complete nor pruned, or that reported nothing, are left out.
+        trials: The study's; those that are neither complete nor pruned, reported nothing, or were changed by
+            hand are left out.
         parameters: Everything that the space draws, as ``rows.drawn_parameters`` returns it.
         metric: The one that the study optimises.
         seed: Of the resampling.
@@ -95,6 +97,7 @@ def measure_importance(
         (trial, value)
         for trial in trials
         if trial.state in (TrialState.COMPLETE, TrialState.PRUNED)
+        and not was_changed(trial.user_attrs)
         and (value := best_reached(trial, metric=metric)) is not None
     ]
     n_trials = len(valued)

@@ -9,7 +9,17 @@ from typing import Any, Literal
 
 from optuna.trial import FrozenTrial, TrialState
 
-from ..attributes import BEST_EPOCH, BEST_VALUE, CURVES, DIVERGED, FAIL_REASON, PARENT_TRIAL, TRAIN_SECONDS
+from ..attributes import (
+    BEST_EPOCH,
+    BEST_VALUE,
+    CURVES,
+    DIVERGED,
+    FAIL_REASON,
+    INTERVENTIONS,
+    PARENT_TRIAL,
+    TRAIN_SECONDS,
+)
+from ..interventions import Intervention, interventions_of
 from ..metrics import direction_of
 from ..parameters import Parameter
 from ..space import SearchSpace
@@ -36,6 +46,7 @@ class TrialRow:
         curves: Every stored curve by its name, the metric's included.
         seconds: Spent on building, compiling and training.
         inherited: Whether it was copied from the parent study, and so cost nothing here.
+        interventions: What was changed by hand, in order.
         hyperparameters: What was drawn, by the names that the user knows (``momentum``, ``units_2``).
     """
 
@@ -48,6 +59,7 @@ class TrialRow:
     seconds: float | None
     diverged: bool
     inherited: bool
+    interventions: tuple[Intervention, ...] = ()
     hyperparameters: Mapping[str, Any]
     fail_reason: str | None
     started: datetime.datetime | None
@@ -109,6 +121,7 @@ def _row(trial: FrozenTrial, parameters: Sequence[Parameter], metric: str) -> Tr
         seconds=trial.user_attrs.get(TRAIN_SECONDS),
         diverged=bool(trial.user_attrs.get(DIVERGED)),
         inherited=PARENT_TRIAL in trial.user_attrs,
+        interventions=tuple(interventions_of(trial.user_attrs.get(INTERVENTIONS))),
         hyperparameters=drawn_values(trial, parameters),
         fail_reason=trial.user_attrs.get(FAIL_REASON),
         started=trial.datetime_start,

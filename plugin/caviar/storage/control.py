@@ -7,15 +7,15 @@ import dataclasses
 import json
 import time
 import uuid
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, Literal
 
 import sqlalchemy
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 
-from ..attributes import FORKED_FROM, HELD, INTERVENTIONS, ORIGIN, PAUSED, REQUEST
-from ..interventions import Request
+from ..attributes import FORKED_FROM, HELD, ORIGIN, PAUSED, REQUEST
+from ..interventions import Intervention, Request, as_attributes
 from ..optuna_private import id_of_trial, optuna_tables
 from . import schema
 from .handing_back import copy_params
@@ -130,7 +130,7 @@ def insert_fork(
     *,
     epoch: int,
     origin: int,
-    interventions: Sequence[Mapping[str, Any]],
+    interventions: Sequence[Intervention],
 ) -> tuple[int, int]:
     """Queue a trial with another one's parameters and seeds, held until `release_waiting`.
 
@@ -140,7 +140,7 @@ def insert_fork(
         source: The trial that is forked.
         epoch: After how many of its epochs.
         origin: The number that its seeds derive from.
-        interventions: What was and is to be changed, as the attribute `INTERVENTIONS` has it.
+        interventions: What was changed before the fork, and is to be changed.
 
     Returns:
         Optuna's id of the new trial, and its number.
@@ -153,7 +153,7 @@ def insert_fork(
             tables.trials.insert().values(study_id=study_id, number=number, state=TrialState.WAITING)
         ).inserted_primary_key[0]  # type: ignore[index]  # SQLAlchemy types it optional, an insert always has it
         copy_params(connection, id_of_trial(source), trial_id)
-        user = {INTERVENTIONS: list(interventions), FORKED_FROM: {"trial": source.number, "epoch": epoch}}
+        user = {**as_attributes(interventions), FORKED_FROM: {"trial": source.number, "epoch": epoch}}
         for table, given in (
             (tables.user_attributes, user),
             (tables.system_attributes, {ORIGIN: origin, HELD: True}),

@@ -4,10 +4,14 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from optuna.trial import FrozenTrial
 
-from ..attributes import CURVES, PARENT_TRIAL
+from ..attributes import CHANGES, CURVES, INTERVENTIONS, PARENT_TRIAL
+from ..interventions import interventions_of, live_curves
 from ..record.mlflow_mirror import MlflowMirror
 from ..record.trial_record import TrialRecord
 from ..space import SearchSpace
+
+#: What was changed by hand, in words.
+INTERVENTIONS_TAG = "caviar.interventions"
 
 _Curves = Mapping[str, Sequence[float]]
 
@@ -22,6 +26,8 @@ def mirror_trials(
 ) -> None:
     """Record trials in MLflow as they are: hyperparameters as the user thinks of them, and every curve.
 
+    What was changed by hand is a tag in words, and a curve of each hyperparameter that was set.
+
     Args:
         mirror: The study's.
         trials: In any state; one that ended before its curves were stored shows the reported metric alone.
@@ -33,11 +39,16 @@ def mirror_trials(
     for trial in trials:
         stored = (curves or {}).get(trial.number) or trial.user_attrs.get(CURVES)
         reported = [trial.intermediate_values[step] for step in sorted(trial.intermediate_values)]
+        shown = stored or {metric: reported}
+        hyperparameters = space.hyperparameters(trial.params)
+        changes = interventions_of(trial.user_attrs.get(INTERVENTIONS))
+        set_by_hand = live_curves(changes, hyperparameters, epochs=max(map(len, shown.values()), default=0))
         records.append(
             TrialRecord(
                 trial=trial,
-                hyperparameters=space.hyperparameters(trial.params),
-                curves=stored or {metric: reported},
+                hyperparameters=hyperparameters,
+                curves={**shown, **set_by_hand},
+                tags={INTERVENTIONS_TAG: trial.user_attrs[CHANGES]} if changes else {},
             )
         )
     mirror.record_many(records)

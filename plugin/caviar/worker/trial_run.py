@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import optuna
 
-from ..attributes import BEST_EPOCH, BEST_VALUE, CURVES, DIVERGED, INTERVENTIONS, NETWORK_OUTPUT, TRAIN_SECONDS
-from ..interventions import Intervention, is_changed
+from ..attributes import BEST_EPOCH, BEST_VALUE, CURVES, DIVERGED, NETWORK_OUTPUT, TRAIN_SECONDS
+from ..interventions import Intervention, as_attributes, is_changed
 from ..metrics import direction_of
 
 if TYPE_CHECKING:
@@ -160,7 +160,8 @@ class TrialRun:
         if intervention is not None:
             self._interventions.append(intervention)
         self._n_applied += 1
-        self.trial.set_user_attr(INTERVENTIONS, [one.to_json() for one in self._interventions])
+        for key, value in as_attributes(self._interventions).items():
+            self.trial.set_user_attr(key, value)
 
     def step_back(self, notes: Mapping[str, Any]) -> None:
         """Go back to a checkpoint's epoch: its curves count, and later steps are reported anew."""
