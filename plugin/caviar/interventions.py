@@ -7,6 +7,8 @@ import socket
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, Literal, get_args
 
+from optuna.trial import FrozenTrial
+
 from .attributes import CHANGES, INTERVENTIONS
 from .config import MAX_EPOCHS, NetworkConfig, TrainingConfig
 from .errors import SpaceError, SpecError, nearest_name
@@ -132,6 +134,11 @@ def was_changed(user_attributes: Mapping[str, Any]) -> bool:
     """Tell whether a stored trial was changed by hand, so that its parameters alone do not explain its value."""
     stored = user_attributes.get(INTERVENTIONS)
     return stored is not None and is_changed(interventions_of(stored))
+
+
+def learned_trials(trials: Iterable[FrozenTrial], babysat: str) -> list[FrozenTrial]:
+    """Return the trials that a search learns from; those that were changed by hand only if the study file says so."""
+    return [trial for trial in trials if babysat == "learn" or not was_changed(trial.user_attrs)]
 
 
 def live_curves(

@@ -6,6 +6,7 @@ import optuna
 
 from ..attributes import SAMPLING_SEED, SPEC, WARM_START
 from ..errors import SpecError
+from ..interventions import learned_trials
 from ..search.seeds import trial_seed
 from ..search.warm_start import (
     SourceStudy,
@@ -83,7 +84,11 @@ def _learn(spec: StudySpec, home: Home, source: str) -> WarmStart:
     warm = learn_from(
         name,
         [
-            SourceStudy(name=member.study_name, space=known.space, trials=member.get_trials(deepcopy=False))
+            SourceStudy(
+                name=member.study_name,
+                space=known.space,
+                trials=learned_trials(member.get_trials(deepcopy=False), known.search.babysat),
+            )
             for member, known in studies
         ],
         spec.space,

@@ -12,6 +12,7 @@ from optuna.trial import FrozenTrial
 from ..attributes import FINGERPRINT, PARENT, SAMPLING_SEED, ZOOM
 from ..data.dataset import DatasetFacts
 from ..errors import SpecError
+from ..interventions import learned_trials
 from ..search.narrowing import MIN_TRIALS, ZoomRule
 from ..search.seeds import trial_seed
 from ..search.zoom import copies_that_fit, narrow_space, observations_of
@@ -214,7 +215,7 @@ def _make_and_run(
 def _plan(storage: LeasedStorage, parent: optuna.Study, *, rule: ZoomRule, trials: int | None) -> _Plan | str:
     """Return the zoom that a study's trials call for, or why it would not help; too few trials are a SpecError."""
     spec = required_spec(parent)
-    stored = parent.get_trials(deepcopy=False)
+    stored = learned_trials(parent.get_trials(deepcopy=False), spec.search.babysat)
     observations = observations_of(stored, spec.objective.direction)
     ancestors = open_ancestors(storage, parent)
     root = required_spec(ancestors[-1]).space if ancestors else spec.space

@@ -18,7 +18,6 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from ..attributes import DIVERGED, PARENT_TRIAL
-from ..interventions import was_changed
 from ..metrics import Direction
 from ..parameters import ChoiceParameter, FloatParameter, IntParameter, Parameter
 from ..space import SearchSpace, suggest_value
@@ -156,16 +155,13 @@ def observations_of(trials: Iterable[FrozenTrial], direction: Direction) -> list
     return [
         Observation(params=trial.params, cost=cost_of(trial, direction), complete=trial.state == TrialState.COMPLETE)
         for trial in trials
-        if trial.state != TrialState.FAIL and not was_changed(trial.user_attrs)
+        if trial.state != TrialState.FAIL
     ]
 
 
 def cost_of(trial: FrozenTrial, direction: Direction) -> float:
-    """Return the best metric that a trial reported, smaller being better.
-
-    Infinite if it failed, diverged or was changed by hand: then its parameters do not explain it.
-    """
-    if trial.state == TrialState.FAIL or trial.user_attrs.get(DIVERGED) or was_changed(trial.user_attrs):
+    """Return the best metric that a trial reported, smaller being better; infinite if it failed or diverged."""
+    if trial.state == TrialState.FAIL or trial.user_attrs.get(DIVERGED):
         return math.inf
     values = [*trial.intermediate_values.values(), *([] if trial.value is None else [trial.value])]
     return min((direction.cost(value) for value in values if math.isfinite(value)), default=math.inf)
@@ -189,8 +185,7 @@ def copies_that_fit(space: SearchSpace, trials: Iterable[FrozenTrial]) -> list[F
     copies = []
     for trial in trials:
         params = {name: value for name, value in trial.params.items() if name in distributions}
-        ended = trial.state in (TrialState.COMPLETE, TrialState.PRUNED) and not was_changed(trial.user_attrs)
-        if params and fits(distributions, trial) and ended:
+        if params and fits(distributions, trial) and trial.state in (TrialState.COMPLETE, TrialState.PRUNED):
             copies.append(
                 create_trial(
                     state=trial.state,
