@@ -8,7 +8,7 @@ import click
 
 from .. import __version__
 from .champions import champion, export, predict
-from .live import control, replay
+from .live import control, panda, replay
 from .looking import check, datasets, report, status, trials
 from .running import compare, run, worker, zoom
 from .session import CaviarGroup
@@ -38,6 +38,7 @@ for _verb in (
     export,
     worker,
     control,
+    panda,
     replay,
     status,
     trials,

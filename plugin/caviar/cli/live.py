@@ -41,6 +41,36 @@ def control(study: str, trial: int, *, session: Session, wait_s: float, **asked:
 
 @click.command()
 @click.argument("study")
+@click.option("--trial", type=click.IntRange(min=0), help="Take over this trial; by default a new one begins.")
+@click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="Another value than the best trial's.")
+@with_session
+def panda(study: str, *, trial: int | None, settings: tuple[str, ...], session: Session) -> None:
+    """Babysit one trial: watch its curves in the terminal, and tune it as it learns.
+
+    It begins with the best trial's hyperparameters, or takes over a trial that runs or waits. A worker of its own
+    trains it, unless another one does, and goes on when you leave.
+
+    \b
+    Example:
+      caviar panda digits --set learning_rate=0.05
+    """
+    from ..commands.panda import begin_trial, start_worker, take_over
+    from ..storage.opening import study_name
+    from .panda_view import PandaApp
+
+    if trial is not None and settings:
+        raise click.UsageError("--set begins a new trial, so it does not go with --trial. Use the key s, or control.")
+    home, name = session.home(), study_name(study)
+    number = begin_trial(home, name, settings=settings) if trial is None else trial
+    if trial is None or take_over(home, name, trial):
+        start_worker(home, name, number)
+    PandaApp(home, name, number).run()
+    after = {"study": name, "trial": number}
+    session.print(after, lambda: f"To see trial {number} again: caviar panda {name} --trial {number}")
+
+
+@click.command()
+@click.argument("study")
 @click.argument("trial", type=click.IntRange(min=0))
 @with_session
 def replay(study: str, trial: int, *, session: Session) -> None:

@@ -161,11 +161,12 @@ def compare(
 
 @click.command()
 @click.argument("study")
+@click.option("--trial", type=click.IntRange(min=0), help="Run this waiting trial alone.")
 @with_session
-def worker(study: str, *, session: Session) -> None:
+def worker(study: str, *, trial: int | None, session: Session) -> None:
     """Join a study with one more worker, from any machine.
 
-    It works until the study's budget is spent.
+    It works until the study's budget is spent, or with --trial until that trial ends or is paused.
 
     \b
     Example:
@@ -176,7 +177,7 @@ def worker(study: str, *, session: Session) -> None:
 
     home = session.home()
     name = study_name(study)
-    work_on_existing(home, name)
+    work_on_existing(home, name, trial=trial)
     _print_status(session, home, name)
 
 

@@ -11,7 +11,7 @@ import optuna
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 
-from ..attributes import CURVES, HELD, INTERVENTIONS
+from ..attributes import CURVES, HELD, INTERVENTIONS, WATCHED
 from ..config import DEFAULTS
 from ..errors import CaviarError, SpecError
 from ..interventions import Intervention, Request, in_words, interventions_of
@@ -221,10 +221,7 @@ class LiveTrial:
         """Each metric by epoch, as last stored; until the trial was first asked something, the study's metric alone."""
         _, study = open_existing(self._home, self._study)
         trial = find_trial(study, self._number)
-        reported = [value for _, value in sorted(trial.intermediate_values.items())]
-        curves: dict[str, Any] = trial.user_attrs.get(CURVES) or {}
-        metric = required_spec(study).objective.metric
-        return curves if len(curves.get(metric, ())) >= len(reported) else {metric: reported}
+        return curves_of(trial, required_spec(study).objective.metric)
 
     @property
     def interventions(self) -> list[str]:
@@ -234,6 +231,14 @@ class LiveTrial:
 
     def _ask(self, request: Request) -> ControlResult:
         return control_trial(self._home, self._study, self._number, request, wait_s=self._wait_s)
+
+
+def curves_of(trial: FrozenTrial, metric: str) -> Mapping[str, Sequence[float]]:
+    """Return a trial's stored curves, or what it reported if that goes further."""
+    reported = [value for _, value in sorted(trial.intermediate_values.items())]
+    stored: Mapping[str, Sequence[float]] = trial.user_attrs.get(CURVES) or {}
+    is_watched = WATCHED in trial.system_attrs  # one that went back has reported more than its curves have
+    return stored if stored and (is_watched or len(stored[metric]) >= len(reported)) else {metric: reported}
 
 
 def find_trial(study: optuna.Study, number: int) -> FrozenTrial:

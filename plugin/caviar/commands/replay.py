@@ -5,7 +5,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from ..attributes import CURVES, INTERVENTIONS
+from ..attributes import INTERVENTIONS
 from ..engines.work import open_objective, prepare_devices
 from ..errors import SpecError
 from ..interventions import Intervention, interventions_of
@@ -15,7 +15,7 @@ from ..storage.opening import open_existing, required_spec
 from ..worker.objective import KerasObjective
 from ..worker.trainers import FleetTrainers, SoloTrainers
 from ..worker.trial_run import worst_case
-from .control import find_trial
+from .control import curves_of, find_trial
 from .sizing import threads_for
 
 #: Float rounding alone makes no larger difference between two trainings of one program.
@@ -65,7 +65,7 @@ def replay_trial(home: Home, study: str, number: int) -> Replay:
     _, opened = open_existing(home, study)
     spec = required_spec(opened)
     trial = find_trial(opened, number)
-    recorded = _recorded(trial.user_attrs.get(CURVES), trial.intermediate_values, metric=spec.objective.metric)
+    recorded = curves_of(trial, spec.objective.metric)
     n_epochs = len(recorded[spec.objective.metric])
     if not n_epochs:
         raise SpecError(f"Trial {number} has no epoch yet, so there is nothing to replay.")
@@ -114,13 +114,3 @@ def replay_lines(replay: Replay) -> list[str]:
 
 def _finite(name: str, value: float, objective: KerasObjective) -> float:
     return value if math.isfinite(value) else worst_case(name, n_classes=objective.dataset.n_classes)
-
-
-def _recorded(
-    curves: Mapping[str, Sequence[float]] | None, reports: Mapping[int, float], *, metric: str
-) -> Mapping[str, Sequence[float]]:
-    """Return the stored curves, or the reports where these go further: a running trial stores its curves later."""
-    reported = [value for _, value in sorted(reports.items())]
-    if curves is None or (len(curves[metric]) < len(reported)):
-        return {metric: reported}
-    return curves

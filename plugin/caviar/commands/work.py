@@ -63,8 +63,17 @@ def _finish_for_the_dead(order: WorkOrder, study: optuna.Study) -> None:
         sync_trials(mirror, ended, space=spec.space, metric=spec.objective.metric)
 
 
-def work_on_existing(home: Home, study: str) -> None:
-    """Join a study that exists with one worker, until nothing is left to do, Ctrl-C or SIGTERM."""
+def work_on_existing(home: Home, study: str, *, trial: int | None = None) -> None:
+    """Join a study that exists with one worker, until nothing is left to do, Ctrl-C or SIGTERM.
+
+    Args:
+        home: Where the study lives.
+        study: Its name.
+        trial: The number of the one trial to run, or None for all that is left.
+
+    Raises:
+        CaviarError: If the study cannot go on.
+    """
     with ProcessEngine() as engine:
         storage = open_storage(home.storage, owner=new_owner())
         opened = open_study(storage, study)
@@ -72,7 +81,8 @@ def work_on_existing(home: Home, study: str) -> None:
         stop = threading.Event()
         spec = required_spec(opened)
         threads = threads_for(spec, n_workers=1)
-        order = WorkOrder(home=home, study=study, uid=study_key(storage, opened).uid, spec=spec, threads=threads)
+        uid = study_key(storage, opened).uid
+        order = WorkOrder(home=home, study=study, uid=uid, spec=spec, threads=threads, trial=trial)
         with stop_on_signals(stop):
             work_on_study(engine, order, storage, opened, n_workers=1, stop=stop)
     if stop.is_set():

@@ -24,6 +24,7 @@ class WorkOrder:
         threads: TensorFlow's threads for one operation.
         uid: The study's identity, or None for whichever study has the name.
         max_trials: Trials after which a fresh worker takes its place, or None for what the trainer bears.
+        trial: The number of the one trial to run, or None for all that the study has left.
         deadline_s: When no new trial starts any more, by ``time.monotonic``, or None.
         grace_s: Seconds that the current epoch may take after the worker was asked to leave.
     """
@@ -34,6 +35,7 @@ class WorkOrder:
     threads: int
     uid: str | None = None
     max_trials: int | None = None
+    trial: int | None = None
     deadline_s: float | None = None
     grace_s: float = GRACE_S
 

@@ -77,6 +77,7 @@ def work(order: WorkOrder, *, owner: str, stop: threading.Event, dataset: Datase
         networks=NetworkFolder(
             home.networks / study.study_name, home.artifacts, validation=objective.dataset.validation
         ),
+        only_trial=order.trial,
         stop=stop,
         share_done=share_done,
         deadline_s=order.deadline_s,

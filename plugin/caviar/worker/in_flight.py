@@ -10,6 +10,7 @@ from ..sampler_table import known_sampler
 from ..search.promotion import is_held, is_paused
 from ..spec import SearchSpec
 from ..storage.buffered_storage import BufferedStorage
+from ..storage.control import claim_trial
 from ..storage.tickets import Ticket, claim_tickets
 from .crew import Crew
 from .promoter import Promoter
@@ -80,9 +81,14 @@ class Intake:
         self._study_id = id_of_study(setup.study)
         self._buffer = buffer
         self._promoter = promoter
+        self._only_trial = setup.only_trial
 
     def claim(self, n: int) -> list[Ticket] | Literal["wait", "done"]:
         """Claim up to n trials: promoted ones if there are any, else waiting or new ones."""
+        if self._only_trial is not None:
+            claimed_one = claim_trial(self._storage, self._study_id, self._only_trial)
+            self._buffer.refresh()
+            return claimed_one
         search = self._search
         claimed: list[Ticket] | Literal["wait", "done"] = self._promoter.claim(n) or claim_tickets(
             self._storage,
@@ -102,6 +108,8 @@ class Intake:
 
     def n_wanted(self, crew: Crew) -> int:
         """Return how many trials to take now."""
+        if self._only_trial is not None:
+            return 0 if crew.in_hand else 1
         left, running = self._count_open()
         in_hand, set_aside = len(crew.in_hand), len(crew.begun) - len(crew.running)
         n = trials_to_take(self._search, in_hand=in_hand, set_aside=set_aside, left=left, running=running)
@@ -109,6 +117,8 @@ class Intake:
 
     def n_to_give(self, crew: Crew) -> int:
         """Return how many trials that have not begun to give back."""
+        if self._only_trial is not None:
+            return 0
         left, running = self._count_open()
         in_hand, unbegun = len(crew.in_hand), len(crew.unbegun)
         idle = self._buffer.n_idle

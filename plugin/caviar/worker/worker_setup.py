@@ -31,6 +31,7 @@ class WorkerSetup:
         mirror: The study's in MLflow, or None.
         checkpoints: The study's.
         networks: Keeps the best networks, or None.
+        only_trial: The number of the one trial to run, or None for all that the study has left.
         stop: Set from outside to stop the worker: it hands its trials back after their epoch.
         share_done: Set from outside when this process has run its share: the trials that have begun are finished.
         deadline_s: When no new trial starts any more, or None; those that have begun are finished. By
@@ -54,6 +55,7 @@ class WorkerSetup:
     deadline_s: float | None
     on_trial: Callable[[FrozenTrial], None]
     poll_s: float = 0.5
+    only_trial: int | None = None
 
     def should_end(self) -> bool:
         """Tell whether no new trial may start: asked to stop, share done, or out of time."""
