@@ -6,6 +6,7 @@ Importing this loads neither TensorFlow nor MLflow; they come when the first tri
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from .commands.control import LiveTrial as LiveTrial
     from .commands.predict import load_champion as load_champion
     from .data.dataset import Dataset as Dataset
     from .data.loading import load_dataset as load_dataset
@@ -23,6 +24,7 @@ _PUBLIC = {
     "CaviarClassifier": "estimator",
     "Dataset": "data.dataset",
     "KerasObjective": "worker.objective",
+    "LiveTrial": "commands.control",
     "SearchSpace": "space",
     "StudySpec": "spec",
     "ZoomSampler": "search.zoom_sampler",
@@ -36,6 +38,7 @@ __all__ = [
     "CaviarClassifier",
     "Dataset",
     "KerasObjective",
+    "LiveTrial",
     "SearchSpace",
     "StudySpec",
     "ZoomSampler",

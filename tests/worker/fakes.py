@@ -10,6 +10,7 @@ import optuna
 from optuna.trial import FrozenTrial
 
 from caviar import KerasObjective
+from caviar.errors import SpecError
 from caviar.packing.planning import Candidate, Plan, SoloPlan, T
 from caviar.search.samplers import make_sampler_factory
 from caviar.spec import StudySpec
@@ -64,12 +65,21 @@ class FakeTrainer:
         self._specs = [lane for place, lane in enumerate(self._specs) if place not in lanes]
 
     def lane_state(self, lane: int) -> dict[str, Any]:
-        return {name: np.array(getattr(self._lanes[lane], name)) for name in ("seed", "epoch")}
+        state = {name: np.array(getattr(self._lanes[lane], name)) for name in ("seed", "epoch")}
+        return {**state, "hyperparameter.learning_rate": np.array(self._lanes[lane].learning_rate)}
+
+    def set_hyperparameter(self, lane: int, name: str, value: float) -> None:
+        if name == "dropout":
+            raise SpecError("dropout cannot be set: the model has no Dropout layer.")
+        setattr(self._lanes[lane], name, value)
 
     def load_lane_state(self, lane: int, state: Mapping[str, Any]) -> None:
         if int(state["seed"]) != self._lanes[lane].seed:
             raise ValueError("It is another network's.")
         self._lanes[lane].epoch = int(state["epoch"])
+        self._lanes[lane].learning_rate = float(
+            state.get("hyperparameter.learning_rate", self._lanes[lane].learning_rate)
+        )
 
     def lane_model(self, lane: int) -> int:
         """Return the number of epochs that the lane has trained."""

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 _POLL_S: Final = 1.0
+_WAIT_S: Final = 10.0
 _N_CHANGES: Final = 4
 
 #: Key → what to ask for, and how the answer becomes options of ``caviar control``.
@@ -37,6 +38,7 @@ class PandaApp(App[None]):
         study: The study's name.
         number: The trial's number.
         poll_s: Seconds between looks at the storage.
+        wait_s: Seconds to wait for a worker's answer.
     """
 
     CSS = """
@@ -58,14 +60,18 @@ class PandaApp(App[None]):
         ("x", "tell('stop')", "Stop"),
         ("q", "quit", "Quit"),
     ]
+    AUTO_FOCUS = ""  # the keys are controls until a line is asked for
     ENABLE_COMMAND_PALETTE = False
 
-    def __init__(self, home: Home, study: str, number: int, *, poll_s: float = _POLL_S) -> None:
+    def __init__(
+        self, home: Home, study: str, number: int, *, poll_s: float = _POLL_S, wait_s: float = _WAIT_S
+    ) -> None:
         super().__init__()
         self._home = home
         self._study = study
         self._number = number
         self._poll_s = poll_s
+        self._wait_s = wait_s
         self._asked: str | None = None
         self.shown: TrialView | None = None
 
@@ -161,7 +167,7 @@ class PandaApp(App[None]):
     def _control(self, request: Request) -> None:
         self.call_from_thread(self._say, f"{request.action} …")
         try:
-            result = control_trial(self._home, self._study, self._number, request)
+            result = control_trial(self._home, self._study, self._number, request, wait_s=self._wait_s)
         except CaviarError as error:
             self.call_from_thread(self._say, str(error))
         else:

@@ -188,9 +188,9 @@ class Crew:
         """
         assert self._trainer is not None
         lane = self.running.index(trial)
-        before = self._trainer.lane_state(lane)[f"hyperparameter.{name}"]
+        before = self._trainer.lane_state(lane)
         self._trainer.set_hyperparameter(lane, name, value)
-        return float(before.flat[0])
+        return float(before[f"hyperparameter.{name}"].flat[0])
 
     def load_state(self, trial: TrialInHand, state: "LaneState") -> None:
         """Put an earlier state into a running trial's lane.

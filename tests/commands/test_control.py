@@ -1,0 +1,158 @@
+"""One trial under your eyes: a real worker in a process of its own, steered from here, then replayed."""
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from caviar import LiveTrial
+from caviar.cli import main
+from caviar.commands.control import control_trial, parse_request
+from caviar.commands.panda import begin_trial, view_trial
+from caviar.commands.replay import replay_trial
+from caviar.commands.status import study_status
+from caviar.errors import CaviarError, SpaceError, SpecError
+from caviar.interventions import Request
+from caviar.storage.home import Home
+
+_DEADLINE_S = 120.0
+
+
+def write_study(path: Path, *, trainer: str, epochs: int = 100_000, trials: int = 1) -> Path:
+    path.write_text(
+        f"""
+name = "steered"
+[data]
+dataset = "tests.toy_data:blobs"
+[objective]
+epochs = {epochs}
+[search]
+trials = {trials}
+sampler = "random"
+pruner = "none"
+trainer = "{trainer}"
+lease_s = 20
+[space]
+learning_rate = {{ low = 1e-3, high = 0.1, scale = "log" }}
+units = 8
+depth = 1
+""",
+        encoding="utf-8",
+    )
+    return path
+
+
+def wait_for(condition: Callable[[], Any], what: str) -> Any:
+    deadline = time.monotonic() + _DEADLINE_S
+    while not (found := condition()):
+        assert time.monotonic() < deadline, f"{what} did not happen within {_DEADLINE_S:.0f} s"
+        time.sleep(0.2)
+    return found
+
+
+def call(*arguments: str, home: Home) -> tuple[int, str]:
+    result = CliRunner().invoke(main, [*arguments, "--home", str(home.path)])
+    return result.exit_code, result.output
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("trainer", ["solo", "fleet"])
+def test_a_trial_is_steered_by_hand_and_replayed_to_the_same_curve(home: Home, tmp_path: Path, trainer: str) -> None:
+    file = write_study(tmp_path / "steered.toml", trainer=trainer)
+    command = [sys.executable, "-m", "caviar", "run", str(file), "--home", str(home.path)]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as run:
+
+        def epochs() -> int:
+            assert run.poll() is None, run.stderr.read() if run.stderr else ""
+            try:
+                return view_trial(home, "steered", 0).epochs
+            except CaviarError:
+                return 0
+
+        wait_for(lambda: epochs() > 0, "the first epoch")
+        live = LiveTrial("steered", 0, home=home.path)
+        lowered = live.set(learning_rate=0.0007)
+        assert lowered.done
+        assert lowered.epoch is not None
+        code, said = call("control", "steered", "0", "--set", "momentum=0.5", "--json", home=home)
+        assert (code, json.loads(said)["done"]) == (0, True)
+        code, said = call("control", "steered", "0", "--set", "momentum=1.5", home=home)
+        assert (code, "momentum must be at least 0" in said) == (2, True)
+        begun = epochs()
+        wait_for(lambda: epochs() > begun, "more epochs")
+        assert live.back(max(view_trial(home, "steered", 0).epochs - 3, 1)).done
+        fork = live.fork(learning_rate=0.002)
+        assert fork.number == 1
+        assert live.pause().done
+        wait_for(lambda: view_trial(home, "steered", 0).state == "PAUSED", "the pause")
+        assert study_status(home, "steered")["trials"]["paused"] == 1
+        wait_for(lambda: view_trial(home, "steered", 1).state == "RUNNING", "the fork")
+        assert fork.stop().done
+        run.wait(timeout=60)  # the paused trial does not keep it
+        assert live.resume().done
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as again:
+        wait_for(lambda: view_trial(home, "steered", 0).state == "RUNNING", "the resumption")
+        wait_for(lambda: live.set(learning_rate=0.0003).done, "a change after the pause")
+        assert live.stop().done
+        assert again.wait(timeout=60) == 0
+    view = view_trial(home, "steered", 0)
+    assert view.live["learning_rate"] == 0.0003
+    assert [text.split(":")[1].split()[0] for text in view.interventions] == [
+        *("learning_rate", "momentum", "back", "paused", "learning_rate", "stopped"),
+    ]
+    for number in (0, 1):
+        replay = replay_trial(home, "steered", number)
+        assert replay.difference <= 1e-6
+        assert len(replay.replayed["val_loss"]) == len(replay.recorded["val_loss"])
+    code, said = call("replay", "steered", "0", home=home)
+    assert (code, "the same curve" in said) == (0, True)
+
+
+def test_wrong_requests_name_what_is_allowed() -> None:
+    for options, message in (
+        ({}, "but got nothing"),
+        ({"values": ["learning_rate=0.1"], "action": "stop"}, "one thing at a time, but got set and stop"),
+        ({"values": ["learning_rate"]}, "--set takes NAME=NUMBER"),
+        ({"values": ["learning_rate=fast"]}, "--set takes NAME=NUMBER"),
+        ({"values": ["learning_rat=0.1"]}, "Did you mean 'learning_rate'"),
+        ({"values": ["units=8"]}, "cannot change while a network trains"),
+        ({"epochs": 0}, "from 1 to"),
+        ({"back": -1}, "from 0 to"),
+        ({"action": "stop", "epoch": 3}, "does not go with"),
+    ):
+        with pytest.raises(SpecError, match=message):
+            parse_request(**options)
+    for text in ("learning_rate=0", "learning_rate=nan", "dropout=1", "l2=-1"):
+        with pytest.raises(SpaceError):
+            parse_request(values=[text])
+
+
+def test_a_trial_that_does_not_exist_or_has_ended_is_refused(home: Home, tmp_path: Path) -> None:
+    file = write_study(tmp_path / "steered.toml", trainer="solo", epochs=2)
+    assert call("run", str(file), home=home)[0] == 0
+    with pytest.raises(SpecError, match="has no trial 7: its trials are 0 to 0"):
+        control_trial(home, "steered", 7, Request(action="stop"))
+    with pytest.raises(SpecError, match=r"has ended \(COMPLETE\), so it cannot be changed\. To go on from it"):
+        control_trial(home, "steered", 0, Request(action="set", values={"learning_rate": 0.1}))
+    with pytest.raises(SpecError, match="has done 2 epochs, so it cannot be forked after 5"):
+        control_trial(home, "steered", 0, Request(action="fork", epoch=5))
+    forked = control_trial(home, "steered", 0, Request(action="fork", epoch=1, values={"learning_rate": 0.05}))
+    begun = begin_trial(home, "steered", settings=["learning_rate=0.02"])
+    assert (forked.trial, begun) == (1, 2)
+    with pytest.raises(SpaceError, match=r"learning_rate must be from 0\.001 to 0\.1"):
+        begin_trial(home, "steered", settings=["learning_rate=7"])
+    assert call("worker", "steered", "--trial", "2", home=home)[0] == 0
+    assert [view_trial(home, "steered", n).state for n in range(3)] == ["COMPLETE", "WAITING", "COMPLETE"]
+    assert call("worker", "steered", home=home)[0] == 0
+    assert replay_trial(home, "steered", 1).agrees
+    recorded = [replay_trial(home, "steered", n).recorded["val_loss"] for n in range(2)]
+    assert recorded[0][0] == recorded[1][0]
+    assert recorded[0][1] != recorded[1][1]
+    rows = json.loads(call("trials", "steered", "--json", home=home)[1])
+    assert "forked from trial 0" in rows[1]["interventions"]
