@@ -6,9 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from caviar.engines.engine import Ending, WorkOrder
-from caviar.engines.processes import ProcessEngine, ProcessWorker
-from caviar.engines.protocol import WorkerExit
+from caviar.engines.processes import Ending, ProcessEngine, ProcessWorker
+from caviar.engines.protocol import WorkerExit, WorkOrder
 from caviar.errors import DataError, FatalError, SpecError, StorageError
 from caviar.spec import StudySpec, parse_spec
 from caviar.storage.home import locate_home

@@ -12,9 +12,8 @@ from optuna.exceptions import StorageInternalError
 
 from caviar.data.dataset import DatasetFacts
 from caviar.engines import supervisor
-from caviar.engines.engine import WorkOrder
 from caviar.engines.processes import ProcessEngine, ProcessWorker, start_process
-from caviar.engines.protocol import Channel, LoadData, Refusal, WorkerExit
+from caviar.engines.protocol import Channel, LoadData, Refusal, WorkerExit, WorkOrder
 from caviar.errors import DataError, FatalError
 from caviar.spec import StudySpec, parse_spec
 from caviar.storage.home import locate_home

@@ -16,9 +16,8 @@ from caviar.commands.run import new_study_attributes
 from caviar.commands.work import work_on_study
 from caviar.data.dataset import DatasetFacts
 from caviar.data.loading import load_dataset
-from caviar.engines.engine import WorkOrder
 from caviar.engines.processes import ProcessEngine, ProcessWorker
-from caviar.engines.protocol import WorkerExit
+from caviar.engines.protocol import WorkerExit, WorkOrder
 from caviar.engines.work import work
 from caviar.spec import StudySpec, parse_spec
 from caviar.storage.database import new_owner, open_storage

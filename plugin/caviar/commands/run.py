@@ -17,8 +17,8 @@ from optuna.trial import TrialState
 from ..attributes import DATA, ENVIRONMENT, FINGERPRINT, GUESS, STUDY_UID
 from ..data.dataset import DatasetFacts
 from ..data.names import parse_name
-from ..engines.engine import WorkOrder
 from ..engines.processes import ProcessEngine
+from ..engines.protocol import WorkOrder
 from ..errors import CaviarError
 from ..insight.warm_start import warm_start_sentences, warm_start_table
 from ..insight.words import shown

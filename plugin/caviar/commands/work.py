@@ -5,12 +5,11 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from types import FrameType
-from typing import Any
 
 import optuna
 
-from ..engines.engine import Engine, WorkOrder
 from ..engines.processes import ProcessEngine
+from ..engines.protocol import WorkOrder
 from ..engines.supervisor import supervise
 from ..optuna_private import id_of_study
 from ..storage.database import new_owner, open_storage
@@ -25,7 +24,7 @@ from .sizing import threads_for
 
 
 def work_on_study(
-    engine: Engine[Any],
+    engine: ProcessEngine,
     order: WorkOrder,
     storage: LeasedStorage,
     study: optuna.Study,

@@ -11,7 +11,7 @@ from ..keras_backend import check_keras_backend
 
 #: The longest directory name in bytes that leaves room for a socket's name in its address of at most 108.
 _LONGEST_DIRECTORY: Final = 64
-#: Where tempfile looks too, beside memory; multiprocessing makes a directory there that only this user can read.
+#: Where tempfile looks too, and memory; multiprocessing makes a directory there that only this user can read.
 _SHORT_DIRECTORIES: Final = ("/tmp", "/var/tmp", "/dev/shm")  # noqa: S108
 _SAFE_PATH: Final = "PYTHONSAFEPATH"
 
@@ -42,10 +42,7 @@ def start_fork_server() -> None:
 
 
 def _choose_directory() -> None:
-    """If ``TMPDIR`` is too long for a socket's address, have multiprocessing put its sockets elsewhere.
-
-    It makes a directory of its own in what ``tempfile`` names, once for each process; tempfile is left as it was.
-    """
+    """If ``TMPDIR`` is too long for a socket's address, have multiprocessing make its directory, once, elsewhere."""
     if len(os.fsencode(tempfile.gettempdir())) <= _LONGEST_DIRECTORY:
         return
     before = tempfile.tempdir

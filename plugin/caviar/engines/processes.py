@@ -4,6 +4,7 @@ The process that supervises them never loads TensorFlow: the first worker looks 
 """
 
 import contextlib
+import dataclasses
 import multiprocessing
 import multiprocessing.connection
 import os
@@ -12,15 +13,26 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from multiprocessing.process import BaseProcess
-from typing import final
+from typing import Literal, TypeAlias, final
 
 from ..data.dataset import DatasetFacts
 from ..errors import DataError, FatalError
 from ..spec import StudySpec
-from .engine import Died, Ending, WorkOrder
 from .fork_server import start_fork_server
-from .protocol import Channel, LoadData, Refusal, WorkerExit
+from .protocol import Channel, LoadData, Refusal, WorkerExit, WorkOrder
 from .worker_process import enter, get_ready, get_ready_first, take_order
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Died:
+    """A worker's end that it did not choose; ``how`` follows "it died" in a sentence."""
+
+    worker: str
+    how: str
+
+
+#: Nothing is left to do; it has run its share of trials, and a fresh worker should take its place; it died.
+Ending: TypeAlias = Literal["done", "recycle"] | Died
 
 
 @final

@@ -12,7 +12,8 @@ from typing import TypeAlias, final
 
 from ..data.dataset import DatasetFacts
 from ..errors import CaviarError
-from .engine import WorkOrder
+from ..spec import StudySpec
+from ..storage.home import Home
 
 
 class WorkerExit(enum.IntEnum):
@@ -22,6 +23,22 @@ class WorkerExit(enum.IntEnum):
     RECYCLE = 75  # it has run its share of trials: a fresh process takes its place
     REFUSED = 76  # it sent a refusal first
     STOPPED = 77  # a signal asked it to leave: its trials were handed back
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class WorkOrder:
+    """What a worker is told."""
+
+    home: Home  # where the study lives
+    study: str  # its name
+    spec: StudySpec  # its study file, with the budget and the time limit of this run
+    threads: int  # TensorFlow's threads for one operation
+    uid: str | None = None  # the study's identity; None for whichever study has the name
+    max_trials: int | None = None  # then a fresh worker takes its place; None for what the trainer bears
+    deadline_s: float | None = None  # by ``time.monotonic``: no new trial starts any more
+    # Seconds that the current epoch may take after the worker was asked to leave; then the trial is handed back as it
+    # was at its last checkpoint. Well below the 30 s that Kubernetes and the supervisor wait before they kill.
+    grace_s: float = 10.0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -3,13 +3,14 @@
 import logging
 import threading
 import time
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Callable, Sequence
+from typing import Final, Protocol
 
 from optuna.exceptions import StorageInternalError
 
 from ..errors import FatalError
-from .engine import Died, Engine, WorkerT, WorkOrder
+from .processes import Died, ProcessWorker
+from .protocol import WorkOrder
 
 _logger = logging.getLogger(__name__)
 
@@ -19,8 +20,18 @@ _POLL_S: Final = 0.5
 _GRACE_S: Final = 30.0
 
 
+class Engine(Protocol):
+    """What the supervisor asks of a `ProcessEngine`."""
+
+    def start(self, order: WorkOrder) -> ProcessWorker:
+        """Give an order to a worker."""
+
+    def wait(self, workers: Sequence[ProcessWorker], *, timeout_s: float) -> None:
+        """Wait until one of some workers has ended, or for so long."""
+
+
 def supervise(
-    engine: Engine[WorkerT],
+    engine: Engine,
     order: WorkOrder,
     *,
     n_workers: int,
@@ -28,13 +39,13 @@ def supervise(
     stop: threading.Event,
     on_poll: Callable[[], None],
 ) -> None:
-    """Work until no worker finds anything left to do.
+    """Have ``n_workers`` at once work on an order until none finds anything left to do.
 
     Args:
         engine: Starts the workers.
         order: What each of them is told.
         n_workers: How many work at once.
-        count_epochs: Epochs that all workers of the study have completed so far.
+        count_epochs: Gives the epochs that all workers of the study have completed so far.
         stop: Set from outside to end the workers, each after its epoch.
         on_poll: Called a few times a second.
 
@@ -42,7 +53,7 @@ def supervise(
         CaviarError: The error of a worker that refused to go on.
         FatalError: If workers keep dying.
     """
-    workers: list[WorkerT] = []
+    workers: list[ProcessWorker] = []
     deaths, epochs_at_death = 0, _count(count_epochs, known=0)
     asked = False
     try:

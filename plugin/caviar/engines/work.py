@@ -1,4 +1,4 @@
-"""What a worker does with its order, whichever engine runs it."""
+"""What a worker does with its order, whoever gives it."""
 
 import threading
 
@@ -13,17 +13,16 @@ from ..search.pruners import make_pruner
 from ..search.samplers import make_sampler_factory
 from ..search.stages import plan_of_study
 from ..search.warm_start import warm_start_of
-from ..spec import StudySpec
 from ..storage.database import open_storage
 from ..storage.studies import open_study
 from ..worker.best_network import NetworkFolder
 from ..worker.crew import Crew
-from ..worker.objective import KerasObjective, objective_of
+from ..worker.objective import objective_of
 from ..worker.opening import open_checkpoints, open_mirror, sampling_seed
 from ..worker.trainers import fleet_crew, solo_crew
 from ..worker.worker import Worker
 from ..worker.worker_setup import WorkerSetup
-from .engine import WorkOrder
+from .protocol import WorkOrder
 from .quiet import import_tensorflow_quietly
 
 #: Trials after which a worker's process is replaced: TensorFlow leaks about 2 MB a program, whatever one clears. With
@@ -51,7 +50,9 @@ def work(order: WorkOrder, *, owner: str, stop: threading.Event, dataset: Datase
     prepare_devices(threads=order.threads)
     storage = open_storage(home.storage, owner=owner)
     study = open_study(storage, order.study, uid=order.uid)
-    objective = _make_objective(spec, study, dataset)  # first: the user's other code may change the directory
+    dataset = load_study_dataset(spec) if dataset is None else dataset
+    _check_fingerprint(dataset, study)
+    objective = objective_of(spec, dataset)  # first: the user's other code may change the directory
     share = order.max_trials or (RECYCLE_FLEET_TRIALS if spec.trains_in_fleets else RECYCLE_TRIALS)
     share_done, ended = threading.Event(), 0
 
@@ -61,9 +62,12 @@ def work(order: WorkOrder, *, owner: str, stop: threading.Event, dataset: Datase
         if ended >= share:
             share_done.set()
 
-    seed = sampling_seed(study, spec)
     make_sampler = make_sampler_factory(
-        spec.search, spec.space, seed=seed, plan=plan_of_study(study, spec.search), warm=warm_start_of(study)
+        spec.search,
+        spec.space,
+        seed=sampling_seed(study, spec),
+        plan=plan_of_study(study, spec.search),
+        warm=warm_start_of(study),
     )
     setup = WorkerSetup(
         study=study,
@@ -74,15 +78,13 @@ def work(order: WorkOrder, *, owner: str, stop: threading.Event, dataset: Datase
         pruner=make_pruner(spec.search, epochs=spec.objective.epochs),
         mirror=open_mirror(home, study, spec),
         checkpoints=open_checkpoints(home, study),
-        networks=NetworkFolder(
-            home.networks / study.study_name, home.artifacts, validation=objective.dataset.validation
-        ),
+        networks=NetworkFolder(home.networks / study.study_name, home.artifacts, validation=dataset.validation),
         stop=stop,
         share_done=share_done,
         deadline_s=order.deadline_s,
         on_trial=count,
     )
-    crew = make_crew(spec, objective, threads=order.threads)
+    crew = make_crew(setup, threads=order.threads)
     try:
         Worker(setup, crew).run()
     finally:
@@ -99,25 +101,22 @@ def prepare_devices(*, threads: int) -> None:
     devices.prepare_devices(threads=threads)
 
 
-def make_crew(spec: StudySpec, objective: KerasObjective, *, threads: int) -> Crew:
+def make_crew(setup: WorkerSetup, *, threads: int) -> Crew:
     """Return the crew that trains a study's trials in this process."""
-    if not spec.trains_in_fleets:
-        return solo_crew(objective)
+    if not setup.spec.trains_in_fleets:
+        return solo_crew(setup.objective)
     from ..training.devices import fleet_memory_bytes
 
-    memory_bytes = fleet_memory_bytes(n_workers=spec.search.workers)
-    return fleet_crew(objective, cost=load_or_calibrate(prices_path(threads=threads)), memory_bytes=memory_bytes)
+    memory_bytes = fleet_memory_bytes(n_workers=setup.spec.search.workers)
+    return fleet_crew(setup.objective, cost=load_or_calibrate(prices_path(threads=threads)), memory_bytes=memory_bytes)
 
 
-def _make_objective(spec: StudySpec, study: optuna.Study, dataset: Dataset | None) -> KerasObjective:
-    """Return a study's objective; refuse data that is not what the study was begun with."""
-    if dataset is None:
-        dataset = load_study_dataset(spec)
+def _check_fingerprint(dataset: Dataset, study: optuna.Study) -> None:
+    """Refuse data that is not what the study was begun with."""
     known = study.user_attrs.get(FINGERPRINT)
     if known is not None and known != dataset.fingerprint:
         raise SpecError(
-            f"The data set {spec.data.dataset!r} on this machine is not the one that the study {study.study_name!r} "
+            f"The data set {dataset.name!r} on this machine is not the one that the study {study.study_name!r} "
             f"was begun with (fingerprint {dataset.fingerprint[:12]}, not {known[:12]}). Give this machine the same "
             "data."
         )
-    return objective_of(spec, dataset)

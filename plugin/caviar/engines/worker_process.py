@@ -23,8 +23,7 @@ from ..packing.calibration import load_or_calibrate, prices_path
 from ..spec import StudySpec
 from ..storage.database import import_database_code, new_owner, open_storage
 from ..storage.handing_back import hand_back_all
-from .engine import WorkOrder
-from .protocol import Channel, LoadData, Refusal, WorkerExit
+from .protocol import Channel, LoadData, Refusal, WorkerExit, WorkOrder
 from .work import prepare_devices, work
 
 _logger = logging.getLogger(__name__)
