@@ -26,20 +26,16 @@ class Candidate(Protocol):
 
     @property
     def epochs(self) -> int:
-        """How many epochs it has done."""
+        """How many it has done."""
 
 
 T = TypeVar("T", bound=Candidate)
 
 
 class Plan(abc.ABC):
-    """Decides which trials train together.
+    """Decides which trials train together."""
 
-    Attributes:
-        most_in_hand: Trials that a worker has at once, at most.
-    """
-
-    most_in_hand: int
+    most_in_hand: int  # trials that a worker has at once, at most
 
     @abc.abstractmethod
     def fleets(self, waiting: Sequence[T]) -> tuple[list[list[T]], bool]:
@@ -83,12 +79,7 @@ class SoloPlan(Plan):
 
 @final
 class FleetPlan(Plan):
-    """Plans fleets by their cost.
-
-    Args:
-        packer: Decides which lanes train together.
-        traced: The keys of the programs that exist; the collection may grow.
-    """
+    """Plans fleets by their cost; ``traced`` has the keys of the programs that exist, and may grow."""
 
     most_in_hand = MOST_IN_HAND
 
@@ -100,10 +91,7 @@ class FleetPlan(Plan):
         """Plan fleets of the waiting trials that have trained least, those that have waited longest first.
 
         Not the shortest first: small batches would come last, which learn most in an epoch, and pruners would let too
-        many trials go on.
-
-        Returns:
-            The fleets, and whether they are cheap: then survivors should wait for others like them.
+        many trials go on. Survivors should wait for others like them where fleets are cheap.
         """
         least = min(trial.epochs for trial in waiting)
         chosen = [trial for trial in waiting if trial.epochs <= 2 * least]
