@@ -19,10 +19,8 @@ _SAFE_PATH: Final = "PYTHONSAFEPATH"
 def start_fork_server() -> None:
     """Start the fork server, which loads TensorFlow while this process goes on; nothing happens if it is running.
 
-    It ends with this process, once it has loaded what it is loading.
-
-    Raises:
-        SpecError: If Keras is told to use another backend than TensorFlow.
+    It ends with this process, once it has loaded what it is loading. Raises SpecError if Keras is told to use another
+    backend.
     """
     check_keras_backend()
     context = multiprocessing.get_context("forkserver")

@@ -99,12 +99,9 @@ class ProcessEngine:
         self._ready.clear()
 
     def get_ready(self, spec: StudySpec, *, threads: int, n_workers: int) -> DatasetFacts:
-        """Start workers that wait for their order, and return what the first of them knows of the data.
+        """Start workers that wait for their order, and return what the first knows of the data, or raise its error.
 
         The others meanwhile measure the machine's prices if these are not known, and load the data after the first.
-
-        Raises:
-            CaviarError: If the data cannot be loaded.
         """
         for place in range(n_workers):
             target = get_ready if place else get_ready_first
@@ -136,11 +133,7 @@ class ProcessEngine:
 
 
 def start_process(target: Callable[..., None], *arguments: object, name: str) -> ProcessWorker:
-    """Start a process from the fork server that calls a function with its end of the channel and the arguments.
-
-    Raises:
-        FatalError: If the fork server has ended.
-    """
+    """Start a process from the fork server, or raise FatalError; it calls a function with its channel and arguments."""
     ours, its = multiprocessing.Pipe()
     process = multiprocessing.get_context("forkserver").Process(
         target=enter, args=(target, its, arguments, list(sys.path)), name=name

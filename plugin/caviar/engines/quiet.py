@@ -22,11 +22,8 @@ def import_tensorflow_quietly() -> None:
     """Import TensorFlow, holding back what its libraries print on stderr while they load.
 
     No setting silences these lines (TensorFlow 2.21 writes them before its log level is read), so the file descriptor
-    is redirected for the time of the import.
-
-    Raises:
-        SpecError: If Keras is told to use another backend.
-        FatalError: If TensorFlow cannot be imported, whatever it raises.
+    is redirected for the time of the import. Raises SpecError if Keras is told to use another backend, FatalError if
+    TensorFlow cannot be imported, whatever it raises.
     """
     check_keras_backend()
     if "tensorflow" in sys.modules:

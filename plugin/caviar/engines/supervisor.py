@@ -41,17 +41,9 @@ def supervise(
 ) -> None:
     """Have ``n_workers`` at once work on an order until none finds anything left to do.
 
-    Args:
-        engine: Starts the workers.
-        order: What each of them is told.
-        n_workers: How many work at once.
-        count_epochs: Gives the epochs that all workers of the study have completed so far.
-        stop: Set from outside to end the workers, each after its epoch.
-        on_poll: Called a few times a second.
-
-    Raises:
-        CaviarError: The error of a worker that refused to go on.
-        FatalError: If workers keep dying.
+    If ``stop`` is set from outside, each ends after its epoch. ``count_epochs`` gives the epochs that all workers of
+    the study have completed so far; ``on_poll`` is called a few times a second. Raises the CaviarError of a worker that
+    refused to go on, and FatalError if workers keep dying.
     """
     workers: list[ProcessWorker] = []
     deaths, epochs_at_death = 0, _count(count_epochs, known=0)

@@ -32,19 +32,10 @@ RECYCLE_FLEET_TRIALS = 4000
 
 
 def work(order: WorkOrder, *, owner: str, stop: threading.Event, dataset: Dataset | None = None) -> bool:
-    """Run trials of a study in this process until nothing is left to do.
+    """Run trials of a study in this process until nothing is left to do, or ``stop`` is set and the current epoch over.
 
-    Args:
-        order: What is to be done.
-        owner: What names this worker.
-        stop: Set from outside to end the work after the current epoch.
-        dataset: The study's data, or None to load it.
-
-    Returns:
-        Whether the process should be replaced by a fresh one, because it has run its share of trials.
-
-    Raises:
-        CaviarError: If the study cannot go on.
+    Returns whether the process should be replaced by a fresh one, because it has run its share of trials. ``owner``
+    names this worker. The study's data is loaded unless it is given. Raises CaviarError if the study cannot go on.
     """
     spec, home = order.spec, order.home
     prepare_devices(threads=order.threads)
