@@ -16,8 +16,7 @@ from typing import Final
 #: A directory whose name begins with this holds a file that is being written; host and process follow, so that what a
 #: killed process left is told from what a living one writes.
 _MARK: Final = ".caviar-writes"
-#: Seconds after which what another host wrote counts as left behind: its processes cannot be seen from here.
-_OTHER_HOST_S: Final = 86_400.0
+_OTHER_HOST_S: Final = 86_400.0  # then what another host wrote is left behind: its processes cannot be seen here
 
 
 @contextlib.contextmanager

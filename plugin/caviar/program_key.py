@@ -8,8 +8,7 @@ from typing import Final, NamedTuple
 from .config import Activation, BatchNorm, Optimizer
 
 _DEPTH_STEP: Final = 4  # depths are rounded up to multiples of this
-#: Activations that do not give 0 for 0, so that padding has to be set to 0 again.
-_NOT_ZERO_AT_ZERO: Final[frozenset[Activation]] = frozenset({"sigmoid"})
+_NOT_ZERO_AT_ZERO: Final[frozenset[Activation]] = frozenset({"sigmoid"})  # padding has to be set to 0 again
 
 
 class ProgramKey(NamedTuple):

@@ -9,8 +9,7 @@ from typing import Final
 
 from ..keras_backend import check_keras_backend
 
-#: The longest directory name in bytes that leaves room for a socket's name in its address of at most 108.
-_LONGEST_DIRECTORY: Final = 64
+_LONGEST_DIRECTORY: Final = 64  # bytes that leave room for a socket's name in its address of at most 108
 #: Where tempfile looks too, and memory; multiprocessing makes a directory there that only this user can read.
 _SHORT_DIRECTORIES: Final = ("/tmp", "/var/tmp", "/dev/shm")  # noqa: S108
 _SAFE_PATH: Final = "PYTHONSAFEPATH"

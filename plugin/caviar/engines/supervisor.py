@@ -14,8 +14,7 @@ from .protocol import WorkOrder
 
 _logger = logging.getLogger(__name__)
 
-#: Deaths in a row, with no epoch completed by any worker between them, after which the supervisor gives up.
-_MAX_DEATHS_IN_A_ROW: Final = 3
+_MAX_DEATHS_IN_A_ROW: Final = 3  # then the supervisor gives up: no worker completed an epoch in between
 _POLL_S: Final = 0.5
 _GRACE_S: Final = 30.0
 

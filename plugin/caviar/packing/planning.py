@@ -13,8 +13,7 @@ from .packing import MAX_LANES, Packer
 #: More expensive trials train on at once: early results are worth more than full fleets.
 REGROUP_S: Final = 2.0
 
-#: Trials that a worker in fleets has at once, at most: planning more takes longer than it saves.
-MOST_IN_HAND: Final = 4 * MAX_LANES
+MOST_IN_HAND: Final = 4 * MAX_LANES  # of a worker in fleets: planning more takes longer than it saves
 
 
 class Candidate(Protocol):
@@ -26,7 +25,7 @@ class Candidate(Protocol):
 
     @property
     def epochs(self) -> int:
-        """How many it has done."""
+        """How many epochs it has done."""
 
 
 T = TypeVar("T", bound=Candidate)

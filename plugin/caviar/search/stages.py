@@ -24,8 +24,7 @@ from .narrowing import ZoomRule
 from .promotion import PromotionRule, counts_at_rungs
 
 MAX_STAGES: Final = 3
-#: Trials that the epochs of a whole training pay for on average, under ``default_promotion``.
-TRIALS_A_TRAINING: Final = 3
+TRIALS_A_TRAINING: Final = 3  # that the epochs of a whole training pay for on average, under `default_promotion`
 MIN_STAGE_TRIALS: Final = 8  # trials for each stage, on average, below which a stage is not worth its zoom
 _N_TIERS = 3  # tiers of the course; the fourth holds what it does not rank, which is searched with the third
 

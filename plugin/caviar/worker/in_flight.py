@@ -15,8 +15,7 @@ from .crew import Crew
 from .promoter import Promoter
 from .worker_setup import WorkerSetup
 
-#: Samplers that learn from the trials before: many at once would draw as if they were blind.
-_MOST_OF_A_LEARNER: Final = 32
+_MOST_OF_A_LEARNER: Final = 32  # with a sampler that learns: many at once would be drawn as if it were blind
 _FEWEST: Final = 4  # with a blind sampler, besides the trials that were set aside: fewer are not worth a transaction
 
 

@@ -17,11 +17,8 @@ from ..storage.schema import describe_outage, explain_outage, may_pass
 _logger = logging.getLogger(__name__)
 _T = TypeVar("_T")
 
-#: Seconds for which a worker tries to reach its database before it gives up: long enough for a backup or the restart of
-#: a server.
-PATIENCE_S: Final = 900.0
-#: After so many failures in a row, with no completed trial between them, a worker gives up: the study itself is broken.
-MAX_FAILURES_IN_A_ROW: Final = 5
+PATIENCE_S: Final = 900.0  # for which a worker tries to reach its database: a server's restart takes a while
+MAX_FAILURES_IN_A_ROW: Final = 5  # then a worker gives up: the study itself is broken
 
 
 @final

@@ -36,8 +36,7 @@ def decide(*, epochs: int, max_epochs: int, pruned: bool, parked: bool = False) 
     return Decision.PARK if parked else Decision.GO_ON
 
 
-#: A trial's merit; of two trials the greater is better.
-Standing = tuple[float, int]
+Standing = tuple[float, int]  # a trial's merit; of two trials the greater is better
 
 
 def standing(value: float, number: int, *, metric: str) -> Standing:

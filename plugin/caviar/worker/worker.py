@@ -30,8 +30,7 @@ from .worker_setup import WorkerSetup
 _logger = logging.getLogger(__name__)
 
 SYNC_S: Final = 1.0  # seconds between two writes to the database: a killed worker loses the reports of this time
-#: Seconds to the second look at a study whose last trials others run; every later pause is a tenth longer.
-_FIRST_POLL_S: Final = 0.05
+_FIRST_POLL_S: Final = 0.05  # to the second look at a study whose last trials others run; each later pause is longer
 
 
 @final
