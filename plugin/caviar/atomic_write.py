@@ -16,22 +16,15 @@ from typing import Final
 #: A directory whose name begins with this holds a file that is being written; host and process follow, so that what a
 #: killed process left is told from what a living one writes.
 _MARK: Final = ".caviar-writes"
-#: Seconds after which what another host wrote counts as left behind: its processes cannot be seen from here.
-_OTHER_HOST_S: Final = 86_400.0
+_OTHER_HOST_S: Final = 86_400.0  # then what another host wrote is left behind: its processes cannot be seen here
 
 
 @contextlib.contextmanager
 def written_whole(path: Path, *, durable: bool = True) -> Iterator[Path]:
     """Give a path of the same name to write to; what stands there replaces the file when the block ends.
 
-    If the block raises, the file stays as it was and nothing is left, whatever was written beside the given path.
-
-    Args:
-        path: The file; missing directories above it are created.
-        durable: Whether it survives a power cut once the block has ended. A large file that can be made anew need not.
-
-    Raises:
-        OSError: If it cannot be written.
+    Missing directories are created. If the block raises, the file stays as it was and nothing is left, whatever was
+    written beside the given path. Once the block has ended, a ``durable`` file survives a power cut.
     """
     for leftover in leftovers(path.parent):
         shutil.rmtree(leftover, ignore_errors=True)
@@ -56,12 +49,7 @@ def write_whole(path: Path, content: bytes | str, *, durable: bool = True) -> No
 
 
 def leftovers(directory: Path, *, below: bool = False) -> list[Path]:
-    """Return what killed processes left of files they were writing in a directory; nothing where there is none.
-
-    Args:
-        directory: Where the files were to stand.
-        below: Whether to look into all directories below it too.
-    """
+    """Return what killed processes left of files they were writing in a directory, or in all ``below`` it too."""
     pattern = f"{'**/' if below else ''}{_MARK}~*~*~*"
     with contextlib.suppress(OSError):  # gone, or not to be read
         return [path for path in directory.glob(pattern) if _is_left(path)]
@@ -72,13 +60,9 @@ def _is_left(path: Path) -> bool:
     _, host, process, _ = path.name.split("~")
     if host != socket.gethostname():
         return time.time() - path.stat().st_mtime > _OTHER_HOST_S
-    try:
-        os.kill(int(process), 0)
-    except ProcessLookupError:
-        return True
-    except PermissionError:  # another user's
-        return False
-    return False
+    import psutil
+
+    return not psutil.pid_exists(int(process))
 
 
 def _flush(path: Path) -> None:

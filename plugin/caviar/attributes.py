@@ -7,7 +7,6 @@ Keys without a prefix are shown to people in optuna-dashboard; keys that begin w
 from typing import Final
 
 # Study, user attributes -------------------------------------------------------------------------------------------
-
 #: The study file's contents as JSON. Written when the study is created; read by every command that opens it.
 SPEC: Final = "caviar:spec"
 #: SHA-256 of the study file, budget and workers aside. Written with SPEC; a run compares it before it resumes.
@@ -35,7 +34,6 @@ PARENT: Final = "caviar:parent"
 CHILDREN: Final = "caviar:children"
 #: How a zoom was narrowed, as JSON. Written by `zoom`, which reads it to continue an unfinished one.
 ZOOM: Final = "caviar:zoom"
-
 #: What a race was begun with, as JSON: its numbers, and the candidates. Written and read by `champion`.
 RACE: Final = "caviar:race"
 #: What an ensemble and its members reached on each cut of the data, as JSON. Written and read by `champion`.
@@ -44,12 +42,10 @@ ENSEMBLE: Final = "caviar:ensemble"
 TESTED: Final = "caviar:tested"
 
 # Study, system attributes -----------------------------------------------------------------------------------------
-
 #: When which worker found no trial to run. Written and read by workers, which share what they have not begun.
 IDLE: Final = "caviar:idle"
 
 # Trial, user attributes -------------------------------------------------------------------------------------------
-
 #: Every metric by epoch. Written at a trial's end or when it is parked; MLflow and the report show them.
 CURVES: Final = "curves"
 #: The best epoch's metric and that epoch's number, from 0. Written with CURVES.
@@ -79,7 +75,6 @@ ROUND: Final = "round"
 PARENT_TRIAL: Final = "parent_trial"
 
 # Trial, system attributes -----------------------------------------------------------------------------------------
-
 #: The worker that holds a trial's lease, `host:pid:token`. Written by a claim; every later write checks it.
 OWNER: Final = "caviar:owner"
 #: Marks a WAITING trial that only a promotion may claim. Written when it is parked; removed by its promotion.

@@ -28,30 +28,18 @@ CHOICES: dict[str, tuple[str, ...]] = {
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class NetworkConfig:
-    """A dense softmax classifier: ``depth`` hidden layers, then one logit a class.
+    """A dense softmax classifier: hidden layers, then a logit a class. Raises SpaceError if a value is out of range."""
 
-    Attributes:
-        depth: Hidden layers, at least 1.
-        units: Width of every hidden layer, or a tuple with one width a layer, each at least 1.
-        activation: Non-linearity of the hidden layers.
-        batch_norm: Where batch normalisation stands in a hidden layer. Before the activation it follows the dense
-            layer directly, which then has no bias: the normalisation would subtract it again.
-        batch_norm_momentum: Share of the old value in each update of the moving mean and variance, in [0, 1).
-            0.9, not Keras' 0.99, which lags for the first epochs on small data and makes pruning unfair to batch norm.
-        dropout: Share of a hidden layer's outputs dropped in training, in [0, 1).
-        l2: Factor of the sum of squared kernel weights added to the loss, at least 0. Biases and batch
-            normalisation's parameters are not penalised.
-
-    Raises:
-        SpaceError: If a value is outside its range.
-    """
-
-    depth: int = 2
-    units: int | tuple[int, ...] = 64
-    activation: Activation = "relu"
+    depth: int = 2  # hidden layers, at least 1
+    units: int | tuple[int, ...] = 64  # width of every hidden layer, or one width a layer, each at least 1
+    activation: Activation = "relu"  # of the hidden layers
+    # Before the activation it follows the dense layer directly, which then has no bias: it would subtract it again.
     batch_norm: BatchNorm = "none"
+    # Share of the old value in each update of the moving mean and variance, in [0, 1). Keras' 0.99 lags for the first
+    # epochs on small data, which makes pruning unfair to batch norm.
     batch_norm_momentum: float = 0.9
-    dropout: float = 0.0
+    dropout: float = 0.0  # share of a hidden layer's outputs dropped in training, in [0, 1)
+    # Factor of the kernels' sum of squares in the loss, at least 0; biases and batch norm's are not penalised.
     l2: float = 0.0
 
     def __post_init__(self) -> None:
@@ -77,31 +65,17 @@ class NetworkConfig:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TrainingConfig:
-    """How a network is trained.
+    """How a network is trained; raises SpaceError if a value is outside its range."""
 
-    Attributes:
-        epochs: Passes over the training split, at least 1. Cosine decay ends here.
-        batch_size: Examples a step, at least 1; a smaller split is one batch.
-        optimizer: Update rule: ``sgd`` with momentum, ``adam`` or ``rmsprop``.
-        learning_rate: First step size α, above 0.
-        momentum: β in [0, 1): SGD's momentum, Adam's beta_1, RMSprop's momentum.
-        decay: The learning rate's schedule, with t = epochs done, fractional within an epoch:
-            ``none``: α; ``exponential``: α·(1 − decay_rate)^t; ``inverse_time``: α / (1 + decay_rate·t);
-            ``cosine``: α·(1 + cos(π·t / epochs)) / 2.
-        decay_rate: How fast the learning rate falls with each epoch, at least 0, below 1 if the decay is exponential.
-            0.05 gives the course's 0.95^t.
-
-    Raises:
-        SpaceError: If a value is outside its range.
-    """
-
-    epochs: int = 20
-    batch_size: int = 64
+    epochs: int = 20  # passes over the training split, at least 1. Cosine decay ends here
+    batch_size: int = 64  # examples a step, at least 1; a smaller split is one batch
     optimizer: Optimizer = "sgd"
-    learning_rate: float = 0.01
-    momentum: float = 0.9
+    learning_rate: float = 0.01  # first step size α, above 0
+    momentum: float = 0.9  # β in [0, 1): SGD's momentum, Adam's beta_1, RMSprop's momentum
+    # The learning rate after t epochs, fractional within one. none: α; exponential: α·(1 − decay_rate)^t; inverse_time:
+    # α / (1 + decay_rate·t); cosine: α·(1 + cos(π·t / epochs)) / 2.
     decay: Decay = "none"
-    decay_rate: float = 0.05
+    decay_rate: float = 0.05  # at least 0, below 1 if the decay is exponential; 0.05 gives the course's 0.95^t
 
     def __post_init__(self) -> None:
         _check_integer("epochs", self.epochs, MAX_EPOCHS)

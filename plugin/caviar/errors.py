@@ -11,13 +11,9 @@ _LONG_NAME = 100  # more of it would only take time to compare
 
 
 class CaviarError(Exception):
-    """Base of all errors raised on purpose; its message is meant for the user, without a traceback.
+    """Base of all errors raised on purpose; its message is meant for the user, without a traceback."""
 
-    Attributes:
-        exit_code: What the command line exits with: 2 when the user's input is at fault, 1 when not.
-    """
-
-    exit_code = 1
+    exit_code = 1  # what the command line exits with: 2 when the user's input is at fault, 1 when not
 
 
 class SpecError(CaviarError):

@@ -14,34 +14,21 @@ from typing import Any
 from .errors import CaviarError, SpecError, nearest_name
 
 
-def _import_module(name: str) -> ModuleType:
-    """Import a module of the user's own, which may lie in the working directory.
-
-    That directory comes last on the path, and only once a module is named: a file ``random.py`` in it must not hide
-    Python's own.
-    """
-    here = os.getcwd()  # noqa: PTH109
-    if here not in sys.path:
-        sys.path.append(here)
-    return importlib.import_module(name)
-
-
 def import_callable(path: str, *, what: str, takes: Sequence[str] | None = None) -> Callable[..., Any]:
-    """Import a function or a class of the user's own.
+    """Import a function or a class of the user's own, ``package.module:name``, importable from the working directory.
 
-    Args:
-        path: ``package.module:name``, importable from the working directory.
-        what: The setting that names it, for errors: ``objective.network``.
-        takes: The names of the arguments that it will be called with, by position; None if they are not known.
-
-    Raises:
-        SpecError: If the module cannot be imported or lacks the name, or if what it has cannot be called like this.
+    ``what`` is the setting that names it, for errors: ``objective.network``. ``takes`` has the names of the arguments
+    that it will be called with, by position, if they are known. Raises SpecError if the module cannot be imported or
+    lacks the name, or if what it has cannot be called like this.
     """
     module_name, _, name = path.partition(":")
     where = f"{what} {path!r}"
     try:
         with users_code(f"{where}: importing its module"):
-            module = _import_module(module_name)
+            here = os.getcwd()  # noqa: PTH109
+            if here not in sys.path:
+                sys.path.append(here)  # the last, and only now: a file ``random.py`` in it must not hide Python's own
+            module = importlib.import_module(module_name)
     except SpecError as error:
         missing = getattr(error.__cause__, "name", None)
         if not isinstance(error.__cause__, ModuleNotFoundError) or missing is None:

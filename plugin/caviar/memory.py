@@ -6,14 +6,11 @@ from pathlib import Path
 
 import psutil
 
-_CGROUPS = Path("/sys/fs/cgroup")
+_CGROUPS = Path("/sys/fs/cgroup")  # where the kernel shows control groups
 
 
 def available_memory(*, groups: Path = _CGROUPS, own: Path = Path("/proc/self/cgroup")) -> int:
-    """Return the bytes left of the machine's memory, or of a container's limit if that is less.
-
-    The kernel shows control groups in ``groups``, and names this process' group in ``own``.
-    """
+    """Return the bytes left of the machine's memory, or of a container's limit if that is less."""
     return min(int(psutil.virtual_memory().available), *_left_of_limits(groups, own))
 
 

@@ -21,10 +21,8 @@ if TYPE_CHECKING:
 Scale = Literal["uniform", "log", "log-complement"]
 Choice: TypeAlias = str | int | float | bool
 
-#: With more choices no sampler learns anything about one of them, and drawing takes ever longer.
-MAX_CHOICES = 1_000
-#: Databases and samplers keep whole numbers as floats, which can tell no larger ones apart.
-MAX_WHOLE = 2**53
+MAX_CHOICES = 1_000  # with more choices no sampler learns anything about one of them, and drawing takes ever longer
+MAX_WHOLE = 2**53  # databases and samplers keep whole numbers as floats, which can tell no larger ones apart
 
 #: The course's importance tiers ("Tuning process"); tier 4 holds what the course does not rank.
 TIERS: Mapping[str, int] = {
@@ -50,24 +48,15 @@ class _Ranked(abc.ABC):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class FloatParameter(_Ranked):
-    """A real hyperparameter, drawn from [low, high].
-
-    Attributes:
-        name: The hyperparameter.
-        low: Smallest value; above 0 on the log scale.
-        high: Largest value, above ``low``; below 1 on the log-complement scale.
-        scale: ``uniform``; ``log``: r uniform, value 10^r; ``log-complement``: r uniform, value 1 − 10^r.
-
-    Raises:
-        SpaceError: If the range is empty or does not fit the scale.
+    """A real hyperparameter, drawn from [low, high]; raises SpaceError if the range is empty or off the scale.
 
     Source:
         The course's "Using an appropriate scale to pick hyperparameters".
     """
 
-    low: float
-    high: float
-    scale: Scale = "uniform"
+    low: float  # above 0 on the log scale
+    high: float  # below 1 on the log-complement scale
+    scale: Scale = "uniform"  # with r uniform, log gives 10^r and log-complement 1 − 10^r
 
     def __post_init__(self) -> None:
         _check_range(self.name, self.low, self.high, self.scale)
@@ -99,19 +88,9 @@ class FloatParameter(_Ranked):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class IntParameter(_Ranked):
-    """A whole hyperparameter, drawn from {low, …, high}.
+    """A whole hyperparameter, drawn from {low, …, high}; raises SpaceError if the range is empty or off the scale."""
 
-    Attributes:
-        name: The hyperparameter.
-        low: Smallest value; at least 1 on the log scale.
-        high: Largest value, above ``low``.
-        scale: ``uniform`` or ``log``.
-
-    Raises:
-        SpaceError: If the range is empty or does not fit the scale.
-    """
-
-    low: int
+    low: int  # at least 1 on the log scale
     high: int
     scale: Literal["uniform", "log"] = "uniform"
 
@@ -137,15 +116,7 @@ class IntParameter(_Ranked):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ChoiceParameter(_Ranked):
-    """A hyperparameter drawn from a list, in no order.
-
-    Attributes:
-        name: The hyperparameter.
-        choices: At least one value, all different.
-
-    Raises:
-        SpaceError: If the list is empty or repeats a value.
-    """
+    """A hyperparameter drawn from a list, in no order; raises SpaceError if the list is empty or repeats a value."""
 
     choices: tuple[Choice, ...]
 

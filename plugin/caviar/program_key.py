@@ -7,33 +7,20 @@ from typing import Final, NamedTuple
 
 from .config import Activation, BatchNorm, Optimizer
 
-#: Depths are rounded up to multiples of this.
-_DEPTH_STEP: Final = 4
-#: Activations that do not give 0 for 0, so that padding has to be set to 0 again.
-_NOT_ZERO_AT_ZERO: Final[frozenset[Activation]] = frozenset({"sigmoid"})
+_DEPTH_STEP: Final = 4  # depths are rounded up to multiples of this
+_NOT_ZERO_AT_ZERO: Final[frozenset[Activation]] = frozenset({"sigmoid"})  # padding has to be set to 0 again
 
 
 class ProgramKey(NamedTuple):
-    """What is constant in a program; fleets that are equal in this share it.
+    """What is constant in a program; fleets that are equal in this share it."""
 
-    Attributes:
-        depth: Hidden layers of the program, at least those of the deepest lane.
-        activation: Of all hidden layers.
-        batch_norm: Placement.
-        optimizer: Update rule.
-        ragged: Whether the lanes' batch sizes differ: smaller batches are padded, and lanes with fewer steps rest.
-        dropout: Whether any lane drops units.
-        l2: Whether any lane's kernels are penalised.
-        dtype: The float type.
-    """
-
-    depth: int
+    depth: int  # hidden layers of the program, at least those of the deepest lane
     activation: Activation
     batch_norm: BatchNorm
     optimizer: Optimizer
-    ragged: bool
-    dropout: bool
-    l2: bool
+    ragged: bool  # whether the lanes' batch sizes differ: smaller batches are padded, and lanes with fewer steps rest
+    dropout: bool  # whether any lane drops units
+    l2: bool  # whether any lane's kernels are penalised
     dtype: str
 
     @property
@@ -43,13 +30,10 @@ class ProgramKey(NamedTuple):
 
 
 def program_depth(depth: int, *, deepest: int | None) -> int:
-    """Return how many hidden layers the program has that trains fleets of this depth.
+    """Return how many hidden layers the program has that trains fleets whose deepest lane has ``depth``.
 
     A program serves shallower fleets too, at 0.05 ms a step for each layer that no lane has, where a trace takes 0.2 s.
-    So depths are rounded up: to 4, 8 and so on, but not beyond the deepest network that will come.
-
-    Args:
-        depth: Hidden layers of the fleet's deepest lane.
-        deepest: Those of the deepest network that will come; None where that is not known: each depth has a program.
+    So depths are rounded up: to 4, 8 and so on, but not beyond the deepest network that will come (``deepest``). Where
+    that is None, each depth has a program.
     """
     return depth if deepest is None else max(depth, min(deepest, -(-depth // _DEPTH_STEP) * _DEPTH_STEP))

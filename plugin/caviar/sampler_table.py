@@ -8,27 +8,19 @@ from typing import Any, Final
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class KnownSampler:
-    """What is known of a sampler.
+    """What is known of a sampler."""
 
-    Attributes:
-        optuna_class: The class in ``optuna.samplers``; None for a sampler of our own, or of the user's.
-        settings: Arguments of that class where the study file gives none. Whatever Optuna has changed its mind about is
-            named, so that another release does not change what a resumed study does.
-        options: What ``sampler_options`` may hold; None for every argument of the class except its seed.
-        is_sequence: Whether trial n takes point n of one sequence.
-        n_startup: Results that it needs before it learns from them; until then it draws at random. Infinite where it
-            never learns, 0 where it never draws at random.
-        extra: The package that it needs beyond our own dependencies, and the extra that installs it.
-        min_ranges: Parameters with a range that the space must have.
-    """
-
-    optuna_class: str | None = None
+    optuna_class: str | None = None  # in ``optuna.samplers``; None for a sampler of our own, or of the user's
+    # Arguments of that class where the study file gives none. Whatever Optuna has changed its mind about is named, so
+    # that another release does not change what a resumed study does.
     settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    options: tuple[str, ...] | None = None
-    is_sequence: bool = False
+    options: tuple[str, ...] | None = None  # of ``sampler_options``; None for all that the class takes but its seed
+    is_sequence: bool = False  # whether trial n takes point n of one sequence
+    # Results that it needs before it learns from them; until then it draws at random. Infinite where it never learns, 0
+    # where it never draws at random.
     n_startup: float = 10
-    extra: tuple[str, str] | None = None
-    min_ranges: int = 0
+    extra: tuple[str, str] | None = None  # the package that it needs beyond our own dependencies, and our extra with it
+    min_ranges: int = 0  # parameters with a range that the space must have
 
     @property
     def is_blind(self) -> bool:

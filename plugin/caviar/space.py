@@ -32,11 +32,6 @@ _ACTIVE_WHEN: Mapping[str, tuple[str, tuple[str, ...]]] = {
 class SearchSpace:
     """What a study searches and what it holds fixed.
 
-    Attributes:
-        parameters: What is drawn, in drawing order.
-        fixed: Hyperparameters that every trial shares.
-        units_per_layer: Whether each hidden layer draws its own width (``units_1`` … up to the trial's depth).
-
     Raises:
         SpaceError: If a hyperparameter is both drawn and fixed, or could never matter.
 
@@ -46,8 +41,9 @@ class SearchSpace:
         {'learning_rate': 0.01}
     """
 
-    parameters: tuple[Parameter, ...]
-    fixed: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    parameters: tuple[Parameter, ...]  # what is drawn, in drawing order
+    fixed: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # hyperparameters that every trial shares
+    # Whether each hidden layer draws its own width (``units_1`` … up to the trial's depth).
     units_per_layer: bool = False
 
     def __post_init__(self) -> None:
@@ -81,41 +77,26 @@ class SearchSpace:
                 "and units_per_layer draws units_1, units_2 and so on. Rename yours."
             )
 
-    @property
-    def deepest(self) -> int:
-        """Hidden layers of the deepest network that may be drawn."""
-        return self.largest("depth")
-
     def largest(self, name: str) -> int:
         """Return the largest value of a whole hyperparameter that may be drawn."""
         return max(max(value) if isinstance(value, tuple) else int(value) for value in self._possible(name))
 
     def suggest(self, trial: "optuna.trial.BaseTrial") -> dict[str, Any]:
-        """Draw one value for every parameter that matters in this trial.
+        """Draw one value for every parameter that matters in this trial; return all hyperparameters, fixed ones too.
 
-        Args:
-            trial: Optuna's trial, or anything with its ``suggest_*`` methods.
-
-        Returns:
-            Hyperparameter → value, including fixed ones; ``units`` is a tuple if each layer has its own width.
+        ``units`` is a tuple if each layer has its own width.
         """
         drawn: dict[str, Any] = {}
         for parameter in self._expanded():
             if self._is_active(parameter.name, drawn):
-                drawn[parameter.name] = parameter.value(
-                    suggest_value(trial, parameter.parameter, parameter.distribution)
-                )
+                stored = suggest_value(trial, parameter.parameter, parameter.distribution)
+                drawn[parameter.name] = parameter.value(stored)
         return self._assemble(drawn)
 
     def hyperparameters(self, params: Mapping[str, Any]) -> dict[str, Any]:
         """Return the hyperparameters that a stored trial's ``params`` stand for, including fixed ones."""
-        return self._assemble(
-            {
-                parameter.name: parameter.value(params[parameter.parameter])
-                for parameter in self._expanded()
-                if parameter.parameter in params
-            }
-        )
+        drawn = (parameter for parameter in self._expanded() if parameter.parameter in params)
+        return self._assemble({parameter.name: parameter.value(params[parameter.parameter]) for parameter in drawn})
 
     def distributions(self) -> "dict[str, BaseDistribution]":
         """Return Optuna's distribution of every parameter that any trial may draw, in drawing order."""
@@ -178,12 +159,9 @@ class SearchSpace:
 
 
 def make_configs(hyperparameters: Mapping[str, Any], *, epochs: int) -> tuple[NetworkConfig, TrainingConfig]:
-    """Return the values that a network and its training are built from.
+    """Return the values that a network and its training are built from; raises SpaceError if one is outside its range.
 
     Names that no config knows are left to the user's own network function.
-
-    Raises:
-        SpaceError: If a value is outside its range.
     """
     network = {name: hyperparameters[name] for name in _NETWORK_FIELDS if name in hyperparameters}
     training = {name: hyperparameters[name] for name in _TRAINING_FIELDS if name in hyperparameters}
@@ -191,14 +169,10 @@ def make_configs(hyperparameters: Mapping[str, Any], *, epochs: int) -> tuple[Ne
 
 
 def parse_space(table: Mapping[str, Any], *, own_names: bool = False) -> SearchSpace:
-    """Read a study file's ``[space]``.
+    """Read a study file's ``[space]``: hyperparameter → a fixed value, ``{low, high, scale}`` or ``{choices}``.
 
-    Args:
-        table: Hyperparameter → a fixed value, ``{low, high, scale}`` or ``{choices}``; and ``units_per_layer``.
-        own_names: Whether names beyond ours are allowed, for a network function of the user's that reads them.
-
-    Raises:
-        SpaceError: If a name, a key, a type or a range is not allowed.
+    With ``own_names``, other names than ours are allowed, for a network function of the user's that reads them. Raises
+    SpaceError if a name, a key, a type or a range is not allowed.
     """
     parameters: list[Parameter] = []
     fixed: dict[str, Any] = {}
@@ -267,10 +241,12 @@ def _parse_parameter(name: str, entry: Mapping[str, Any]) -> Parameter:
         raise SpaceError(f"{name} is not a number: give it choices, from {', '.join(CHOICES[name])}, not a range.")
     low, high = _check_value(name, entry["low"]), _check_value(name, entry["high"])
     scale = entry.get("scale", "uniform")
-    if name in _INTEGERS or (name not in HYPERPARAMETERS and isinstance(low, int) and isinstance(high, int)):
-        _check_scale(name, scale, ("uniform", "log"))
+    whole = name in _INTEGERS or (name not in HYPERPARAMETERS and isinstance(low, int) and isinstance(high, int))
+    scales = ("uniform", "log") if whole else ("uniform", "log", "log-complement")
+    if scale not in scales:
+        raise SpaceError(f"space.{name} has no scale {scale!r}. {nearest_name(str(scale), scales)}")
+    if whole:
         return IntParameter(name=name, low=low, high=high, scale=scale)
-    _check_scale(name, scale, ("uniform", "log", "log-complement"))
     return FloatParameter(name=name, low=float(low), high=float(high), scale=scale)
 
 
@@ -296,22 +272,12 @@ def _check_value(name: str, value: Any) -> Any:
     return expected(value)
 
 
-def _check_scale(name: str, scale: Any, allowed: tuple[str, ...]) -> None:
-    if scale not in allowed:
-        raise SpaceError(f"space.{name} has no scale {scale!r}. {nearest_name(str(scale), allowed)}")
-
-
 def suggest_value(trial: "optuna.trial.BaseTrial", name: str, distribution: "BaseDistribution") -> Any:
     """Draw one parameter, by the name that Optuna stores."""
     from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
-    if isinstance(distribution, FloatDistribution):
-        return trial.suggest_float(
-            name, distribution.low, distribution.high, step=distribution.step, log=distribution.log
-        )
-    if isinstance(distribution, IntDistribution):
-        return trial.suggest_int(
-            name, distribution.low, distribution.high, step=distribution.step, log=distribution.log
-        )
-    assert isinstance(distribution, CategoricalDistribution)
-    return trial.suggest_categorical(name, distribution.choices)
+    if isinstance(distribution, CategoricalDistribution):
+        return trial.suggest_categorical(name, distribution.choices)
+    assert isinstance(distribution, FloatDistribution | IntDistribution)
+    suggest: Any = trial.suggest_float if isinstance(distribution, FloatDistribution) else trial.suggest_int
+    return suggest(name, distribution.low, distribution.high, step=distribution.step, log=distribution.log)

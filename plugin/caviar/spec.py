@@ -16,7 +16,6 @@ from .sampler_table import SAMPLERS
 from .space import DEFAULT_SPACE_TABLE, SearchSpace, parse_space, space_table
 from .study_file import check_keys, check_range, field_values, read_table, require, typed
 
-CLASS_WEIGHTS: tuple[str, ...] = ("balanced",)
 PRUNERS: tuple[str, ...] = (
     *("none", "promotion", "median", "percentile", "successive_halving", "hyperband", "patient", "threshold"),
     "wilcoxon",
@@ -52,47 +51,32 @@ _IMPORT_PATH = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DataSpec:
-    """The study file's ``[data]``.
+    """The study file's ``[data]``."""
 
-    Attributes:
-        dataset: A TFDS name, a directory of a prepared one, ``package.module:function`` that returns arrays, a table
-            (``.csv``, ``.tsv``, ``.parquet``), an ``.npz`` file, or a directory with a folder of images for each class.
-        validation_fraction: Share of the training split that is held out to judge trials, in (0, 1).
-        label: The column of a table that has the classes.
-        test: A file with the test split of a table; None to cut it off.
-        test_fraction: Share of the examples that is cut off to test on, where the data has no test split, in (0, 1).
-        columns: Column of a table → ``number``, ``category`` or ``ignore``, where what is inferred is wrong.
-        image_size: Height and width to which a folder's images are scaled.
-        image_color: ``rgb`` or ``grayscale``, of a folder's images.
-    """
-
+    # A TFDS name, a directory of a prepared one, ``package.module:function`` that returns arrays, a table (``.csv``,
+    # ``.tsv``, ``.parquet``), an ``.npz`` file, or a directory with a folder of images for each class.
     dataset: str
-    validation_fraction: float = 0.2
-    label: str | None = None
-    test: str | None = None
-    test_fraction: float = 0.2
+    validation_fraction: float = 0.2  # of the training split, held out to judge trials, in (0, 1)
+    label: str | None = None  # the column of a table that has the classes
+    test: str | None = None  # a file with the test split of a table; None to cut it off
+    test_fraction: float = 0.2  # of the examples, cut off to test on where the data has no test split, in (0, 1)
+    # Column of a table → ``number``, ``category`` or ``ignore``, where what is inferred is wrong.
     columns: Mapping[str, str] = dataclasses.field(default_factory=dict)
-    image_size: tuple[int, int] | None = None
-    image_color: str = "rgb"
+    image_size: tuple[int, int] | None = None  # height and width to which a folder's images are scaled
+    image_color: str = "rgb"  # of a folder's images, one of ``IMAGE_COLORS``
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ObjectiveSpec:
-    """The study file's ``[objective]``.
+    """The study file's ``[objective]``."""
 
-    Attributes:
-        metric: What is optimised; losses are minimised, all others maximised.
-        epochs: Passes over the training split for a trial that is not pruned.
-        network: ``package.module:function`` that builds the network, or None for the configurable dense one.
-        output: What that network gives, one of ``OUTPUTS``, or None to find out from what it does.
-        class_weight: ``balanced`` weighs an example of class c by n / (n_classes · n_c) in the training loss; a mapping
-            from class to weight, 1 where a class is not named, weighs by ratio; None weighs all alike.
-    """
-
-    metric: str = "val_accuracy"
-    epochs: int = 20
-    network: str | None = None
+    metric: str = "val_accuracy"  # losses are minimised, all others maximised
+    epochs: int = 20  # of a trial that is not pruned
+    network: str | None = None  # ``package.module:function`` that builds the network; None for the dense one
+    # What that network gives; None to find out from what it does.
     output: Literal["logits", "probabilities"] | None = None
+    # ``balanced`` weighs an example of class c by n / (n_classes · n_c) in the training loss; a mapping from class to
+    # weight, 1 where a class is not named, weighs by ratio; None weighs all alike.
     class_weight: str | Mapping[str, float] | None = None
 
     @property
@@ -103,50 +87,31 @@ class ObjectiveSpec:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SearchSpec:
-    """The study file's ``[search]``.
+    """The study file's ``[search]``."""
 
-    Attributes:
-        trials: Budget: how many trials finish (COMPLETE or PRUNED); failed ones do not count.
-        sampler: One of ``SAMPLERS``, or ``package.module:Class``.
-        sampler_options: The sampler's own arguments; for the grid, ``points`` per range; for ``zoom``, ``stages``,
-            ``keep`` and ``tiers``.
-        pruner: One of ``PRUNERS``, or ``package.module:Class``.
-        pruner_options: The pruner's own arguments.
-        lease_s: Seconds without a heartbeat after which a trial is handed to another worker.
-        checkpoint_s: Seconds of training between a trial's checkpoints.
-        retries: How often a trial is handed on after its worker's death, or run anew after it failed.
-        timeout_s: Seconds after which no new trial is started, or None for no limit.
-        workers: Processes that share the study.
-        trainer: ``fleet`` trains many networks in one program, ``solo`` one at a time; ``auto`` takes the fleet
-            wherever it can train the networks, which is for all that the space describes.
-        babysat: Whether samplers and pruners ``learn`` from trials that were changed by hand, or ``ignore`` them.
-    """
-
-    trials: int = 50
-    sampler: str = "zoom"
+    trials: int = 50  # budget: how many finish (COMPLETE or PRUNED); failed ones do not count
+    sampler: str = "zoom"  # one of ``SAMPLERS``, or ``package.module:Class``
+    # The sampler's own arguments; for the grid, ``points`` per range; for ``zoom``, ``stages``, ``keep`` and ``tiers``.
     sampler_options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    pruner: str = "promotion"
-    pruner_options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    lease_s: float = 30.0
-    checkpoint_s: float = 30.0
-    retries: int = 2
-    timeout_s: float | None = None
-    workers: int = 1
+    pruner: str = "promotion"  # one of ``PRUNERS``, or ``package.module:Class``
+    pruner_options: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # the pruner's own arguments
+    lease_s: float = 30.0  # seconds without a heartbeat after which a trial is handed to another worker
+    checkpoint_s: float = 30.0  # seconds of training between a trial's checkpoints
+    retries: int = 2  # how often a trial is handed on after its worker's death, or run anew after it failed
+    timeout_s: float | None = None  # seconds after which no new trial is started
+    workers: int = 1  # processes that share the study
+    # ``fleet`` trains many networks in one program, ``solo`` one at a time; ``auto`` takes the fleet wherever it can
+    # train the networks, which is for all that the space describes.
     trainer: str = "auto"
+    # Whether samplers and pruners ``learn`` from trials that were changed by hand, or ``ignore`` them.
     babysat: str = "ignore"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class StudySpec:
-    """A whole study file, checked.
+    """A whole study file, checked; ``name`` names the study in Optuna and its experiment in MLflow.
 
-    Attributes:
-        name: The study's name, in Optuna and as MLflow's experiment.
-        seed: From which every random choice of the study is derived.
-        data: What is learned.
-        objective: What is optimised.
-        search: How it is searched.
-        space: What is searched.
+    Every random choice of the study derives from ``seed``.
     """
 
     name: str
@@ -165,7 +130,7 @@ class StudySpec:
 def check_class_weight(value: object, *, where: str) -> None:
     """Raise SpecError unless class weights are ``balanced``, or a mapping from names of classes to positive numbers."""
     if not isinstance(value, Mapping):
-        if value not in CLASS_WEIGHTS:
+        if value != "balanced":
             raise SpecError(f"{where} must be 'balanced' or a table of class and weight, but got {value!r}.")
         return
     for name, weight in value.items():

@@ -26,8 +26,7 @@ _KINDS: Final[Mapping[Any, type]] = {
 def read_table(path: Path, *, settings: Sequence[str] = ()) -> dict[str, Any]:
     """Return a TOML file's table, with some values replaced by ``KEY=VALUE`` settings.
 
-    Raises:
-        SpecError: If it cannot be read, is not TOML, or is larger or nested deeper than any study file.
+    Raises SpecError if it cannot be read, is not TOML, or is larger or nested deeper than any study file.
     """
     try:
         table = tomllib.loads(_read_text(path))
@@ -55,17 +54,10 @@ def field_values(
     ranges: Mapping[str, tuple[float, float]],
     unchecked: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """Return what a table says of the fields of a dataclass, of the right types and within their ranges.
+    """Return what a table says of the fields of a dataclass, of the right types and within their ``ranges``, by key.
 
-    Args:
-        made: The dataclass.
-        table: The table.
-        prefix: Comes before the keys in messages: ``search.``.
-        ranges: Key → the least and the most that it may be.
-        unchecked: Keys whose values the caller checks.
-
-    Raises:
-        SpecError: If a key, a type or a value is not allowed.
+    ``prefix`` comes before the keys in messages: ``search.``. The caller checks the values of the keys ``unchecked``.
+    Raises SpecError if a key, a type or a value is not allowed.
     """
     fields = {field.name: field for field in dataclasses.fields(made)}
     check_keys(prefix, table, tuple(fields))
@@ -110,10 +102,8 @@ def check_range(value: float, low: float, high: float, key: str) -> None:
 
 
 def _read_text(path: Path) -> str:
-    """Return a study file's text, without a byte-order mark.
-
-    The path may be a pipe (``<(…)`` of a shell), but one that nobody writes to is not waited for.
-    """
+    """Return a study file's text, without a byte-order mark; the path may be a pipe, of a shell's ``<(…)``."""
+    # A pipe that nobody writes to is not waited for.
     with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
         os.set_blocking(file.fileno(), True)
         content = file.read(_MOST_BYTES + 1)

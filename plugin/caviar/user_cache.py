@@ -59,11 +59,7 @@ def remove_unused(directory: Path, pattern: str) -> None:
 
 @functools.cache
 def sources_digest(*parts: str) -> str:
-    """Return a digest of this package's sources: what they make is another thing once they have changed.
-
-    Args:
-        parts: Folders and modules of the package; by default all of it.
-    """
+    """Return a digest of some folders and modules of this package, by default of all: what they make depends on it."""
     package = Path(__file__).parent
     roots = [package / part for part in parts] or [package]
     digest = hashlib.sha256()

@@ -1,7 +1,7 @@
 import json
 from pathlib import Path
 
-from caviar.worker.timings import Timings
+from caviar.worker.crew import Timings
 
 
 def test_phases_add_up_and_are_written(tmp_path: Path) -> None:

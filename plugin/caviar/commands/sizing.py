@@ -80,7 +80,9 @@ def fleet_plan_lines(spec: StudySpec, warm: WarmStart | None) -> list[str]:
         facts = engine.get_ready(spec, threads=threads, n_workers=1)
     prices = known_prices(prices_path(threads=threads))
     memory_bytes = available_memory() // (2 * search.workers)
-    packer = Packer(cost=prices, data=_data_shape(facts), memory_bytes=memory_bytes, deepest=spec.space.deepest)
+    packer = Packer(
+        cost=prices, data=_data_shape(facts), memory_bytes=memory_bytes, deepest=spec.space.largest("depth")
+    )
     wanted = trials_to_take(search, in_hand=0, set_aside=0, left=search.trials, running=0)
     n = min(wanted, search.trials, MOST_IN_HAND)
     lanes = _first_lanes(spec, warm, n)

@@ -1,4 +1,4 @@
-"""What a worker does with its order, whichever engine runs it."""
+"""What a worker does with its order, whoever gives it."""
 
 import threading
 
@@ -18,7 +18,7 @@ from ..storage.database import open_storage
 from ..storage.studies import open_study
 from ..worker.best_network import NetworkFolder
 from ..worker.crew import Crew
-from ..worker.objective import KerasObjective, objective_of
+from ..worker.objective import KerasObjective
 from ..worker.opening import open_checkpoints, open_mirror, sampling_seed
 from ..worker.trainers import fleet_crew, solo_crew
 from ..worker.worker import Worker
@@ -33,19 +33,10 @@ RECYCLE_FLEET_TRIALS = 4000
 
 
 def work(order: WorkOrder, *, owner: str, stop: threading.Event, dataset: Dataset | None = None) -> bool:
-    """Run trials of a study in this process until nothing is left to do.
+    """Run trials of a study in this process until nothing is left to do, or ``stop`` is set and the current epoch over.
 
-    Args:
-        order: What is to be done.
-        owner: What names this worker.
-        stop: Set from outside to end the work after the current epoch.
-        dataset: The study's data, or None to load it.
-
-    Returns:
-        Whether the process should be replaced by a fresh one, because it has run its share of trials.
-
-    Raises:
-        CaviarError: If the study cannot go on.
+    Returns whether the process should be replaced by a fresh one, because it has run its share of trials. ``owner``
+    names this worker. The study's data is loaded unless it is given. Raises CaviarError if the study cannot go on.
     """
     spec, home = order.spec, order.home
     prepare_devices(threads=order.threads)
@@ -61,9 +52,12 @@ def work(order: WorkOrder, *, owner: str, stop: threading.Event, dataset: Datase
         if ended >= share:
             share_done.set()
 
-    seed = sampling_seed(study, spec)
     make_sampler = make_sampler_factory(
-        spec.search, spec.space, seed=seed, plan=plan_of_study(study, spec.search), warm=warm_start_of(study)
+        spec.search,
+        spec.space,
+        seed=sampling_seed(study, spec),
+        plan=plan_of_study(study, spec.search),
+        warm=warm_start_of(study),
     )
     setup = WorkerSetup(
         study=study,
@@ -83,7 +77,7 @@ def work(order: WorkOrder, *, owner: str, stop: threading.Event, dataset: Datase
         deadline_s=order.deadline_s,
         on_trial=count,
     )
-    crew = make_crew(spec, objective, threads=order.threads)
+    crew = make_crew(setup, threads=order.threads)
     try:
         Worker(setup, crew).run()
     finally:
@@ -100,14 +94,14 @@ def prepare_devices(*, threads: int) -> None:
     devices.prepare_devices(threads=threads)
 
 
-def make_crew(spec: StudySpec, objective: KerasObjective, *, threads: int) -> Crew:
+def make_crew(setup: WorkerSetup, *, threads: int) -> Crew:
     """Return the crew that trains a study's trials in this process."""
-    if not spec.trains_in_fleets:
-        return solo_crew(objective)
+    if not setup.spec.trains_in_fleets:
+        return solo_crew(setup.objective)
     from ..training.devices import fleet_memory_bytes
 
-    memory_bytes = fleet_memory_bytes(n_workers=spec.search.workers)
-    return fleet_crew(objective, cost=load_or_calibrate(prices_path(threads=threads)), memory_bytes=memory_bytes)
+    memory_bytes = fleet_memory_bytes(n_workers=setup.spec.search.workers)
+    return fleet_crew(setup.objective, cost=load_or_calibrate(prices_path(threads=threads)), memory_bytes=memory_bytes)
 
 
 def open_objective(spec: StudySpec, study: optuna.Study, *, dataset: Dataset | None) -> KerasObjective:
@@ -117,8 +111,7 @@ def open_objective(spec: StudySpec, study: optuna.Study, *, dataset: Dataset | N
     known = study.user_attrs.get(FINGERPRINT)
     if known is not None and known != dataset.fingerprint:
         raise SpecError(
-            f"The data set {spec.data.dataset!r} on this machine is not the one that the study {study.study_name!r} "
+            f"The data set {dataset.name!r} on this machine is not the one that the study {study.study_name!r} "
             f"was begun with (fingerprint {dataset.fingerprint[:12]}, not {known[:12]}). Give this machine the same "
             "data."
         )
-    return objective_of(spec, dataset)

@@ -63,12 +63,9 @@ def calibrate() -> CostModel:
 
 def prices_path(*, threads: int) -> Path:
     """Return the file in the user's cache with this machine's prices for workers of so many threads."""
-    facts = [
-        importlib.metadata.version("tensorflow"),
-        sources_digest("packing", "training", "program_key.py"),
-        *_machine(),
-    ]
-    digest = hashlib.sha256(json.dumps([*facts, *(os.environ.get(name) for name in _VARIABLES)]).encode()).hexdigest()
+    sources = sources_digest("packing", "training", "program_key.py")
+    facts = [importlib.metadata.version("tensorflow"), sources, *_machine(), *map(os.environ.get, _VARIABLES)]
+    digest = hashlib.sha256(json.dumps(facts).encode()).hexdigest()
     return user_cache() / f"prices-{digest[:16]}-threads-{threads}.json"
 
 

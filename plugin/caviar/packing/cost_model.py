@@ -77,16 +77,11 @@ class LaneRow:
 
     A fleet is here the first few lanes of the row. Methods return one element per fleet: for the first lane alone, for
     the first two, and so on.
-
-    Attributes:
-        data: The data set's shape.
-        first: Any lane, for what the kind has in common.
-        lanes: The columns, (n,).
     """
 
     data: DataShape
-    first: LaneShape
-    lanes: npt.NDArray[np.void]
+    first: LaneShape  # any lane, for what the kind has in common
+    lanes: npt.NDArray[np.void]  # the columns, (n,)
 
     @classmethod
     def of(cls, lanes: Sequence[LaneShape], data: DataShape) -> "LaneRow":
@@ -178,17 +173,11 @@ class LaneRow:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CostModel:
-    """Prices of a fleet's work on one machine.
+    """Prices of a fleet's work on one machine."""
 
-    Attributes:
-        prices: Seconds for one of each amount of `LaneRow.work`.
-        trace_s: Seconds that a program takes when it is new.
-        cache_bytes: The processor's last cache.
-    """
-
-    prices: tuple[float, ...]
-    trace_s: float
-    cache_bytes: int
+    prices: tuple[float, ...]  # seconds for one of each amount of `LaneRow.work`
+    trace_s: float  # seconds that a program takes when it is new
+    cache_bytes: int  # the processor's last cache
 
     def epoch_s(self, lanes: Sequence[LaneShape], data: DataShape) -> float:
         """Return the seconds of an epoch of a fleet of these lanes, at least one, of one kind."""

@@ -9,36 +9,24 @@ import numpy as np
 from ..program_key import ProgramKey
 from .cost_model import CostModel, DataShape, LaneRow, LaneShape
 
-#: The most lanes of one fleet. More gain nothing: from 32 on, a step is all arithmetic.
-MAX_LANES: Final = 64
+MAX_LANES: Final = 64  # the most lanes of one fleet. More gain nothing: from 32 on, a step is all arithmetic
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Packer:
-    """Plans fleets for one data set on one machine.
+    """Plans fleets for one data set on one machine."""
 
-    Attributes:
-        cost: The machine's prices.
-        data: The data set's shape.
-        memory_bytes: What one fleet may take.
-        deepest: Hidden layers of the deepest network that will come, or None; see `program_depth`.
-        dtype: The float type of the fleets.
-    """
-
-    cost: CostModel
+    cost: CostModel  # the machine's prices
     data: DataShape
-    memory_bytes: int
-    deepest: int | None = None
-    dtype: str = "float32"
+    memory_bytes: int  # what one fleet may take
+    deepest: int | None = None  # hidden layers of the deepest network that will come, or None; see `program_depth`
+    dtype: str = "float32"  # the float type of the fleets
 
     def plan(self, lanes: Sequence[LaneShape], *, traced: Collection[ProgramKey] = ()) -> list[list[int]]:
-        """Return which lanes train together.
+        """Return which lanes train together: fleets of places in ``lanes``, those of a kind one after the other.
 
-        The lanes of a kind are sorted by batch size, width and depth, so that neighbours waste the least padding.
-        This row is then cut where it costs least. A program that is not in ``traced`` is paid once.
-
-        Returns:
-            Fleets of places in ``lanes``, each place once; the fleets of a kind follow each other.
+        The lanes of a kind are sorted by batch size, width and depth, so that neighbours waste the least padding. This
+        row is then cut where it costs least. A program that is not in ``traced`` is paid once.
         """
         kinds: dict[tuple[str, str, str], list[int]] = {}
         for place, lane in enumerate(lanes):
@@ -88,7 +76,6 @@ class Packer:
         return lane.batch_size(self.data), lane.width, lane.network.depth
 
     def _cut(self, row: LaneRow, *, traced: Collection[ProgramKey]) -> list[tuple[int, int]]:
-        """Cut a row into fleets [start, end) at the least cost."""
         n = len(row.lanes)
         costs = [self._costs(row.part(start, start + MAX_LANES), traced=traced) for start in range(n)]
         return cheapest_cuts(n, lambda start, end: costs[start][end - start - 1], longest=MAX_LANES)

@@ -13,8 +13,7 @@ from .packing import MAX_LANES, Packer
 #: More expensive trials train on at once: early results are worth more than full fleets.
 REGROUP_S: Final = 2.0
 
-#: Trials that a worker in fleets has at once, at most: planning more takes longer than it saves.
-MOST_IN_HAND: Final = 4 * MAX_LANES
+MOST_IN_HAND: Final = 4 * MAX_LANES  # of a worker in fleets: planning more takes longer than it saves
 
 
 class Candidate(Protocol):
@@ -33,13 +32,9 @@ T = TypeVar("T", bound=Candidate)
 
 
 class Plan(abc.ABC):
-    """Decides which trials train together.
+    """Decides which trials train together."""
 
-    Attributes:
-        most_in_hand: Trials that a worker has at once, at most.
-    """
-
-    most_in_hand: int
+    most_in_hand: int  # trials that a worker has at once, at most
 
     @abc.abstractmethod
     def fleets(self, waiting: Sequence[T]) -> tuple[list[list[T]], bool]:
@@ -83,12 +78,7 @@ class SoloPlan(Plan):
 
 @final
 class FleetPlan(Plan):
-    """Plans fleets by their cost.
-
-    Args:
-        packer: Decides which lanes train together.
-        traced: The keys of the programs that exist; the collection may grow.
-    """
+    """Plans fleets by their cost; ``traced`` has the keys of the programs that exist, and may grow."""
 
     most_in_hand = MOST_IN_HAND
 
@@ -100,10 +90,7 @@ class FleetPlan(Plan):
         """Plan fleets of the waiting trials that have trained least, those that have waited longest first.
 
         Not the shortest first: small batches would come last, which learn most in an epoch, and pruners would let too
-        many trials go on.
-
-        Returns:
-            The fleets, and whether they are cheap: then survivors should wait for others like them.
+        many trials go on. Survivors should wait for others like them where fleets are cheap.
         """
         least = min(trial.epochs for trial in waiting)
         chosen = [trial for trial in waiting if trial.epochs <= 2 * least]

@@ -1,9 +1,8 @@
 """What TPE is shown of trials that were trained for different numbers of epochs.
 
-Under promotion most trials pause early and few are trained to their end. Optuna's TPE learns only from complete and
-pruned ones, so it would ignore most trials. And a value after few epochs cannot be compared with one after many. As in
-BOHB, trials are therefore compared after the most epochs that enough of them have reached; the others count as pruned,
-which TPE ranks behind.
+Under promotion most trials pause early. Optuna's TPE learns only from complete and pruned ones, so it would ignore
+most, and a value after few epochs cannot be compared with one after many. As in BOHB, trials are therefore compared
+after the most epochs that enough of them have reached; the others count as pruned, which TPE ranks behind.
 
 Source:
     Falkner, Klein, Hutter, "BOHB: Robust and Efficient Hyperparameter Optimization at Scale", ICML 2018.
@@ -19,14 +18,13 @@ from optuna.trial import FrozenTrial, TrialState
 from ..attributes import DIVERGED
 from ..metrics import Direction
 
-#: Trials that must have reached the epochs after which all are compared.
-MIN_COMPARED: Final = 20
+MIN_COMPARED: Final = 20  # trials that must have reached the epochs after which all are compared
 
 
 def comparable_trials(trials: Sequence[FrozenTrial], direction: Direction) -> list[FrozenTrial]:
     """Return trials for TPE to learn from, as if they had been trained equally long.
 
-    Trials are compared after the most epochs (steps) that at least ``MIN_COMPARED`` of them have reached, running ones
+    They are compared after the most epochs (steps) that at least ``MIN_COMPARED`` of them have reached, running ones
     included, or if fewer have a result after those that all of them have reached.
 
     Returns:
@@ -50,7 +48,6 @@ def comparable_trials(trials: Sequence[FrozenTrial], direction: Direction) -> li
 
 
 def _epochs_compared(trials: Sequence[FrozenTrial]) -> int:
-    """Return the last step up to which trials are compared."""
     steps = sorted({trial.last_step for trial in trials if trial.last_step is not None}, reverse=True)
     for step in steps:
         if sum(_has_reached(step, trial) for trial in trials) >= MIN_COMPARED:

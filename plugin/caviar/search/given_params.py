@@ -16,11 +16,8 @@ def take_given(trial: optuna.trial.BaseTrial, space: SearchSpace) -> None:
     """Make a trial draw the values that it was given, under a hyperparameter's name or the one that Optuna stores.
 
     Optuna ignores a name that is never drawn, and draws a value outside its range with a warning. It has no public way
-    to rename what a trial was given, hence its private ``FixedTrial._params`` and ``Trial._fixed_params``.
-
-    Raises:
-        SpaceError: If the space does not draw a name, or an enqueued value lies outside it. A ``FixedTrial`` may leave
-            the space.
+    to rename what a trial was given, hence its private ``FixedTrial._params`` and ``Trial._fixed_params``. Raises
+    SpaceError if the space does not draw a name, or an enqueued value lies outside it, as a ``FixedTrial``'s may.
     """
     if isinstance(trial, optuna.trial.FixedTrial):
         trial._params = stored_params(trial._params, space)
@@ -32,8 +29,7 @@ def take_given(trial: optuna.trial.BaseTrial, space: SearchSpace) -> None:
 def stored_params(given: Mapping[str, Any], space: SearchSpace) -> dict[str, Any]:
     """Return values under the names that Optuna stores: ``momentum`` 0.95 as ``one_minus_momentum`` 0.05.
 
-    Raises:
-        SpaceError: If the space draws no such name, fixes it to another value, or a value is given under both names.
+    Raises SpaceError if the space draws no such name, fixes it to another value, or a value is given under both names.
     """
     names = space.stored_by_name()
     known = dict.fromkeys([*names, *names.values()])

@@ -10,37 +10,25 @@ from ..errors import SpecError
 from ..parameters import ChoiceParameter, FloatParameter, IntParameter, Parameter, complement
 from .sequences import position_of, value_at
 
-#: A range that would change by less than this share of itself stays as it is.
-_NEGLIGIBLE = 0.05
+_NEGLIGIBLE = 0.05  # a range that would change by less than this share of itself stays as it is
 _DIGITS = 3
 #: If the best trial lies within this share of an end, of the range searched or of the best trials' values, there is
 #: room beyond that end.
 _EDGE = 0.1
-#: How much room, as a share of the width of the best trials' values.
-_WIDEN = 0.25
-#: No range is narrowed below this share of the first study's, on its own scale.
-MIN_WIDTH = 0.02
-#: Trials with a result without which nothing can be said.
-MIN_TRIALS = 5
+_WIDEN = 0.25  # how much room, as a share of the width of the best trials' values
+MIN_WIDTH = 0.02  # no range is narrowed below this share of the first study's, on its own scale
+MIN_TRIALS = 5  # trials with a result without which nothing can be said
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ZoomRule:
-    """How a space is narrowed.
+    """How a space is narrowed; raises SpecError if a number is outside its range."""
 
-    Attributes:
-        keep: Share of the trials, in (0, 1), that counts as the best, and that the narrower space holds.
-        max_best: Most trials that count as the best, at least 2, or None for no limit: of hundreds of trials the best
-            fifth spans nearly every range.
-        doubt: In [0, 1]: a parameter is narrowed only if the best trials' values would lie as close together with at
-            most this probability had it no influence. 0 narrows nothing, 1 everything.
-
-    Raises:
-        SpecError: If a number is outside its range.
-    """
-
-    keep: float = 0.2
+    keep: float = 0.2  # share of the trials, in (0, 1), that counts as the best, and that the narrower space holds
+    # Most trials that count as the best, at least 2: of hundreds of trials the best fifth spans nearly every range.
     max_best: int | None = None
+    # A parameter is narrowed only if the best trials' values would lie as close together with at most this probability
+    # had it no influence. 0 narrows nothing, 1 everything.
     doubt: float = 0.2
 
     def __post_init__(self) -> None:
@@ -56,7 +44,7 @@ class ZoomRule:
 class Narrowed:
     """A parameter, perhaps unchanged, and what happened to it in words.
 
-    Its ``share`` is what is left of the old range or choices, on the parameter's own scale; above 1 where it grew.
+    ``share`` is what is left of the old range or choices, on the parameter's own scale; above 1 where it grew.
     """
 
     parameter: Parameter

@@ -1,9 +1,8 @@
 """Asynchronous successive halving with promotion: which trial trains on, which one pauses, which paused one goes on.
 
-A rung is a number of epochs at which a trial is judged. At a rung a trial trains on if it is among the best 1/η of all
-that ever reached it. If not, it pauses with a checkpoint, and may be promoted later, when enough others have reached
-the rung and done worse. Optuna's pruners can only stop a trial, so they must judge the first arrivals without knowing
-the rest.
+A rung is a number of epochs at which a trial is judged. It trains on if it is among the best 1/η of all that ever
+reached the rung. If not, it pauses with a checkpoint, and may be promoted once enough others have reached the rung and
+done worse. Optuna's pruners can only stop a trial, so they must judge the first arrivals without knowing the rest.
 
 Nothing here reads a clock, a storage or a network: a worker shows it the stored trials, and acts on its answers.
 """
@@ -21,31 +20,21 @@ from ..errors import SpecError
 from ..interventions import was_changed
 from ..metrics import Direction
 
-#: Paused trials that keep their checkpoint, each of which holds a whole network.
-MAX_PARKED = 32
+MAX_PARKED = 32  # paused trials that keep their checkpoint, each of which holds a whole network
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PromotionRule:
-    """When a trial is judged, and how many go on.
-
-    Attributes:
-        max_epochs: Epochs of a whole training.
-        min_epochs: The first rung. No trial is judged earlier, so it should be late enough to tell networks apart;
-            benchmarks/search.py shows how it was chosen.
-        reduction: η, at least 2: one in η trials goes on at a rung, and the next rung is η times as far.
-
-    Raises:
-        SpecError: If a number is outside its range.
+    """When a trial is judged, and how many go on; raises SpecError if a number is outside its range.
 
     Example:
         >>> PromotionRule(max_epochs=52, min_epochs=2, reduction=3).rungs
         (2, 6, 18)
     """
 
-    max_epochs: int
-    min_epochs: int = 1
-    reduction: int = 3
+    max_epochs: int  # of a whole training
+    min_epochs: int = 1  # the first rung, late enough to tell networks apart: see benchmarks/search.py
+    reduction: int = 3  # η, at least 2: one in η trials goes on at a rung, and the next rung is η times as far
 
     def __post_init__(self) -> None:
         if not 1 <= self.min_epochs <= self.max_epochs:
@@ -67,41 +56,25 @@ class PromotionRule:
         return tuple(rungs)
 
     def quota(self, n_results: int, *, closing: bool = False) -> int:
-        """Return how many of a rung's results go on.
-
-        If no new trial will come (``closing``), every rung sends on its best, so that one trial is trained to its end.
-        """
+        """Return how many of a rung's results go on; at least the best, if no new trial will come (``closing``)."""
         return max(n_results // self.reduction, min(n_results, 1) if closing else 0)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TrialProgress:
-    """What is known of one trial.
-
-    Attributes:
-        number: Its number in the study.
-        curve: The metric by epoch, from the first; a value that is not finite is worse than any other.
-        state: ``running``: on a worker; ``paused``: parked with a checkpoint; ``ended``: never trained again.
-        diverged: Whether its loss became NaN or infinite; it is never promoted, and the worst at every rung.
-        stopped_early: Whether it ended before ``max_epochs`` since it no longer improved; its best value then counts
-            at every rung.
-    """
+    """What is known of one trial."""
 
     number: int
-    curve: Sequence[float]
-    state: Literal["running", "paused", "ended"]
-    diverged: bool = False
-    stopped_early: bool = False
+    curve: Sequence[float]  # the metric by epoch, from the first; a value that is not finite is worse than any other
+    state: Literal["running", "paused", "ended"]  # on a worker, parked with a checkpoint, or never trained again
+    diverged: bool = False  # its loss became NaN or infinite: it is never promoted, and the worst at every rung
+    stopped_early: bool = False  # it ended early since it no longer improved: its best value counts at every rung
 
 
 class Rungs:
     """What every trial of a study reached at every rung, and the decisions that follow from it.
 
     A worker keeps one and shows it each change; the order does not matter.
-
-    Args:
-        rule: The rungs and the share that goes on.
-        direction: Of the metric.
     """
 
     def __init__(self, rule: PromotionRule, *, direction: Direction = Direction.MAXIMIZE) -> None:
@@ -132,9 +105,9 @@ class Rungs:
             self._set_cost(rung, number, None)
 
     def goes_on(self, number: int) -> bool:
-        """Tell whether a running trial, which was shown before, trains on; if not, it must be paused.
+        """Tell whether a running trial, which was shown before, trains on, as all do between two rungs.
 
-        Between two rungs every trial trains on. After its last epoch none does: it is complete.
+        If not, it must be paused, or is complete: after its last epoch.
         """
         trial = self._trials[number]
         epochs = len(trial.curve)

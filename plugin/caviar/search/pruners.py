@@ -16,12 +16,9 @@ from .stages import default_promotion
 def make_pruner(search: SearchSpec, *, epochs: int) -> optuna.pruners.BasePruner:
     """Return a study file's pruner, with every setting that Optuna would guess named.
 
-    For ``promotion`` it is one that never stops a trial: workers pause trials, by ``promotion_rule``. ``patient`` wraps
-    the pruner that its option ``wrapped`` names; without one it prunes what no longer improves. ``epochs`` is
-    hyperband's largest resource.
-
-    Raises:
-        SpecError: If the pruner does not take an option or refuses its value.
+    For ``promotion`` it never stops a trial: workers pause trials, by ``promotion_rule``. ``patient`` wraps the pruner
+    that its option ``wrapped`` names; without one it prunes what no longer improves. ``epochs`` is hyperband's largest
+    resource. Raises SpecError if the pruner does not take an option or refuses its value.
     """
     if search.pruner == "promotion":
         promotion_rule(search, epochs=epochs)
@@ -32,8 +29,7 @@ def make_pruner(search: SearchSpec, *, epochs: int) -> optuna.pruners.BasePruner
 def promotion_rule(search: SearchSpec, *, epochs: int) -> PromotionRule:
     """Return when a study's trials are judged by the pruner ``promotion``; for any other pruner, a rule without rungs.
 
-    Raises:
-        SpecError: If an option is neither ``reduction`` nor ``min_epochs``, not a whole number, or outside its range.
+    Raises SpecError if an option is neither ``reduction`` nor ``min_epochs``, not a whole number, or outside its range.
     """
     if search.pruner != "promotion":
         return PromotionRule(max_epochs=epochs, min_epochs=epochs)
@@ -47,6 +43,7 @@ def promotion_rule(search: SearchSpec, *, epochs: int) -> PromotionRule:
 
 
 def _make(name: str, options: dict[str, Any], *, epochs: int) -> optuna.pruners.BasePruner:
+    settings: Mapping[str, Any]
     if name == "patient":
         wrapped, inner_options = options.pop("wrapped", "none"), options.pop("wrapped_options", {})
         if not isinstance(wrapped, str) or not isinstance(inner_options, dict):
@@ -56,18 +53,15 @@ def _make(name: str, options: dict[str, Any], *, epochs: int) -> optuna.pruners.
             )
         inner = None if wrapped == "none" else _make(wrapped, dict(inner_options), epochs=epochs)
         check_options("pruner 'patient'", options, ["patience", "min_delta", "wrapped", "wrapped_options"])
-        patient = {"wrapped_pruner": inner, "patience": 3, **options}
-        pruner_class, arguments = optuna.pruners.PatientPruner, patient
+        pruner_class, settings = optuna.pruners.PatientPruner, {"wrapped_pruner": inner, "patience": 3}
     else:
         pruner_class, settings = _stock_pruner(name, epochs=epochs)
         check_options(f"pruner {name!r}", options, option_names(pruner_class))
-        arguments = {**settings, **options}
-    kind = optuna.pruners.BasePruner
+    arguments, kind = {**settings, **options}, optuna.pruners.BasePruner
     return construct(pruner_class, arguments, what=f"pruner {name!r}", kind=kind)  # type: ignore[type-abstract]
 
 
 def _stock_pruner(name: str, *, epochs: int) -> tuple[Any, Mapping[str, Any]]:
-    """Return a pruner's class, and its arguments where the study file gives none."""
     stock: dict[str, tuple[Any, Mapping[str, Any]]] = {
         "none": (optuna.pruners.NopPruner, {}),
         "median": (optuna.pruners.MedianPruner, {"n_startup_trials": 5, "n_warmup_steps": 0}),

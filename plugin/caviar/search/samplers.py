@@ -25,8 +25,7 @@ SamplerFactory = Callable[[int, optuna.Study], optuna.samplers.BaseSampler]
 
 _Made = TypeVar("_Made")
 _GRID_POINTS = 5
-#: Candidates, populations and start-up trials beyond this fill the memory, or never end.
-_MAX_OPTION = 1_000_000
+_MAX_OPTION = 1_000_000  # candidates, populations and start-up trials beyond this fill the memory, or never end
 #: Optuna's samplers that walk a sequence, which a sampler made for one trial cannot: ours that do the same, and how.
 #: All others of Optuna's find what they need in the study's trials and attributes.
 _SEQUENCES_OF_OPTUNA = {
@@ -44,15 +43,9 @@ def make_sampler_factory(
     A sampler keeps nothing that the storage does not, so one is made for every trial, with a seed of its own: two
     workers, or a resumed study, never repeat each other's parameters, and 25 + 25 trials equal 50.
 
-    Args:
-        search: Its ``sampler``, ``sampler_options`` and ``trials``.
-        space: What is drawn.
-        seed: The study's seed.
-        plan: Of an existing study with the sampler ``zoom``; by default that of a new one.
-        warm: What the study takes over from another one; None for a cold start.
-
-    Raises:
-        SpecError: If the sampler refuses an option, needs a package that is not installed, or cannot fill the budget.
+    ``plan`` is that of an existing study with the sampler ``zoom``, by default a new one's; ``warm`` is what the study
+    takes over from another one. Raises SpecError if the sampler refuses an option, needs a package that is not
+    installed, or cannot fill the budget.
     """
     own, point = _make_own(search, space, seed=seed, plan=plan), _make_point(search, space, seed=seed)
     n_first = 0 if warm is None else len(warm.configurations)
@@ -73,8 +66,7 @@ def make_sampler_factory(
 def try_sampler(search: SearchSpec, space: SearchSpace, make: SamplerFactory) -> None:
     """Draw a trial that is not kept if the sampler or its options are the user's own: Optuna checks few of them.
 
-    Raises:
-        SpecError: If that raises.
+    Raises SpecError if that raises.
     """
     if search.sampler in SAMPLERS and not search.sampler_options:
         return
@@ -101,10 +93,9 @@ def option_names(factory: Callable[..., Any]) -> list[str]:
 
 
 def construct(factory: Callable[..., Any], options: Mapping[str, Any], *, what: str, kind: type[_Made]) -> _Made:
-    """Make a sampler or a pruner, ``kind``, from the study file's options.
+    """Make a sampler or a pruner, a ``kind``, from the study file's options.
 
-    Raises:
-        SpecError: If the class or function refuses them, raises anything else, or makes something else.
+    Raises SpecError if the class or function refuses them, raises anything else, or makes something else.
     """
     try:
         with warnings.catch_warnings():
@@ -146,10 +137,8 @@ def _make_own(
             f"The {what} needs at least {known.min_ranges} parameters with a range, but the space has {n_ranges}. "
             "Use tpe or random."
         )
-    if known.optuna_class is None:
-        sampler_class = import_callable(name, what="search.sampler")
-    else:
-        sampler_class = getattr(optuna.samplers, known.optuna_class)
+    stock = known.optuna_class
+    sampler_class = getattr(optuna.samplers, stock) if stock else import_callable(name, what="search.sampler")
     arguments = option_names(sampler_class)
     check_options(what, options, [argument for argument in arguments if argument != "seed"])
     for option, value in options.items():

@@ -5,6 +5,7 @@ exhaustion under ask and tell, and its quasi-Monte Carlo sampler counts its poin
 workers race.
 """
 
+import bisect
 import functools
 import math
 from collections.abc import Iterable, Mapping
@@ -18,15 +19,14 @@ from optuna.trial import FrozenTrial
 from ..attributes import ORIGIN, RETRY_HISTORY
 from ..errors import SpecError
 
-#: Points of the largest grid: its order is kept in memory, in 80 MB.
-MAX_GRID = 10_000_000
+MAX_GRID = 10_000_000  # points of the largest grid: its order is kept in memory, in 80 MB
 
 
 def sequence_index(number: int, trials: Iterable[FrozenTrial]) -> int:
     """Return the index of a trial in whatever a study takes in sequence: points of a grid, or given configurations.
 
-    A retry repeats the trial that failed, and a fork another one, so neither takes an index of its own although it has
-    a number of its own; a retry's ``number`` here is that of the first trial that it repeats.
+    A retry repeats a trial, and so does a fork: neither takes an index of its own although it has a number of its own.
+    For a retry, ``number`` is its `origin_of`.
     """
     repeats = {RETRY_HISTORY, ORIGIN}
     return number - sum(trial.number < number and not repeats.isdisjoint(trial.system_attrs) for trial in trials)
@@ -49,8 +49,7 @@ def value_at(distribution: BaseDistribution, position: float) -> Any:
     if isinstance(distribution, CategoricalDistribution):
         return distribution.choices[int(position * len(distribution.choices))]
     assert isinstance(distribution, FloatDistribution | IntDistribution)
-    half = _half(distribution)
-    value = _between(distribution.low - half, distribution.high + half, position, log=distribution.log)
+    value = _between(*_ends(distribution), position, log=distribution.log)
     whole = round(value) if isinstance(distribution, IntDistribution) else value
     return min(max(whole, distribution.low), distribution.high)
 
@@ -58,8 +57,7 @@ def value_at(distribution: BaseDistribution, position: float) -> Any:
 def position_of(distribution: BaseDistribution, value: Any) -> float:
     """Return the position of a number in its range, outside [0, 1] for one outside it: the inverse of ``value_at``."""
     assert isinstance(distribution, FloatDistribution | IntDistribution)
-    half = _half(distribution)
-    low, high = distribution.low - half, distribution.high + half
+    low, high = _ends(distribution)
     if distribution.log:
         low, high, value = math.log(low), math.log(high), math.log(value)
     return float((value - low) / (high - low))
@@ -95,11 +93,7 @@ def grid_points(distribution: BaseDistribution, points: int) -> list[Any]:
 
 
 class GridSequence:
-    """Every combination of ``points`` values of each range and all choices, in an order shuffled by the seed.
-
-    Raises:
-        SpecError: If it has more points than ``MAX_GRID``.
-    """
+    """Every combination of ``points`` values a range and all choices, shuffled by the seed; at most ``MAX_GRID``."""
 
     def __init__(self, distributions: Mapping[str, BaseDistribution], *, points: int, seed: int) -> None:
         _check_size(distributions, points)
@@ -142,30 +136,29 @@ def quasi_random_point(
 def _check_size(distributions: Mapping[str, BaseDistribution], points: int) -> None:
     if _count_points(distributions, points) <= MAX_GRID:
         return
-    low, high = 0, points
-    while low < high:
-        middle = (low + high + 1) // 2
-        low, high = (middle, high) if _count_points(distributions, middle) <= MAX_GRID else (low, middle - 1)
-    way = f"Lower points in search.sampler_options to {low}" if low else "Give fewer choices"
+    fewer = range(1, min(points, MAX_GRID + 1))
+    most = bisect.bisect_right(fewer, MAX_GRID, key=lambda n: _count_points(distributions, n))
+    way = f"Lower points in search.sampler_options to {most}" if most else "Give fewer choices"
     raise SpecError(f"The grid has more points than the {MAX_GRID} that are allowed. {way}.")
 
 
 def _count_points(distributions: Mapping[str, BaseDistribution], points: int) -> int:
     """Return how many points a grid has at most, without making them."""
-    counts = []
+    n_points = 1
     for distribution in distributions.values():
         if isinstance(distribution, CategoricalDistribution):
-            counts.append(len(distribution.choices))
+            n_points *= len(distribution.choices)
         elif isinstance(distribution, IntDistribution):
-            counts.append(min(points, distribution.high - distribution.low + 1))
+            n_points *= min(points, distribution.high - distribution.low + 1)
         else:
-            counts.append(points)
-    return math.prod(counts)
+            n_points *= points
+    return n_points
 
 
-def _half(distribution: FloatDistribution | IntDistribution) -> float:
-    """Return how far a number's share of its range reaches to each side: whole numbers share the range equally."""
-    return 0.5 if isinstance(distribution, IntDistribution) else 0.0
+def _ends(distribution: FloatDistribution | IntDistribution) -> tuple[float, float]:
+    """Return between which numbers a range's positions lie: whole numbers share it equally."""
+    half = 0.5 if isinstance(distribution, IntDistribution) else 0.0
+    return distribution.low - half, distribution.high + half
 
 
 def _between(low: float, high: float, position: float, *, log: bool) -> float:

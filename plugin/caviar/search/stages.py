@@ -2,11 +2,8 @@
 
 Each stage after the first searches around the best trials of those before. Optuna's multivariate TPE smooths with a
 width that is a share of the range and hardly shrinks with the number of trials, so narrower ranges let it come closer.
-But a range drawn around too few trials follows chance.
-
-On eight tasks of benchmarks/search.py, seeds 200 to 202, stages changed the accuracy found by -0.9 ± 0.7, -0.1 ± 0.8
-and +0.7 ± 0.4 points at 10, 30 and 100 full trainings (mean and standard error, against one stage, 2026-11-25): they
-gain something only where there are many trials.
+But a range drawn around too few trials follows chance: stages gain something only where there are many trials
+(docs/search.md).
 """
 
 import bisect
@@ -27,12 +24,9 @@ from .narrowing import ZoomRule
 from .promotion import PromotionRule, counts_at_rungs
 
 MAX_STAGES: Final = 3
-#: Trials that the epochs of a whole training pay for on average, under ``default_promotion``.
-TRIALS_A_TRAINING: Final = 3
-#: Trials for each stage, on average, below which a stage is not worth its zoom.
-MIN_STAGE_TRIALS: Final = 8
-#: Tiers of the course; the fourth holds what it does not rank, which is searched with the third.
-_N_TIERS = 3
+TRIALS_A_TRAINING: Final = 3  # that the epochs of a whole training pay for on average, under `default_promotion`
+MIN_STAGE_TRIALS: Final = 8  # trials for each stage, on average, below which a stage is not worth its zoom
+_N_TIERS = 3  # tiers of the course; the fourth holds what it does not rank, which is searched with the third
 
 
 def default_zoom(*, keep: float = 0.2) -> ZoomRule:
@@ -44,21 +38,18 @@ def default_zoom(*, keep: float = 0.2) -> ZoomRule:
 class ZoomPlan:
     """How a search goes from coarse to fine.
 
-    Attributes:
-        begins: Trials before the second stage, the third, and so on, ascending; empty for a single stage. While no
-            trial has failed, these are the numbers of the stages' first trials.
-        rule: How a stage's space is narrowed for the next.
-        tiers: Whether the first stage searches tier 1 alone, the second tiers 1 and 2, and the third all of them. What
-            is not searched yet is held at good defaults. The last stage always searches everything. A tier that the
-            space lacks is passed over.
-
     Example:
         >>> ZoomPlan(begins=(40, 80)).stage_of(79)
         1
     """
 
+    # Trials before the second stage, the third, and so on, ascending; empty for a single stage. While no trial has
+    # failed, these are the numbers of the stages' first trials.
     begins: tuple[int, ...] = ()
-    rule: ZoomRule = dataclasses.field(default_factory=default_zoom)
+    rule: ZoomRule = dataclasses.field(default_factory=default_zoom)  # how a stage's space is narrowed for the next
+    # Whether the first stage searches tier 1 alone, the second tiers 1 and 2, and the third all of them. What is not
+    # searched yet is held at good defaults. The last stage always searches everything. A tier that the space lacks is
+    # passed over.
     tiers: bool = False
 
     def stage_of(self, number: int) -> int:
@@ -84,11 +75,7 @@ class ZoomPlan:
 
 
 def zoom_plan(search: SearchSpec) -> ZoomPlan:
-    """Return the plan of a new study with the sampler ``zoom``.
-
-    Raises:
-        SpecError: If one of its options ``stages``, ``keep`` and ``tiers`` is of the wrong type, or outside its range.
-    """
+    """Return the plan of a new study with the sampler ``zoom``; raises SpecError if an option is not allowed."""
     options = search.sampler_options
     n_stages, keep, tiers = options.get("stages"), options.get("keep", default_zoom().keep), options.get("tiers", False)
     if n_stages is not None and not (_is_number(n_stages, int) and 1 <= n_stages <= 100):
@@ -113,9 +100,7 @@ def shared_begins(trials: int, *, n_stages: int | None = None, first: int = 0) -
 
     More trials of the later stages train on, so all stages cost about the same. There is at most one stage a trial; by
     default one for ``MIN_STAGE_TRIALS`` trials, three at most. ``first`` trials, in the first stage, come on top.
-
-    Raises:
-        SpecError: If there is no trial to share, or no stage.
+    Raises SpecError if there is no trial to share, or no stage.
 
     Example:
         >>> shared_begins(100)
@@ -161,8 +146,7 @@ def counts_in_stage(trial: FrozenTrial, plan: ZoomPlan, *, stage: int) -> bool:
 def default_promotion(max_epochs: int) -> PromotionRule:
     """Return when trials are judged by default: after a thirteenth of all epochs, then three times as many, and so on.
 
-    After the first of 52 epochs, LCBench's ranks say little about the last, and on some tasks the opposite; after the
-    fourth they mostly agree.
+    After the first of 52 epochs, LCBench's ranks say little about the last; after the fourth they mostly agree.
     """
     return PromotionRule(max_epochs=max_epochs, min_epochs=max(round(max_epochs / 13), 1), reduction=3)
 

@@ -1,4 +1,4 @@
-"""Warm start: what a search on one data set takes over from a search on another.
+"""Warm start: what a search on one data set takes over from a search on another; docs/warm-start.md has what it gains.
 
 It takes two things: the best configurations, which are tried first, and a narrower space around the best trials, from
 which a share of the draws comes that would otherwise be blind. The new study still searches the whole space of its
@@ -6,13 +6,9 @@ study file, and its sampler sees the configurations as trials like any other.
 
 The trial with index n takes the n-th configuration. Of the draws after these that the study's sampler makes at random,
 since it has too few results to learn from, a share comes from the narrower space, once the configurations have proved
-better than the study's own draws: an unrelated source is not believed. Which trials these may be follows from their
-index, so that a resumed study repeats nothing.
-
-Why proof comes first was measured with benchmarks/warm_start.py (2026-11-25, LCBench surrogate, 34 tasks, one seed):
-where the narrower space was believed until the configurations had proved no better, the regret after 10, 30 and 100
-full trainings from an unrelated source was 1.16, 1.21 and 1.54 times that of a cold start, with the configurations
-alone 1.11, 1.07 and 1.14 times; from a related one it gained nothing that could be told from chance.
+better than the study's own draws: believed without proof, it raised the regret from an unrelated source by up to a
+half, and added nothing measurable from a related one (benchmarks/warm_start.py, 2026-11-25). Which trials these may be
+follows from their index, so that a resumed study repeats nothing.
 """
 
 import dataclasses
@@ -41,8 +37,7 @@ from .zoom import cost_of, narrow_space, observations_of
 #: that the configurations must win.
 _N_DRAWN = 5
 _CLEARLY = 0.75
-#: Share of the source's trials among which configurations are chosen.
-_POOL = 0.2
+_POOL = 0.2  # share of the source's trials among which configurations are chosen
 #: Share of the new study's trials that configurations take at most, except that one is always taken.
 _BUDGET_SHARE = 0.25
 
@@ -51,25 +46,20 @@ _BUDGET_SHARE = 0.25
 class WarmRule:
     """How much is taken over.
 
-    The defaults were chosen with benchmarks/warm_start.py (2026-11-25, eight tasks, five seeds, 10 and 30 full
-    trainings), while the narrower space was believed without proof: five configurations gained more than three on
-    related tasks and, beside them, the narrower space neither gained nor lost measurably up to half of the random
-    draws; with all of them an unrelated source cost up to a fifth of the regret.
-
-    Attributes:
-        n_configurations: How many of the best configurations are tried first, at least 0.
-        distance: How much each must differ from those before it: the mean over the parameters of the difference on the
-            parameter's own scale, as a share of its range, in [0, 1]; another choice differs by 1.
-        prior_share: Share of the draws, in [0, 1], that come from the narrower space, of those that a sampler would
-            make at random.
+    The defaults were chosen with benchmarks/warm_start.py (2026-11-25, eight tasks, five seeds), while the narrower
+    space was believed without proof: five configurations gained more than three on related tasks and, beside them, the
+    narrower space neither gained nor lost measurably up to half of the random draws; with all of them an unrelated
+    source cost up to a fifth of the regret.
 
     Raises:
         SpecError: If a number is outside its range.
     """
 
-    n_configurations: int = 5
+    n_configurations: int = 5  # of the best, that are tried first
+    # How much each must differ from those before it: the mean over the parameters of the difference on the parameter's
+    # own scale, as a share of its range, in [0, 1]; another choice differs by 1.
     distance: float = 0.1
-    prior_share: float = 1 / 3
+    prior_share: float = 1 / 3  # of the draws that a sampler would make at random, those from the narrower space
 
     def __post_init__(self) -> None:
         if self.n_configurations < 0:
@@ -90,40 +80,24 @@ class SourceStudy:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Configuration:
-    """A trial of the source that is tried again.
+    """A trial of the source that is tried again."""
 
-    Attributes:
-        study: The study that it comes from.
-        trial: Its number there.
-        value: The best metric that it reached there.
-        params: The params taken over, as Optuna stores them in the new study.
-    """
-
-    study: str
-    trial: int
-    value: float
-    params: Mapping[str, Any]
+    study: str  # the study that it comes from
+    trial: int  # its number there
+    value: float  # the best metric that it reached there
+    params: Mapping[str, Any]  # the params taken over, as Optuna stores them in the new study
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class WarmStart:
-    """What a study takes over from another one, kept with the study: the source may change, or be deleted.
+    """What a study takes over from another one, kept with the study: the source may change, or be deleted."""
 
-    Attributes:
-        source: The other study's name.
-        n_trials: Its trials with a result, including its zooms'.
-        configurations: Trial n of the new study takes the n-th; retries do not count.
-        prior: The new study's space, narrowed to what the source's best trials hold, or None where they say nothing.
-        prior_share: Share of the draws that come from it, of those that a sampler would make at random.
-        reason: What the source's best trials show, in words.
-    """
-
-    source: str
-    n_trials: int
-    configurations: tuple[Configuration, ...]
-    prior: SearchSpace | None
-    prior_share: float
-    reason: str
+    source: str  # the other study's name
+    n_trials: int  # its trials with a result, including its zooms'
+    configurations: tuple[Configuration, ...]  # trial n of the new study takes the n-th; retries do not count
+    prior: SearchSpace | None  # the new study's space, narrowed as the source's best trials tell, or None
+    prior_share: float  # share of the draws that come from it, of those that a sampler would make at random
+    reason: str  # what the source's best trials show, in words
 
 
 def learn_from(
@@ -138,10 +112,8 @@ def learn_from(
     """Return what a new study takes over from a source and its zooms; the first study's space holds the others'.
 
     A value outside the new range becomes the nearest end. The new study's sampler draws a parameter that the source did
-    not have, or whose choice no longer exists. ``trials`` is the new study's budget.
-
-    Raises:
-        SpecError: If the source has no result, or shares no hyperparameter with the new study.
+    not have, or whose choice no longer exists. ``trials`` is the new study's budget. Raises SpecError if the source has
+    no result, or shares no hyperparameter with the new study.
     """
     root = studies[0].space
     common = {parameter.name for parameter in root.parameters} & {parameter.name for parameter in space.parameters}
@@ -150,16 +122,14 @@ def learn_from(
             f"The study {source!r} searched {_names(root)}, this one searches {_names(space)}: they have nothing in "
             "common, so nothing can be taken over. Name another study, or start without --from."
         )
-    own = [  # a zoom's copies of its parent's trials are the parent's
+    costs = (  # a zoom's copies of its parent's trials are the parent's
         (cost_of(trial, direction), study, trial)
         for study in studies
         for trial in study.trials
         if PARENT_TRIAL not in trial.user_attrs
-    ]
-    ranked = sorted(
-        (entry for entry in own if math.isfinite(entry[0])),
-        key=lambda entry: (entry[0], entry[1].name, entry[2].number),
     )
+    found = [(cost, study, trial) for cost, study, trial in costs if math.isfinite(cost)]
+    ranked = sorted(found, key=lambda entry: (entry[0], entry[1].name, entry[2].number))
     if not ranked:
         raise SpecError(
             f"The study {source!r} has no trial with a result, so nothing can be taken over. Run it first, name "
@@ -294,8 +264,7 @@ def _distance(
 def _fitted(value: Any, parameter: Parameter, distribution: BaseDistribution) -> Any:
     """Return a hyperparameter as its parameter stores it, or None where it has no place there."""
     if isinstance(distribution, CategoricalDistribution):
-        same = [choice for choice in distribution.choices if choice == value and type(choice) is type(value)]
-        return same[0] if same else None
+        return next((choice for choice in distribution.choices if (type(choice), choice) == (type(value), value)), None)
     if not isinstance(value, int | float) or isinstance(value, bool):
         return None
     assert isinstance(distribution, FloatDistribution | IntDistribution)

@@ -1,13 +1,14 @@
 """Coarse to fine: from the trials of a study, a narrower space that holds the best of them.
 
-The course: "sample coarsely, find the region that works well, zoom in to it, and sample more densely there". Here each
-parameter is narrowed on its own scale, and only where the best trials say so: a parameter whose best values are
-scattered like all its values keeps its range.
+Each parameter is narrowed on its own scale, and only where the best trials say so: one whose best values are scattered
+like all its values keeps its range.
 
 Source:
-    The course's "Tuning process" (coarse to fine).
+    The course's "Tuning process": "sample coarsely, find the region that works well, zoom in to it, and sample more
+    densely there".
 """
 
+import copy
 import dataclasses
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -27,14 +28,10 @@ from .sequences import contains
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PlainSpace:
-    """The space of any Optuna study: parameters that every trial draws, by the names that Optuna stores.
+    """The space of any Optuna study: parameters that every trial draws, by the names that Optuna stores."""
 
-    Attributes:
-        parameters: Those that can be narrowed.
-        others: What is always drawn from its whole range: with a step, or with choices that are equal to each other.
-    """
-
-    parameters: tuple[Parameter, ...]
+    parameters: tuple[Parameter, ...]  # those that can be narrowed
+    # What is always drawn from its whole range: with a step, or with choices that are equal to each other.
     others: Mapping[str, BaseDistribution] = dataclasses.field(default_factory=dict)
 
     def distributions(self) -> dict[str, BaseDistribution]:
@@ -59,39 +56,23 @@ SpaceT = TypeVar("SpaceT", SearchSpace, PlainSpace)
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Observation:
-    """One trial, as a zoom sees it.
+    """One trial, as a zoom sees it."""
 
-    Attributes:
-        params: As Optuna stores them.
-        cost: Smaller is better: the best metric that it reported, its sign turned if large is good; infinite if it
-            reported nothing or diverged.
-        complete: Whether it was trained to its end.
-    """
-
-    params: Mapping[str, Any]
-    cost: float
-    complete: bool = True
+    params: Mapping[str, Any]  # as Optuna stores them
+    cost: float  # the best metric that it reported, smaller being better; infinite without one, or if it diverged
+    complete: bool = True  # whether it was trained to its end
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ZoomResult(Generic[SpaceT]):
-    """A narrower space, or why there is none.
+    """A narrower space, or why there is none."""
 
-    Attributes:
-        space: The narrower space; if another zoom is not worth it, the space given.
-        worthwhile: Whether the space differs enough to search on in it.
-        reason: Why, in a sentence or two for the user.
-        notes: Parameter → what became of its range and why, in words.
-        n_best: Trials that the space was drawn around.
-        volume: The new space's share of the given one, on the parameters' own scales; above 1 where it grew.
-    """
-
-    space: SpaceT
-    worthwhile: bool
-    reason: str
-    notes: Mapping[str, str] = dataclasses.field(default_factory=dict)
-    n_best: int = 0
-    volume: float = 1.0
+    space: SpaceT  # the narrower space; if another zoom is not worth it, the space given
+    worthwhile: bool  # whether the space differs enough to search on in it
+    reason: str  # why, in a sentence or two for the user
+    notes: Mapping[str, str] = dataclasses.field(default_factory=dict)  # by parameter: what became of its range and why
+    n_best: int = 0  # trials that the space was drawn around
+    volume: float = 1.0  # the new space's share of the given one, on the parameters' own scales; above 1 where it grew
 
 
 def narrow_space(
@@ -136,16 +117,13 @@ def narrow_space(
         volume *= outcome.share
         changed = changed or outcome.parameter != parameter
     worthwhile = changed and not 0.9 < volume <= 1.0
-    if changed:
-        reason = f"The best {n_best} of {len(ranked)} trials lie in {100 * volume:.2g} % of the space."
-        if not any(observation.complete for observation in ranked):
-            reason += " None was trained to its end: they are ranked by the best that they reached."
-        if not worthwhile:
-            reason += " Another zoom would gain too little."
-    else:
-        reason = (
-            f"The best {n_best} of {len(ranked)} trials are spread over the whole space, so a zoom changes nothing."
-        )
+    spread = "are spread over the whole space, so a zoom changes nothing."
+    where = f"lie in {100 * volume:.2g} % of the space." if changed else spread
+    reason = f"The best {n_best} of {len(ranked)} trials {where}"
+    if changed and not any(observation.complete for observation in ranked):
+        reason += " None was trained to its end: they are ranked by the best that they reached."
+    if changed and not worthwhile:
+        reason += " Another zoom would gain too little."
     new = space.with_parameters(narrowed.values()) if worthwhile else space
     return ZoomResult(space=new, worthwhile=worthwhile, reason=reason, notes=notes, n_best=n_best, volume=volume)
 
@@ -172,31 +150,39 @@ def fits(distributions: Mapping[str, BaseDistribution], trial: FrozenTrial) -> b
     return all(contains(distributions[name], value) for name, value in trial.params.items() if name in distributions)
 
 
-def copies_that_fit(space: SearchSpace, trials: Iterable[FrozenTrial]) -> list[FrozenTrial]:
-    """Return copies, for a study on a narrower space, of the complete and pruned trials that lie in it.
+def trials_inside(distributions: Mapping[str, BaseDistribution], trials: Iterable[FrozenTrial]) -> list[FrozenTrial]:
+    """Return copies of the trials that lie in a space, as if they had been drawn from it.
 
-    A copy has the narrower space's distributions, so that Optuna finds them compatible with what is drawn there, and
-    without the parameters that are no longer searched. Trials that have not ended, paused ones too, stay with the wider
-    study: it may yet resume them, and both studies would then train the same. Once its budget is spent it has none.
-
-    Each has the user attribute ``parent_trial``, its number in the wider study.
+    They have its distributions, which Optuna finds compatible with what is drawn there, and no parameters beyond it.
     """
-    distributions = space.distributions()
-    copies = []
+    found = []
     for trial in trials:
         params = {name: value for name, value in trial.params.items() if name in distributions}
-        if params and fits(distributions, trial) and trial.state in (TrialState.COMPLETE, TrialState.PRUNED):
-            copies.append(
-                create_trial(
-                    state=trial.state,
-                    values=trial.values,
-                    params=params,
-                    distributions={name: distributions[name] for name in params},
-                    user_attrs={**trial.user_attrs, PARENT_TRIAL: trial.number},
-                    intermediate_values=trial.intermediate_values,
-                )
-            )
-    return copies
+        if params and fits(distributions, trial):
+            inside = copy.copy(trial)
+            inside.params, inside.distributions = params, {name: distributions[name] for name in params}
+            found.append(inside)
+    return found
+
+
+def copies_that_fit(space: SearchSpace, trials: Iterable[FrozenTrial]) -> list[FrozenTrial]:
+    """Return new trials, for a study on a narrower space, like the complete and pruned ones that lie in it.
+
+    Trials that have not ended, paused ones too, stay with the wider study: it may yet resume them, and both studies
+    would then train the same. Each copy has the user attribute ``parent_trial``, its number in the wider study.
+    """
+    return [
+        create_trial(
+            state=trial.state,
+            values=trial.values,
+            params=trial.params,
+            distributions=trial.distributions,
+            user_attrs={**trial.user_attrs, PARENT_TRIAL: trial.number},
+            intermediate_values=trial.intermediate_values,
+        )
+        for trial in trials_inside(space.distributions(), trials)
+        if trial.state in (TrialState.COMPLETE, TrialState.PRUNED)
+    ]
 
 
 def plain_space(distributions: Mapping[str, BaseDistribution]) -> PlainSpace:
@@ -226,7 +212,6 @@ def parameter_of(name: str, distribution: BaseDistribution) -> Parameter | None:
 
 
 def _refuse(observations: Sequence[Observation]) -> str | None:
-    """Return why these trials do not say where to look, or None if they do."""
     finite = [observation.cost for observation in observations if math.isfinite(observation.cost)]
     if not observations:
         return "The study has no trials yet, so there is nothing to zoom in to. Run some first."

@@ -12,11 +12,11 @@ Source:
 """
 
 import copy
+import secrets
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, final
 
-import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution
 from optuna.search_space import intersection_search_space
@@ -34,7 +34,7 @@ from .promotion import is_paused
 from .seeds import trial_seed
 from .sequences import value_at
 from .stages import ZoomPlan, default_zoom, shared_begins
-from .zoom import SpaceT, fits, narrow_space, observations_of, parameter_of, plain_space
+from .zoom import SpaceT, fits, narrow_space, observations_of, parameter_of, plain_space, trials_inside
 
 
 @final
@@ -72,11 +72,11 @@ class ZoomSampler(optuna.samplers.BaseSampler):
     ) -> None:
         begins = shared_begins(n_trials, n_stages=stages)
         self._plan = ZoomPlan(begins=begins, rule=default_zoom(keep=keep), tiers=tiers)
-        self._seed = _new_seed() if seed is None else seed
+        self._seed = secrets.randbits(32) if seed is None else seed
 
     def reseed_rng(self) -> None:
         """Draw from another seed from now on."""
-        self._seed = _new_seed()
+        self._seed = secrets.randbits(32)
 
     def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         """Return what every trial so far has drawn from the same range or choices."""
@@ -149,7 +149,7 @@ def draw_params(
     }
     if stage == 0 and not held:
         return tpe.sample_relative(study, trial, tpe.infer_relative_search_space(study, trial))
-    within = list(_trials_inside(narrowed.distributions(), others))
+    within = trials_inside(narrowed.distributions(), others)
     if stage == 0:
         shown = [other for other in within if other.state not in (TrialState.FAIL, TrialState.WAITING)]
     else:
@@ -181,8 +181,7 @@ def left_outside(
 ) -> set[int]:
     """Return the numbers of the paused trials that lie outside the space of the stage that begins, counted from 0.
 
-    The stage has no use for them. If they stayed, they would fill the rungs beside the new ones, and nearly all of
-    those would then train on.
+    If they stayed, they would fill the rungs beside the new ones, and nearly all of those would then train on.
     """
     distributions = stage_spaces(space, trials, plan, direction, last=stage)[-1].distributions()
     return {trial.number for trial in trials if is_paused(trial) and not fits(distributions, trial)}
@@ -215,25 +214,12 @@ def holding(held: Mapping[str, Any], sampler: optuna.samplers.BaseSampler) -> op
         return optuna.samplers.PartialFixedSampler(dict(held), sampler)
 
 
-def _trials_inside(
-    distributions: Mapping[str, BaseDistribution], trials: Iterable[FrozenTrial]
-) -> Iterator[FrozenTrial]:
-    """Return the trials that lie in a space, as if they had been drawn from it."""
-    for trial in trials:
-        params = {name: value for name, value in trial.params.items() if name in distributions}
-        if params and fits(distributions, trial):
-            inside = copy.copy(trial)
-            inside.params, inside.distributions = params, {name: distributions[name] for name in params}
-            yield inside
-
-
 def _study_in_memory(
     direction: Direction, trials: Iterable[FrozenTrial], sampler: optuna.samplers.BaseSampler
 ) -> optuna.Study:
     """Return a study that holds copies of trials, with only what TPE needs.
 
-    Optuna's private ``_study_id`` stands here since ``Study.add_trials`` would validate every trial for every draw, and
-    copy everything that it holds.
+    ``Study.add_trials`` would validate every trial for every draw, and copy everything that it holds.
     """
     storage = optuna.storages.InMemoryStorage()
     study = optuna.create_study(direction=direction.optuna, storage=storage, sampler=sampler)
@@ -249,7 +235,3 @@ def _make_tpe(seed: int) -> optuna.samplers.TPESampler:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # chosen, with its settings named
         return optuna.samplers.TPESampler(**SAMPLERS["tpe"].settings, seed=seed)
-
-
-def _new_seed() -> int:
-    return int(np.random.SeedSequence().generate_state(1)[0])

@@ -16,6 +16,7 @@ from optuna.trial import FrozenTrial, TrialState
 from ..atomic_write import written_whole
 from ..attributes import NETWORK_LOST
 from ..errors import CaviarError
+from ..metrics import Direction
 from .trial_run import Standing, TrialRun, standing
 
 if TYPE_CHECKING:
@@ -35,9 +36,9 @@ def best_trial(study: optuna.Study) -> FrozenTrial | None:
 
     Optuna's ``study.best_trial`` leaves it to the database which of equally good trials comes first.
     """
-    sign = 1 if study.direction == optuna.study.StudyDirection.MAXIMIZE else -1
+    direction = Direction.of(study)
     trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))  # in the order of their numbers
-    return max(trials, key=lambda trial: sign * (trial.value or 0.0), default=None)
+    return min(trials, key=lambda trial: direction.cost(trial.value or 0.0), default=None)
 
 
 def best_standing(study: optuna.Study, metric: str) -> Standing | None:
@@ -67,16 +68,17 @@ class NetworkFolder:
     def save(self, run: TrialRun, model: Any) -> None:
         """Save a trial's network, if the file, read back, gives the loss that the trial reported.
 
-        If it cannot be saved, a warning and the trial's attributes say why, and the trial counts without it.
-
-        Args:
-            run: The running trial's.
-            model: A keras.Model as it was at the run's best epoch; the one in the file gives probabilities.
+        If it cannot be saved, a warning and the trial's attributes say why, and the trial counts without it. ``model``
+        is a keras.Model as it was at the run's best epoch; the one in the file gives probabilities.
         """
+        from ..networks import quiet_saving, with_probabilities
+
         path = self._directory / f"{run.trial.number}.keras"
         try:
             with written_whole(path) as beside:
-                _save(model, beside, output=run.output, feature_shape=self._validation.features.shape[1:])
+                shape = self._validation.features.shape[1:]
+                with quiet_saving():
+                    with_probabilities(model, output=run.output, feature_shape=shape).save(beside)
                 self._check(beside, model, run)
         except Exception as error:  # noqa: BLE001  a network of the user's raises what it likes
             message = str(error) if isinstance(error, _UnfitError) else f"{type(error).__name__}: {error}"
@@ -110,20 +112,10 @@ class NetworkFolder:
         least, labels = _LEAST_PROBABILITY[run.output], self._validation.labels
         right = probabilities[np.arange(len(labels)), labels]
         loss, reported = float(-np.log(np.maximum(right, least)).mean()), run.curves["val_loss"][run.best_epoch]
+        tolerance = 0.01 + 0.01 * abs(reported)  # float16 has three digits
         within_reach = run.output == "probabilities" or bool((right > least).all())
-        if loss > reported + _tolerance(reported) or (within_reach and loss < reported - _tolerance(reported)):
+        if loss > reported + tolerance or (within_reach and loss < reported - tolerance):
             raise _UnfitError(f"its file gives a val_loss of {loss:.4f}, but the trial reported {reported:.4f}.")
-
-
-def _tolerance(loss: float) -> float:
-    return 0.01 + 0.01 * abs(loss)  # float16 has three digits
-
-
-def _save(model: Any, path: Path, *, output: "Output", feature_shape: tuple[int, ...]) -> None:
-    from ..networks import quiet_saving, with_probabilities
-
-    with quiet_saving():
-        with_probabilities(model, output=output, feature_shape=feature_shape).save(path)
 
 
 def _predict(path: Path, model: Any, features: NDArray[generic]) -> NDArray[np.float64]:

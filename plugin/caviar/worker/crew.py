@@ -1,15 +1,19 @@
 """The trials that a worker has in hand: those that train, and those that wait for a place."""
 
+import contextlib
+import dataclasses
+import json
 import logging
 import time
-from collections.abc import Collection, Iterable, Sequence
-from typing import TYPE_CHECKING, Final, Protocol, final
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Literal, Protocol, final
 
+from ..atomic_write import write_whole
 from ..errors import ends_worker
 from ..interventions import LiveHyperparameter
 from ..packing.planning import Plan
 from .objective import LaneSpec
-from .timings import Timings
 from .trial_in_hand import Stage, TrialInHand
 
 if TYPE_CHECKING:
@@ -17,8 +21,45 @@ if TYPE_CHECKING:
 
 _logger = logging.getLogger(__name__)
 
-#: Fleets that together train for about this long are announced together.
-ANNOUNCED_S: Final = 2.0
+Phase = Literal["compile_s", "training_s", "bookkeeping_s", "sampling_s", "waiting_s"]
+
+ANNOUNCED_S: Final = 2.0  # fleets that together train for about this long are announced together
+
+
+@dataclasses.dataclass(kw_only=True)
+class Timings:
+    """Seconds of one worker by activity, and the arithmetic of its training."""
+
+    compile_s: float = 0.0  # first epochs of programs that were new to the process, including tracing or loading them
+    training_s: float = 0.0  # all other epochs
+    bookkeeping_s: float = 0.0  # claiming trials, reports, pruning, storing and MLflow
+    sampling_s: float = 0.0  # drawing hyperparameters and planning fleets
+    waiting_s: float = 0.0  # waiting for others to finish the last trials
+    flop: float = 0.0  # arithmetic of the training steps' products, without padding
+    padded_flop: float = 0.0  # the same with padding
+    traces: int = 0  # programs that were traced
+    trials: int = 0  # trials that ended
+    fleets: int = 0  # fleets that were started
+
+    @contextlib.contextmanager
+    def phase(self, name: Phase) -> Iterator[None]:
+        """Count the time within."""
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.add(name, time.perf_counter() - started)
+
+    def add(self, name: Phase, seconds: float) -> None:
+        """Count seconds."""
+        setattr(self, name, getattr(self, name) + seconds)
+
+    def save(self, path: Path) -> None:
+        """Write them as JSON; a full disk must not stop the run."""
+        try:
+            write_whole(path, json.dumps(dataclasses.asdict(self)), durable=False)
+        except OSError as error:
+            _logger.debug("The timings could not be written to %s: %s", path, error)
 
 
 class Trainers(Protocol):
@@ -39,21 +80,13 @@ class Crew:
     that pruning has thinned is broken up, and its survivors wait for those of other fleets: together they fill fleets
     again, and are judged against more trials. If they are expensive, waiting trials take the free places instead. Each
     round is `regroup`, `announce`, `board` and `run_epoch`.
-
-    Args:
-        plan: Decides which trials train together.
-        trainers: Makes their trainers.
-
-    Attributes:
-        timings: The time that planning and epochs take.
-        waiting: The trials that wait for a place.
-        running: The trials that train, in the order of their lanes.
     """
 
     def __init__(self, plan: Plan, trainers: Trainers) -> None:
         self.timings: Final = Timings()
-        self.waiting: list[TrialInHand] = []
-        self.running: list[TrialInHand] = []
+        self.waiting: list[TrialInHand] = []  # for a place
+        self.running: list[TrialInHand] = []  # in the order of their lanes
+        self.most_in_hand: Final = plan.most_in_hand
         self._plan = plan
         self._trainers = trainers
         self._trainer: Trainer | None = None
@@ -62,11 +95,6 @@ class Crew:
         self._chosen: list[TrialInHand] = []  # for the next places
         self._n_lanes = 0  # with which the running fleet was planned
         self._regroups = False
-
-    @property
-    def most_in_hand(self) -> int:
-        """The most trials that the crew should have at once."""
-        return self._plan.most_in_hand
 
     @property
     def in_hand(self) -> list[TrialInHand]:
@@ -95,11 +123,10 @@ class Crew:
             self._break_up()
 
     def announce(self) -> list[TrialInHand]:
-        """Choose the trials that get a place next.
+        """Choose the trials that get a place next, and return those to be written to the database before they train.
 
-        Returns:
-            The trials that train now or soon, to be written to the database before they do. Not all planned trials: a
-            trial that is in the database is blamed if the worker dies, and trains alone afterwards.
+        They train now or soon. Not all planned trials: a trial that is in the database is blamed if the worker dies,
+        and trains alone afterwards.
         """
         with self.timings.phase("sampling_s"):
             fleets = self._next_fleets()
@@ -117,11 +144,7 @@ class Crew:
         return announced
 
     def board(self) -> None:
-        """Give the chosen trials their places; each goes on from where it is.
-
-        Raises:
-            Exception: If the trainer of a single trial cannot be made.
-        """
+        """Give the chosen trials their places; each goes on from where it is. Raises if one alone gets no trainer."""
         joining = [trial for trial in self._chosen if trial in self.waiting]
         self._chosen = []
         if not joining:
@@ -141,13 +164,9 @@ class Crew:
                 self._blame(error)
 
     def run_epoch(self) -> "list[Metrics]":
-        """Train all lanes for one epoch.
+        """Train all lanes for one epoch, and return each running trial's metrics; raises if a trainer of one fails.
 
-        Returns:
-            Each running trial's metrics; none if a fleet failed, whose trials then wait again, to train alone.
-
-        Raises:
-            Exception: If the trainer of a single trial fails.
+        If a fleet fails, there are none, and its trials wait again, to train alone.
         """
         if self._trainer is None:
             return []
@@ -201,10 +220,6 @@ class Crew:
         assert self._trainer is not None
         self._trainer.load_lane_state(self.running.index(trial), state)
 
-    def keep_best(self, trial: TrialInHand) -> None:
-        """Keep a copy of a running trial's state as that of its best epoch."""
-        trial.best_state = self.lane_state(trial)
-
     def best_model(self, trial: TrialInHand) -> object:
         """Return a running trial's Keras network as it was at its best epoch; its lane cannot train on."""
         assert self._trainer is not None
@@ -240,7 +255,6 @@ class Crew:
         return self._planned
 
     def _forget(self, trials: Collection[TrialInHand]) -> None:
-        """Take trials out of the waiting ones and the planned fleets."""
         self.waiting = [trial for trial in self.waiting if trial not in trials]
         planned = ([trial for trial in fleet if trial not in trials] for fleet in self._planned)
         self._planned = [fleet for fleet in planned if fleet]

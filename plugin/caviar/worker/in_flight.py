@@ -16,10 +16,8 @@ from .crew import Crew
 from .promoter import Promoter
 from .worker_setup import WorkerSetup
 
-#: Samplers that learn from the trials before: many at once would draw as if they were blind.
-_MOST_OF_A_LEARNER: Final = 32
-#: With a blind sampler, besides the trials that were set aside: fewer are not worth a transaction.
-_FEWEST: Final = 4
+_MOST_OF_A_LEARNER: Final = 32  # with a sampler that learns: many at once would be drawn as if it were blind
+_FEWEST: Final = 4  # with a blind sampler, besides the trials that were set aside: fewer are not worth a transaction
 
 
 def count_open(trials: Iterable[FrozenTrial], *, budget: int) -> tuple[int, int]:
@@ -38,12 +36,8 @@ def trials_to_take(search: SearchSpec, *, in_hand: int, set_aside: int, left: in
     A sampler that learns has at most an eighth of the budget in flight, over all workers. With a blind one, a worker
     takes its share of all that has not ended: the more trials are planned together, the less padding they need.
 
-    Args:
-        search: The study's.
-        in_hand: Trials that the worker has.
-        set_aside: Those of them that have begun and wait for others to train with them.
-        left: Trials of the budget that no worker has.
-        running: Trials that the workers have, including this one.
+    The worker has ``in_hand`` trials, ``set_aside`` of which have begun and wait for others to train with them. All
+    workers together have ``running``; ``left`` of the budget are nobody's.
     """
     if not known_sampler(search.sampler).is_blind:
         return max(0, max(2, min(_MOST_OF_A_LEARNER, search.trials // (8 * search.workers))) - in_hand)
@@ -52,18 +46,11 @@ def trials_to_take(search: SearchSpec, *, in_hand: int, set_aside: int, left: in
 
 
 def trials_to_give(search: SearchSpec, *, in_hand: int, unbegun: int, left: int, running: int, idle: int) -> int:
-    """Return how many of its trials a worker should give to the others.
+    """Return how many of its ``unbegun`` trials a worker should give to the others; see `trials_to_take`.
 
     It gives those beyond its share if the others have, on average, less than a third of what it has. It gives every
-    idle worker an equal part of what has not begun, even if more workers joined than the study file asks for.
-
-    Args:
-        search: The study's.
-        in_hand: Trials that the worker has.
-        unbegun: Those of them that have not begun.
-        left: Trials of the budget that no worker has.
-        running: Trials that the workers have, including this one.
-        idle: Workers that have no trial and found none to take.
+    ``idle`` worker, which has no trial and found none, an equal part of what has not begun, even if more workers joined
+    than the study file asks for.
     """
     others = left + running - in_hand
     beyond = in_hand - (in_hand + others) // search.workers if 3 * others < in_hand * (search.workers - 1) else 0

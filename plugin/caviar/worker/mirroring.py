@@ -26,14 +26,9 @@ def mirror_trials(
 ) -> None:
     """Record trials in MLflow as they are: hyperparameters as the user thinks of them, and every curve.
 
-    What was changed by hand is a tag in words, and a curve of each hyperparameter that was set.
-
-    Args:
-        mirror: The study's.
-        trials: In any state; one that ended before its curves were stored shows the reported metric alone.
-        space: The space that they were drawn from.
-        metric: The metric that they reported.
-        curves: By number, the curves of running trials, which the storage does not have yet.
+    What was changed by hand is a tag in words, and a curve of each hyperparameter that was set. One that ended before
+    its curves were stored shows the reported metric alone. ``curves`` has, by number, those of running trials, which
+    the storage does not have yet.
     """
     records = []
     for trial in trials:
@@ -62,10 +57,9 @@ def trials_with_runs(trials: Iterable[FrozenTrial]) -> list[FrozenTrial]:
 def sync_trials(
     mirror: MlflowMirror, trials: Iterable[FrozenTrial], *, space: SearchSpace, metric: str
 ) -> tuple[int, int]:
-    """Record those of a study's trials that MLflow lacks; a second call changes nothing. A zoom's copies are left out.
+    """Record those of a study's trials that MLflow lacks, without a zoom's copies; a second call changes nothing.
 
-    Returns:
-        How many trials were recorded, and how many could not be, because the store is down or refuses them.
+    Returns how many were recorded, and how many could not be, because the store is down or refuses them.
     """
     by_number = {trial.number: trial for trial in trials_with_runs(trials)}
     missing = mirror.missing_trials(by_number.values())

@@ -3,6 +3,7 @@
 import copy
 import dataclasses
 import datetime
+import functools
 import logging
 import time
 from collections.abc import Callable, Collection, Mapping
@@ -45,17 +46,11 @@ NetworkFunction = Callable[[Mapping[str, Any], Dataset], "keras.Model"]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LaneSpec:
-    """What one trial trains.
+    """What one trial trains."""
 
-    Attributes:
-        hyperparameters: As the user thinks of them, for the user's own network function.
-        shape: The network that they describe otherwise, and its training.
-        seed: For weights, batches and dropout.
-    """
-
-    hyperparameters: Mapping[str, Any]
-    shape: LaneShape
-    seed: int
+    hyperparameters: Mapping[str, Any]  # as the user thinks of them, for the user's own network function
+    shape: LaneShape  # the network that they describe otherwise, and its training
+    seed: int  # for weights, batches and dropout
 
 
 class KerasObjective:
@@ -117,25 +112,16 @@ class KerasObjective:
             raise SpecError(f"output must be one of {', '.join(OUTPUTS)} or None, but got {output!r}.")
         if class_weight is not None:
             check_class_weight(class_weight, where="class_weight")
-        self._class_weight = class_weight
-        self._network = network
-        self._has_warned = False
-        self._output = output
+        self._class_weight, self._network, self._output = class_weight, network, output
         self._tracking_uri = tracking_uri
+        self._has_warned = False
         self._mirror: MlflowMirror | None = None
         self._source = dataset
-        self._dataset = dataset if isinstance(dataset, Dataset) else None
-        self._tensors: TensorSplits | None = None
-        self._normalization: tuple[Any, Any] | None = None
-        self._programs: FleetPrograms | None = None
 
-    @property
+    @functools.cached_property
     def dataset(self) -> Dataset:
         """The data set, loaded on first use; one that was given by name is split by this objective's seed."""
-        if self._dataset is None:
-            assert isinstance(self._source, str)
-            self._dataset = load_dataset(self._source, seed=self.seed)
-        return self._dataset
+        return load_dataset(self._source, seed=self.seed) if isinstance(self._source, str) else self._source
 
     def __call__(self, trial: optuna.trial.BaseTrial) -> float:
         """Run one trial of a stock study, or train a network again outside any study.
@@ -168,7 +154,6 @@ class KerasObjective:
         return value
 
     def _run(self, trial: optuna.trial.BaseTrial, *, origin: int | None = None) -> float:
-        """Run one trial, and return its best epoch's metric."""
         lane, run = self.draw(trial, origin=origin), self.make_run(trial)
         decision, started = Decision.GO_ON, time.monotonic()
         with self.make_trainer(lane.hyperparameters, seed=lane.seed) as trainer:
@@ -186,14 +171,9 @@ class KerasObjective:
         return run.best_value
 
     def draw(self, trial: optuna.trial.BaseTrial, *, origin: int | None = None) -> LaneSpec:
-        """Draw a trial's hyperparameters, and return what it trains.
+        """Draw a trial's hyperparameters, and return what it trains; its seeds derive from ``origin`` or its number.
 
-        Args:
-            trial: Optuna's trial.
-            origin: The number that its seeds derive from; None for its own.
-
-        Raises:
-            TrialFailed: If the trial was given a value outside the space.
+        Raises TrialFailed if the trial was given a value outside the space.
         """
         try:
             take_given(trial, self.space)
@@ -229,7 +209,7 @@ class KerasObjective:
         from ..networks import build_network
         from ..training import SoloTrainer, seeded_libraries
 
-        tensors, normalization = self._loaded()
+        tensors, normalization = self._loaded
         network, training = make_configs(hyperparameters, epochs=self.epochs)
         if self._network is not None:
             with seeded_libraries(seed):
@@ -246,29 +226,24 @@ class KerasObjective:
         )
         return SoloTrainer(model, tensors, training, seed=seed, output="logits")
 
-    @property
+    @functools.cached_property
     def programs(self) -> "FleetPrograms":
         """The programs of this process' fleets."""
         from ..training import FleetData, FleetPrograms, KeptPrograms
 
-        if self._programs is None:
-            tensors, normalization = self._loaded()
-            data = FleetData.from_splits(tensors, normalization=normalization)
-            kept = KeptPrograms(user_cache())
-            self._programs = FleetPrograms(data, deepest=self.space.deepest, kept=kept)
-        return self._programs
+        tensors, normalization = self._loaded
+        data = FleetData.from_splits(tensors, normalization=normalization)
+        return FleetPrograms(data, deepest=self.space.largest("depth"), kept=KeptPrograms(user_cache()))
 
+    @functools.cached_property
     def _loaded(self) -> tuple["TensorSplits", tuple[Any, Any]]:
-        """Return the splits on the device and their normalisation, made on first use."""
+        """The splits on the device and their normalisation."""
         from ..networks import fit_normalization
         from ..training import TensorSplits
 
-        if self._tensors is None or self._normalization is None:
-            self._tensors = TensorSplits.from_dataset(
-                self.dataset, class_weight=self._class_weight, by_class=self.metric in CLASS_METRICS
-            )
-            self._normalization = fit_normalization(self.dataset.train.features)
-        return self._tensors, self._normalization
+        by_class = self.metric in CLASS_METRICS
+        tensors = TensorSplits.from_dataset(self.dataset, class_weight=self._class_weight, by_class=by_class)
+        return tensors, fit_normalization(self.dataset.train.features)
 
     def _warn_of_rounding(self, trainer: "SoloTrainer") -> None:
         """Warn, once, that the user's own network rounds features to float32 that float32 cannot tell apart."""
@@ -308,22 +283,14 @@ class KerasObjective:
 
 
 def network_function(spec: StudySpec) -> NetworkFunction | None:
-    """Return the function with which a study file builds its networks, or None if it names none.
-
-    Raises:
-        SpecError: If it cannot be imported or called.
-    """
+    """Return the function that builds a study file's networks, or None; raises SpecError if it cannot be called."""
     path = spec.objective.network
     takes = ("hyperparameters", "dataset")
     return None if path is None else import_callable(path, what="objective.network", takes=takes)
 
 
 def objective_of(spec: StudySpec, dataset: Dataset) -> KerasObjective:
-    """Return the objective that a study file describes, on its data set.
-
-    Raises:
-        SpecError: If its network function cannot be imported or called.
-    """
+    """Return the objective that a study file describes, on its data set; raises as `network_function` does."""
     return KerasObjective(
         dataset,
         epochs=spec.objective.epochs,

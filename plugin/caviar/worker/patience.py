@@ -17,23 +17,16 @@ from ..storage.schema import describe_outage, explain_outage, may_pass
 _logger = logging.getLogger(__name__)
 _T = TypeVar("_T")
 
-#: Seconds for which a worker tries to reach its database before it gives up: long enough for a backup or the restart of
-#: a server.
-PATIENCE_S: Final = 900.0
-#: After so many failures in a row, with no completed trial between them, a worker gives up: the study itself is broken.
-MAX_FAILURES_IN_A_ROW: Final = 5
+PATIENCE_S: Final = 900.0  # for which a worker tries to reach its database: a server's restart takes a while
+MAX_FAILURES_IN_A_ROW: Final = 5  # then a worker gives up: the study itself is broken
 
 
 @final
 class Patience:
     """Decides how long a worker bears a locked database.
 
-    Every method raises StorageUnavailableError once waiting is of no use, or was of none for ``patience_s``.
-
-    Args:
-        stop: Set from outside to stop the worker.
-        poll_s: Seconds between tries.
-        patience_s: Seconds for which a write is tried.
+    Every method raises StorageUnavailableError once waiting is of no use, or was of none for ``patience_s``. A write is
+    tried every ``poll_s`` seconds; ``stop`` is set from outside to stop the worker.
     """
 
     def __init__(self, stop: threading.Event, *, poll_s: float, patience_s: float = PATIENCE_S) -> None:
@@ -71,28 +64,20 @@ class Patience:
         _logger.warning("Could not %s, since the study's database is busy (%s). Trying again.", what, outage)
 
 
-@final
-class FailuresInARow:
-    """Counts trials that failed one after the other."""
+def failures_in_a_row(before: int, trial: FrozenTrial) -> int:
+    """Return how many trials in a row have failed, now that one more has ended; raises FatalError if it is too many.
 
-    def __init__(self) -> None:
-        self._failures = 0
-
-    def count(self, trial: FrozenTrial) -> None:
-        """Take note of a trial that ended. One that a user enqueued says nothing about the study.
-
-        Raises:
-            FatalError: If it is one failure too many.
-        """
-        if trial.state == TrialState.FAIL and ENQUEUED in trial.system_attrs:
-            return
-        self._failures = self._failures + 1 if trial.state == TrialState.FAIL else 0
-        if self._failures >= MAX_FAILURES_IN_A_ROW:
-            reason = trial.user_attrs.get(FAIL_REASON, "")
-            raise FatalError(
-                f"{self._failures} trials in a row failed, the last with: {reason} "
-                "Mend the cause and run the study again; what is done is kept."
-            )
+    One that a user enqueued says nothing about the study.
+    """
+    if trial.state == TrialState.FAIL and ENQUEUED in trial.system_attrs:
+        return before
+    failures = before + 1 if trial.state == TrialState.FAIL else 0
+    if failures >= MAX_FAILURES_IN_A_ROW:
+        raise FatalError(
+            f"{failures} trials in a row failed, the last with: {trial.user_attrs.get(FAIL_REASON, '')} "
+            "Mend the cause and run the study again; what is done is kept."
+        )
+    return failures
 
 
 def fail_reason(error: Exception) -> str:
@@ -105,9 +90,7 @@ def fail_reason(error: Exception) -> str:
 def keep_leases(renew: Callable[[], object], *, lease_s: float) -> Iterator[None]:
     """Renew a worker's leases from a thread, since an epoch or a trace may last longer than they do.
 
-    Args:
-        renew: Renews all that the worker holds; a locked database only causes a warning.
-        lease_s: Seconds that a lease lasts without renewal.
+    A locked database only causes a warning.
     """
     done = threading.Event()
 

@@ -22,16 +22,12 @@ class Promoter:
     """Decides by ``Rungs`` on the study as this worker sees it; the storage decides which of two workers came first.
 
     A decision may be a second old: at worst, a trial goes on or is given up that would not be now. But no trial is
-    promoted twice, none is lost, and none is ended while it runs.
+    promoted twice, none is lost, and none is ended while it runs. All methods raise FatalError if the study was
+    deleted, and StorageInternalError if the database cannot be written.
 
-    Args:
-        study: Its trials are judged; a worker gives it the buffered storage.
-        storage: This worker's.
-        rule: When trials are judged; with another pruner than ``promotion`` it has no rungs, and all trials go on.
-        direction: Of the metric.
-        space: The space that the study draws from.
-        plan: The plan of a search from coarse to fine. A stage judges its own trials and the unfinished ones of earlier
-            stages inside its ranges; those outside are given up.
+    With another pruner than ``promotion`` the rule has no rungs, and all trials go on. With a plan, of a search from
+    coarse to fine, a stage judges its own trials and the unfinished ones of earlier stages inside its ranges; those
+    outside are given up.
     """
 
     def __init__(
@@ -58,9 +54,8 @@ class Promoter:
     def to_park(self, epochs: Mapping[int, int]) -> set[int]:
         """Return the numbers of the running trials to park; a trial that stands at no rung trains on.
 
-        Args:
-            epochs: Trial number → epochs that it has done. A trial that has reported more only repeats what was lost
-                with its checkpoint, and is not judged again.
+        ``epochs`` has, by number, how many each has done. A trial that has reported more only repeats what was lost
+        with its checkpoint, and is not judged again.
         """
         at_rung = {number for number, done in epochs.items() if done in self._rule.rungs}
         if not at_rung:
@@ -72,13 +67,7 @@ class Promoter:
     def claim(self, n: int, *, closing: bool = False) -> list[Ticket]:
         """Claim up to n parked trials that deserve to go on, the best of the highest rung first.
 
-        Args:
-            n: At least 0.
-            closing: No new trial will be started: the best of every rung goes on, whatever its share.
-
-        Raises:
-            FatalError: If the study was deleted.
-            StorageInternalError: If the database cannot be written.
+        If no new trial will be started (``closing``), the best of every rung goes on, whatever its share.
         """
         if not self._look():
             return []
@@ -90,18 +79,10 @@ class Promoter:
         return claim_parked(self._storage, id_of_study(self._study), [id_of_trial(trial) for trial in chosen])
 
     def give_up(self, *, closing: bool = False) -> list[int]:
-        """End parked trials as PRUNED: those beyond ``MAX_PARKED``, and those that can never be promoted.
+        """End the parked trials beyond ``MAX_PARKED``, and those that can never go on, as PRUNED; return their ids.
 
-        Args:
-            closing: No new trial will be started, and none was left to promote: end all, unless a trial still runs or
-                waits to be run, since its result may promote another.
-
-        Returns:
-            Optuna's ids of the trials that this call ended.
-
-        Raises:
-            FatalError: If the study was deleted.
-            StorageInternalError: If the database cannot be written.
+        If no new trial will be started and none was left to promote (``closing``), end all, unless a trial still runs
+        or waits to be run, since its result may promote another.
         """
         if not self._look():
             return []
@@ -122,8 +103,11 @@ class Promoter:
             raise FatalError("The study was deleted while it ran, so nothing is left to do.") from error
         plan = (self._plan or ZoomPlan()).among(trials)
         stage = plan.stage_of(max((trial.number for trial in trials), default=0))
-        if stage != self._stage:
-            self._enter(stage, trials, plan)
+        if stage != self._stage:  # its trials are judged among themselves
+            self._stage, self._seen = stage, {}
+            self._rungs = Rungs(self._rule, direction=self._direction)
+            if self._space is not None:
+                self._outside = left_outside(self._space, trials, plan, self._direction, stage=stage)
         for trial in trials:
             if self._seen.get(trial.number) is trial:
                 continue
@@ -133,13 +117,6 @@ class Promoter:
             else:
                 self._rungs.forget(trial.number)
         return True
-
-    def _enter(self, stage: int, trials: list[FrozenTrial], plan: ZoomPlan) -> None:
-        """Begin a stage, whose trials are judged among themselves."""
-        self._stage, self._seen = stage, {}
-        self._rungs = Rungs(self._rule, direction=self._direction)
-        if self._space is not None:
-            self._outside = left_outside(self._space, trials, plan, self._direction, stage=stage)
 
     def _progress(self, trial: FrozenTrial) -> TrialProgress:
         return progress_of(trial, max_epochs=self._rule.max_epochs)

@@ -57,13 +57,7 @@ def solo_crew(objective: KerasObjective) -> Crew:
 
 
 def fleet_crew(objective: KerasObjective, *, cost: CostModel, memory_bytes: int) -> Crew:
-    """Return a crew that trains in fleets.
-
-    Args:
-        objective: One that builds its networks from the search space.
-        cost: This machine's prices.
-        memory_bytes: The memory of one fleet.
-    """
+    """Return a crew that trains in fleets of at most ``memory_bytes`` each."""
     import keras
 
     dataset, programs = objective.dataset, objective.programs
@@ -77,7 +71,7 @@ def fleet_crew(objective: KerasObjective, *, cost: CostModel, memory_bytes: int)
         cost=cost,
         data=data,
         memory_bytes=memory_bytes,
-        deepest=objective.space.deepest,
+        deepest=objective.space.largest("depth"),
         dtype=keras.config.floatx(),
     )
     return Crew(FleetPlan(packer, traced=programs.keys), FleetTrainers(programs))

@@ -39,31 +39,18 @@ class Stage(enum.Enum):
 
 @dataclasses.dataclass(kw_only=True, eq=False)
 class TrialInHand:
-    """One trial in hand.
+    """One trial in hand."""
 
-    Attributes:
-        ticket: The right to run it.
-        run: Its curves.
-        lane: What it trains.
-        stage: How far it has come.
-        state: The state that its lane goes on from: a checkpoint's, or the one that another trainer left.
-        best_state: Its state at its best epoch, if the trial was the study's best then.
-        saved_epochs: Epochs in its last checkpoint.
-        max_epochs: Epochs of its whole training.
-        watched: Whether somebody watches it: its curves are stored, and a checkpoint is kept, after every epoch.
-        suspected: Whether it trains by itself, because its worker died or its fleet failed, and it may be the cause.
-    """
-
-    ticket: Ticket
-    run: TrialRun
-    lane: LaneSpec
-    stage: Stage = Stage.DRAWN
-    state: "LaneState | None" = None
-    best_state: "LaneState | None" = None
-    saved_epochs: int = 0
-    max_epochs: int
-    watched: bool = False
-    suspected: bool = False
+    ticket: Ticket  # the right to run it
+    run: TrialRun  # its curves
+    lane: LaneSpec  # what it trains
+    stage: Stage = Stage.DRAWN  # how far it has come
+    state: "LaneState | None" = None  # what its lane goes on from: a checkpoint's, or what another trainer left
+    best_state: "LaneState | None" = None  # its state at its best epoch, if the trial was the study's best then
+    saved_epochs: int = 0  # epochs in its last checkpoint
+    max_epochs: int  # epochs of its whole training
+    watched: bool = False  # its curves are stored, and a checkpoint is kept, after every epoch
+    suspected: bool = False  # it trains alone: its worker died or its fleet failed, and it may be the cause
 
     @property
     def epochs(self) -> int:
@@ -104,11 +91,7 @@ class TrialInHand:
 
 
 def draw_trial(ticket: Ticket, setup: WorkerSetup, buffer: BufferedStorage) -> TrialInHand:
-    """Draw a claimed trial's hyperparameters, or read those that it has, and restore its checkpoint if it ran before.
-
-    Raises:
-        Exception: Whatever a sampler raises.
-    """
+    """Draw a claimed trial's hyperparameters, or read those that it has; restore its checkpoint if it ran before."""
     objective = setup.objective
     # Each trial needs a study of its own: a study remembers the trials that it has read until one of them is told.
     seen = buffer if setup.spec.search.babysat == "learn" else as_learned_from(buffer)

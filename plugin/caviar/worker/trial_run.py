@@ -28,11 +28,8 @@ class Decision(enum.Enum):
 def decide(*, epochs: int, max_epochs: int, pruned: bool, parked: bool = False) -> Decision:
     """Return what a trial does next.
 
-    Args:
-        epochs: Epochs that it has done.
-        max_epochs: Epochs of a whole training.
-        pruned: Whether it diverged or its pruner ends it, even after its last epoch.
-        parked: Whether it stands at a rung and must wait there for a promotion.
+    ``pruned`` means that it diverged or that its pruner ends it, even after its last epoch; ``parked``, that it stands
+    at a rung and must wait there for a promotion.
     """
     if pruned:
         return Decision.PRUNE
@@ -44,13 +41,12 @@ def decide(*, epochs: int, max_epochs: int, pruned: bool, parked: bool = False) 
 #: Keys of a checkpoint's notes: epochs trained in all, and how many interventions had taken effect.
 TRAINED, N_APPLIED = "trained", "n_interventions"
 
-#: A trial's merit; of two trials the greater is better.
-Standing = tuple[float, int]
+Standing = tuple[float, int]  # a trial's merit; of two trials the greater is better
 
 
 def standing(value: float, number: int, *, metric: str) -> Standing:
     """Return the merit of a trial: its value and, if equal, the lower number counts, as in Optuna."""
-    return (-value if direction_of(metric) == "minimize" else value), -number
+    return -direction_of(metric).cost(value), -number
 
 
 def worst_case(metric: str, *, n_classes: int) -> float:
@@ -65,21 +61,11 @@ def worst_case(metric: str, *, n_classes: int) -> float:
 class TrialRun:
     """Reports one trial's epochs to Optuna and keeps its curves.
 
-    Args:
-        trial: Optuna's running trial.
-        metric: The metric that the study optimises.
-        n_classes: The data set's, for the worst case.
-        reported: Steps that an earlier run of the trial reported. They are not reported again, and only the last of
-            them is judged again, since that run may have died before it was judged.
-        tells_output: Whether the trial's attributes name the network's output.
-        interventions: What was changed by hand before: all of it takes effect again, each change where it did then,
-            unless a checkpoint holds it.
-        rewrite: Replaces the reported value of a step, which Optuna's trial would not: a trial that went back reports
-            steps again. None where no trial can go back.
-
-    Attributes:
-        output: The kind of the network's output, once its trainer is made.
-        trained: Epochs that were trained in all: more than ``epochs`` if the trial went back.
+    The steps ``reported`` were reported by an earlier run of the trial. They are not reported again, and only the last
+    of them is judged again, since that run may have died before it was judged. With ``tells_output``, the trial's
+    attributes name the network's output. The ``interventions`` are what was changed by hand before: all of it takes
+    effect again, each change where it did then, unless a checkpoint holds it. ``rewrite`` replaces a step's reported
+    value, which Optuna's trial would not: a trial that went back reports steps again.
     """
 
     def __init__(
@@ -97,8 +83,8 @@ class TrialRun:
         self.curves: dict[str, list[float]] = {}
         self.diverged = False
         self.train_seconds = 0.0
-        self.output: Output = "logits"
-        self.trained = 0
+        self.output: Output = "logits"  # the network's, once its trainer is made
+        self.trained = 0  # epochs in all: more than `epochs` if the trial went back
         self._interventions = list(interventions)
         self._n_applied = 0
         self._rewrite = rewrite
@@ -169,13 +155,11 @@ class TrialRun:
         self.curves = {name: list(curve) for name, curve in notes[CURVES].items()}
 
     def record(self, metrics: Mapping[str, float]) -> bool:
-        """Keep an epoch's metrics, report it, and ask the pruner, unless the trial was changed by hand.
+        """Keep an epoch's metrics, report it, and ask the pruner; return whether the trial goes on.
 
-        Args:
-            metrics: Metric → value; losses in nats, accuracies in [0, 1]; not finite if training diverged.
+        No pruner ends a trial that was changed by hand.
 
-        Returns:
-            Whether the trial goes on; False if it diverged or the pruner ends it.
+        The metrics are losses in nats and rates in [0, 1], not finite if training diverged.
         """
         epoch = self.epochs
         self.diverged = not all(math.isfinite(value) for value in metrics.values())
@@ -197,16 +181,14 @@ class TrialRun:
 
     def store(self) -> None:
         """Set the user attributes that keep the trial besides its reports."""
-        attributes: dict[str, Any] = {
+        attributes = {
             CURVES: self.curves,
             BEST_VALUE: self.best_value,
             BEST_EPOCH: self.best_epoch,
             TRAIN_SECONDS: round(self.train_seconds, 3),
+            **({NETWORK_OUTPUT: self.output} if self._tells_output else {}),
+            **({DIVERGED: True} if self.diverged else {}),
         }
-        if self._tells_output:
-            attributes[NETWORK_OUTPUT] = self.output
-        if self.diverged:
-            attributes[DIVERGED] = True
         for key, value in attributes.items():
             self.trial.set_user_attr(key, value)
 

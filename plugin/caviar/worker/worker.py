@@ -23,7 +23,7 @@ from .crew import Crew
 from .in_flight import Intake
 from .interventions import Interventions
 from .mirroring import mirror_trials
-from .patience import FailuresInARow, Patience, fail_reason, keep_leases
+from .patience import Patience, fail_reason, failures_in_a_row, keep_leases
 from .promoter import Promoter
 from .trial_in_hand import TrialInHand, draw_trial
 from .trial_run import Decision, decide
@@ -31,23 +31,17 @@ from .worker_setup import WorkerSetup
 
 _logger = logging.getLogger(__name__)
 
-#: Seconds between two writes to the database: a killed worker loses the reports of this time.
-SYNC_S: Final = 1.0
-#: Seconds to the second look at a study whose last trials others run; every later pause is a tenth longer.
-_FIRST_POLL_S: Final = 0.05
+SYNC_S: Final = 1.0  # seconds between two writes to the database: a killed worker loses the reports of this time
+_FIRST_POLL_S: Final = 0.05  # to the second look at a study whose last trials others run; each later pause is longer
 
 
 @final
 class Worker:
-    """Runs trials of one study until the budget is spent or it is asked to stop.
+    """Runs trials of one study, alone or in fleets as its crew does, until the budget is spent or it is asked to stop.
 
     Samplers and pruners work on the study in memory. Every second, before a trial's first epoch and after its last, one
     transaction writes all changes, and MLflow shows the trials that ended. A trial that was lost meanwhile leaves the
     crew, and the others train on.
-
-    Args:
-        setup: The study, and what its worker works with.
-        crew: Trains the trials, one at a time or in fleets.
     """
 
     def __init__(self, setup: WorkerSetup, crew: Crew) -> None:
@@ -55,7 +49,7 @@ class Worker:
         self._crew = crew
         self._timings = crew.timings
         self._patience = Patience(setup.stop, poll_s=setup.poll_s)
-        self._failures = FailuresInARow()
+        self._failures = 0  # in a row
         self._buffer = BufferedStorage(setup.storage, id_of_study(setup.study))
         self._study = optuna.Study(setup.study.study_name, storage=self._buffer, pruner=setup.pruner)
         self._promoter = Promoter(
@@ -134,7 +128,6 @@ class Worker:
         return True
 
     def _take_more(self) -> None:
-        """Claim trials in place of those that have ended."""
         while not self._setup.should_end():
             n = self._intake.n_wanted(self._crew)
             claimed = self._patience.attempt(functools.partial(self._claim, n), what="take trials") if n > 0 else None
@@ -152,7 +145,6 @@ class Worker:
             return self._intake.claim(n)
 
     def _draw(self, tickets: Sequence[Ticket]) -> None:
-        """Draw the hyperparameters of claimed trials, which then wait for a place."""
         for ticket in tickets:
             if ticket.trial_id not in self._buffer.own_trials:
                 continue  # its lease ran out between the claim and now
@@ -179,7 +171,6 @@ class Worker:
             self._sync()
 
     def _train(self) -> None:
-        """Train for an epoch, and decide what becomes of each trial."""
         crew = self._crew
         try:
             crew.board()
@@ -220,7 +211,7 @@ class Worker:
             else:
                 keeps = self._setup.networks is not None and not pruned[trial] and trial.run.is_at_best
                 if keeps and self._is_best(trial):
-                    self._crew.keep_best(trial)
+                    trial.best_state = self._crew.lane_state(trial)
         self._crew.remove(failed)
         parked = self._to_park([trial for trial, ends in pruned.items() if not ends])
         for trial in pruned:
@@ -255,11 +246,9 @@ class Worker:
         self._crew.remove(leaving)
 
     def _is_best(self, trial: TrialInHand) -> bool:
-        """Tell whether a trial would be the study's best, were it to end now."""
         return self._best is None or trial.run.standing > self._best
 
     def _save_network(self, trial: TrialInHand) -> None:
-        """Save the network of a trial that completes, if it is the study's best."""
         if self._is_best(trial):
             self._best = trial.run.standing
             if self._setup.networks is not None and trial.best_state is not None:
@@ -323,7 +312,7 @@ class Worker:
             self._timings.trials += 1
             self._setup.on_trial(trial)
         for trial in trials:
-            self._failures.count(trial)
+            self._failures = failures_in_a_row(self._failures, trial)
 
     def _mirror(
         self, trials: Sequence[FrozenTrial], curves: Mapping[int, Mapping[str, Sequence[float]]] | None = None

@@ -19,43 +19,28 @@ from .objective import KerasObjective
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class WorkerSetup:
-    """A study, and what its worker works with.
+    """A study, and what its worker works with."""
 
-    Attributes:
-        study: Opened on ``storage``.
-        storage: This worker's.
-        spec: The study file.
-        objective: What a trial is.
-        make_sampler: Makes each trial's sampler.
-        pruner: The study file's. Not the study's own: Optuna gives a study that is opened without one a median pruner.
-        mirror: The study's in MLflow, or None.
-        checkpoints: The study's.
-        networks: Keeps the best networks, or None.
-        only_trial: The number of the one trial to run, or None for all that the study has left.
-        stop: Set from outside to stop the worker: it hands its trials back after their epoch.
-        share_done: Set from outside when this process has run its share: the trials that have begun are finished.
-        deadline_s: When no new trial starts any more, or None; those that have begun are finished. By
-            ``time.monotonic``, which all processes of a host share and nobody sets.
-        on_trial: Called with every trial that ended.
-        poll_s: Seconds between looks at the study while others run its last trials, and between tries to reach a
-            locked database.
-    """
-
-    study: optuna.Study
-    storage: LeasedStorage
+    study: optuna.Study  # opened on ``storage``
+    storage: LeasedStorage  # this worker's
     spec: StudySpec
     objective: KerasObjective
     make_sampler: SamplerFactory
+    # Not the study's own: Optuna gives a study that is opened without one a median pruner.
     pruner: optuna.pruners.BasePruner
-    mirror: MlflowMirror | None
     checkpoints: CheckpointStore
-    networks: NetworkFolder | None
-    stop: threading.Event
-    share_done: threading.Event
-    deadline_s: float | None
-    on_trial: Callable[[FrozenTrial], None]
+    stop: threading.Event  # set from outside to stop the worker: it hands its trials back after their epoch
+    mirror: MlflowMirror | None = None  # the study's in MLflow; None to show it nothing
+    networks: NetworkFolder | None = None  # keeps the best networks
+    # Set from outside when this process has run its share: the trials that have begun are finished.
+    share_done: threading.Event = dataclasses.field(default_factory=threading.Event)
+    # When no new trial starts any more; those that have begun are finished. By ``time.monotonic``, which all processes
+    # of a host share and nobody sets.
+    deadline_s: float | None = None
+    on_trial: Callable[[FrozenTrial], None] = lambda _trial: None  # called with every trial that ended
+    # Seconds between looks at the study while others run its last trials, and between tries to reach a locked database.
     poll_s: float = 0.5
-    only_trial: int | None = None
+    only_trial: int | None = None  # the number of the one trial to run; None for all that the study has left
 
     def should_end(self) -> bool:
         """Tell whether no new trial may start: asked to stop, share done, or out of time."""
