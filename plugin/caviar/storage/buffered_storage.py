@@ -105,8 +105,7 @@ class BufferedStorage(BaseStorage):
     def park(self, trial_id: int) -> None:
         """Let an own trial wait from the next ``flush`` on until it is promoted; raises as ``set_trial_param`` does."""
         self.set_trial_system_attr(trial_id, PAUSED, value=True)
-        trial, pending = self._copy(trial_id)
-        pending.parked = True
+        trial, _ = self._copy(trial_id)
         self.release(trial_id)
         trial.state = TrialState.WAITING
         self._memory.put(trial)
@@ -137,7 +136,7 @@ class BufferedStorage(BaseStorage):
         with self._database:
             own = self.own_trials
             if not own:
-                return _NOTHING
+                return LeaseCheck()
             with schema.transaction(self._backend.engine) as connection:
                 schema.take_write_lock(connection)
                 return renew_leases(connection, own, self._backend.owner)
@@ -181,15 +180,15 @@ class BufferedStorage(BaseStorage):
     def set_trial_user_attr(self, trial_id: int, key: str, value: Any) -> None:
         """Set a user attribute of an own trial; raises as ``set_trial_param`` does."""
         trial, pending = self._copy(trial_id)
-        pending.user_attributes[key] = json.dumps(value)
         trial.user_attrs = _with(trial.user_attrs, key, value)
+        pending.user_attributes[key] = trial.user_attrs[key]
         self._memory.put(trial)
 
     def set_trial_system_attr(self, trial_id: int, key: str, value: Any) -> None:
         """Set a system attribute of an own trial; raises as ``set_trial_param`` does."""
         trial, pending = self._copy(trial_id)
-        pending.system_attributes[key] = json.dumps(value)
         trial.system_attrs = _with(trial.system_attrs, key, value)
+        pending.system_attributes[key] = trial.system_attrs[key]
         self._memory.put(trial)
 
     def set_trial_state_values(self, trial_id: int, state: TrialState, values: Sequence[float] | None = None) -> bool:
@@ -208,7 +207,7 @@ class BufferedStorage(BaseStorage):
             raise ValueError(f"Trial {self.get_trial(trial_id).number} is made to wait by hand_back, not by its state.")
         trial, pending = self._copy(trial_id)
         at = _utc_now() + self._clock_offset
-        pending.end = TrialEnd(state=state, values=None if values is None else list(values), at=at)
+        pending.end = TrialEnd(state=state, at=at, values=tuple(values or ()))
         trial.state = state
         trial.datetime_complete = max(filter(None, (local_time(at), trial.datetime_start)))
         if values is not None:
@@ -286,7 +285,7 @@ class BufferedStorage(BaseStorage):
     def _write(self, *, hand_back: frozenset[int]) -> LeaseCheck:
         with self._database:
             if not self._pending:
-                return _NOTHING
+                return LeaseCheck()
             with schema.transaction(self._backend.engine) as connection:
                 schema.take_write_lock(connection)
                 if self._backend.known_studies:
@@ -295,7 +294,7 @@ class BufferedStorage(BaseStorage):
                 written = {trial_id: self._pending[trial_id] for trial_id in check.held - self._held_back}
                 write_pending(connection, written)
                 finished = {trial_id for trial_id, pending in written.items() if pending.end is not None}
-                parked = {trial_id for trial_id, pending in written.items() if pending.parked}
+                parked = {trial_id for trial_id in written if self.get_trial(trial_id).state == TrialState.WAITING}
                 given = ((check.held & hand_back) - finished) | parked
                 if given:
                     put_back(connection, given)
@@ -340,9 +339,6 @@ class BufferedStorage(BaseStorage):
 def _with(attributes: dict[str, Any], key: str, value: Any) -> dict[str, Any]:
     """Return attributes with one more, as it comes back from the database."""
     return {**attributes, key: json.loads(json.dumps(value))}
-
-
-_NOTHING = LeaseCheck(held=frozenset(), lost=frozenset(), ended=frozenset())
 
 
 def _utc_now() -> datetime.datetime:

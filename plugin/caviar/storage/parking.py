@@ -10,11 +10,12 @@ import sqlalchemy
 from optuna.trial import TrialState
 
 from ..attributes import PAUSED
-from ..optuna_private import loaded_intermediate_value, optuna_tables, stored_value
+from ..optuna_private import loaded_intermediate_value, optuna_tables
 from . import schema
 from .identity import check_study
 from .leased_storage import LeasedStorage
 from .leases import take_leases
+from .pending_writes import PendingWrites, TrialEnd, write_pending
 from .tickets import Ticket, is_parked, start_trials
 
 
@@ -48,8 +49,7 @@ def claim_parked(storage: LeasedStorage, study_id: int, trial_ids: Sequence[int]
         started = [ticket.trial_id for ticket in tickets]
         _unmark(connection, started)
         take_leases(connection, started, storage.owner)
-    for trial_id in started:
-        storage.remember_lease(trial_id)
+    storage.ever_leased.update(started)
     return tickets
 
 
@@ -70,8 +70,7 @@ def prune_parked(storage: LeasedStorage, study_id: int, trial_ids: Collection[in
     """
     if not trial_ids:
         return []
-    tables = optuna_tables()
-    trials = tables.trials
+    trials = optuna_tables().trials
     with schema.transaction(storage.engine) as connection:
         schema.begin_claim(connection, study_id)
         check_study(connection, study_id, known=storage.known_studies)
@@ -82,17 +81,13 @@ def prune_parked(storage: LeasedStorage, study_id: int, trial_ids: Collection[in
                 .order_by(trials.c.trial_id)
             ).scalars()
         )
-        connection.execute(
-            trials.update()
-            .where(trials.c.trial_id.in_(given_up), trials.c.state == TrialState.WAITING)
-            .values(state=TrialState.PRUNED, **schema.end_values(schema.database_now(connection)))
-        )
-        values = [
-            {"trial_id": trial_id, "objective": 0, **stored_value(value)}
-            for trial_id, value in _last_reports(connection, given_up).items()
-            if not math.isnan(value)
-        ]
-        schema.upsert_many(connection, tables.values, key=("trial_id", "objective"), rows=values)
+        last, now = _last_reports(connection, given_up), schema.database_now(connection)
+        writes = {}
+        for trial_id in given_up:
+            value = last.get(trial_id, math.nan)
+            end = TrialEnd(state=TrialState.PRUNED, at=now, values=() if math.isnan(value) else (value,))
+            writes[trial_id] = PendingWrites(end=end)
+        write_pending(connection, writes)
         _unmark(connection, given_up)
     return given_up
 

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy
 import sqlalchemy.exc
 from optuna.exceptions import StorageInternalError
-from optuna.trial import TrialState
 from sqlalchemy.dialects import sqlite
 
 from ..optuna_private import optuna_tables
@@ -156,22 +155,3 @@ def database_now(connection: sqlalchemy.Connection) -> datetime.datetime:
         return datetime.datetime.now(datetime.UTC).replace(tzinfo=None)
     now: datetime.datetime = connection.execute(sqlalchemy.text("SELECT timezone('utc', now())")).scalar_one()
     return now
-
-
-def end_values(at: Any) -> dict[str, Any]:
-    """Return what a trial's row is told at its end, beside its state: an end that does not lie before its start.
-
-    The clock may be put back between the two, and a trial that never ran, as one that somebody enqueued, has no start.
-
-    Args:
-        at: The time by the database's clock, naive UTC, or a parameter that stands for it.
-    """
-    started = optuna_tables().trials.c.datetime_start
-    moment = sqlalchemy.type_coerce(at, sqlalchemy.DateTime)
-    return {
-        "datetime_start": sqlalchemy.func.coalesce(started, moment),
-        "datetime_complete": sqlalchemy.case((started > moment, started), else_=moment),
-    }
-
-
-FINISHED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)

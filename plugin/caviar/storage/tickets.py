@@ -14,11 +14,11 @@ from optuna.trial import TrialState
 from ..attributes import DEATHS, PAUSED, RETRY_HISTORY
 from ..optuna_private import optuna_tables
 from . import schema
-from .handing_back import put_back_expired, read_attributes
+from .handing_back import put_back_expired
 from .identity import check_study
 from .idle import note_idle
 from .leased_storage import LeasedStorage
-from .leases import take_leases
+from .leases import read_attributes, take_leases
 from .overview import count_states
 
 
@@ -80,17 +80,16 @@ def claim_tickets(
         put_back_expired(connection, study_id, lease_s=lease_s, retries=retries, keeping=keeping)
         waiting = _start_waiting(connection, study_id, n=n)
         counts = count_states(connection, study_id)
-        room = budget - (sum(counts.values()) - counts.get(TrialState.FAIL, 0))
+        room = budget - (sum(counts.values()) - counts[TrialState.FAIL])
         n_new = min(n - len(waiting), max(0, room))
         created = _create_running(connection, study_id, n=n_new, first_number=sum(counts.values()))
         tickets = [*waiting, *created]
         note_idle(connection, study_id, storage.owner, idle=not tickets and not keeping)
         if not tickets:
-            unfinished = counts.get(TrialState.RUNNING, 0) + counts.get(TrialState.WAITING, 0)  # these are all parked
+            unfinished = counts[TrialState.RUNNING] + counts[TrialState.WAITING]  # these are all parked
             return "wait" if unfinished else "done"
         take_leases(connection, [ticket.trial_id for ticket in tickets], storage.owner)
-    for ticket in tickets:
-        storage.remember_lease(ticket.trial_id)
+    storage.ever_leased.update(ticket.trial_id for ticket in tickets)
     return tickets
 
 
