@@ -10,16 +10,15 @@ from typing import TYPE_CHECKING, TypeVar
 
 from optuna.trial import FrozenTrial, TrialState
 
-from .experiment import StudyIdentity, open_experiment, trash_experiment, view_tag
+from .experiment import open_experiment, trash_experiment, view_tag
 from .inspection import missing_numbers, read_run_statuses
 from .mlflow_private import quiet_mlflow
 from .outage import REFUSED, OutageGuard
-from .report_files import move_report
-from .runs import KnownRun, create_run, fill_run, find_run, list_runs
+from .run_content import RunContent, StudyIdentity, TrialRecord, run_content
+from .runs import KnownRun, create_run, fill_run, find_run, list_runs, move_report
 from .shared_view import VIEW_KEY, VIEW_TAG, SharedView, joined_view, load_view
 from .sqlite_runs import is_plain, sqlite_runs
 from .tracking import connect, import_mlflow
-from .trial_record import RunContent, TrialRecord, run_content
 
 if TYPE_CHECKING:
     from mlflow.entities import Run

@@ -24,12 +24,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..storage.addresses import sqlite_path
-from .experiment import StudyIdentity, view_tag, wanted_tags
+from .experiment import view_tag, wanted_tags
 from .mlflow_private import REVISIONS
-from .run_content import STUDY_UID_TAG, TRIAL_NUMBER_TAG, Point, is_accepted_name
+from .run_content import STUDY_UID_TAG, TRIAL_NUMBER_TAG, Point, RunContent, StudyIdentity, is_accepted_name
 from .shared_view import VIEW_TAG, SharedView, joined_view, load_view
 from .tracking import BUSY_TIMEOUT_S, prepare_tracking
-from .trial_record import RunContent
 
 _logger = logging.getLogger(__name__)
 # What SQLite says of a statement that does not fit the tables; what it says of locks, disks and broken files passes.

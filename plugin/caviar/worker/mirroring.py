@@ -6,7 +6,7 @@ from optuna.trial import FrozenTrial
 
 from ..attributes import CURVES, PARENT_TRIAL
 from ..record.mlflow_mirror import MlflowMirror
-from ..record.trial_record import TrialRecord
+from ..record.run_content import TrialRecord
 from ..space import SearchSpace
 
 _Curves = Mapping[str, Sequence[float]]
