@@ -62,3 +62,9 @@ def masked(text: str) -> str:
     text = re.sub(r"(?<=http://|ttps://)[^/\s]\S*@", "***@", text)
     text = re.sub(r"(?<=://)([^/\s:@]*):\S*@", r"\1:***@", text)
     return re.sub(r"(?i)((?:password|passwd|pwd|token|secret|api_?key|access_?key)=)[^&\s'\"]+", r"\1***", text)
+
+
+def reason_of(error: BaseException) -> str:
+    """Return what an error says, or a database's driver beneath it: one line, without secrets and a full stop."""
+    said = str(getattr(error, "orig", None) or error).strip().partition("\n")[0]
+    return masked(said).rstrip(".") or type(error).__name__

@@ -20,7 +20,7 @@ from ..errors import StorageError
 from ..optuna_private import optuna_tables
 from ..user_cache import sources_digest
 from . import schema
-from .addresses import masked, sqlite_path, sqlite_url
+from .addresses import masked, reason_of, sqlite_path, sqlite_url
 from .filesystems import network_file_system, network_message
 from .leased_storage import LeasedStorage
 from .templates import create_from_template, keep_template
@@ -174,8 +174,7 @@ def _explained(url: str) -> Iterator[None]:
             f"The driver for {masked(url)} is not installed: {error}. For PostgreSQL: pip install 'psycopg[binary]'."
         ) from error
     except sqlalchemy.exc.SQLAlchemyError as error:
-        reason = str(getattr(error, "orig", None) or error).splitlines()[0]
-        raise StorageError(f"The storage {masked(url)} cannot be opened: {reason}.") from error
+        raise StorageError(f"The storage {masked(url)} cannot be opened: {reason_of(error)}.") from error
     except RuntimeError as error:  # Optuna's word for a schema of another version
         raise StorageError(f"The storage {masked(url)} has another version's tables. {error}") from error
 

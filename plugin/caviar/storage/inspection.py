@@ -15,7 +15,7 @@ from optuna.exceptions import StorageInternalError
 from optuna.storages import RDBStorage
 
 from ..errors import StorageError
-from .addresses import masked, sqlite_path
+from .addresses import masked, reason_of, sqlite_path
 from .leased_storage import LeasedStorage
 
 #: Seconds to wait for a lock. In WAL mode readers wait for nobody, so who holds one for longer is worth a word.
@@ -170,5 +170,4 @@ def _saying_why(url: str) -> Iterator[None]:
         *(sqlalchemy.exc.SQLAlchemyError, StorageInternalError, alembic.util.CommandError),
         *(AssertionError, ImportError, RuntimeError, ValueError),  # Optuna's, of databases that are not quite its own
     ) as error:
-        reason = str(getattr(error, "orig", None) or error).splitlines() or [type(error).__name__]
-        raise StorageError(f"The storage {masked(url)} cannot be read: {reason[0].rstrip('.')}.") from error
+        raise StorageError(f"The storage {masked(url)} cannot be read: {reason_of(error)}.") from error

@@ -12,6 +12,7 @@ from optuna.exceptions import StorageInternalError
 from sqlalchemy.dialects import sqlite
 
 from ..optuna_private import optuna_tables
+from .addresses import reason_of
 
 if TYPE_CHECKING:
     from sqlalchemy.dialects import postgresql
@@ -70,7 +71,7 @@ def transaction(engine: sqlalchemy.Engine) -> Iterator[sqlalchemy.Connection]:
         with engine.begin() as connection:
             yield connection
     except sqlalchemy.exc.SQLAlchemyError as error:
-        raise StorageInternalError(f"The study's database failed: {_first_line(error)}") from error
+        raise StorageInternalError(f"The study's database failed: {reason_of(error)}") from error
 
 
 def describe_outage(error: StorageInternalError) -> str:
@@ -78,7 +79,7 @@ def describe_outage(error: StorageInternalError) -> str:
 
     Optuna's own words are "An exception is raised during the commit", whatever happened.
     """
-    return _first_line(error.__cause__ or error).rstrip(".")
+    return reason_of(error.__cause__ or error)
 
 
 def explain_outage(error: StorageInternalError) -> str:
@@ -118,10 +119,6 @@ def _sqlite_code(error: StorageInternalError) -> int | None:
     if not isinstance(original, sqlite3.Error):
         return None
     return getattr(original, "sqlite_errorcode", 0) & 0xFF  # the higher bits say where, the lowest byte what
-
-
-def _first_line(error: BaseException) -> str:
-    return str(getattr(error, "orig", None) or error).strip().partition("\n")[0]
 
 
 def begin_claim(connection: sqlalchemy.Connection, study_id: "int | sqlalchemy.ScalarSelect[int]") -> None:
