@@ -36,10 +36,6 @@ class BufferedStorage(BaseStorage):
 
     One thread uses it. Another may call ``renew``.
 
-    Args:
-        backend: This worker's storage.
-        study_id: Optuna's id of the study.
-
     Raises:
         FatalError: If the study was deleted.
         StorageInternalError: If the database cannot be read.
@@ -95,10 +91,9 @@ class BufferedStorage(BaseStorage):
         return self._write(hand_back=frozenset())
 
     def hand_back(self, trial_ids: Collection[int]) -> LeaseCheck:
-        """Flush, and give own trials that have not ended back in the same transaction.
+        """Do what ``flush`` does, and give own trials that have not ended back in the same transaction.
 
-        Nothing is written of a trial that is held back. Returns and raises as ``flush`` does; the trials that are given
-        back were ``held``.
+        The trials that are given back were ``held``.
         """
         return self._write(hand_back=frozenset(trial_ids))
 
@@ -161,9 +156,8 @@ class BufferedStorage(BaseStorage):
             UpdateFinishedTrialError: If it is finished.
         """
         trial, pending = self._copy(trial_id)
-        check_distribution_compatibility(
-            self._memory.first_distributions.setdefault(param_name, distribution), distribution
-        )
+        first = self._memory.first_distributions.setdefault(param_name, distribution)
+        check_distribution_compatibility(first, distribution)
         value = distribution.to_external_repr(param_value_internal)
         trial.params = {**trial.params, param_name: value}
         trial.distributions = {**trial.distributions, param_name: distribution}
@@ -223,8 +217,7 @@ class BufferedStorage(BaseStorage):
         self, study_id: int, deepcopy: bool = True, states: Container[TrialState] | None = None
     ) -> list[FrozenTrial]:
         """Return the study's trials by number, those in some states only where these are given."""
-        self._check_study(study_id)
-        trials = [trial for trial in self._memory.trials if states is None or trial.state in states]
+        trials = [trial for trial in self._memory_of(study_id).trials if states is None or trial.state in states]
         return copy.deepcopy(trials) if deepcopy else trials
 
     def get_study_id_from_name(self, study_name: str) -> int:
@@ -235,23 +228,21 @@ class BufferedStorage(BaseStorage):
 
     def get_study_name_from_id(self, study_id: int) -> str:
         """Return the study's name."""
-        self._check_study(study_id)
+        self._memory_of(study_id)
         return self._name
 
     def get_study_directions(self, study_id: int) -> list[StudyDirection]:
         """Return the study's directions."""
-        self._check_study(study_id)
+        self._memory_of(study_id)
         return self._directions
 
     def get_study_user_attrs(self, study_id: int) -> dict[str, Any]:
         """Return the study's user attributes."""
-        self._check_study(study_id)
-        return self._memory.user_attrs
+        return self._memory_of(study_id).user_attrs
 
     def get_study_system_attrs(self, study_id: int) -> dict[str, Any]:
         """Return the study's system attributes."""
-        self._check_study(study_id)
-        return self._memory.system_attrs
+        return self._memory_of(study_id).system_attrs
 
     def get_all_studies(self) -> list[FrozenStudy]:
         """Return the one study."""
@@ -260,15 +251,15 @@ class BufferedStorage(BaseStorage):
 
     def set_study_user_attr(self, study_id: int, key: str, value: Any) -> None:
         """Set a user attribute of the study, in the database at once."""
-        self._check_study(study_id)
+        memory = self._memory_of(study_id)
         self._backend.set_study_user_attr(study_id, key, value)
-        self._memory.user_attrs = _with(self._memory.user_attrs, key, value)
+        memory.user_attrs = _with(memory.user_attrs, key, value)
 
     def set_study_system_attr(self, study_id: int, key: str, value: Any) -> None:
         """Set a system attribute of the study, in the database at once."""
-        self._check_study(study_id)
+        memory = self._memory_of(study_id)
         self._backend.set_study_system_attr(study_id, key, value)
-        self._memory.system_attrs = _with(self._memory.system_attrs, key, value)
+        memory.system_attrs = _with(memory.system_attrs, key, value)
 
     def create_new_study(self, *_arguments: object, **_options: object) -> int:
         """Refuse: one study is all there is."""
@@ -321,9 +312,10 @@ class BufferedStorage(BaseStorage):
         self._check_own(trial_id)
         return copy.copy(self.get_trial(trial_id)), self._pending[trial_id]
 
-    def _check_study(self, study_id: int) -> None:
+    def _memory_of(self, study_id: int) -> StudyMemory:
         if study_id != self._study_id:
             raise KeyError(f"This storage holds the study with the id {self._study_id} alone, not {study_id}.")
+        return self._memory
 
     def _check_unfinished(self, trial_id: int) -> None:
         trial = self.get_trial(trial_id)

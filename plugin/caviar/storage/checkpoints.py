@@ -43,19 +43,14 @@ class CheckpointStore:
     A file appears whole or not at all, and begins with the SHA-256 of the rest: a torn one is noticed, and the one
     before is used. Nothing in it is ever executed.
 
-    Args:
-        directory: Where the study's checkpoints stand; created with the first one.
+    The study's directory is created with the first one.
     """
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
 
     def save(self, number: int, checkpoint: Checkpoint) -> None:
-        """Write a trial's checkpoint, and remove those before the last two.
-
-        Args:
-            number: The trial's number.
-            checkpoint: What it needs to go on.
+        """Write the checkpoint of a trial, by its number, and remove those before the last two.
 
         Raises:
             OSError: If it cannot be written; the checkpoints before are untouched.

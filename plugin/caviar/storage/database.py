@@ -31,12 +31,6 @@ _logger = logging.getLogger(__name__)
 #: otherwise: ``sqlite:///runs/optuna.db?timeout=5``.
 BUSY_TIMEOUT_S = 60.0
 _BESIDE: Final = "SQLite makes files beside it to read it: make its directory writable for this user, or copy the home."
-#: By SQLite's primary error code.
-_WAYS_OUT: Final = {
-    sqlite3.SQLITE_CORRUPT: schema.DAMAGED_WAY_OUT,
-    sqlite3.SQLITE_READONLY: _BESIDE,
-    sqlite3.SQLITE_CANTOPEN: _BESIDE,
-}
 
 
 def new_owner() -> str:
@@ -67,8 +61,8 @@ def open_storage(url: str, *, owner: str, create: bool = False) -> LeasedStorage
         path = sqlite_path(url)
         if path is None:
             raise StorageError(f"{masked(url)} keeps nothing: a study needs a file, such as sqlite:///runs/optuna.db.")
-        if create:  # the run's own opening, once, not that of each of its workers
-            _warn_of_network(path)
+        if create and (kind := network_file_system(path)):  # the run's own opening, not that of each of its workers
+            _logger.warning("%s", network_message(path, kind))
         return _open_sqlite(url, path, owner=owner, create=create)
     if backend not in ("postgresql", "postgres"):
         raise StorageError(
@@ -80,10 +74,7 @@ def open_storage(url: str, *, owner: str, create: bool = False) -> LeasedStorage
 
 
 def prepare_storage_template(url: str) -> None:
-    """Make what a missing SQLite database is copied from, and import what opening one needs: a third of a second.
-
-    Nothing is written beside the database.
-    """
+    """Make what a missing SQLite database is copied from, and import what opening one needs: a third of a second."""
     path = sqlite_path(url)
     if path is not None and not _has_content(path):
         keep_template(_template_name(), _make_sqlite)
@@ -99,17 +90,10 @@ def import_database_code() -> None:
 @contextlib.contextmanager
 def creation_lock(storage: LeasedStorage) -> Iterator[None]:
     """Hold the lock under which studies are created, across all processes that use the database."""
-    url = storage.engine.url
-    path = sqlite_path(url.render_as_string(hide_password=False))
-    lock = _server_lock(url.render_as_string(hide_password=False)) if path is None else FileLock(f"{path}.lock")
-    with lock:
+    url = storage.engine.url.render_as_string(hide_password=False)
+    path = sqlite_path(url)
+    with _server_lock(url) if path is None else FileLock(f"{path}.lock"):
         yield
-
-
-def _warn_of_network(path: Path) -> None:
-    kind = network_file_system(path)
-    if kind is not None:
-        _logger.warning("%s", network_message(path, kind))
 
 
 def _open_sqlite(url: str, path: Path, *, owner: str, create: bool) -> LeasedStorage:
@@ -136,9 +120,8 @@ def _template_name() -> str:
 def _make_sqlite(path: Path) -> None:
     """Make an empty study database; closing its last connection moves the log into the file."""
     url = sqlite_url(path)
-    connection = sqlite3.connect(path)
-    connection.execute("PRAGMA journal_mode=WAL")
-    connection.close()
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA journal_mode=WAL")
     _open(url, owner=new_owner(), engine_kwargs=_sqlite_engine_kwargs(url)).engine.dispose()
 
 
@@ -196,16 +179,16 @@ def _check_is_optunas(path: Path) -> None:
     holds on it through SQLite, and another process could then delete a log that is in use (sqlite.org/howtocorrupt).
     """
     try:
-        connection = sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, timeout=BUSY_TIMEOUT_S)
-        try:
-            tables = {row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-        finally:
-            connection.close()
+        address = f"{path.as_uri()}?mode=ro"
+        with contextlib.closing(sqlite3.connect(address, uri=True, timeout=BUSY_TIMEOUT_S)) as connection:
+            tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
     except sqlite3.DatabaseError as error:
         if error.sqlite_errorcode == sqlite3.SQLITE_NOTADB:
             message = f"{path} is not an SQLite database. Name another file with --storage or --home."
             raise StorageError(message) from error
-        way_out = _WAYS_OUT.get(error.sqlite_errorcode & 0xFF, "")
+        ways_out = {sqlite3.SQLITE_CORRUPT: schema.DAMAGED_WAY_OUT}
+        ways_out |= dict.fromkeys((sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN), _BESIDE)
+        way_out = ways_out.get(error.sqlite_errorcode & 0xFF, "")  # the lowest byte says what, the higher ones where
         raise StorageError(f"The study database {path} cannot be read ({error}). {way_out}".rstrip()) from error
     if "experiments" in tables:
         raise StorageError(

@@ -11,7 +11,7 @@ from ..attributes import DEATHS, ENQUEUED, FAIL_REASON, FAILED_TRIAL, OWNER, RET
 from ..optuna_private import id_of_trial, optuna_tables
 from . import schema
 from .leased_storage import LeasedStorage
-from .leases import read_attributes, release_leases, renew_leases
+from .leases import read_attributes, remove_attribute, renew_leases
 from .overview import count_states
 from .pending_writes import PendingWrites, TrialEnd, write_pending
 
@@ -90,8 +90,7 @@ def put_back_expired(
 ) -> None:
     """Hand back, in a claim's transaction, every running trial whose lease has expired.
 
-    A death is blamed on a trial only if that had begun, that is, has a parameter or a report in the database: those
-    that a killed fleet had claimed and not begun are innocent.
+    A death is blamed only on trials that had begun, that is, have a parameter or a report in the database.
 
     Args:
         connection: In a transaction that ``schema.begin_claim`` began.
@@ -117,10 +116,8 @@ def expired_trials(connection: sqlalchemy.Connection, study_id: int, *, lease_s:
     """Return the running trials whose lease ran out, locked until the transaction ends.
 
     A lease that lies ahead of the clock by more than it lasts was given before the clock was put back: its owner, if it
-    lived, would have renewed it since, so that it has run out too.
-
-    The lock, which SQLite's write lock makes needless there, is on the heartbeat's row, with which every write of an
-    owner begins: an owner that comes in time keeps its trial, and a late one sees that it was taken.
+    lived, would have renewed it since, so that it has run out too. A server locks the heartbeat's row, with which every
+    write of an owner begins: an owner that comes in time keeps its trial, and a late one sees that it was taken.
     """
     trials, beats = optuna_tables().trials, optuna_tables().heartbeats
     allowed, now = datetime.timedelta(seconds=lease_s), schema.database_now(connection)
@@ -152,7 +149,7 @@ def put_back(connection: sqlalchemy.Connection, trial_ids: Collection[int]) -> N
         .where(trials.c.trial_id.in_(sorted(trial_ids)), trials.c.state == TrialState.RUNNING)
         .values(state=TrialState.WAITING)
     )
-    release_leases(connection, trial_ids)
+    remove_attribute(connection, trial_ids, OWNER)
 
 
 def _begun(connection: sqlalchemy.Connection, trial_ids: Collection[int]) -> set[int]:

@@ -73,12 +73,10 @@ def take_leases(connection: sqlalchemy.Connection, trial_ids: Sequence[int], own
     schema.upsert_many(connection, tables.heartbeats, key=("trial_id",), rows=beats)
 
 
-def release_leases(connection: sqlalchemy.Connection, trial_ids: Collection[int]) -> None:
-    """Leave trials without an owner."""
+def remove_attribute(connection: sqlalchemy.Connection, trial_ids: Collection[int], key: str) -> None:
+    """Remove a system attribute of trials: without ``OWNER``, nobody has a lease on them."""
     attributes = optuna_tables().system_attributes
-    connection.execute(
-        attributes.delete().where(attributes.c.trial_id.in_(sorted(trial_ids)), attributes.c.key == OWNER)
-    )
+    connection.execute(attributes.delete().where(attributes.c.trial_id.in_(sorted(trial_ids)), attributes.c.key == key))
 
 
 def read_attributes(connection: sqlalchemy.Connection, trial_ids: Collection[int], key: str) -> Mapping[int, Any]:

@@ -4,19 +4,15 @@ import contextlib
 import datetime
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from importlib import import_module
+from typing import Any
 
 import sqlalchemy
 import sqlalchemy.exc
 from optuna.exceptions import StorageInternalError
-from sqlalchemy.dialects import sqlite
 
 from ..optuna_private import optuna_tables
 from .addresses import reason_of
-
-if TYPE_CHECKING:
-    from sqlalchemy.dialects import postgresql
-
 
 #: What to do about a damaged database.
 DAMAGED_WAY_OUT = "`caviar doctor` says how to save what can be read."
@@ -38,26 +34,13 @@ def upsert_many(
 ) -> None:
     """Insert rows, or update those with the same unique key, in one statement.
 
-    Args:
-        connection: In a transaction.
-        table: One of Optuna's.
-        key: The columns of its unique key.
-        rows: Column → value, all with the same columns; none may share a key.
+    All rows have the same columns, and none share a key.
     """
     if not rows:
         return
-    statement = _insert(connection, table)
+    statement = import_module(f"sqlalchemy.dialects.{connection.dialect.name}").insert(table)  # the others' are unused
     changed = {name: statement.excluded[name] for name in rows[0] if name not in key}
     connection.execute(statement.on_conflict_do_update(index_elements=list(key), set_=changed), list(rows))
-
-
-def _insert(connection: sqlalchemy.Connection, table: sqlalchemy.Table) -> "sqlite.Insert | postgresql.Insert":
-    """Return a statement that can say what happens to a row that is there."""
-    if connection.dialect.name == "postgresql":
-        from sqlalchemy.dialects import postgresql  # its drivers' modules are of no use to most
-
-        return postgresql.insert(table)
-    return sqlite.insert(table)
 
 
 @contextlib.contextmanager
@@ -75,10 +58,7 @@ def transaction(engine: sqlalchemy.Engine) -> Iterator[sqlalchemy.Connection]:
 
 
 def describe_outage(error: StorageInternalError) -> str:
-    """Return what the database said, in one line without a full stop.
-
-    Optuna's own words are "An exception is raised during the commit", whatever happened.
-    """
+    """Return what the database said; Optuna says "An exception is raised during the commit", whatever happened."""
     return reason_of(error.__cause__ or error)
 
 
@@ -108,9 +88,8 @@ def may_pass(error: StorageInternalError) -> bool:
     code = _sqlite_code(error)
     if code is not None:
         return code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
-    return isinstance(
-        error.__cause__, sqlalchemy.exc.OperationalError | sqlalchemy.exc.InterfaceError | sqlalchemy.exc.TimeoutError
-    )
+    unreachable = (sqlalchemy.exc.OperationalError, sqlalchemy.exc.InterfaceError, sqlalchemy.exc.TimeoutError)
+    return isinstance(error.__cause__, unreachable)
 
 
 def _sqlite_code(error: StorageInternalError) -> int | None:
@@ -129,10 +108,8 @@ def begin_claim(connection: sqlalchemy.Connection, study_id: "int | sqlalchemy.S
     """
     take_write_lock(connection)
     if connection.dialect.name != "sqlite":
-        studies = optuna_tables().studies
-        connection.execute(
-            sqlalchemy.select(studies.c.study_id).where(studies.c.study_id == study_id).with_for_update()
-        )
+        own_id = optuna_tables().studies.c.study_id
+        connection.execute(sqlalchemy.select(own_id).where(own_id == study_id).with_for_update())
 
 
 def take_write_lock(connection: sqlalchemy.Connection) -> None:
@@ -143,8 +120,6 @@ def take_write_lock(connection: sqlalchemy.Connection) -> None:
 
 def database_now(connection: sqlalchemy.Connection) -> datetime.datetime:
     """Return the time that leases are measured by, and that trials are stamped with, naive UTC as Optuna stores it.
-
-    (What Optuna returns of a trial is naive local time.)
 
     SQLite serves one host, whose clock is as good as any; a server's clients may disagree, so its own clock decides.
     """

@@ -19,9 +19,7 @@ MakeDatabase = Callable[[Path], object]
 def keep_template(name: str, make: MakeDatabase) -> bytes | None:
     """Return an empty database of the user's cache, made where there is none; None where none can be kept.
 
-    Args:
-        name: Its file's; it tells all that the tables depend on.
-        make: Makes it.
+    Its file's name tells all that the tables depend on.
     """
     path = user_cache() / name
     try:
@@ -41,12 +39,7 @@ def keep_template(name: str, make: MakeDatabase) -> bytes | None:
 
 
 def create_from_template(path: Path, name: str, make: MakeDatabase) -> None:
-    """Put an empty database there, whole or not at all; the caller holds the lock on its creation.
-
-    Args:
-        path: Its file.
-        name: The template's, as `keep_template` has it.
-        make: Makes it.
+    """Copy a template to a file, whole or not at all; the caller holds the lock on its creation.
 
     Raises:
         OSError: If it cannot be written.

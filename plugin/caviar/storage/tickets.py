@@ -57,8 +57,8 @@ def claim_tickets(
     """Claim up to so many trials of the budget in one transaction, those that wait first.
 
     Args:
-        storage: This worker's storage.
-        study_id: Optuna's id of the study.
+        storage: This worker's.
+        study_id: Optuna's.
         n: How many tickets are wanted, at least 1.
         budget: How many trials the study may have besides failed ones.
         lease_s: Seconds without a renewal after which a running trial is handed back, above 0.
@@ -78,7 +78,11 @@ def claim_tickets(
         schema.begin_claim(connection, study_id)
         check_study(connection, study_id, known=storage.known_studies)
         put_back_expired(connection, study_id, lease_s=lease_s, retries=retries, keeping=keeping)
-        waiting = _start_waiting(connection, study_id, n=n)
+        trials = optuna_tables().trials
+        unclaimed = (trials.c.study_id == study_id) & (trials.c.state == TrialState.WAITING) & ~is_parked()
+        first = sqlalchemy.select(trials.c.trial_id, trials.c.number).where(unclaimed).order_by(trials.c.trial_id)
+        rows = connection.execute(first.limit(n)).all()
+        waiting = start_trials(connection, [(row.trial_id, row.number) for row in rows])
         counts = count_states(connection, study_id)
         room = budget - (sum(counts.values()) - counts[TrialState.FAIL])
         n_new = min(n - len(waiting), max(0, room))
@@ -103,12 +107,9 @@ def is_parked() -> sqlalchemy.ColumnElement[bool]:
 def start_trials(
     connection: sqlalchemy.Connection, waiting: Sequence[tuple[int, int]], *, promoted: bool = False
 ) -> list[Ticket]:
-    """Set trials running that wait, and return their tickets, in the given order; the caller takes the leases.
+    """Set trials running in a claim's transaction, and return their tickets in order; the caller takes the leases.
 
-    Args:
-        connection: In a transaction that ``schema.begin_claim`` began.
-        waiting: Optuna's ids of the trials, and their numbers.
-        promoted: Whether they were parked.
+    The trials are told by Optuna's ids and their numbers; they wait, be it that they were parked and are ``promoted``.
     """
     if not waiting:
         return []
@@ -131,17 +132,6 @@ def start_trials(
         )
         for trial_id, number in waiting
     ]
-
-
-def _start_waiting(connection: sqlalchemy.Connection, study_id: int, *, n: int) -> list[Ticket]:
-    trials = optuna_tables().trials
-    rows = connection.execute(
-        sqlalchemy.select(trials.c.trial_id, trials.c.number)
-        .where(trials.c.study_id == study_id, trials.c.state == TrialState.WAITING, ~is_parked())
-        .order_by(trials.c.trial_id)
-        .limit(n)
-    )
-    return start_trials(connection, [(row.trial_id, row.number) for row in rows])
 
 
 def _create_running(connection: sqlalchemy.Connection, study_id: int, *, n: int, first_number: int) -> Sequence[Ticket]:
