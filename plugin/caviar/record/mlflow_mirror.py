@@ -53,7 +53,6 @@ class MlflowMirror:
         artifact_location: str | None = None,
         experiment_tags: Mapping[str, str] = _NOTHING,
         clock: Callable[[], float] = time.time,
-        retry_after_s: float = 60.0,
     ) -> None:
         """Make a mirror; nothing is opened or imported before its first use.
 
@@ -66,13 +65,12 @@ class MlflowMirror:
             experiment_tags: Shown on the experiment and its runs, such as data set and fingerprint; empty ones are
                 left out. ``caviar.metric`` decides which way the page sorts.
             clock: The time as Unix seconds.
-            retry_after_s: Seconds to leave a failing store alone, so that an outage costs a trial no time.
         """
         tags = {key: value for key, value in experiment_tags.items() if value}
         self._tracking_uri = tracking_uri
         self._study = StudyIdentity(name=study_name, uid=study_uid, artifact_location=artifact_location, tags=tags)
         self._clock = clock
-        self._guard = OutageGuard(tracking_uri, clock=clock, retry_after_s=retry_after_s)
+        self._guard = OutageGuard(tracking_uri, clock=clock)
         self._client: MlflowClient | None = None
         self._sqlite = sqlite_runs(tracking_uri, study=self._study)
         self._experiment_id: str | None = None
@@ -98,10 +96,8 @@ class MlflowMirror:
     def experiment_link(self, server_url: str) -> str | None:
         """Return the address of the study's charts on an MLflow server; None when the store is down.
 
-        The page opens in the mirror's own view: parallel coordinates by exponent, curves, the best trial first.
-
-        Args:
-            server_url: Where MLflow's pages are, such as ``http://127.0.0.1:5000``.
+        The server is where MLflow's pages are, such as ``http://127.0.0.1:5000``. The page opens in the mirror's own
+        view: parallel coordinates by exponent, curves, the best trial first.
         """
         experiment_id = self.experiment_id()
         if experiment_id is None:
@@ -114,9 +110,7 @@ class MlflowMirror:
     def compare_link(self, server_url: str, numbers: Iterable[int]) -> str | None:
         """Return the address of MLflow's comparison of these trials: parallel coordinates, scatter, box, contour.
 
-        Args:
-            server_url: Where MLflow's pages are, such as ``http://127.0.0.1:5000``.
-            numbers: The trials, in this order; those without a run are left out. A hundred make an address of 4 kB.
+        They come in this order, without those that have no run. A hundred make an address of 4 kB.
         """
         runs = self._attempt_by_client("read the runs", self._list_runs)
         if runs is None:

@@ -20,10 +20,10 @@ class OutageGuard:
     Args:
         tracking_uri: Named in the warning, its credentials masked.
         clock: The time as Unix seconds.
-        retry_after_s: Seconds to leave a failing store alone.
+        retry_after_s: Seconds to leave a failing store alone, so that an outage costs a trial no time.
     """
 
-    def __init__(self, tracking_uri: str, *, clock: Callable[[], float], retry_after_s: float) -> None:
+    def __init__(self, tracking_uri: str, *, clock: Callable[[], float], retry_after_s: float = 60.0) -> None:
         self._where = masked(tracking_uri)
         self._clock = clock
         self._retry_after_s = retry_after_s

@@ -79,31 +79,18 @@ class TrialRecord:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RunContent:
-    """What a trial's run is to hold, whoever writes it.
-
-    Attributes:
-        number: The trial's.
-        name: The run's.
-        status: MLflow's word for the trial's state.
-        start_ms: When the trial started; Unix, milliseconds.
-        end_ms: When it ended; None while it has not.
-        points: Every value of every metric.
-        params: By name.
-        tags: By name.
-        first_tags: Those that only a new run is given, beside the tags.
-        view: The view of the experiment that fits the trial; None where nothing was drawn.
-    """
+    """What the run of the trial with this number is to hold, whoever writes it; times are Unix milliseconds."""
 
     number: int
     name: str
-    status: str
+    status: str  # MLflow's word for the trial's state
     start_ms: int
-    end_ms: int | None
+    end_ms: int | None  # None while it has not ended
     points: Sequence[Point]
     params: Mapping[str, str]
     tags: Mapping[str, str]
-    first_tags: Mapping[str, str]
-    view: SharedView | None
+    first_tags: Mapping[str, str]  # those that only a new run is given, beside the tags
+    view: SharedView | None  # the experiment's view that fits the trial; None where nothing was drawn
 
 
 def run_content(record: TrialRecord, *, study: StudyIdentity, now_s: float) -> RunContent:

@@ -22,21 +22,13 @@ _FOLDER = "report"
 
 @dataclasses.dataclass(kw_only=True)
 class KnownRun:
-    """A run and what it holds, so that nothing is written twice.
-
-    Attributes:
-        run_id: MLflow's id.
-        status: MLflow's word for its state.
-        params: Names of its parameters; MLflow lets none be changed.
-        tags: Its tags.
-        points: Metric and step of every value.
-    """
+    """A run and what it holds, so that nothing is written twice."""
 
     run_id: str
     status: str
-    params: set[str]
+    params: set[str]  # their names; MLflow lets none be changed
     tags: dict[str, str]
-    points: set[tuple[str, int]]
+    points: set[tuple[str, int]]  # metric and step of every value
 
 
 def list_runs(
@@ -44,11 +36,7 @@ def list_runs(
 ) -> "dict[int, list[Run]]":
     """Return a study's runs by trial number, of each trial the oldest first; one search, page by page.
 
-    Args:
-        client: Of the store.
-        experiment_id: The study's experiment.
-        study_uid: Runs that carry another study's are left out.
-        number: Only this trial's.
+    Runs that carry another study's uid are left out; with a number, so are those of other trials.
     """
     where = "" if number is None else f"tags.`{TRIAL_NUMBER_TAG}` = '{number}'"
     order = ["attributes.start_time ASC", "attributes.run_id ASC"]
@@ -120,13 +108,8 @@ def move_report(
 ) -> bool:
     """Put files into the ``report`` folder of a trial's run, and remove that of every other run that has one.
 
-    A run of its own would stand among the trials in every table and chart, and a second report beside the first.
-
-    Args:
-        client: Of the store.
-        runs: The study's, by trial number.
-        number: Whose run gets the files.
-        files: Whose names are kept; those of the same name are replaced.
+    A run of its own would stand among the trials in every table and chart, and a second report beside the first. Files
+    keep their names, and replace those of the same name. The runs are the study's, by trial number.
 
     Returns:
         False where the trial has no run.

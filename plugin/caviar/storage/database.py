@@ -70,7 +70,7 @@ def open_storage(url: str, *, owner: str, create: bool = False) -> LeasedStorage
             "Name a file, sqlite:///runs/optuna.db, or a server, postgresql+psycopg://user@host/database."
         )
     with _explained(url), _server_lock(url):  # whoever comes first makes the tables
-        return _open(url, owner=owner, engine_kwargs={"pool_pre_ping": True})
+        return _open(url, owner=owner)
 
 
 def prepare_storage_template(url: str) -> None:
@@ -110,7 +110,7 @@ def _open_sqlite(url: str, path: Path, *, owner: str, create: bool) -> LeasedSto
         except (OSError, sqlite3.Error) as error:
             raise StorageError(f"The study database {path} cannot be created: {error}. Name another --home.") from error
     _check_is_optunas(path)
-    return _open(url, owner=owner, engine_kwargs=_sqlite_engine_kwargs(url))
+    return _open(url, owner=owner)
 
 
 def _template_name() -> str:
@@ -119,10 +119,9 @@ def _template_name() -> str:
 
 def _make_sqlite(path: Path) -> None:
     """Make an empty study database; closing its last connection moves the log into the file."""
-    url = sqlite_url(path)
     with contextlib.closing(sqlite3.connect(path)) as connection:
         connection.execute("PRAGMA journal_mode=WAL")
-    _open(url, owner=new_owner(), engine_kwargs=_sqlite_engine_kwargs(url)).engine.dispose()
+    _open(sqlite_url(path), owner=new_owner()).engine.dispose()
 
 
 def _has_content(path: Path) -> bool:
@@ -138,9 +137,13 @@ def _server_lock(url: str) -> Iterator[None]:
         yield
 
 
-def _open(url: str, *, owner: str, engine_kwargs: dict[str, Any]) -> LeasedStorage:
+def _open(url: str, *, owner: str) -> LeasedStorage:
     with _explained(url):
-        storage = LeasedStorage(url, owner=owner, engine_kwargs=engine_kwargs)
+        address = sqlalchemy.engine.make_url(url)
+        options: dict[str, Any] = {"pool_pre_ping": True}
+        if address.get_backend_name() == "sqlite":
+            options = {} if "timeout" in address.query else {"connect_args": {"timeout": BUSY_TIMEOUT_S}}
+        storage = LeasedStorage(url, owner=owner, engine_kwargs=options)
     if storage.engine.dialect.name == "sqlite":
         sqlalchemy.event.listen(storage.engine, "connect", _tune_sqlite)
         storage.engine.dispose()
@@ -165,11 +168,6 @@ def _explained(url: str) -> Iterator[None]:
 def _tune_sqlite(connection: Any, _record: Any) -> None:
     """With the write-ahead log, NORMAL loses no commit when a process dies, only the last ones when the power does."""
     connection.execute("PRAGMA synchronous=NORMAL")
-
-
-def _sqlite_engine_kwargs(url: str) -> dict[str, Any]:
-    given = sqlalchemy.engine.make_url(url).query
-    return {} if "timeout" in given else {"connect_args": {"timeout": BUSY_TIMEOUT_S}}
 
 
 def _check_is_optunas(path: Path) -> None:

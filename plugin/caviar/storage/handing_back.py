@@ -37,13 +37,8 @@ def hand_back_all(storage: LeasedStorage) -> None:
 def fail_trial(storage: LeasedStorage, trial: FrozenTrial, *, reason: str, retries: int) -> bool:
     """End a trial that raised as FAIL and, while its retries last, queue it anew with the same parameters and seeds.
 
-    Both happen in one transaction: between them another worker could take the freed place in the budget.
-
-    Args:
-        storage: The worker's storage, which holds the trial's lease.
-        trial: The trial, with what it holds now.
-        reason: Why, in one line; kept in its user attribute ``fail_reason``.
-        retries: Retries that one trial of the budget has.
+    Both happen in one transaction: between them another worker could take the freed place in the budget. The storage
+    holds the trial's lease, and the trial is as it is stored. The reason is one line, kept in its ``fail_reason``.
 
     Returns:
         Whether a retry was queued.
@@ -90,26 +85,23 @@ def put_back_expired(
 ) -> None:
     """Hand back, in a claim's transaction, every running trial whose lease has expired.
 
-    A death is blamed only on trials that had begun, that is, have a parameter or a report in the database.
-
-    Args:
-        connection: In a transaction that ``schema.begin_claim`` began.
-        study_id: Optuna's id of the study.
-        lease_s: Seconds without a renewal after which a running trial is handed back, above 0.
-        retries: Deaths of its worker that a trial survives; one more, and it becomes FAIL.
-        keeping: Trials that are left alone all the same.
+    A lease lasts for ``lease_s`` seconds after it was renewed. A trial survives ``retries`` deaths of its worker; with
+    one more it becomes FAIL. A death is blamed only on trials that had begun, that is, have a parameter or a report in
+    the database. Trials in ``keeping`` are left alone.
     """
     given = set(expired_trials(connection, study_id, lease_s=lease_s)) - set(keeping)
     if not given:
         return
-    deaths, writes = read_attributes(connection, given, DEATHS), {}
+    deaths, writes, failed = read_attributes(connection, given, DEATHS), {}, set()
     for trial_id in _begun(connection, given):
         died = 1 + deaths.get(trial_id, 0)
-        failed = died > retries
-        writes[trial_id] = _failure(connection, f"Its worker died {died} times.") if failed else PendingWrites()
+        writes[trial_id] = PendingWrites()
+        if died > retries:
+            failed.add(trial_id)
+            writes[trial_id] = _failure(connection, f"Its worker died {died} times.")
         writes[trial_id].system_attributes[DEATHS] = died
     write_pending(connection, writes)
-    put_back(connection, given)
+    put_back(connection, given - failed)
 
 
 def expired_trials(connection: sqlalchemy.Connection, study_id: int, *, lease_s: float) -> list[int]:

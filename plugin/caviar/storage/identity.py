@@ -24,10 +24,7 @@ def check_study(
 ) -> None:
     """Refuse to go on with a study that was deleted, or whose name or id belongs to another one now.
 
-    Args:
-        connection: In a transaction.
-        study_id: Optuna's id of the study.
-        known: What the caller was begun with, by Optuna's ids; a study that is not in it only has to exist.
+    The caller was begun with the ``known`` ones, by Optuna's ids; a study that is not among them only has to exist.
 
     Raises:
         FatalError: Saying what became of it.

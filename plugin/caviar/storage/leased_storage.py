@@ -25,13 +25,7 @@ class LeasedStorage(RDBStorage):
     """Optuna's ``RDBStorage`` for one worker: a plain Optuna database, in which two workers never run one trial.
 
     Only its owner writes about a trial that has one. Every write first renews the lease in the same transaction, so a
-    worker that was stopped for longer than its lease writes nothing.
-
-    Args:
-        url: SQLAlchemy's address of an SQLite or PostgreSQL database.
-        owner: What names this worker: ``host:pid:token``.
-        engine_kwargs: For ``sqlalchemy.create_engine``.
-        skip_table_creation: Whether the schema is known to be there.
+    worker that was stopped for longer than its lease writes nothing. Its ``owner`` is the worker: ``host:pid:token``.
     """
 
     def __init__(
@@ -48,11 +42,8 @@ class LeasedStorage(RDBStorage):
     def owned(self, trial_id: int, *, claims: bool = False) -> Iterator[sqlalchemy.Connection]:
         """Open a transaction that holds this worker's lease on an unfinished trial, renewed.
 
-        A trial that nobody owns can be written by whoever never owned it, as in stock Optuna.
-
-        Args:
-            trial_id: Optuna's id of the trial.
-            claims: Whether the transaction numbers a new trial, so that it needs the study's lock too.
+        A trial that nobody owns can be written by whoever never owned it, as in stock Optuna. A transaction that
+        ``claims``, that is, numbers a new trial, takes the study's lock too.
 
         Raises:
             LeaseLost: If another worker owns the trial, or this one did and no longer does.

@@ -67,10 +67,9 @@ def take_leases(connection: sqlalchemy.Connection, trial_ids: Sequence[int], own
     """Make a worker the owner of trials from now on, whoever owned them before."""
     tables = optuna_tables()
     owned = [{"trial_id": trial_id, "key": OWNER, "value_json": json.dumps(owner)} for trial_id in trial_ids]
-    schema.upsert_many(connection, tables.system_attributes, key=("trial_id", "key"), rows=owned)
+    schema.upsert(connection, tables.system_attributes, owned)
     now = schema.database_now(connection)
-    beats = [{"trial_id": trial_id, "heartbeat": now} for trial_id in trial_ids]
-    schema.upsert_many(connection, tables.heartbeats, key=("trial_id",), rows=beats)
+    schema.upsert(connection, tables.heartbeats, [{"trial_id": trial_id, "heartbeat": now} for trial_id in trial_ids])
 
 
 def remove_attribute(connection: sqlalchemy.Connection, trial_ids: Collection[int], key: str) -> None:

@@ -61,22 +61,21 @@ def best_complete_value(storage: LeasedStorage, study_id: int, *, maximize: bool
     """Return the best value of a study's complete trials, None before the first; without reading the trials."""
     trials, values = optuna_tables().trials, optuna_tables().values
     best = (sqlalchemy.func.max if maximize else sqlalchemy.func.min)(values.c.value)
-    found = sqlalchemy.select(best).join(trials, trials.c.trial_id == values.c.trial_id)
+    complete = (trials.c.study_id == study_id) & (trials.c.state == TrialState.COMPLETE)
+    found = sqlalchemy.select(best).join(trials, trials.c.trial_id == values.c.trial_id).where(complete)
     with schema.transaction(storage.engine) as connection:
-        value: float | None = connection.execute(
-            found.where(trials.c.study_id == study_id, trials.c.state == TrialState.COMPLETE)
-        ).scalar_one()
+        value: float | None = connection.execute(found).scalar_one()
     return value
 
 
 def count_epochs(storage: LeasedStorage, study_id: int) -> int:
     """Return how many epochs the trials of a study have reported, all together."""
     trials, reports = optuna_tables().trials, optuna_tables().intermediate_values
-    counted = sqlalchemy.select(sqlalchemy.func.count(reports.c.step))
+    joined = sqlalchemy.select(sqlalchemy.func.count(reports.c.step)).join(
+        trials, trials.c.trial_id == reports.c.trial_id
+    )
     with schema.transaction(storage.engine) as connection:
-        return connection.execute(
-            counted.join(trials, trials.c.trial_id == reports.c.trial_id).where(trials.c.study_id == study_id)
-        ).scalar_one()
+        return connection.execute(joined.where(trials.c.study_id == study_id)).scalar_one()
 
 
 def read_leases(storage: LeasedStorage, study_id: int) -> list[RunningTrial]:

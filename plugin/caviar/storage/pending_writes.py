@@ -48,54 +48,34 @@ def write_pending(connection: sqlalchemy.Connection, pending: Mapping[int, Pendi
     Nothing is asked: the transaction must hold the trials' leases (``renew_leases``), or be a claim.
     """
     tables = optuna_tables()
-    schema.upsert_many(
-        connection,
-        tables.params,
-        key=("trial_id", "param_name"),
-        rows=[
-            {
-                "trial_id": trial_id,
-                "param_name": name,
-                "param_value": value,
-                "distribution_json": distribution_to_json(distribution),
-            }
-            for trial_id, writes in pending.items()
-            for name, (value, distribution) in writes.params.items()
-        ],
-    )
-    schema.upsert_many(
-        connection,
-        tables.intermediate_values,
-        key=("trial_id", "step"),
-        rows=[
-            {"trial_id": trial_id, "step": step, **stored_intermediate_value(value)}
-            for trial_id, writes in pending.items()
-            for step, value in writes.reports.items()
-        ],
-    )
-    user = {trial_id: writes.user_attributes for trial_id, writes in pending.items()}
-    system = {trial_id: writes.system_attributes for trial_id, writes in pending.items()}
-    for table, attributes in ((tables.user_attributes, user), (tables.system_attributes, system)):
-        rows = [
-            {"trial_id": trial_id, "key": key, "value_json": json.dumps(value)}
-            for trial_id, values in attributes.items()
-            for key, value in values.items()
-        ]
-        schema.upsert_many(connection, table, key=("trial_id", "key"), rows=rows)
-    _write_ends(connection, {trial_id: writes.end for trial_id, writes in pending.items() if writes.end is not None})
+    params, reports, values, ends = [], [], [], []
+    user: list[dict[str, Any]] = []
+    system: list[dict[str, Any]] = []
+    for trial_id, writes in pending.items():
+        for name, (value, distribution) in writes.params.items():
+            stored = {"param_value": value, "distribution_json": distribution_to_json(distribution)}
+            params.append({"trial_id": trial_id, "param_name": name, **stored})
+        for step, value in writes.reports.items():
+            reports.append({"trial_id": trial_id, "step": step, **stored_intermediate_value(value)})
+        for rows, attributes in ((user, writes.user_attributes), (system, writes.system_attributes)):
+            for key, attribute in attributes.items():
+                rows.append({"trial_id": trial_id, "key": key, "value_json": json.dumps(attribute)})
+        if writes.end is not None:
+            for objective, value in enumerate(writes.end.values):
+                values.append({"trial_id": trial_id, "objective": objective, **stored_value(value)})
+            ends.append({"id": trial_id, "end": writes.end.state, "at": writes.end.at})
+    schema.upsert(connection, tables.params, params)
+    schema.upsert(connection, tables.intermediate_values, reports)
+    schema.upsert(connection, tables.user_attributes, user)
+    schema.upsert(connection, tables.system_attributes, system)
+    schema.upsert(connection, tables.values, values)
+    if ends:
+        _write_ends(connection, ends)
 
 
-def _write_ends(connection: sqlalchemy.Connection, ends: Mapping[int, TrialEnd]) -> None:
-    if not ends:
-        return
-    trials, values = optuna_tables().trials, optuna_tables().values
-    rows: list[dict[str, Any]] = [
-        {"trial_id": trial_id, "objective": objective, **stored_value(value)}
-        for trial_id, end in ends.items()
-        for objective, value in enumerate(end.values)
-    ]
-    schema.upsert_many(connection, values, key=("trial_id", "objective"), rows=rows)
-    # The clock may be put back after a trial's start; and one that never ran, as one that was enqueued, has none.
+def _write_ends(connection: sqlalchemy.Connection, ends: Sequence[Mapping[str, Any]]) -> None:
+    """Write the states and times of ends; the clock may be put back after a start, and what never ran has no start."""
+    trials = optuna_tables().trials
     started, at = trials.c.datetime_start, sqlalchemy.bindparam("at", type_=sqlalchemy.DateTime())
     connection.execute(
         trials.update()
@@ -106,5 +86,5 @@ def _write_ends(connection: sqlalchemy.Connection, ends: Mapping[int, TrialEnd])
             datetime_start=sqlalchemy.func.coalesce(started, at),
             datetime_complete=sqlalchemy.case((started > at, started), else_=at),
         ),
-        [{"id": trial_id, "end": end.state, "at": end.at} for trial_id, end in ends.items()],
+        ends,
     )

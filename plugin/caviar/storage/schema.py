@@ -18,29 +18,18 @@ from .addresses import reason_of
 DAMAGED_WAY_OUT = "`caviar doctor` says how to save what can be read."
 
 
-def upsert(
-    connection: sqlalchemy.Connection, table: sqlalchemy.Table, key: Mapping[str, Any], row: Mapping[str, Any]
-) -> None:
-    """Insert a row, or update the one with the same unique key."""
-    upsert_many(connection, table, key=tuple(key), rows=[{**key, **row}])
-
-
-def upsert_many(
-    connection: sqlalchemy.Connection,
-    table: sqlalchemy.Table,
-    *,
-    key: Sequence[str],
-    rows: Sequence[Mapping[str, Any]],
-) -> None:
-    """Insert rows, or update those with the same unique key, in one statement.
+def upsert(connection: sqlalchemy.Connection, table: sqlalchemy.Table, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Insert rows into one of Optuna's tables, or update those with the same unique key, in one statement.
 
     All rows have the same columns, and none share a key.
     """
     if not rows:
         return
+    (unique,) = (rule for rule in table.constraints if isinstance(rule, sqlalchemy.UniqueConstraint))
+    key = unique.columns.keys()
     statement = import_module(f"sqlalchemy.dialects.{connection.dialect.name}").insert(table)  # the others' are unused
     changed = {name: statement.excluded[name] for name in rows[0] if name not in key}
-    connection.execute(statement.on_conflict_do_update(index_elements=list(key), set_=changed), list(rows))
+    connection.execute(statement.on_conflict_do_update(index_elements=key, set_=changed), list(rows))
 
 
 @contextlib.contextmanager

@@ -138,14 +138,8 @@ def _create_running(connection: sqlalchemy.Connection, study_id: int, *, n: int,
     if n == 0:
         return []
     trials = optuna_tables().trials
-    now = schema.database_now(connection)
-    connection.execute(
-        trials.insert(),
-        [
-            {"study_id": study_id, "number": number, "state": TrialState.RUNNING, "datetime_start": now}
-            for number in range(first_number, first_number + n)
-        ],
-    )
+    new = {"study_id": study_id, "state": TrialState.RUNNING, "datetime_start": schema.database_now(connection)}
+    connection.execute(trials.insert(), [{**new, "number": first_number + place} for place in range(n)])
     rows = connection.execute(
         sqlalchemy.select(trials.c.trial_id, trials.c.number)
         .where(trials.c.study_id == study_id, trials.c.number >= first_number)
