@@ -1,4 +1,4 @@
-"""A trial's run in MLflow: found again, created once, given what it lacks, and the study's report if it is the best."""
+"""A trial's run in MLflow: found again, created once, given what it lacks; and the study's report, in one of them."""
 
 import dataclasses
 import shutil

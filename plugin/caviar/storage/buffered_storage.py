@@ -129,8 +129,7 @@ class BufferedStorage(BaseStorage):
     def renew(self) -> LeaseCheck:
         """Renew the leases on all own trials from any thread, and return what they were worth; nothing is dropped."""
         with self._database:
-            own = self.own_trials
-            if not own:
+            if not (own := self.own_trials):
                 return LeaseCheck()
             with schema.transaction(self._backend.engine) as connection:
                 schema.take_write_lock(connection)

@@ -30,7 +30,7 @@ class Room:
 def network_file_system(path: Path, *, mounts: Mounts | None = None) -> str | None:
     """Return the kind of network file system that a path stands on, such as ``nfs4``, or None for a local one.
 
-    The path need not exist; the mounts are by default this machine's.
+    The path need not exist. Unless given, the mounts are this machine's.
 
     Source:
         sqlite.org/faq.html (5) on locks, sqlite.org/wal.html on shared memory.

@@ -29,14 +29,9 @@ class TrialReader:
         Raises:
             sqlalchemy.exc.SQLAlchemyError: If the database cannot be read.
         """
-        trials = optuna_tables().trials
-        rows = connection.execute(
-            sqlalchemy.select(
-                trials.c.trial_id, trials.c.number, trials.c.state, trials.c.datetime_start, trials.c.datetime_complete
-            )
-            .where(condition)
-            .order_by(trials.c.number)
-        )
+        trials = optuna_tables().trials.c
+        columns = (trials.trial_id, trials.number, trials.state, trials.datetime_start, trials.datetime_complete)
+        rows = connection.execute(sqlalchemy.select(*columns).where(condition).order_by(trials.number))
         found = {
             trial_id: FrozenTrial(
                 trial_id=trial_id,

@@ -76,12 +76,7 @@ def hand_back_expired(storage: LeasedStorage, study_id: int, *, lease_s: float, 
 
 
 def put_back_expired(
-    connection: sqlalchemy.Connection,
-    study_id: int,
-    *,
-    lease_s: float,
-    retries: int,
-    keeping: Collection[int] = (),
+    connection: sqlalchemy.Connection, study_id: int, *, lease_s: float, retries: int, keeping: Collection[int] = ()
 ) -> None:
     """Hand back, in a claim's transaction, every running trial whose lease has expired.
 

@@ -67,8 +67,8 @@ class Home:
     @property
     def directories(self) -> tuple[Path, ...]:
         """Everything above, each made when it is first needed."""
-        made_by_trials = (self.mlflow_artifacts, self.checkpoints, self.networks, self.timings)
-        return (*made_by_trials, self.reports, self.artifacts, self.champions)
+        of_trials = (self.mlflow_artifacts, self.checkpoints, self.networks, self.timings, self.artifacts)
+        return (*of_trials, self.reports, self.champions)
 
 
 def locate_home(path: Path, *, storage: str | None = None, tracking_uri: str | None = None) -> Home:

@@ -81,9 +81,6 @@ def remove_attribute(connection: sqlalchemy.Connection, trial_ids: Collection[in
 def read_attributes(connection: sqlalchemy.Connection, trial_ids: Collection[int], key: str) -> Mapping[int, Any]:
     """Return a system attribute of those trials that have it, by Optuna's ids of the trials."""
     attributes = optuna_tables().system_attributes
-    rows = connection.execute(
-        sqlalchemy.select(attributes.c.trial_id, attributes.c.value_json).where(
-            attributes.c.trial_id.in_(sorted(trial_ids)), attributes.c.key == key
-        )
-    )
+    wanted = attributes.c.trial_id.in_(sorted(trial_ids)) & (attributes.c.key == key)
+    rows = connection.execute(sqlalchemy.select(attributes.c.trial_id, attributes.c.value_json).where(wanted))
     return {row.trial_id: json.loads(row.value_json) for row in rows}

@@ -89,10 +89,9 @@ def read_running(storage: LeasedStorage, study_id: int) -> list[RunningTrial]:
     owners, beats, trials = tables.system_attributes, tables.heartbeats, tables.trials
     with schema.transaction(storage.engine) as connection:
         now = schema.database_now(connection)
+        columns = (trials.c.trial_id, trials.c.number, trials.c.datetime_start, owners.c.value_json, beats.c.heartbeat)
         rows = connection.execute(
-            sqlalchemy.select(
-                trials.c.trial_id, trials.c.number, trials.c.datetime_start, owners.c.value_json, beats.c.heartbeat
-            )
+            sqlalchemy.select(*columns)
             .outerjoin(owners, sqlalchemy.and_(owners.c.trial_id == trials.c.trial_id, owners.c.key == OWNER))
             .outerjoin(beats, beats.c.trial_id == trials.c.trial_id)
             .where(trials.c.study_id == study_id, trials.c.state == TrialState.RUNNING)

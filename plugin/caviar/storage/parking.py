@@ -81,9 +81,7 @@ def _last_reports(connection: sqlalchemy.Connection, trial_ids: Collection[int])
     reports = optuna_tables().intermediate_values
     rows = connection.execute(
         sqlalchemy.select(reports.c.trial_id, reports.c.intermediate_value, reports.c.intermediate_value_type)
-        .where(reports.c.trial_id.in_(sorted(trial_ids)))
+        .where(reports.c.trial_id.in_(trial_ids))
         .order_by(reports.c.step)
     )
-    return {
-        row.trial_id: loaded_intermediate_value(row.intermediate_value, row.intermediate_value_type) for row in rows
-    }
+    return {trial_id: loaded_intermediate_value(value, kind) for trial_id, value, kind in rows}

@@ -22,7 +22,7 @@ from .leased_storage import LeasedStorage
 def create_study(storage: LeasedStorage, spec: StudySpec, *, attributes: Mapping[str, str]) -> optuna.Study:
     """Create a study, or return the one of this name if its study file is the same but for budget and workers.
 
-    The attributes are further ones of a new study.
+    A new study is given the attributes.
 
     Raises:
         SpecError: If a study of this name has another file or fingerprint, naming what differs and the ways on.
@@ -44,8 +44,8 @@ def create_whole_study(
 ) -> optuna.Study:
     """Create a study that begins with finished trials: with all of them or, where this process dies, not at all.
 
-    It takes its name, which no study has, last; until then it is called ``NAME.unfinished``, and the next call makes it
-    anew. To be called under ``creation_lock``.
+    It takes its name last. Until then it is called ``NAME.unfinished``, and the next call makes it anew. No study has
+    the name, and the caller holds the ``creation_lock``.
     """
     unfinished = f"{spec.name}.unfinished"
     if unfinished in optuna.get_all_study_names(storage):

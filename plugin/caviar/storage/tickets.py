@@ -107,9 +107,9 @@ def is_parked() -> sqlalchemy.ColumnElement[bool]:
 def start_trials(
     connection: sqlalchemy.Connection, waiting: Sequence[tuple[int, int]], *, promoted: bool = False
 ) -> list[Ticket]:
-    """Set trials running in a claim's transaction, and return their tickets in order; the caller takes the leases.
+    """Set waiting trials running in a claim's transaction, and return their tickets in order.
 
-    The trials are told by Optuna's ids and their numbers; they wait, be it that they were parked and are ``promoted``.
+    Each is given as Optuna's id of it and its number; the caller takes the leases.
     """
     if not waiting:
         return []
