@@ -3,12 +3,15 @@
 import contextlib
 import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Literal
 
 import sqlalchemy
 
+from caviar.storage import schema
+from caviar.storage.handing_back import put_back
 from caviar.storage.leased_storage import LeasedStorage
+from caviar.storage.leases import LeaseCheck, LeaseLost, renew_leases
 from caviar.storage.tickets import Ticket, claim_tickets
 
 SERVER = os.environ.get("CAVIAR_TEST_POSTGRESQL", "")
@@ -39,3 +42,20 @@ def expire(storage: LeasedStorage, trial_id: int) -> None:
     with storage.engine.begin() as connection:
         hour_ago = sqlalchemy.text("UPDATE trial_heartbeats SET heartbeat = '2020-01-01' WHERE trial_id = :id")
         connection.execute(hour_ago, {"id": trial_id})
+
+
+def hand_back_many(storage: LeasedStorage, trial_ids: Collection[int]) -> LeaseCheck:
+    """Give running trials back that are this worker's, and say what became of each."""
+    with schema.transaction(storage.engine) as connection:
+        schema.take_write_lock(connection)
+        check = renew_leases(connection, trial_ids, storage.owner)
+        put_back(connection, check.held)
+    return check
+
+
+def hand_back(storage: LeasedStorage, trial_id: int) -> bool:
+    """Give a running trial back; raise if another worker owns it."""
+    check = hand_back_many(storage, [trial_id])
+    if check.lost:
+        raise LeaseLost(f"the trial is no longer held by this worker ({storage.owner})")
+    return trial_id in check.held

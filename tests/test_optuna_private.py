@@ -18,7 +18,7 @@ from caviar.optuna_private import (
     stored_value,
 )
 from caviar.storage.leased_storage import LeasedStorage
-from caviar.storage.leases import LeaseLost, take_lease
+from caviar.storage.leases import LeaseLost, take_leases
 
 
 def test_ids_are_those_that_the_storage_takes(storage: LeasedStorage) -> None:
@@ -107,7 +107,7 @@ def test_suggest_by_a_worker_that_lost_its_lease_writes_nothing(suggest: Any, st
     study = optuna.create_study(storage=storage)
     trial = study.ask()
     with storage.engine.begin() as connection:
-        take_lease(connection, trial._trial_id, "another:1:worker")
+        take_leases(connection, [trial._trial_id], "another:1:worker")
     with pytest.raises(LeaseLost):
         suggest(trial)
     with storage.engine.connect() as connection:

@@ -4,12 +4,12 @@ import datetime
 
 import optuna
 import pytest
+from tests.databases import hand_back
 
 from caviar.attributes import IDLE
 from caviar.storage import idle, schema
 from caviar.storage.buffered_storage import BufferedStorage
 from caviar.storage.database import new_owner, open_storage
-from caviar.storage.handing_back import hand_back
 from caviar.storage.leased_storage import LeasedStorage
 from caviar.storage.tickets import Ticket, claim_tickets
 

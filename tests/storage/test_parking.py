@@ -10,7 +10,7 @@ from caviar.attributes import PAUSED
 from caviar.storage.buffered_storage import BufferedStorage
 from caviar.storage.database import new_owner, open_storage
 from caviar.storage.leased_storage import LeasedStorage
-from caviar.storage.leases import take_lease
+from caviar.storage.leases import take_leases
 from caviar.storage.overview import count_trials, read_leases
 from caviar.storage.parking import claim_parked, prune_parked
 from caviar.storage.tickets import Ticket, claim_tickets
@@ -97,7 +97,7 @@ def test_a_worker_that_lost_its_trial_parks_nothing(storage: LeasedStorage, stud
     assert not isinstance(tickets, str)
     buffer = BufferedStorage(storage, study._study_id)
     with storage.engine.begin() as connection:
-        take_lease(connection, tickets[0].trial_id, "another:1:worker")
+        take_leases(connection, [tickets[0].trial_id], "another:1:worker")
     buffer.park(tickets[0].trial_id)
     assert buffer.flush().lost == {tickets[0].trial_id}
     trial = storage.get_trial(tickets[0].trial_id)

@@ -11,7 +11,7 @@ import optuna
 import pytest
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import TrialState
-from tests.databases import claim_ticket, expire
+from tests.databases import claim_ticket, expire, hand_back, hand_back_many
 
 from caviar.attributes import DEATHS, FAIL_REASON, PAUSED
 from caviar.errors import FatalError
@@ -19,9 +19,9 @@ from caviar.optuna_private import optuna_tables
 from caviar.storage import schema
 from caviar.storage.buffered_storage import BufferedStorage
 from caviar.storage.database import new_owner, open_storage
-from caviar.storage.handing_back import expired_trials, fail_trial, hand_back, hand_back_many
+from caviar.storage.handing_back import expired_trials, fail_trial
 from caviar.storage.leased_storage import LeasedStorage
-from caviar.storage.leases import LeaseLost, take_lease
+from caviar.storage.leases import LeaseLost, take_leases
 from caviar.storage.overview import count_trials, read_leases, read_running
 from caviar.storage.parking import prune_parked
 from caviar.storage.studies import open_study
@@ -166,7 +166,7 @@ def test_an_owner_that_renews_while_its_trial_is_being_claimed_loses_it_whole_or
         late.start()
         late.join(0.3)
         assert late.is_alive()  # it waits for the claim
-        take_lease(connection, ticket.trial_id, other.owner)
+        take_leases(connection, [ticket.trial_id], other.owner)
     late.join()
     assert lost.is_set()
     assert other.get_trial(ticket.trial_id).intermediate_values == {}
@@ -329,7 +329,7 @@ def test_a_trial_ended_from_outside_takes_no_more_writes(
     dashboard.set_trial_state_values(ticket.trial_id, TrialState.FAIL)
     with pytest.raises(UpdateFinishedTrialError, match="Trial 0 is FAIL"):
         trial.report(0.5, step=0)
-    with pytest.raises(LeaseLost, match="ended from outside: it is FAIL"):
+    with pytest.raises(LeaseLost, match="ended from outside: Trial 0 is FAIL"):
         storage.renew(ticket.trial_id)
     assert not hand_back(storage, ticket.trial_id)
     with pytest.raises(UpdateFinishedTrialError):

@@ -12,7 +12,7 @@ import pytest
 import sqlalchemy
 from optuna.exceptions import StorageInternalError
 from optuna.trial import FrozenTrial, TrialState
-from tests.databases import claim_ticket, expire
+from tests.databases import claim_ticket, expire, hand_back
 from tests.worker import fakes
 from tests.worker.fakes import Made, Mirror, Networks, NoCheckpoints, PairPlan, accuracy
 
@@ -27,7 +27,6 @@ from caviar.search.seeds import trial_seed
 from caviar.spec import StudySpec, parse_spec
 from caviar.storage.checkpoints import Checkpoint, CheckpointStore
 from caviar.storage.database import new_owner, open_storage
-from caviar.storage.handing_back import hand_back
 from caviar.storage.studies import open_study
 from caviar.storage.tickets import Ticket, claim_tickets
 from caviar.worker import worker as worker_module

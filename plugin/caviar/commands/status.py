@@ -17,7 +17,7 @@ from ..storage.addresses import masked
 from ..storage.home import Home
 from ..storage.leased_storage import LeasedStorage
 from ..storage.opening import open_existing, required_spec
-from ..storage.overview import Lease, read_leases
+from ..storage.overview import RunningTrial, read_leases
 from ..storage.studies import n_former_stages
 from ..worker.best_network import best_trial
 from ..worker.mirroring import trials_with_runs
@@ -147,7 +147,7 @@ def _why_missing(trial: FrozenTrial, path: Path, *, is_copy: bool) -> str:
 
 
 def _describe_workers(
-    leases: Sequence[Lease], trials: Sequence[FrozenTrial], *, lease_s: float
+    leases: Sequence[RunningTrial], trials: Sequence[FrozenTrial], *, lease_s: float
 ) -> list[dict[str, Any]]:
     workers: dict[str, dict[str, Any]] = {}
     for lease in leases:

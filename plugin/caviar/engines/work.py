@@ -18,7 +18,7 @@ from ..storage.database import open_storage
 from ..storage.studies import open_study
 from ..worker.best_network import NetworkFolder
 from ..worker.crew import Crew
-from ..worker.objective import KerasObjective
+from ..worker.objective import KerasObjective, objective_of
 from ..worker.opening import open_checkpoints, open_mirror, sampling_seed
 from ..worker.trainers import fleet_crew, solo_crew
 from ..worker.worker import Worker
@@ -115,3 +115,4 @@ def open_objective(spec: StudySpec, study: optuna.Study, *, dataset: Dataset | N
             f"was begun with (fingerprint {dataset.fingerprint[:12]}, not {known[:12]}). Give this machine the same "
             "data."
         )
+    return objective_of(spec, dataset)

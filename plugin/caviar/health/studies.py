@@ -76,7 +76,7 @@ def check_study(home: Home, state: StudyState, found: Findings, *, tracked: bool
     subject, lease_s = f"study {state.name}", state.spec.search.lease_s
     lost = [trial for trial in state.running if trial.expired(lease_s)]
     for kind, leased in (("orphans", False), ("expired", True)):
-        numbers = [trial.number for trial in lost if trial.leased == leased]
+        numbers = [trial.number for trial in lost if bool(trial.owner) == leased]
         if numbers:
             mend = functools.partial(_hand_back, home, state)
             found.add(kind, subject, mend=mend, trials=numbered(numbers), lease_s=lease_s)
@@ -173,7 +173,7 @@ def _settled_trials(state: StudyState) -> list[FrozenTrial]:
     what ended within the last lease is left out.
     """
     lease_s = state.spec.search.lease_s
-    at_work = any(trial.leased and not trial.expired(lease_s) for trial in state.running)
+    at_work = any(trial.owner and not trial.expired(lease_s) for trial in state.running)
     now, lease = datetime.datetime.now(), datetime.timedelta(seconds=lease_s)  # noqa: DTZ005  (Optuna's times)
     return [
         trial

@@ -5,7 +5,7 @@ Importing this package loads neither mlflow nor tensorflow.
 
 from .environment import environment_versions
 from .mlflow_mirror import MlflowMirror
+from .run_content import TrialRecord
 from .tracking import prepare_tracking
-from .trial_record import TrialRecord
 
 __all__ = ["MlflowMirror", "TrialRecord", "environment_versions", "prepare_tracking"]

@@ -1,12 +1,11 @@
 """A study's experiment in MLflow: found, created, described, and moved out of the way."""
 
-import dataclasses
 import datetime
 import logging
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from .run_content import STUDY_TAG, STUDY_UID_TAG
+from .run_content import STUDY_TAG, STUDY_UID_TAG, StudyIdentity
 from .shared_view import SharedView, dump_view
 
 if TYPE_CHECKING:
@@ -14,23 +13,6 @@ if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
 _logger = logging.getLogger(__name__)
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class StudyIdentity:
-    """Which study an experiment mirrors.
-
-    Attributes:
-        name: The study's name, and the experiment's.
-        uid: What tells it from an older study of that name; empty if nothing does.
-        artifact_location: Where a new experiment's runs keep their artifacts; None leaves it to MLflow.
-        tags: Shown on the experiment and on its runs.
-    """
-
-    name: str
-    uid: str = ""
-    artifact_location: str | None = None
-    tags: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
 def open_experiment(client: "MlflowClient", study: StudyIdentity, *, now_s: float) -> "Experiment":

@@ -7,11 +7,11 @@ from urllib.parse import urlsplit
 from optuna.trial import FrozenTrial, TrialState
 
 from ..errors import StorageError
-from ..record.run_content import RUN_STATUS, STUDY_UID_TAG, TRIAL_NUMBER_TAG
-from ..record.runs import list_runs
-from ..storage.addresses import masked, sqlite_path
+from ..storage.addresses import reason_of, sqlite_path
 from ..storage.inspection import connect_read_only
 from .mlflow_private import quiet_mlflow
+from .run_content import RUN_STATUS, STUDY_UID_TAG, TRIAL_NUMBER_TAG
+from .runs import list_runs
 from .tracking import DATABASES, connect, import_mlflow, tracking_errors
 
 _STATUSES = """
@@ -29,12 +29,7 @@ def read_run_statuses(tracking_uri: str, *, study_name: str, study_uid: str) -> 
     """Return MLflow's words for the states of a study's runs, by trial number.
 
     A database is read by SQL, without importing mlflow: its client would create what is missing, and a second goes
-    by before it does anything.
-
-    Args:
-        tracking_uri: As MLflow takes it.
-        study_name: The study's, and the experiment's.
-        study_uid: Runs that carry another study's are left out; empty takes all.
+    by before it does anything. Runs that carry another study's uid are left out; an empty one takes all.
 
     Raises:
         StorageError: If the store cannot be read.
@@ -54,15 +49,12 @@ def read_run_statuses(tracking_uri: str, *, study_name: str, study_uid: str) -> 
                 return {}
             runs = list_runs(client, experiment.experiment_id, study_uid=study_uid)
     except tracking_errors() as error:
-        reason = masked(str(error).strip().split("\n", 1)[0]).rstrip(".")
-        raise StorageError(reason or type(error).__name__) from error
+        raise StorageError(reason_of(error)) from error
     return {number: [run.info.status for run in found] for number, found in runs.items()}
 
 
 def missing_numbers(trials: Iterable[FrozenTrial], statuses: Mapping[int, Sequence[str]]) -> list[int]:
     """Return the numbers of the trials that have not one run in their state, ascending.
-
-    A trial that waits may have run before, and its run may still say so.
 
     Args:
         trials: Those that should have one.
@@ -70,9 +62,11 @@ def missing_numbers(trials: Iterable[FrozenTrial], statuses: Mapping[int, Sequen
     """
 
     def is_shown(trial: FrozenTrial) -> bool:
-        found = list(statuses.get(trial.number, ()))
-        right = [TrialState.WAITING, TrialState.RUNNING] if trial.state == TrialState.WAITING else [trial.state]
-        return found in [[RUN_STATUS[state]] for state in right]
+        right = {trial.state}
+        if trial.state == TrialState.WAITING:  # it may have run before, and its run may still say so
+            right.add(TrialState.RUNNING)
+        found = statuses.get(trial.number, ())
+        return len(found) == 1 and found[0] in {RUN_STATUS[state] for state in right}
 
     return sorted(trial.number for trial in trials if not is_shown(trial))
 
@@ -86,20 +80,15 @@ def _from_database(tracking_uri: str, *, study_name: str, study_uid: str) -> dic
     if path is not None and not path.exists():
         return {}
     values = {"number_tag": TRIAL_NUMBER_TAG, "uid_tag": STUDY_UID_TAG, "study": study_name, "uid": study_uid}
+    source = {} if path is None else {"creator": lambda: connect_read_only(path)}
     try:
-        if path is None:
-            engine = sqlalchemy.create_engine(tracking_uri, poolclass=sqlalchemy.pool.NullPool)
-        else:
-            engine = sqlalchemy.create_engine(
-                "sqlite://", creator=lambda: connect_read_only(path), poolclass=sqlalchemy.pool.NullPool
-            )
+        engine = sqlalchemy.create_engine(tracking_uri, poolclass=sqlalchemy.pool.NullPool, **source)
         with engine.connect() as connection:
             if not sqlalchemy.inspect(connection).has_table("runs"):
                 return {}
             rows = connection.execute(sqlalchemy.text(_STATUSES), values).all()
     except (sqlalchemy.exc.SQLAlchemyError, ImportError, OSError) as error:
-        reason = str(getattr(error, "orig", None) or error).splitlines()[0]
-        raise StorageError(masked(reason).rstrip(".")) from error
+        raise StorageError(reason_of(error)) from error
     statuses: dict[int, list[str]] = {}
     for row in rows:
         if row.number.isdecimal():

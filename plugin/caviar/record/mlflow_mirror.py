@@ -10,19 +10,18 @@ from typing import TYPE_CHECKING, TypeVar
 
 from optuna.trial import FrozenTrial, TrialState
 
-from .experiment import StudyIdentity, open_experiment, trash_experiment, view_tag
+from .experiment import open_experiment, trash_experiment, view_tag
 from .inspection import missing_numbers, read_run_statuses
 from .mlflow_private import quiet_mlflow
 from .outage import REFUSED, OutageGuard
-from .report_files import move_report
-from .runs import KnownRun, create_run, fill_run, find_run, list_runs
+from .run_content import RunContent, StudyIdentity, TrialRecord, run_content
+from .runs import KnownRun, create_run, fill_run, find_run, list_runs, move_report
 from .shared_view import VIEW_KEY, VIEW_TAG, SharedView, joined_view, load_view
 from .sqlite_runs import is_plain, sqlite_runs
 from .tracking import connect, import_mlflow
-from .trial_record import RunContent, TrialRecord, run_content
 
 if TYPE_CHECKING:
-    from mlflow.entities import Run
+    from mlflow.entities import Experiment, Run
     from mlflow.tracking import MlflowClient
 
 _T = TypeVar("_T")
@@ -54,12 +53,11 @@ class MlflowMirror:
         artifact_location: str | None = None,
         experiment_tags: Mapping[str, str] = _NOTHING,
         clock: Callable[[], float] = time.time,
-        retry_after_s: float = 60.0,
     ) -> None:
         """Make a mirror; nothing is opened or imported before its first use.
 
         Args:
-            tracking_uri: Where MLflow keeps its records, as MLflow takes it.
+            tracking_uri: As MLflow takes it.
             study_name: The study's name, which is the experiment's.
             study_uid: What tells this study from an older one of the same name whose experiment is still there, such
                 as a UUID kept on the study. Empty: every run of the experiment that has a trial number counts as ours.
@@ -67,13 +65,12 @@ class MlflowMirror:
             experiment_tags: Shown on the experiment and its runs, such as data set and fingerprint; empty ones are
                 left out. ``caviar.metric`` decides which way the page sorts.
             clock: The time as Unix seconds.
-            retry_after_s: Seconds to leave a failing store alone, so that an outage costs a trial no time.
         """
         tags = {key: value for key, value in experiment_tags.items() if value}
         self._tracking_uri = tracking_uri
         self._study = StudyIdentity(name=study_name, uid=study_uid, artifact_location=artifact_location, tags=tags)
         self._clock = clock
-        self._guard = OutageGuard(tracking_uri, clock=clock, retry_after_s=retry_after_s)
+        self._guard = OutageGuard(tracking_uri, clock=clock)
         self._client: MlflowClient | None = None
         self._sqlite = sqlite_runs(tracking_uri, study=self._study)
         self._experiment_id: str | None = None
@@ -88,15 +85,19 @@ class MlflowMirror:
 
     def experiment_id(self) -> str | None:
         """Return the id of the study's experiment, created where there is none; None when the store is down."""
-        return self._attempt("open the experiment", self._find_experiment)
+
+        def find() -> str | None:
+            if not self._write_straight([]):
+                self._by_client(self._open_experiment)
+            return self._experiment_id
+
+        return self._attempt("open the experiment", find)
 
     def experiment_link(self, server_url: str) -> str | None:
         """Return the address of the study's charts on an MLflow server; None when the store is down.
 
-        The page opens in the mirror's own view: parallel coordinates by exponent, curves, the best trial first.
-
-        Args:
-            server_url: Where MLflow's pages are, such as ``http://127.0.0.1:5000``.
+        The server is where MLflow's pages are, such as ``http://127.0.0.1:5000``. The page opens in the mirror's own
+        view: parallel coordinates by exponent, curves, the best trial first.
         """
         experiment_id = self.experiment_id()
         if experiment_id is None:
@@ -109,11 +110,9 @@ class MlflowMirror:
     def compare_link(self, server_url: str, numbers: Iterable[int]) -> str | None:
         """Return the address of MLflow's comparison of these trials: parallel coordinates, scatter, box, contour.
 
-        Args:
-            server_url: Where MLflow's pages are, such as ``http://127.0.0.1:5000``.
-            numbers: The trials, in this order; those without a run are left out. A hundred make an address of 4 kB.
+        They come in this order, without those that have no run. A hundred make an address of 4 kB.
         """
-        runs = self._attempt("read the runs", lambda: self._by_client(self._list_runs))
+        runs = self._attempt_by_client("read the runs", self._list_runs)
         if runs is None:
             return None
         chosen = ",".join(f'"{runs[number][0].info.run_id}"' for number in numbers if number in runs)
@@ -128,15 +127,9 @@ class MlflowMirror:
         curves: Mapping[str, Sequence[float]],
         tags: Mapping[str, str] = _NOTHING,
     ) -> None:
-        """Write a trial to its run, or what the run lacks of it; the same call again changes nothing.
+        """Write a `TrialRecord` to the trial's run, or what the run lacks of it; the same call again changes nothing.
 
         Works in every state: of a RUNNING trial the curves so far, and the run stays open.
-
-        Args:
-            trial: The trial as the storage has it.
-            hyperparameters: As `TrialRecord` says.
-            curves: As `TrialRecord` says.
-            tags: As `TrialRecord` says.
         """
         self.record_many([TrialRecord(trial=trial, hyperparameters=hyperparameters, curves=curves, tags=tags)])
 
@@ -145,9 +138,6 @@ class MlflowMirror:
 
         Where many trials end at once, this costs a tenth of MLflow's own client or less. Other stores are written
         run by run.
-
-        Args:
-            records: Any number, of any trials.
         """
         for start in range(0, len(records), _BATCH):
             batch = records[start : start + _BATCH]
@@ -160,19 +150,12 @@ class MlflowMirror:
         A run takes its final status last, so one that has it is whole. A WAITING trial that has reported nothing is not
         missing, be it new or handed back before its first epoch. When the store is down, nothing can be said: the list
         holds every trial that should be there.
-
-        Args:
-            study_trials: The study's trials, such as ``study.get_trials(deepcopy=False)``.
         """
         expected = [trial for trial in study_trials if trial.state != TrialState.WAITING or trial.intermediate_values]
         return missing_numbers(expected, self._attempt("read the runs", self._read_statuses) or {})
 
     def attach_report(self, number: int, files: Sequence[Path]) -> bool:
-        """Show files in the ``report`` folder of a trial's run, in place of those of any run of the study.
-
-        Args:
-            number: The trial, the best one for instance; its run must be there.
-            files: To be copied, under their names.
+        """Copy files into the ``report`` folder of a trial's run, in place of those of any run of the study.
 
         Returns:
             Whether they are there now; False when the store is down or lacks the run.
@@ -181,7 +164,7 @@ class MlflowMirror:
         def attach() -> bool:
             return move_report(self._opened(), self._list_runs(), number=number, files=files)
 
-        return self._attempt(f"keep the report with trial {number}", attach) or False
+        return self._attempt_by_client(f"keep the report with trial {number}", attach) or False
 
     def rename_experiment(self, new_name: str) -> bool:
         """Rename the study's experiment, so that a fresh one may take its name.
@@ -190,15 +173,11 @@ class MlflowMirror:
             Whether no experiment has the old name any more; False when the store is down or refuses.
         """
 
-        def rename() -> bool:
-            client = self._opened()
-            experiment = client.get_experiment_by_name(self._study.name)
-            if experiment is not None and experiment.lifecycle_stage == "active":
+        def rename(client: "MlflowClient", experiment: "Experiment") -> None:
+            if experiment.lifecycle_stage == "active":
                 client.rename_experiment(experiment.experiment_id, new_name)
-            self._forget()
-            return True
 
-        return self._attempt(f"rename the experiment to {new_name!r}", lambda: self._by_client(rename)) or False
+        return self._change_experiment(f"rename the experiment to {new_name!r}", rename)
 
     def delete_experiment(self) -> bool:
         """Move the study's experiment to MLflow's trash, under a name that leaves its own free.
@@ -206,21 +185,17 @@ class MlflowMirror:
         Returns:
             Whether the experiment is gone; False when the store is down or refuses.
         """
+        return self._change_experiment(
+            "delete the experiment", functools.partial(trash_experiment, now_s=self._clock())
+        )
 
-        def delete() -> bool:
-            client = self._opened()
-            experiment = client.get_experiment_by_name(self._study.name)
-            if experiment is not None:
-                trash_experiment(client, experiment, now_s=self._clock())
-            self._forget()
-            return True
-
-        return self._attempt("delete the experiment", lambda: self._by_client(delete)) or False
-
-    # Below, what MLflow raises passes through; _attempt catches it.
+    # Below, what MLflow raises passes through, except where the name says "attempt".
 
     def _attempt(self, what: str, action: Callable[[], _T]) -> _T | None:
         return self._guard.attempt(what, action, reset=self._close)
+
+    def _attempt_by_client(self, what: str, action: Callable[[], _T]) -> _T | None:
+        return self._attempt(what, functools.partial(self._by_client, action))
 
     def _by_client(self, action: Callable[[], _T]) -> _T:
         """Run what uses MLflow's client, twice where a run or experiment that is remembered was deleted."""
@@ -236,6 +211,17 @@ class MlflowMirror:
                     raise
             self._forget()
             return action()
+
+    def _change_experiment(self, what: str, change: "Callable[[MlflowClient, Experiment], None]") -> bool:
+        def change_it() -> bool:
+            client = self._opened()
+            experiment = client.get_experiment_by_name(self._study.name)
+            if experiment is not None:
+                change(client, experiment)
+            self._forget()
+            return True
+
+        return self._attempt_by_client(what, change_it) or False
 
     def _close(self) -> None:
         self._client = None
@@ -258,12 +244,6 @@ class MlflowMirror:
             self._view = load_view(experiment.tags.get(VIEW_TAG))
         return self._experiment_id
 
-    def _find_experiment(self) -> str:
-        if not self._write_straight([]):
-            return self._by_client(self._open_experiment)
-        assert self._experiment_id is not None
-        return self._experiment_id
-
     def _list_runs(self) -> "dict[int, list[Run]]":
         return list_runs(self._opened(), self._open_experiment(), study_uid=self._study.uid)
 
@@ -274,19 +254,13 @@ class MlflowMirror:
         return {number: [run.info.status for run in found] for number, found in runs.items()}
 
     def _record_batch(self, contents: Sequence[RunContent]) -> None:
-        left: list[RunContent] = []
-        plain: list[RunContent] = []
+        plain = [content for content in contents if is_plain(content)] if self._sqlite is not None else []
+        what = f"record trial {plain[0].number}" if len(plain) == 1 else f"record {len(plain)} trials"
+        if len(plain) > 0 and self._attempt(what, functools.partial(self._write_straight, plain)):
+            self._missed.difference_update(content.number for content in plain)
+            contents = [content for content in contents if not is_plain(content)]
         for content in contents:
-            (plain if self._sqlite is not None and is_plain(content) else left).append(content)
-        if plain:
-            what = f"record trial {plain[0].number}" if len(plain) == 1 else f"record {len(plain)} trials"
-            if self._attempt(what, functools.partial(self._write_straight, plain)):
-                self._missed.difference_update(content.number for content in plain)
-            else:
-                left = list(contents)
-        for content in left:
-            write = functools.partial(self._by_client, functools.partial(self._write, content))
-            if self._attempt(f"record trial {content.number}", write):
+            if self._attempt_by_client(f"record trial {content.number}", functools.partial(self._write, content)):
                 self._missed.discard(content.number)
             else:
                 self._missed.add(content.number)

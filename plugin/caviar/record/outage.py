@@ -4,7 +4,7 @@ import logging
 from collections.abc import Callable
 from typing import TypeVar
 
-from ..storage.addresses import masked
+from ..storage.addresses import masked, reason_of
 from .tracking import tracking_errors
 
 _logger = logging.getLogger(__name__)
@@ -15,16 +15,15 @@ REFUSED = frozenset({"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE", "INVA
 
 
 class OutageGuard:
-    """Runs what talks to MLflow, and turns its failures into one warning an outage."""
+    """Runs what talks to MLflow, and turns its failures into one warning an outage.
 
-    def __init__(self, tracking_uri: str, *, clock: Callable[[], float], retry_after_s: float) -> None:
-        """Make a guard.
+    Args:
+        tracking_uri: Named in the warning, its credentials masked.
+        clock: The time as Unix seconds.
+        retry_after_s: Seconds to leave a failing store alone, so that an outage costs a trial no time.
+    """
 
-        Args:
-            tracking_uri: Named in the warning, its credentials masked.
-            clock: The time as Unix seconds.
-            retry_after_s: Seconds to leave a failing store alone.
-        """
+    def __init__(self, tracking_uri: str, *, clock: Callable[[], float], retry_after_s: float = 60.0) -> None:
         self._where = masked(tracking_uri)
         self._clock = clock
         self._retry_after_s = retry_after_s
@@ -53,19 +52,13 @@ class OutageGuard:
         return result
 
     def _note(self, what: str, error: Exception) -> None:
-        refused = getattr(error, "error_code", None) in REFUSED
-        if not refused:
+        outcome = "It refuses this request; the study goes on."
+        if getattr(error, "error_code", None) not in REFUSED:
             self._retry_at = self._clock() + self._retry_after_s
-        reason = masked(str(error).strip().split("\n", 1)[0]).rstrip(".")
-        _logger.log(
-            logging.DEBUG if self._failing else logging.WARNING,
-            "MLflow at %s could not %s: %s. %s",
-            self._where,
-            what,
-            reason or type(error).__name__,
-            "It refuses this request; the study goes on."
-            if refused
-            else f"The study goes on without it; MLflow is tried again after {self._retry_after_s:.0f} s, and "
-            "`caviar sync` fills what is missing.",
-        )
+            outcome = (
+                f"The study goes on without it; MLflow is tried again after {self._retry_after_s:.0f} s, and "
+                "`caviar sync` fills what is missing."
+            )
+        level = logging.DEBUG if self._failing else logging.WARNING
+        _logger.log(level, "MLflow at %s could not %s: %s. %s", self._where, what, reason_of(error), outcome)
         self._failing = True

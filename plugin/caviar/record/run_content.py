@@ -1,5 +1,6 @@
 """What an MLflow run says of a trial: pure functions from a trial to names, tags and points."""
 
+import dataclasses
 import datetime
 import functools
 import math
@@ -10,14 +11,13 @@ from typing import NamedTuple
 
 from optuna.trial import FrozenTrial, TrialState
 
-from .shared_view import log_parameters
+from ..attributes import BEST_VALUE
+from .environment import environment_versions
+from .shared_view import SharedView, log_parameters, trial_view
 
 STUDY_TAG = "caviar.study"
 STUDY_UID_TAG = "caviar.study_uid"
 TRIAL_NUMBER_TAG = "caviar.trial_number"
-STATE_TAG = "caviar.state"
-DIVERGED_TAG = "caviar.diverged_epoch"
-BEST_VALUE = "best_value"  # a metric here, and the trial's attribute in Optuna
 
 RUN_STATUS: Mapping[TrialState, str] = {
     TrialState.COMPLETE: "FINISHED",
@@ -27,9 +27,25 @@ RUN_STATUS: Mapping[TrialState, str] = {
     TrialState.WAITING: "SCHEDULED",
 }
 
-
 _ACCEPTED = re.compile(r"[\w.\- ][/\w.\- ]*")
 _MAX_NAME = 250  # characters; the lowest of MLflow's limits
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class StudyIdentity:
+    """Which study an experiment mirrors.
+
+    Attributes:
+        name: The study's name, and the experiment's.
+        uid: What tells it from an older study of that name; empty if nothing does.
+        artifact_location: Where a new experiment's runs keep their artifacts; None leaves it to MLflow.
+        tags: Shown on the experiment and on its runs.
+    """
+
+    name: str
+    uid: str = ""
+    artifact_location: str | None = None
+    tags: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
 class Point(NamedTuple):
@@ -39,6 +55,65 @@ class Point(NamedTuple):
     value: float
     step: int
     time_ms: int
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrialRecord:
+    """A trial as the storage has it, in any state, and what is shown of it.
+
+    Attributes:
+        trial: The trial.
+        hyperparameters: As the user thinks of them (``momentum``). Added from the trial: what Optuna sampled
+            (``one_minus_momentum``), and the exponent of what has a log scale (``learning_rate_log10``).
+        curves: For each metric its values from epoch 0, any length. A value that is not finite is left out, and the
+            first such epoch is kept in the tag ``caviar.diverged_epoch``.
+        tags: More tags. The experiment's and, on a new run, the environment's versions (``env.python`` and so on)
+            are added unless given here.
+    """
+
+    trial: FrozenTrial
+    hyperparameters: Mapping[str, object]
+    curves: Mapping[str, Sequence[float]]
+    tags: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RunContent:
+    """What the run of the trial with this number is to hold, whoever writes it; times are Unix milliseconds."""
+
+    number: int
+    name: str
+    status: str  # MLflow's word for the trial's state
+    start_ms: int
+    end_ms: int | None  # None while it has not ended
+    points: Sequence[Point]
+    params: Mapping[str, str]
+    tags: Mapping[str, str]
+    first_tags: Mapping[str, str]  # those that only a new run is given, beside the tags
+    view: SharedView | None  # the experiment's view that fits the trial; None where nothing was drawn
+
+
+def run_content(record: TrialRecord, *, study: StudyIdentity, now_s: float) -> RunContent:
+    """Return what a trial's run is to hold; ``now_s``, Unix seconds, stands for a time that the trial does not have."""
+    trial = record.trial
+    params = run_params(trial, record.hyperparameters)
+    names = accepted_names(params)
+    metrics = accepted_names(record.curves)
+    curves = {metrics[name]: curve for name, curve in record.curves.items()}
+    tags = run_tags(trial, record.curves, study_name=study.name, study_uid=study.uid)
+    versions = {f"env.{name}": version for name, version in environment_versions().items()}
+    return RunContent(
+        number=trial.number,
+        name=run_name(study.name, trial.number),
+        status=RUN_STATUS[trial.state],
+        start_ms=_time_ms(trial.datetime_start, default_s=now_s),
+        end_ms=_time_ms(trial.datetime_complete, default_s=now_s) if trial.state.is_finished() else None,
+        points=curve_points(trial, curves, now_s=now_s) + summary_points(trial, now_s=now_s),
+        params={names[name]: value for name, value in params.items()},
+        tags={**tags, **study.tags, **record.tags},
+        first_tags={"mlflow.source.name": "caviar", "mlflow.source.type": "LOCAL", **versions},
+        view=trial_view(trial, record.hyperparameters, curves).renamed(names) if trial.params else None,
+    )
 
 
 @functools.lru_cache(maxsize=1024)
@@ -66,24 +141,14 @@ def run_name(study_name: str, number: int) -> str:
     return f"{study_name} #{number}"
 
 
-def time_ms(moment: datetime.datetime | None, *, default_s: float) -> int:
-    """Return a trial's time as Unix milliseconds; Optuna's times are naive and local."""
-    return round(1000 * (default_s if moment is None else moment.timestamp()))
-
-
 def curve_points(trial: FrozenTrial, curves: Mapping[str, Sequence[float]], *, now_s: float) -> list[Point]:
     """Return the points of a trial's curves, each at the time when its epoch ended.
 
     Values that are not finite are left out: MLflow stores infinity as 1.8e308 and NaN as 0, and either ruins the
     chart's scale. Times are spread evenly from the trial's start to its end, or to now while it runs.
-
-    Args:
-        trial: The trial; its start and end give the times.
-        curves: For each metric its value at every epoch, from epoch 0.
-        now_s: The present as Unix seconds.
     """
-    start = time_ms(trial.datetime_start, default_s=now_s)
-    end = max(start, time_ms(trial.datetime_complete, default_s=now_s))
+    start = _time_ms(trial.datetime_start, default_s=now_s)
+    end = max(start, _time_ms(trial.datetime_complete, default_s=now_s))
     points = []
     for key, values in curves.items():
         for step, value in enumerate(values):
@@ -102,7 +167,7 @@ def summary_points(trial: FrozenTrial, *, now_s: float) -> list[Point]:
     """
     if not trial.state.is_finished():
         return []
-    moment = time_ms(trial.datetime_complete, default_s=now_s)
+    moment = _time_ms(trial.datetime_complete, default_s=now_s)
     values: dict[str, object] = {BEST_VALUE: trial.user_attrs.get(BEST_VALUE)}
     if trial.state == TrialState.COMPLETE:
         values["value"] = trial.value
@@ -131,10 +196,15 @@ def run_tags(
     trial: FrozenTrial, curves: Mapping[str, Sequence[float]], *, study_name: str, study_uid: str
 ) -> dict[str, str]:
     """Return the tags that say which trial a run is, and how it stands."""
-    tags = {STUDY_TAG: study_name, TRIAL_NUMBER_TAG: str(trial.number), STATE_TAG: trial.state.name}
+    tags = {STUDY_TAG: study_name, TRIAL_NUMBER_TAG: str(trial.number), "caviar.state": trial.state.name}
     if study_uid:
         tags[STUDY_UID_TAG] = study_uid
     epoch = diverged_epoch(curves)
     if epoch is not None:
-        tags[DIVERGED_TAG] = str(epoch)
+        tags["caviar.diverged_epoch"] = str(epoch)
     return tags
+
+
+def _time_ms(moment: datetime.datetime | None, *, default_s: float) -> int:
+    """Return a trial's time as Unix milliseconds; Optuna's times are naive and local."""
+    return round(1000 * (default_s if moment is None else moment.timestamp()))

@@ -1,36 +1,34 @@
-"""A trial's run in MLflow: found again, created once, and given what it lacks."""
+"""A trial's run in MLflow: found again, created once, given what it lacks; and the study's report, in one of them."""
 
-from collections.abc import Iterable
+import dataclasses
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import unquote, urlsplit
 
-from .run_content import STUDY_UID_TAG, TRIAL_NUMBER_TAG
-from .trial_record import RunContent
+from .mlflow_private import delete_artifacts
+from .run_content import STUDY_UID_TAG, TRIAL_NUMBER_TAG, RunContent
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
     from mlflow.tracking import MlflowClient
 
 _PAGE = 1000  # runs a search returns at once, some 3 kB each; MLflow's own limit is 50,000
+#: On the run that holds the report; its value is the folder.
+_REPORT_TAG = "caviar.report"
+_FOLDER = "report"
 
 
+@dataclasses.dataclass(kw_only=True)
 class KnownRun:
-    """A run and what it holds, so that nothing is written twice.
+    """A run and what it holds, so that nothing is written twice."""
 
-    Attributes:
-        run_id: MLflow's id.
-        status: MLflow's word for its state.
-        params: Names of its parameters; MLflow lets none be changed.
-        tags: Its tags.
-        points: Metric and step of every value.
-    """
-
-    def __init__(self, run: "Run", points: Iterable[tuple[str, int]] = ()) -> None:
-        """Take over what MLflow returned of a run, and the points read beside it."""
-        self.run_id: str = run.info.run_id
-        self.status: str = run.info.status
-        self.params: set[str] = set(run.data.params)
-        self.tags: dict[str, str] = dict(run.data.tags)
-        self.points: set[tuple[str, int]] = set(points)
+    run_id: str
+    status: str
+    params: set[str]  # their names; MLflow lets none be changed
+    tags: dict[str, str]
+    points: set[tuple[str, int]]  # metric and step of every value
 
 
 def list_runs(
@@ -38,11 +36,7 @@ def list_runs(
 ) -> "dict[int, list[Run]]":
     """Return a study's runs by trial number, of each trial the oldest first; one search, page by page.
 
-    Args:
-        client: Of the store.
-        experiment_id: The study's experiment.
-        study_uid: Runs that carry another study's are left out.
-        number: Only this trial's.
+    Runs that carry another study's uid are left out; with a number, so are those of other trials.
     """
     where = "" if number is None else f"tags.`{TRIAL_NUMBER_TAG}` = '{number}'"
     order = ["attributes.start_time ASC", "attributes.run_id ASC"]
@@ -67,22 +61,21 @@ def find_run(client: "MlflowClient", experiment_id: str, *, study_uid: str, numb
         return None
     for double in found[1:]:
         client.delete_run(double.info.run_id)
-    run = found[0]
-    return KnownRun(
-        run,
-        [(key, point.step) for key in run.data.metrics for point in client.get_metric_history(run.info.run_id, key)],
-    )
+    known = _known(found[0])
+    for key in found[0].data.metrics:
+        known.points.update((key, point.step) for point in client.get_metric_history(known.run_id, key))
+    return known
 
 
 def create_run(client: "MlflowClient", experiment_id: str, content: RunContent) -> KnownRun:
     """Create a trial's run, which holds its tags and nothing else yet."""
-    run = client.create_run(
-        experiment_id,
-        start_time=content.start_ms,
-        run_name=content.name,
-        tags={**content.first_tags, **content.tags},
-    )
-    return KnownRun(run)
+    tags = {**content.first_tags, **content.tags}
+    return _known(client.create_run(experiment_id, start_time=content.start_ms, run_name=content.name, tags=tags))
+
+
+def _known(run: "Run") -> KnownRun:
+    params, tags = set(run.data.params), dict(run.data.tags)
+    return KnownRun(run_id=run.info.run_id, status=run.info.status, params=params, tags=tags, points=set())
 
 
 def fill_run(client: "MlflowClient", run: KnownRun, content: RunContent) -> None:
@@ -102,15 +95,45 @@ def fill_run(client: "MlflowClient", run: KnownRun, content: RunContent) -> None
     run.points.update((point.key, point.step) for point in new)
     run.params.update(content.params)
     run.tags.update(content.tags)
-    _set_status(client, run, content.status, end_ms=content.end_ms)
+    if run.status != content.status:
+        if content.end_ms is None:
+            client.update_run(run.run_id, status=content.status)  # it is open, or open again
+        else:
+            client.set_terminated(run.run_id, content.status, content.end_ms)
+        run.status = content.status
 
 
-def _set_status(client: "MlflowClient", run: KnownRun, status: str, *, end_ms: int | None) -> None:
-    """Set the run's status if it is another; with an end the run is closed, without it is open again."""
-    if run.status == status:
-        return
-    if end_ms is None:
-        client.update_run(run.run_id, status=status)
+def move_report(
+    client: "MlflowClient", runs: "Mapping[int, Sequence[Run]]", *, number: int, files: Sequence[Path]
+) -> bool:
+    """Put files into the ``report`` folder of a trial's run, and remove that of every other run that has one.
+
+    A run of its own would stand among the trials in every table and chart, and a second report beside the first. Files
+    keep their names, and replace those of the same name. The runs are the study's, by trial number.
+
+    Returns:
+        False where the trial has no run.
+    """
+    if not runs.get(number):
+        return False
+    target = runs[number][0].info.run_id
+    for path in files:
+        client.log_artifact(target, str(path), _FOLDER)
+    client.set_tag(target, _REPORT_TAG, _FOLDER)
+    for run in (run for found in runs.values() for run in found):
+        if run.info.run_id != target and _REPORT_TAG in run.data.tags:
+            _remove_report(run.info.artifact_uri)
+            client.delete_tag(run.info.run_id, _REPORT_TAG)
+    return True
+
+
+def _remove_report(artifact_uri: str) -> None:
+    """Delete a run's report, which MLflow's client cannot: a directory by ourselves, all else by its repository.
+
+    In a directory, MLflow 3.17 unquotes the path twice, and would delete elsewhere (in ``aA`` for ``a%41``).
+    """
+    parts = urlsplit(artifact_uri)
+    if parts.scheme in ("", "file"):
+        shutil.rmtree(Path(unquote(parts.path)) / _FOLDER, ignore_errors=True)
     else:
-        client.set_terminated(run.run_id, status, end_ms)
-    run.status = status
+        delete_artifacts(artifact_uri, _FOLDER)

@@ -37,9 +37,9 @@ class SharedView:
     def joined(self, other: "SharedView") -> "SharedView":
         """Return the view that shows both: all columns and curves, the axes that both have."""
         return SharedView(
-            columns=_union(self.columns, other.columns),
+            columns=tuple(dict.fromkeys((*self.columns, *other.columns))),
             axes=tuple(name for name in self.axes if name in other.axes),
-            curves=_union(self.curves, other.curves),
+            curves=tuple(dict.fromkeys((*self.curves, *other.curves))),
         )
 
     def renamed(self, names: Mapping[str, str]) -> "SharedView":
@@ -81,12 +81,7 @@ def joined_view(first: SharedView | None, second: SharedView | None) -> SharedVi
 
 
 def dump_view(view: SharedView, *, ascending: bool) -> str:
-    """Return a view as the experiment's tag.
-
-    Args:
-        view: What to show.
-        ascending: Whether the lowest value is the best, and so comes first.
-    """
+    """Return a view as the experiment's tag; in ascending order, the lowest value is the best, and so comes first."""
     columns = ["tags.`caviar.state`", "metrics.`value`", "metrics.`best_value`"]
     columns += [f"params.`{name}`" for name in view.columns]
     columns.append("attributes.`Duration`")
@@ -121,10 +116,6 @@ def load_view(tag: str | None) -> SharedView | None:
         return SharedView(**{field.name: tuple(stored[field.name]) for field in dataclasses.fields(SharedView)})
     except (ValueError, KeyError, TypeError):
         return None
-
-
-def _union(first: tuple[str, ...], second: tuple[str, ...]) -> tuple[str, ...]:
-    return (*first, *(name for name in second if name not in first))
 
 
 def _section(uuid: str, name: str, **layout: int) -> Mapping[str, Any]:

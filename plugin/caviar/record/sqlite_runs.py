@@ -24,12 +24,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..storage.addresses import sqlite_path
-from .experiment import StudyIdentity, view_tag, wanted_tags
+from .experiment import view_tag, wanted_tags
 from .mlflow_private import REVISIONS
-from .run_content import STUDY_UID_TAG, TRIAL_NUMBER_TAG, Point, is_accepted_name
+from .run_content import STUDY_UID_TAG, TRIAL_NUMBER_TAG, RunContent, StudyIdentity, is_accepted_name
 from .shared_view import VIEW_TAG, SharedView, joined_view, load_view
 from .tracking import BUSY_TIMEOUT_S, prepare_tracking
-from .trial_record import RunContent
 
 _logger = logging.getLogger(__name__)
 # What SQLite says of a statement that does not fit the tables; what it says of locks, disks and broken files passes.
@@ -52,6 +51,7 @@ _NEW_RUN = """
     VALUES (?, ?, 'UNKNOWN', '', '', 'unknown', ?, ?, ?, '', 'active', ?, ?)
 """
 _OLD_RUN = "UPDATE runs SET status = ?, end_time = COALESCE(?, end_time) WHERE run_uuid = ? AND status <> ?"
+_DELETE_RUN = "UPDATE runs SET lifecycle_stage = 'deleted', deleted_time = ? WHERE run_uuid = ?"
 _POINT = """
     INSERT INTO metrics (key, value, timestamp, run_uuid, step, is_nan) VALUES (?, ?, ?, ?, ?, 0) ON CONFLICT DO NOTHING
 """
@@ -67,6 +67,7 @@ _TAG = """
     INSERT INTO tags (key, value, run_uuid) VALUES (?, ?, ?)
     ON CONFLICT (key, run_uuid) DO UPDATE SET value = excluded.value WHERE value IS NOT excluded.value
 """
+_EXPERIMENT_TAGS = "SELECT key, value FROM experiment_tags JOIN experiments USING (experiment_id) WHERE name = ?"
 _EXPERIMENT_TAG = """
     INSERT INTO experiment_tags (key, value, experiment_id) VALUES (?, ?, ?)
     ON CONFLICT (key, experiment_id) DO UPDATE SET value = excluded.value
@@ -85,7 +86,6 @@ class SqliteRuns:
     """Writes a study's runs; every call is one transaction that holds the write lock."""
 
     def __init__(self, tracking_uri: str, path: Path, *, study: StudyIdentity) -> None:
-        """Take the store, the file that it is, and the study whose runs are written; nothing is opened yet."""
         self._tracking_uri = tracking_uri
         self._path = path
         self._study = study
@@ -110,8 +110,13 @@ class SqliteRuns:
                 experiment = _open_experiment(connection, self._study, now_s=now_s)
                 if experiment is None:
                     return None
-                _write_runs(connection, contents, experiment, study_uid=self._study.uid, now_s=now_s)
-                return _show(connection, contents, experiment, study=self._study)
+                known = self._find_runs(connection, contents, experiment.experiment_id, now_s=now_s)
+                _write_runs(connection, contents, experiment, known)
+                view = functools.reduce(joined_view, (content.view for content in contents), experiment.view)
+                if view is not None and view != experiment.view:
+                    row = (VIEW_TAG, view_tag(view, self._study), experiment.experiment_id)
+                    connection.execute(_EXPERIMENT_TAG, row)
+                return experiment._replace(view=view)
         except (sqlite3.Error, UnicodeError, OverflowError) as error:
             if getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF not in _MISFITS:
                 raise
@@ -146,6 +151,18 @@ class SqliteRuns:
         connection.execute("PRAGMA synchronous = NORMAL")  # a power cut loses the last records; a sync fills them
         self._connection = connection
         return connection
+
+    def _find_runs(
+        self, connection: sqlite3.Connection, contents: Iterable[RunContent], experiment_id: int, *, now_s: float
+    ) -> dict[int, str]:
+        """Return the ids of the trials' runs that exist; of several of one trial the oldest is left."""
+        numbers, uid = json.dumps([str(content.number) for content in contents]), self._study.uid
+        values = (STUDY_UID_TAG, TRIAL_NUMBER_TAG, numbers, experiment_id, uid, uid)
+        known: dict[int, str] = {}
+        for number, run_id in connection.execute(_RUNS, values).fetchall():
+            if known.setdefault(int(number), run_id) != run_id:
+                connection.execute(_DELETE_RUN, (round(1000 * now_s), run_id))
+        return known
 
 
 def sqlite_runs(tracking_uri: str, *, study: StudyIdentity) -> SqliteRuns | None:
@@ -191,17 +208,13 @@ def _open_experiment(connection: sqlite3.Connection, study: StudyIdentity, *, no
     location = row[1] if row else study.artifact_location
     if location is None or not _is_plain_location(location) or (row and row[2] != "active"):
         return None
-    tags = {}
-    if row:
-        found = connection.execute("SELECT key, value FROM experiment_tags WHERE experiment_id = ?", row[:1])
-        tags = dict(found.fetchall())
+    tags = dict(connection.execute(_EXPERIMENT_TAGS, (study.name,)).fetchall())
     wanted = wanted_tags(study, tags)
     if not all(is_accepted_name(key) and len(value) <= _PLAIN_LENGTH["value"] for key, value in wanted.items()):
         return None
     experiment_id = row[0] if row else _create_experiment(connection, study, now_s=now_s)
     changed = [(key, value, experiment_id) for key, value in wanted.items() if tags.get(key) != value]
-    if changed:
-        connection.executemany(_EXPERIMENT_TAG, changed)
+    connection.executemany(_EXPERIMENT_TAG, changed)
     return ShownExperiment(experiment_id, location, load_view(tags.get(VIEW_TAG)))
 
 
@@ -223,14 +236,8 @@ def _create_experiment(connection: sqlite3.Connection, study: StudyIdentity, *, 
 
 
 def _write_runs(
-    connection: sqlite3.Connection,
-    contents: Sequence[RunContent],
-    experiment: ShownExperiment,
-    *,
-    study_uid: str,
-    now_s: float,
+    connection: sqlite3.Connection, contents: Iterable[RunContent], experiment: ShownExperiment, known: dict[int, str]
 ) -> None:
-    known = _find_runs(connection, contents, experiment, study_uid=study_uid, now_s=now_s)
     points: dict[str, set[tuple[str, int]]] = {}
     for content in contents:
         run_id = known.get(content.number)
@@ -248,54 +255,8 @@ def _write_runs(
         new = [point for point in content.points if (point.key, point.step) not in points[run_id]]
         points[run_id].update((point.key, point.step) for point in new)
         connection.executemany(_POINT, [(p.key, p.value, p.time_ms, run_id, p.step) for p in new])
-        connection.executemany(_LATEST, [(p.key, p.value, p.time_ms, run_id, p.step) for p in _latest(new)])
+        latest = {p.key: p for p in sorted(new, key=lambda p: (p.step, p.time_ms, p.value))}  # as MLflow ranks them
+        connection.executemany(_LATEST, [(p.key, p.value, p.time_ms, run_id, p.step) for p in latest.values()])
         connection.executemany(_PARAM, [(key, value, run_id) for key, value in content.params.items()])
         connection.executemany(_TAG, [(key, value, run_id) for key, value in tags.items()])
         connection.execute(_OLD_RUN, (content.status, content.end_ms, run_id, content.status))
-
-
-def _find_runs(
-    connection: sqlite3.Connection,
-    contents: Sequence[RunContent],
-    experiment: ShownExperiment,
-    *,
-    study_uid: str,
-    now_s: float,
-) -> dict[int, str]:
-    """Return the ids of the trials' runs that exist; of several of one trial the oldest is left."""
-    numbers = json.dumps([str(content.number) for content in contents])
-    values = (STUDY_UID_TAG, TRIAL_NUMBER_TAG, numbers, experiment.experiment_id, study_uid, study_uid)
-    known: dict[int, str] = {}
-    for number, run_id in connection.execute(_RUNS, values).fetchall():
-        if known.setdefault(int(number), run_id) != run_id:
-            connection.execute(
-                "UPDATE runs SET lifecycle_stage = 'deleted', deleted_time = ? WHERE run_uuid = ?",
-                (round(1000 * now_s), run_id),
-            )
-    return known
-
-
-def _latest(points: Iterable[Point]) -> Iterable[Point]:
-    """Return of each metric the point that MLflow shows in its table: the last by step, time and value."""
-    latest: dict[str, Point] = {}
-    for point in points:
-        other = latest.setdefault(point.key, point)
-        if (point.step, point.time_ms, point.value) > (other.step, other.time_ms, other.value):
-            latest[point.key] = point
-    return latest.values()
-
-
-def _show(
-    connection: sqlite3.Connection,
-    contents: Iterable[RunContent],
-    experiment: ShownExperiment,
-    *,
-    study: StudyIdentity,
-) -> ShownExperiment:
-    """Bring the experiment's view up to date where a trial brings a parameter or curve, or lacks an axis."""
-    view = experiment.view
-    for content in contents:
-        view = joined_view(view, content.view)
-    if view is not None and view != experiment.view:
-        connection.execute(_EXPERIMENT_TAG, (VIEW_TAG, view_tag(view, study), experiment.experiment_id))
-    return experiment._replace(view=view)

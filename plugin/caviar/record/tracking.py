@@ -23,7 +23,6 @@ from .artifact_places import move_artifacts_here
 from .mlflow_private import quiet_mlflow, sqlite_engine
 
 if TYPE_CHECKING:
-    import sqlalchemy
     from mlflow.tracking import MlflowClient
 
 _logger = logging.getLogger(__name__)
@@ -36,8 +35,6 @@ _ENVIRONMENT = {
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
 }
-_OPTUNA_TABLES = frozenset({"studies", "trials"})
-_MLFLOW_TABLES = frozenset({"experiments", "runs", "alembic_version"})
 DATABASES = frozenset({"sqlite", "postgresql", "mysql", "mssql"})
 _SCHEMES = DATABASES | {"http", "https", "file", "databricks"}
 BUSY_TIMEOUT_S = 20.0  # as long as MLflow itself waits for a locked SQLite file
@@ -47,9 +44,9 @@ _connecting = threading.Lock()  # warnings.catch_warnings is not safe in threads
 def prepare_tracking(tracking_uri: str, *, artifact_location: str | None = None) -> None:
     """Create MLflow's SQLite database where there is none; call it in the parent, before workers start.
 
-    Workers that open a fresh database at once crash (``duplicate column name``). Creating the schema takes about
-    three seconds, so it is done once and copied; an existing database is only looked at, without importing mlflow.
-    The file appears complete or not at all, in WAL mode. Servers and other stores prepare themselves.
+    Workers that open a fresh database at once crash (``duplicate column name``). Creating the schema takes three
+    seconds, so it is done once and copied; an existing database is only looked at, without importing mlflow. The file
+    appears complete or not at all, in WAL mode. Other stores prepare themselves.
 
     Args:
         tracking_uri: As MLflow takes it, such as ``sqlite:///runs/mlflow.db`` or ``http://host:5000``.
@@ -61,8 +58,8 @@ def prepare_tracking(tracking_uri: str, *, artifact_location: str | None = None)
             something else.
     """
     _check_scheme(tracking_uri)
-    path = sqlite_path(tracking_uri)
-    if path is None or "uri=true" in tracking_uri:  # SQLite's own addresses, with their access modes, are the user's
+    path = _own_file(tracking_uri)
+    if path is None:
         return
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -81,6 +78,11 @@ def prepare_tracking(tracking_uri: str, *, artifact_location: str | None = None)
             "It must be a SQLite file that can be written, in a directory that can be written: "
             "give another home with --home or another store with --tracking-uri."
         ) from error
+
+
+def _own_file(tracking_uri: str) -> Path | None:
+    """Return the SQLite file that is made where it is missing; SQLite's own addresses, with access modes, are not."""
+    return None if "uri=true" in tracking_uri else sqlite_path(tracking_uri)
 
 
 def _check_scheme(tracking_uri: str) -> None:
@@ -114,6 +116,7 @@ def connect(tracking_uri: str, *, artifact_location: str | None = None) -> "Mlfl
 
 
 def _open_client(tracking_uri: str) -> "MlflowClient":
+    import sqlalchemy
     from mlflow.tracking import MlflowClient
 
     literal = Path(tracking_uri.removeprefix("sqlite:///")).parent
@@ -122,8 +125,9 @@ def _open_client(tracking_uri: str) -> "MlflowClient":
         warnings.simplefilter("ignore")  # mlflow 3.17 configures its tables with options that sqlalchemy 2.1 deprecates
         client = MlflowClient(tracking_uri)
         engine = sqlite_engine(client)
-        if engine is not None:
-            _relax_commits(engine)
+        if engine is not None and not sqlalchemy.event.contains(engine, "connect", _set_synchronous_normal):
+            sqlalchemy.event.listen(engine, "connect", _set_synchronous_normal)
+            engine.dispose()  # MLflow has opened a connection already
     if not existed:  # MLflow makes the directory of an address without unquoting it
         with contextlib.suppress(OSError):
             os.removedirs(literal)
@@ -162,12 +166,12 @@ def _check_database(path: Path) -> None:
     """Raise unless this is MLflow's database and can be written; put it in WAL mode."""
     with contextlib.closing(sqlite3.connect(path, timeout=BUSY_TIMEOUT_S)) as connection:
         tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-        if tables >= _OPTUNA_TABLES:
+        if tables >= {"studies", "trials"}:
             raise StorageError(
                 f"{path} is an Optuna database; MLflow and Optuna in one SQLite file break each other. "
                 "Give MLflow a file of its own, such as --tracking-uri sqlite:///runs/mlflow.db."
             )
-        if not tables >= _MLFLOW_TABLES:
+        if not tables >= {"experiments", "runs", "alembic_version"}:
             raise StorageError(
                 f"{path} is a SQLite database, but not one of MLflow's: it has the tables "
                 f"{', '.join(sorted(tables)[:6]) or 'none'}. Give MLflow a file of its own with --tracking-uri."
@@ -193,12 +197,9 @@ def prepare_template(tracking_uri: str) -> None:
     """Make what `prepare_tracking` copies where there is no database yet; nothing is written to the home.
 
     It takes three seconds, once for a user and a version of MLflow, in which others can do something else.
-
-    Raises:
-        StorageError: If MLflow cannot make its database.
     """
-    path = sqlite_path(tracking_uri)
-    if path is not None and "uri=true" not in tracking_uri and not path.exists():
+    path = _own_file(tracking_uri)
+    if path is not None and not path.exists():
         keep_template(_template_name(), _migrate)
 
 
@@ -208,11 +209,6 @@ def _template_name() -> str:
 
 
 def _migrate(path: Path) -> None:
-    """Make an empty database of the installed MLflow in a file that is not there.
-
-    Raises:
-        StorageError: If MLflow cannot make it.
-    """
     import_mlflow()
     try:
         path.touch()
@@ -228,15 +224,6 @@ def _migrate(path: Path) -> None:
         raise StorageError(f"MLflow could not create its database {path}: {masked(str(error))}") from error
 
 
-def _relax_commits(engine: "sqlalchemy.Engine") -> None:
-    """Let commits in WAL mode not wait for the disk: a power cut loses the last records, which a sync fills."""
-    from sqlalchemy import event
-
-    if event.contains(engine, "connect", _set_synchronous_normal):
-        return
-    event.listen(engine, "connect", _set_synchronous_normal)
-    engine.dispose()  # MLflow has opened a connection already
-
-
 def _set_synchronous_normal(connection: sqlite3.Connection, _record: object) -> None:
+    """Let commits in WAL mode not wait for the disk: a power cut loses the last records, which a sync fills."""
     connection.execute("PRAGMA synchronous = NORMAL")

@@ -28,8 +28,7 @@ def sqlite_path(url: str) -> Path | None:
 def absolute_address(address: str) -> str:
     """Return an address that means the same to all who get it, after the process has changed its directory too.
 
-    Args:
-        address: Of a database, or of MLflow's store, which may be a directory or a server.
+    It is that of a database, or of MLflow's store, which may be a directory or a server.
     """
     scheme, separator, rest = address.partition("://")
     if separator and scheme.split("+")[0] == "sqlite":
@@ -48,12 +47,9 @@ def absolute_address(address: str) -> str:
 
 
 def masked(text: str) -> str:
-    """Return the text with the passwords and tokens of its addresses replaced by ``***``.
+    """Return an address, or a message that holds some, with passwords and tokens replaced by ``***``.
 
     Of a web address the user's name goes too: it may be a token.
-
-    Args:
-        text: An address, or a message that may hold some.
 
     Example:
         >>> masked("postgresql://ann:secret@db/studies")
@@ -62,3 +58,9 @@ def masked(text: str) -> str:
     text = re.sub(r"(?<=http://|ttps://)[^/\s]\S*@", "***@", text)
     text = re.sub(r"(?<=://)([^/\s:@]*):\S*@", r"\1:***@", text)
     return re.sub(r"(?i)((?:password|passwd|pwd|token|secret|api_?key|access_?key)=)[^&\s'\"]+", r"\1***", text)
+
+
+def reason_of(error: BaseException) -> str:
+    """Return what an error says, or a database's driver beneath it: one line, without secrets and a full stop."""
+    said = str(getattr(error, "orig", None) or error).strip().partition("\n")[0]
+    return masked(said).rstrip(".") or type(error).__name__

@@ -38,10 +38,6 @@ class BufferedStorage(BaseStorage):
 
     One thread uses it. Another may call ``renew``.
 
-    Args:
-        backend: This worker's storage.
-        study_id: Optuna's id of the study.
-
     Raises:
         FatalError: If the study was deleted.
         StorageInternalError: If the database cannot be read.
@@ -113,10 +109,9 @@ class BufferedStorage(BaseStorage):
         return self._write(hand_back=frozenset())
 
     def hand_back(self, trial_ids: Collection[int]) -> LeaseCheck:
-        """Flush, and give own trials that have not ended back in the same transaction.
+        """Do what ``flush`` does, and give own trials that have not ended back in the same transaction.
 
-        Nothing is written of a trial that is held back. Returns and raises as ``flush`` does; the trials that are given
-        back were ``held``.
+        The trials that are given back were ``held``.
         """
         return self._write(hand_back=frozenset(trial_ids))
 
@@ -128,8 +123,7 @@ class BufferedStorage(BaseStorage):
             mark: PAUSED, until it is promoted; or HELD, until somebody resumes it.
         """
         self.set_trial_system_attr(trial_id, mark, value=True)
-        trial, pending = self._copy(trial_id)
-        pending.parked = True
+        trial, _ = self._copy(trial_id)
         self.release(trial_id)
         trial.state = TrialState.WAITING
         self._memory.put(trial)
@@ -158,9 +152,8 @@ class BufferedStorage(BaseStorage):
     def renew(self) -> LeaseCheck:
         """Renew the leases on all own trials from any thread, and return what they were worth; nothing is dropped."""
         with self._database:
-            own = self.own_trials
-            if not own:
-                return _NOTHING
+            if not (own := self.own_trials):
+                return LeaseCheck()
             with schema.transaction(self._backend.engine) as connection:
                 schema.take_write_lock(connection)
                 return renew_leases(connection, own, self._backend.owner)
@@ -185,9 +178,8 @@ class BufferedStorage(BaseStorage):
             UpdateFinishedTrialError: If it is finished.
         """
         trial, pending = self._copy(trial_id)
-        check_distribution_compatibility(
-            self._memory.first_distributions.setdefault(param_name, distribution), distribution
-        )
+        first = self._memory.first_distributions.setdefault(param_name, distribution)
+        check_distribution_compatibility(first, distribution)
         value = distribution.to_external_repr(param_value_internal)
         trial.params = {**trial.params, param_name: value}
         trial.distributions = {**trial.distributions, param_name: distribution}
@@ -204,15 +196,15 @@ class BufferedStorage(BaseStorage):
     def set_trial_user_attr(self, trial_id: int, key: str, value: Any) -> None:
         """Set a user attribute of an own trial; raises as ``set_trial_param`` does."""
         trial, pending = self._copy(trial_id)
-        pending.user_attributes[key] = json.dumps(value)
         trial.user_attrs = _with(trial.user_attrs, key, value)
+        pending.user_attributes[key] = trial.user_attrs[key]
         self._memory.put(trial)
 
     def set_trial_system_attr(self, trial_id: int, key: str, value: Any) -> None:
         """Set a system attribute of an own trial; raises as ``set_trial_param`` does."""
         trial, pending = self._copy(trial_id)
-        pending.system_attributes[key] = json.dumps(value)
         trial.system_attrs = _with(trial.system_attrs, key, value)
+        pending.system_attributes[key] = trial.system_attrs[key]
         self._memory.put(trial)
 
     def set_trial_state_values(self, trial_id: int, state: TrialState, values: Sequence[float] | None = None) -> bool:
@@ -231,7 +223,7 @@ class BufferedStorage(BaseStorage):
             raise ValueError(f"Trial {self.get_trial(trial_id).number} is made to wait by hand_back, not by its state.")
         trial, pending = self._copy(trial_id)
         at = _utc_now() + self._clock_offset
-        pending.end = TrialEnd(state=state, values=None if values is None else list(values), at=at)
+        pending.end = TrialEnd(state=state, at=at, values=tuple(values or ()))
         trial.state = state
         trial.datetime_complete = max(filter(None, (local_time(at), trial.datetime_start)))
         if values is not None:
@@ -247,8 +239,7 @@ class BufferedStorage(BaseStorage):
         self, study_id: int, deepcopy: bool = True, states: Container[TrialState] | None = None
     ) -> list[FrozenTrial]:
         """Return the study's trials by number, those in some states only where these are given."""
-        self._check_study(study_id)
-        trials = [trial for trial in self._memory.trials if states is None or trial.state in states]
+        trials = [trial for trial in self._memory_of(study_id).trials if states is None or trial.state in states]
         return copy.deepcopy(trials) if deepcopy else trials
 
     def get_study_id_from_name(self, study_name: str) -> int:
@@ -259,23 +250,21 @@ class BufferedStorage(BaseStorage):
 
     def get_study_name_from_id(self, study_id: int) -> str:
         """Return the study's name."""
-        self._check_study(study_id)
+        self._memory_of(study_id)
         return self._name
 
     def get_study_directions(self, study_id: int) -> list[StudyDirection]:
         """Return the study's directions."""
-        self._check_study(study_id)
+        self._memory_of(study_id)
         return self._directions
 
     def get_study_user_attrs(self, study_id: int) -> dict[str, Any]:
         """Return the study's user attributes."""
-        self._check_study(study_id)
-        return self._memory.user_attrs
+        return self._memory_of(study_id).user_attrs
 
     def get_study_system_attrs(self, study_id: int) -> dict[str, Any]:
         """Return the study's system attributes."""
-        self._check_study(study_id)
-        return self._memory.system_attrs
+        return self._memory_of(study_id).system_attrs
 
     def get_all_studies(self) -> list[FrozenStudy]:
         """Return the one study."""
@@ -284,15 +273,15 @@ class BufferedStorage(BaseStorage):
 
     def set_study_user_attr(self, study_id: int, key: str, value: Any) -> None:
         """Set a user attribute of the study, in the database at once."""
-        self._check_study(study_id)
+        memory = self._memory_of(study_id)
         self._backend.set_study_user_attr(study_id, key, value)
-        self._memory.user_attrs = _with(self._memory.user_attrs, key, value)
+        memory.user_attrs = _with(memory.user_attrs, key, value)
 
     def set_study_system_attr(self, study_id: int, key: str, value: Any) -> None:
         """Set a system attribute of the study, in the database at once."""
-        self._check_study(study_id)
+        memory = self._memory_of(study_id)
         self._backend.set_study_system_attr(study_id, key, value)
-        self._memory.system_attrs = _with(self._memory.system_attrs, key, value)
+        memory.system_attrs = _with(memory.system_attrs, key, value)
 
     def create_new_study(self, *_arguments: object, **_options: object) -> int:
         """Refuse: one study is all there is."""
@@ -309,7 +298,7 @@ class BufferedStorage(BaseStorage):
     def _write(self, *, hand_back: frozenset[int]) -> LeaseCheck:
         with self._database:
             if not self._pending:
-                return _NOTHING
+                return LeaseCheck()
             with schema.transaction(self._backend.engine) as connection:
                 schema.take_write_lock(connection)
                 if self._backend.known_studies:
@@ -318,7 +307,7 @@ class BufferedStorage(BaseStorage):
                 written = {trial_id: self._pending[trial_id] for trial_id in check.held - self._held_back}
                 write_pending(connection, written)
                 finished = {trial_id for trial_id, pending in written.items() if pending.end is not None}
-                parked = {trial_id for trial_id, pending in written.items() if pending.parked}
+                parked = {trial_id for trial_id in written if self.get_trial(trial_id).state == TrialState.WAITING}
                 given = ((check.held & hand_back) - finished) | parked
                 if given:
                     put_back(connection, given)
@@ -345,9 +334,10 @@ class BufferedStorage(BaseStorage):
         self._check_own(trial_id)
         return copy.copy(self.get_trial(trial_id)), self._pending[trial_id]
 
-    def _check_study(self, study_id: int) -> None:
+    def _memory_of(self, study_id: int) -> StudyMemory:
         if study_id != self._study_id:
             raise KeyError(f"This storage holds the study with the id {self._study_id} alone, not {study_id}.")
+        return self._memory
 
     def _check_unfinished(self, trial_id: int) -> None:
         trial = self.get_trial(trial_id)
@@ -363,9 +353,6 @@ class BufferedStorage(BaseStorage):
 def _with(attributes: dict[str, Any], key: str, value: Any) -> dict[str, Any]:
     """Return attributes with one more, as it comes back from the database."""
     return {**attributes, key: json.loads(json.dumps(value))}
-
-
-_NOTHING = LeaseCheck(held=frozenset(), lost=frozenset(), ended=frozenset())
 
 
 def _utc_now() -> datetime.datetime:

@@ -47,20 +47,16 @@ class CheckpointStore:
     A file appears whole or not at all, and begins with the SHA-256 of the rest: a torn one is noticed, and the one
     before is used. Nothing in it is ever executed.
 
-    Args:
-        directory: Where the study's checkpoints stand; created with the first one.
+    The study's directory is created with the first one.
     """
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
 
     def save(self, number: int, checkpoint: Checkpoint, *, keep: int = KEPT) -> None:
-        """Write a trial's checkpoint, and remove those of later epochs and all but the last ones.
+        """Write the checkpoint of a trial, by its number, and remove those of later epochs and all but the last ones.
 
-        Args:
-            number: The trial's number.
-            checkpoint: What it needs to go on. A trial that went back has no later epochs any more.
-            keep: How many are kept, this one included.
+        A trial that went back has no later epochs any more.
 
         Raises:
             OSError: If it cannot be written; the checkpoints before are untouched.

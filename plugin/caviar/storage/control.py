@@ -16,12 +16,13 @@ from optuna.trial import FrozenTrial, TrialState
 
 from ..attributes import FORKED_FROM, HELD, ORIGIN, PAUSED, REQUEST
 from ..interventions import Intervention, Request, as_attributes
-from ..optuna_private import id_of_trial, optuna_tables
+from ..optuna_private import optuna_tables
 from . import schema
-from .handing_back import copy_params
-from .leased_storage import LeasedStorage, set_attribute
-from .leases import take_leases
+from .handing_back import stored_params_of
+from .leased_storage import LeasedStorage
+from .leases import remove_attribute, take_leases
 from .overview import count_states
+from .pending_writes import PendingWrites, write_pending
 from .tickets import Ticket, is_held, start_trials
 
 _ANSWER = "answer"
@@ -52,11 +53,10 @@ def post_request(storage: LeasedStorage, trial_id: int, request: Request) -> str
         UpdateFinishedTrialError: If the trial has ended.
     """
     key = f"{REQUEST}{time.time_ns():020d}.{uuid.uuid4().hex[:8]}"  # workers take them in this order
-    tables = optuna_tables()
     with schema.transaction(storage.engine) as connection:
         schema.take_write_lock(connection)
         _check_unfinished(connection, trial_id)
-        set_attribute(connection, tables.system_attributes, trial_id, key, request.to_json())
+        write_pending(connection, {trial_id: PendingWrites(system_attributes={key: request.to_json()})})
     return key
 
 
@@ -108,18 +108,15 @@ def release_waiting(storage: LeasedStorage, trial_id: int) -> bool:
 
 
 def _change_waiting(storage: LeasedStorage, trial_id: int, *, held: bool) -> bool:
-    tables = optuna_tables()
     with schema.transaction(storage.engine) as connection:
         schema.take_write_lock(connection)
         if _state(connection, trial_id) != TrialState.WAITING:
             return False
         if held:
-            set_attribute(connection, tables.system_attributes, trial_id, HELD, value=True)
+            write_pending(connection, {trial_id: PendingWrites(system_attributes={HELD: True})})
         else:
-            attributes = tables.system_attributes
-            connection.execute(
-                attributes.delete().where(attributes.c.trial_id == trial_id, attributes.c.key.in_((HELD, PAUSED)))
-            )
+            for key in (HELD, PAUSED):
+                remove_attribute(connection, [trial_id], key)
     return True
 
 
@@ -152,14 +149,12 @@ def insert_fork(
         trial_id: int = connection.execute(
             tables.trials.insert().values(study_id=study_id, number=number, state=TrialState.WAITING)
         ).inserted_primary_key[0]  # type: ignore[index]  # SQLAlchemy types it optional, an insert always has it
-        copy_params(connection, id_of_trial(source), trial_id)
-        user = {**as_attributes(interventions), FORKED_FROM: {"trial": source.number, "epoch": epoch}}
-        for table, given in (
-            (tables.user_attributes, user),
-            (tables.system_attributes, {ORIGIN: origin, HELD: True}),
-        ):
-            for key, value in given.items():
-                set_attribute(connection, table, trial_id, key, value)
+        fork = PendingWrites(
+            params=stored_params_of(source),
+            user_attributes={**as_attributes(interventions), FORKED_FROM: {"trial": source.number, "epoch": epoch}},
+            system_attributes={ORIGIN: origin, HELD: True},
+        )
+        write_pending(connection, {trial_id: fork})
     return trial_id, number
 
 
@@ -184,7 +179,7 @@ def claim_trial(storage: LeasedStorage, study_id: int, number: int) -> list[Tick
             return "done" if row.state == TrialState.WAITING else "wait"
         tickets = start_trials(connection, [(row.trial_id, number)])
         take_leases(connection, [row.trial_id], storage.owner)
-    storage.remember_lease(row.trial_id)
+    storage.ever_leased.add(row.trial_id)
     return tickets
 
 

@@ -20,7 +20,7 @@ from ..errors import StorageError
 from ..optuna_private import optuna_tables
 from ..user_cache import sources_digest
 from . import schema
-from .addresses import masked, sqlite_path, sqlite_url
+from .addresses import masked, reason_of, sqlite_path, sqlite_url
 from .filesystems import network_file_system, network_message
 from .leased_storage import LeasedStorage
 from .templates import create_from_template, keep_template
@@ -31,12 +31,6 @@ _logger = logging.getLogger(__name__)
 #: otherwise: ``sqlite:///runs/optuna.db?timeout=5``.
 BUSY_TIMEOUT_S = 60.0
 _BESIDE: Final = "SQLite makes files beside it to read it: make its directory writable for this user, or copy the home."
-#: By SQLite's primary error code.
-_WAYS_OUT: Final = {
-    sqlite3.SQLITE_CORRUPT: schema.DAMAGED_WAY_OUT,
-    sqlite3.SQLITE_READONLY: _BESIDE,
-    sqlite3.SQLITE_CANTOPEN: _BESIDE,
-}
 
 
 def new_owner() -> str:
@@ -67,8 +61,8 @@ def open_storage(url: str, *, owner: str, create: bool = False) -> LeasedStorage
         path = sqlite_path(url)
         if path is None:
             raise StorageError(f"{masked(url)} keeps nothing: a study needs a file, such as sqlite:///runs/optuna.db.")
-        if create:  # the run's own opening, once, not that of each of its workers
-            _warn_of_network(path)
+        if create and (kind := network_file_system(path)):  # the run's own opening, not that of each of its workers
+            _logger.warning("%s", network_message(path, kind))
         return _open_sqlite(url, path, owner=owner, create=create)
     if backend not in ("postgresql", "postgres"):
         raise StorageError(
@@ -76,14 +70,11 @@ def open_storage(url: str, *, owner: str, create: bool = False) -> LeasedStorage
             "Name a file, sqlite:///runs/optuna.db, or a server, postgresql+psycopg://user@host/database."
         )
     with _explained(url), _server_lock(url):  # whoever comes first makes the tables
-        return _open(url, owner=owner, engine_kwargs={"pool_pre_ping": True})
+        return _open(url, owner=owner)
 
 
 def prepare_storage_template(url: str) -> None:
-    """Make what a missing SQLite database is copied from, and import what opening one needs: a third of a second.
-
-    Nothing is written beside the database.
-    """
+    """Make what a missing SQLite database is copied from, and import what opening one needs: a third of a second."""
     path = sqlite_path(url)
     if path is not None and not _has_content(path):
         keep_template(_template_name(), _make_sqlite)
@@ -99,17 +90,10 @@ def import_database_code() -> None:
 @contextlib.contextmanager
 def creation_lock(storage: LeasedStorage) -> Iterator[None]:
     """Hold the lock under which studies are created, across all processes that use the database."""
-    url = storage.engine.url
-    path = sqlite_path(url.render_as_string(hide_password=False))
-    lock = _server_lock(url.render_as_string(hide_password=False)) if path is None else FileLock(f"{path}.lock")
-    with lock:
+    url = storage.engine.url.render_as_string(hide_password=False)
+    path = sqlite_path(url)
+    with _server_lock(url) if path is None else FileLock(f"{path}.lock"):
         yield
-
-
-def _warn_of_network(path: Path) -> None:
-    kind = network_file_system(path)
-    if kind is not None:
-        _logger.warning("%s", network_message(path, kind))
 
 
 def _open_sqlite(url: str, path: Path, *, owner: str, create: bool) -> LeasedStorage:
@@ -126,7 +110,7 @@ def _open_sqlite(url: str, path: Path, *, owner: str, create: bool) -> LeasedSto
         except (OSError, sqlite3.Error) as error:
             raise StorageError(f"The study database {path} cannot be created: {error}. Name another --home.") from error
     _check_is_optunas(path)
-    return _open(url, owner=owner, engine_kwargs=_sqlite_engine_kwargs(url))
+    return _open(url, owner=owner)
 
 
 def _template_name() -> str:
@@ -135,11 +119,9 @@ def _template_name() -> str:
 
 def _make_sqlite(path: Path) -> None:
     """Make an empty study database; closing its last connection moves the log into the file."""
-    url = sqlite_url(path)
-    connection = sqlite3.connect(path)
-    connection.execute("PRAGMA journal_mode=WAL")
-    connection.close()
-    _open(url, owner=new_owner(), engine_kwargs=_sqlite_engine_kwargs(url)).engine.dispose()
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA journal_mode=WAL")
+    _open(sqlite_url(path), owner=new_owner()).engine.dispose()
 
 
 def _has_content(path: Path) -> bool:
@@ -155,9 +137,13 @@ def _server_lock(url: str) -> Iterator[None]:
         yield
 
 
-def _open(url: str, *, owner: str, engine_kwargs: dict[str, Any]) -> LeasedStorage:
+def _open(url: str, *, owner: str) -> LeasedStorage:
     with _explained(url):
-        storage = LeasedStorage(url, owner=owner, engine_kwargs=engine_kwargs)
+        address = sqlalchemy.engine.make_url(url)
+        options: dict[str, Any] = {"pool_pre_ping": True}
+        if address.get_backend_name() == "sqlite":
+            options = {} if "timeout" in address.query else {"connect_args": {"timeout": BUSY_TIMEOUT_S}}
+        storage = LeasedStorage(url, owner=owner, engine_kwargs=options)
     if storage.engine.dialect.name == "sqlite":
         sqlalchemy.event.listen(storage.engine, "connect", _tune_sqlite)
         storage.engine.dispose()
@@ -174,8 +160,7 @@ def _explained(url: str) -> Iterator[None]:
             f"The driver for {masked(url)} is not installed: {error}. For PostgreSQL: pip install 'psycopg[binary]'."
         ) from error
     except sqlalchemy.exc.SQLAlchemyError as error:
-        reason = str(getattr(error, "orig", None) or error).splitlines()[0]
-        raise StorageError(f"The storage {masked(url)} cannot be opened: {reason}.") from error
+        raise StorageError(f"The storage {masked(url)} cannot be opened: {reason_of(error)}.") from error
     except RuntimeError as error:  # Optuna's word for a schema of another version
         raise StorageError(f"The storage {masked(url)} has another version's tables. {error}") from error
 
@@ -185,11 +170,6 @@ def _tune_sqlite(connection: Any, _record: Any) -> None:
     connection.execute("PRAGMA synchronous=NORMAL")
 
 
-def _sqlite_engine_kwargs(url: str) -> dict[str, Any]:
-    given = sqlalchemy.engine.make_url(url).query
-    return {} if "timeout" in given else {"connect_args": {"timeout": BUSY_TIMEOUT_S}}
-
-
 def _check_is_optunas(path: Path) -> None:
     """Look into a file through SQLite alone.
 
@@ -197,16 +177,16 @@ def _check_is_optunas(path: Path) -> None:
     holds on it through SQLite, and another process could then delete a log that is in use (sqlite.org/howtocorrupt).
     """
     try:
-        connection = sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, timeout=BUSY_TIMEOUT_S)
-        try:
-            tables = {row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-        finally:
-            connection.close()
+        address = f"{path.as_uri()}?mode=ro"
+        with contextlib.closing(sqlite3.connect(address, uri=True, timeout=BUSY_TIMEOUT_S)) as connection:
+            tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
     except sqlite3.DatabaseError as error:
         if error.sqlite_errorcode == sqlite3.SQLITE_NOTADB:
             message = f"{path} is not an SQLite database. Name another file with --storage or --home."
             raise StorageError(message) from error
-        way_out = _WAYS_OUT.get(error.sqlite_errorcode & 0xFF, "")
+        ways_out = {sqlite3.SQLITE_CORRUPT: schema.DAMAGED_WAY_OUT}
+        ways_out |= dict.fromkeys((sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN), _BESIDE)
+        way_out = ways_out.get(error.sqlite_errorcode & 0xFF, "")  # the lowest byte says what, the higher ones where
         raise StorageError(f"The study database {path} cannot be read ({error}). {way_out}".rstrip()) from error
     if "experiments" in tables:
         raise StorageError(

@@ -20,25 +20,17 @@ NETWORK_FILE_SYSTEMS = frozenset(
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Room:
-    """What is left on a file system.
-
-    Attributes:
-        device: Tells file systems apart.
-        free_bytes: Bytes that this user may still write, at least 0.
-        free_files: Files that may still be created; None where the file system does not count them.
-    """
+    """What is left for this user on a file system, which its device tells from others."""
 
     device: int
     free_bytes: int
-    free_files: int | None
+    free_files: int | None  # None where it does not count them
 
 
 def network_file_system(path: Path, *, mounts: Mounts | None = None) -> str | None:
     """Return the kind of network file system that a path stands on, such as ``nfs4``, or None for a local one.
 
-    Args:
-        path: A file or directory, which need not exist.
-        mounts: The mounted file systems; by default this machine's.
+    The path need not exist. Unless given, the mounts are this machine's.
 
     Source:
         sqlite.org/faq.html (5) on locks, sqlite.org/wal.html on shared memory.

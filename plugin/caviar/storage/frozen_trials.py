@@ -2,13 +2,14 @@
 
 import datetime
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
 import sqlalchemy
 from optuna.distributions import BaseDistribution, json_to_distribution
 from optuna.trial import FrozenTrial
 
-from ..optuna_private import id_of_trial, loaded_intermediate_value, loaded_value, optuna_tables
+from ..optuna_private import loaded_intermediate_value, loaded_value, optuna_tables
 
 #: Trials whose parameters, reports and attributes one statement reads: databases limit a statement's values.
 _BATCH = 500
@@ -28,14 +29,9 @@ class TrialReader:
         Raises:
             sqlalchemy.exc.SQLAlchemyError: If the database cannot be read.
         """
-        trials = optuna_tables().trials
-        rows = connection.execute(
-            sqlalchemy.select(
-                trials.c.trial_id, trials.c.number, trials.c.state, trials.c.datetime_start, trials.c.datetime_complete
-            )
-            .where(condition)
-            .order_by(trials.c.number)
-        )
+        trials = optuna_tables().trials.c
+        columns = (trials.trial_id, trials.number, trials.state, trials.datetime_start, trials.datetime_complete)
+        rows = connection.execute(sqlalchemy.select(*columns).where(condition).order_by(trials.number))
         found = {
             trial_id: FrozenTrial(
                 trial_id=trial_id,
@@ -52,26 +48,33 @@ class TrialReader:
             )
             for trial_id, number, state, start, complete in rows.all()
         }
-        for batch in _batches(list(found.values())):
-            self._fill_params(connection, batch)
-            _fill_values(connection, batch)
-            _fill_reports(connection, batch)
-            _fill_attributes(connection, batch)
+        trial_ids = list(found)
+        for start in range(0, len(trial_ids), _BATCH):
+            self._fill(connection, {trial_id: found[trial_id] for trial_id in trial_ids[start : start + _BATCH]})
         return list(found.values())
 
-    def _fill_params(self, connection: sqlalchemy.Connection, batch: dict[int, FrozenTrial]) -> None:
-        params = optuna_tables().params
-        rows = connection.execute(
-            sqlalchemy.select(params.c.trial_id, params.c.param_name, params.c.param_value, params.c.distribution_json)
-            .where(params.c.trial_id.in_(list(batch)))
-            .order_by(params.c.param_id)
-        )
-        for trial_id, name, value, text in rows.all():
+    def _fill(self, connection: sqlalchemy.Connection, batch: Mapping[int, FrozenTrial]) -> None:
+        tables = optuna_tables()
+        params, values, reports = tables.params.c, tables.values.c, tables.intermediate_values.c
+        columns: tuple[sqlalchemy.Column[Any], ...]
+        columns = (params.trial_id, params.param_name, params.param_value, params.distribution_json)
+        for trial_id, name, value, text in _rows(connection, batch, *columns, order=params.param_id):
             distribution = self._distributions.get(text)
             if distribution is None:
                 distribution = self._distributions[text] = json_to_distribution(text)
             batch[trial_id].distributions[name] = distribution
             batch[trial_id].params[name] = distribution.to_external_repr(value)
+        finished = [trial_id for trial_id, trial in batch.items() if trial.state.is_finished()]
+        columns = (values.trial_id, values.value, values.value_type)
+        for trial_id, value, kind in _rows(connection, finished, *columns, order=values.objective):
+            batch[trial_id].values = [*(batch[trial_id].values or ()), loaded_value(value, kind)]
+        columns = (reports.trial_id, reports.step, reports.intermediate_value, reports.intermediate_value_type)
+        for trial_id, step, value, kind in _rows(connection, batch, *columns):
+            loaded = loaded_intermediate_value(value, kind) if value is None else value
+            batch[trial_id].intermediate_values[step] = loaded
+        for table, name in ((tables.user_attributes.c, "user_attrs"), (tables.system_attributes.c, "system_attrs")):
+            for trial_id, key, text in _rows(connection, batch, table.trial_id, table.key, table.value_json):
+                getattr(batch[trial_id], name)[key] = json.loads(text)
 
 
 def local_time(utc: datetime.datetime | None) -> datetime.datetime | None:
@@ -79,44 +82,13 @@ def local_time(utc: datetime.datetime | None) -> datetime.datetime | None:
     return None if utc is None else utc.replace(tzinfo=datetime.UTC).astimezone().replace(tzinfo=None)
 
 
-def _batches(trials: Sequence[FrozenTrial]) -> Iterator[dict[int, FrozenTrial]]:
-    for start in range(0, len(trials), _BATCH):
-        yield {id_of_trial(trial): trial for trial in trials[start : start + _BATCH]}
-
-
-def _fill_values(connection: sqlalchemy.Connection, batch: dict[int, FrozenTrial]) -> None:
-    values = optuna_tables().values
-    finished = [trial_id for trial_id, trial in batch.items() if trial.state.is_finished()]
-    if not finished:
-        return
-    rows = connection.execute(
-        sqlalchemy.select(values.c.trial_id, values.c.value, values.c.value_type)
-        .where(values.c.trial_id.in_(finished))
-        .order_by(values.c.objective)
-    )
-    for trial_id, value, kind in rows:
-        batch[trial_id].values = [*(batch[trial_id].values or ()), loaded_value(value, kind)]
-
-
-def _fill_reports(connection: sqlalchemy.Connection, batch: dict[int, FrozenTrial]) -> None:
-    reports = optuna_tables().intermediate_values
-    rows = connection.execute(
-        sqlalchemy.select(
-            reports.c.trial_id, reports.c.step, reports.c.intermediate_value, reports.c.intermediate_value_type
-        ).where(reports.c.trial_id.in_(list(batch)))
-    )
-    for trial_id, step, value, kind in rows.all():
-        loaded = loaded_intermediate_value(value, kind) if value is None else value
-        batch[trial_id].intermediate_values[step] = loaded
-
-
-def _fill_attributes(connection: sqlalchemy.Connection, batch: dict[int, FrozenTrial]) -> None:
-    tables = optuna_tables()
-    for table, attributes in (
-        (tables.user_attributes, {trial_id: trial.user_attrs for trial_id, trial in batch.items()}),
-        (tables.system_attributes, {trial_id: trial.system_attrs for trial_id, trial in batch.items()}),
-    ):
-        wanted = table.c.trial_id.in_(list(batch))
-        rows = connection.execute(sqlalchemy.select(table.c.trial_id, table.c.key, table.c.value_json).where(wanted))
-        for trial_id, key, text in rows.all():
-            attributes[trial_id][key] = json.loads(text)
+def _rows(
+    connection: sqlalchemy.Connection,
+    trial_ids: Collection[int],
+    *columns: sqlalchemy.Column[Any],
+    order: sqlalchemy.Column[Any] | None = None,
+) -> Sequence[Any]:
+    """Return columns of a table, of which the first is the trial's id, for some trials."""
+    if not trial_ids:
+        return []
+    return connection.execute(sqlalchemy.select(*columns).where(columns[0].in_(trial_ids)).order_by(order)).all()

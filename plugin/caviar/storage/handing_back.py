@@ -2,54 +2,20 @@
 
 import datetime
 import json
-from collections.abc import Collection, Mapping, Sequence
-from typing import Any
+from collections.abc import Collection
 
 import sqlalchemy
+from optuna.distributions import BaseDistribution
 from optuna.trial import FrozenTrial, TrialState
 
 from ..attributes import DEATHS, ENQUEUED, FAIL_REASON, FAILED_TRIAL, OWNER, RETRY_HISTORY
 from ..interventions import was_changed
 from ..optuna_private import id_of_trial, optuna_tables
 from . import schema
-from .leased_storage import LeasedStorage, set_attribute
-from .leases import LeaseCheck, LeaseLost, release_leases, renew_leases
+from .leased_storage import LeasedStorage
+from .leases import read_attributes, remove_attribute, renew_leases
 from .overview import count_states
-
-
-def hand_back(storage: LeasedStorage, trial_id: int) -> bool:
-    """Give a running trial back, with its number, parameters and reports, so that any worker may go on with it.
-
-    Returns:
-        Whether it ran, and was this worker's to give.
-
-    Raises:
-        LeaseLost: If another worker owns the trial.
-    """
-    check = hand_back_many(storage, [trial_id])
-    if check.lost:
-        raise LeaseLost(f"the trial is no longer held by this worker ({storage.owner})")
-    return trial_id in check.held
-
-
-def hand_back_many(storage: LeasedStorage, trial_ids: Collection[int]) -> LeaseCheck:
-    """Give running trials back in one transaction, as ``hand_back`` does with one.
-
-    Args:
-        storage: The worker's storage.
-        trial_ids: Optuna's ids of the trials.
-
-    Returns:
-        What became of them: those that were ``held`` are given back, the others are left alone.
-
-    Raises:
-        StorageInternalError: If the database cannot be written; none is given back then.
-    """
-    with schema.transaction(storage.engine) as connection:
-        schema.take_write_lock(connection)
-        check = renew_leases(connection, trial_ids, storage.owner)
-        put_back(connection, check.held)
-    return check
+from .pending_writes import PendingWrites, TrialEnd, write_pending
 
 
 def hand_back_all(storage: LeasedStorage) -> None:
@@ -73,97 +39,74 @@ def hand_back_all(storage: LeasedStorage) -> None:
 def fail_trial(storage: LeasedStorage, trial: FrozenTrial, *, reason: str, retries: int) -> bool:
     """End a trial that raised as FAIL and, while its retries last, queue it anew with the same parameters and seeds.
 
-    Both happen in one transaction: between them another worker could take the freed place in the budget. A trial that
-    was changed by hand is not queued anew: nobody would be there to change it again.
-
-    Args:
-        storage: The worker's storage, which holds the trial's lease.
-        trial: The trial, with what it holds now.
-        reason: Why, in one line; kept in its user attribute ``fail_reason``.
-        retries: Retries that one trial of the budget has.
+    Both happen in one transaction: between them another worker could take the freed place in the budget. The storage
+    holds the trial's lease, and the trial is as it is stored. The reason is one line, kept in its ``fail_reason``. A
+    trial that was changed by hand is not queued anew: nobody would be there to change it again.
 
     Returns:
         Whether a retry was queued.
 
     Raises:
         LeaseLost: If another worker owns the trial.
+        UpdateFinishedTrialError: If it was ended from outside.
     """
-    tables = optuna_tables()
+    trials, trial_id = optuna_tables().trials, id_of_trial(trial)
     history = [*trial.system_attrs.get(RETRY_HISTORY, []), trial.number]
-    with storage.owned(id_of_trial(trial), claims=True) as connection:
-        _fail(connection, id_of_trial(trial), reason)
+    with storage.owned(trial_id, claims=True) as connection:
+        write_pending(connection, {trial_id: _failure(connection, reason)})
         if len(history) > retries or was_changed(trial.user_attrs):
             return False
-        study_id = connection.execute(
-            sqlalchemy.select(tables.trials.c.study_id).where(tables.trials.c.trial_id == id_of_trial(trial))
-        ).scalar_one()
+        own_study = sqlalchemy.select(trials.c.study_id).where(trials.c.trial_id == trial_id)
+        study_id = connection.execute(own_study).scalar_one()
         number = sum(count_states(connection, study_id).values())
         retry_id = connection.execute(
-            tables.trials.insert().values(study_id=study_id, number=number, state=TrialState.WAITING)
+            trials.insert().values(study_id=study_id, number=number, state=TrialState.WAITING)
         ).inserted_primary_key[0]  # type: ignore[index]  # SQLAlchemy types it optional, an insert always has it
-        copy_params(connection, id_of_trial(trial), retry_id)
-        given = {ENQUEUED: trial.system_attrs[ENQUEUED]} if ENQUEUED in trial.system_attrs else {}
-        for key, value in {FAILED_TRIAL: history[0], RETRY_HISTORY: history, **given}.items():
-            set_attribute(connection, tables.system_attributes, retry_id, key, value)
+        retry = PendingWrites(system_attributes={FAILED_TRIAL: history[0], RETRY_HISTORY: history})
+        if ENQUEUED in trial.system_attrs:
+            retry.system_attributes[ENQUEUED] = trial.system_attrs[ENQUEUED]
+        retry.params.update(stored_params_of(trial))
+        write_pending(connection, {retry_id: retry})
     return True
 
 
 def hand_back_expired(storage: LeasedStorage, study_id: int, *, lease_s: float, retries: int) -> None:
-    """Hand back every running trial whose lease has expired, as a claim would, without claiming one.
-
-    Args:
-        storage: Any worker's storage.
-        study_id: Optuna's id of the study.
-        lease_s: Seconds without a renewal after which a running trial is handed back, above 0.
-        retries: Deaths of its worker that a trial survives; one more, and it becomes FAIL.
-    """
+    """Hand back every running trial whose lease has expired, as ``put_back_expired`` does, without claiming one."""
     with schema.transaction(storage.engine) as connection:
         schema.begin_claim(connection, study_id)
         put_back_expired(connection, study_id, lease_s=lease_s, retries=retries)
 
 
 def put_back_expired(
-    connection: sqlalchemy.Connection,
-    study_id: int,
-    *,
-    lease_s: float,
-    retries: int,
-    keeping: Collection[int] = (),
+    connection: sqlalchemy.Connection, study_id: int, *, lease_s: float, retries: int, keeping: Collection[int] = ()
 ) -> None:
     """Hand back, in a claim's transaction, every running trial whose lease has expired.
 
-    A death is blamed on a trial only if that had begun, that is, has a parameter or a report in the database: those
-    that a killed fleet had claimed and not begun are innocent.
-
-    Args:
-        connection: In a transaction that ``schema.begin_claim`` began.
-        study_id: Optuna's id of the study.
-        lease_s: Seconds without a renewal after which a running trial is handed back, above 0.
-        retries: Deaths of its worker that a trial survives; one more, and it becomes FAIL.
-        keeping: Trials that are left alone all the same.
+    A lease lasts for ``lease_s`` seconds after it was renewed. A trial survives ``retries`` deaths of its worker; with
+    one more it becomes FAIL. A death is blamed only on trials that had begun, that is, have a parameter or a report in
+    the database. Trials in ``keeping`` are left alone.
     """
-    attributes = optuna_tables().system_attributes
     given = set(expired_trials(connection, study_id, lease_s=lease_s)) - set(keeping)
     if not given:
         return
-    deaths = read_attributes(connection, given, DEATHS)
-    for trial_id in sorted(_begun(connection, given)):
+    deaths, writes, failed = read_attributes(connection, given, DEATHS), {}, set()
+    for trial_id in _begun(connection, given):
         died = 1 + deaths.get(trial_id, 0)
-        set_attribute(connection, attributes, trial_id, DEATHS, died)
+        writes[trial_id] = PendingWrites()
         if died > retries:
-            _fail(connection, trial_id, f"Its worker died {died} times.")
-            given.discard(trial_id)
-    put_back(connection, given)
+            failed.add(trial_id)
+            writes[trial_id] = _failure(connection, f"Its worker died {died} times.")
+        writes[trial_id].system_attributes[DEATHS] = died
+    write_pending(connection, writes)
+    put_back(connection, given - failed)
 
 
 def expired_trials(connection: sqlalchemy.Connection, study_id: int, *, lease_s: float) -> list[int]:
     """Return the running trials whose lease ran out, locked until the transaction ends.
 
     A lease that lies ahead of the clock by more than it lasts was given before the clock was put back: its owner, if it
-    lived, would have renewed it since, so that it has run out too.
-
-    The lock, which SQLite's write lock makes needless there, is on the heartbeat's row, with which every write of an
-    owner begins: an owner that comes in time keeps its trial, and a late one sees that it was taken.
+    lived, would have renewed it since, so that it has run out too. A server locks the heartbeat's row, with which every
+    write of an owner begins: an owner that comes in time keeps its trial, and a late one sees that it was taken.
     """
     trials, beats = optuna_tables().trials, optuna_tables().heartbeats
     allowed, now = datetime.timedelta(seconds=lease_s), schema.database_now(connection)
@@ -195,45 +138,23 @@ def put_back(connection: sqlalchemy.Connection, trial_ids: Collection[int]) -> N
         .where(trials.c.trial_id.in_(sorted(trial_ids)), trials.c.state == TrialState.RUNNING)
         .values(state=TrialState.WAITING)
     )
-    release_leases(connection, trial_ids)
-
-
-def read_attributes(connection: sqlalchemy.Connection, trial_ids: Collection[int], key: str) -> Mapping[int, Any]:
-    """Return a system attribute of those trials that have it, by Optuna's ids of the trials."""
-    attributes = optuna_tables().system_attributes
-    rows = connection.execute(
-        sqlalchemy.select(attributes.c.trial_id, attributes.c.value_json).where(
-            attributes.c.trial_id.in_(sorted(trial_ids)), attributes.c.key == key
-        )
-    )
-    return {row.trial_id: json.loads(row.value_json) for row in rows}
+    remove_attribute(connection, trial_ids, OWNER)
 
 
 def _begun(connection: sqlalchemy.Connection, trial_ids: Collection[int]) -> set[int]:
-    tables = optuna_tables()
-    wanted: Sequence[int] = sorted(trial_ids)
-    begun: set[int] = set()
-    for table in (tables.params, tables.intermediate_values):
-        rows = connection.execute(sqlalchemy.select(table.c.trial_id).where(table.c.trial_id.in_(wanted)).distinct())
-        begun.update(rows.scalars())
-    return begun
+    tables, wanted = (optuna_tables().params, optuna_tables().intermediate_values), sorted(trial_ids)
+    begun = (sqlalchemy.select(table.c.trial_id).where(table.c.trial_id.in_(wanted)) for table in tables)
+    return set(connection.execute(sqlalchemy.union(*begun)).scalars())
 
 
-def _fail(connection: sqlalchemy.Connection, trial_id: int, reason: str) -> None:
-    tables = optuna_tables()
-    connection.execute(
-        tables.trials.update()
-        .where(tables.trials.c.trial_id == trial_id, tables.trials.c.state.not_in(schema.FINISHED))
-        .values(state=TrialState.FAIL, **schema.end_values(schema.database_now(connection)))
-    )
-    set_attribute(connection, tables.user_attributes, trial_id, FAIL_REASON, reason)
+def stored_params_of(trial: FrozenTrial) -> dict[str, tuple[float, BaseDistribution]]:
+    """Return a trial's parameters as `PendingWrites` has them."""
+    return {
+        name: (distribution.to_internal_repr(trial.params[name]), distribution)
+        for name, distribution in trial.distributions.items()
+    }
 
 
-def copy_params(connection: sqlalchemy.Connection, source_id: int, target_id: int) -> None:
-    """Give a trial another one's parameters."""
-    params = optuna_tables().params
-    copied = ("param_name", "param_value", "distribution_json")
-    rows = sqlalchemy.select(sqlalchemy.literal(target_id), *(params.c[name] for name in copied)).where(
-        params.c.trial_id == source_id
-    )
-    connection.execute(params.insert().from_select(["trial_id", *copied], rows))
+def _failure(connection: sqlalchemy.Connection, reason: str) -> PendingWrites:
+    end = TrialEnd(state=TrialState.FAIL, at=schema.database_now(connection))
+    return PendingWrites(user_attributes={FAIL_REASON: reason}, end=end)

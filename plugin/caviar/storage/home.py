@@ -45,19 +45,9 @@ class Home:
         return self.path / "timings"
 
     @property
-    def reports(self) -> Path:
-        """Where the reports on the studies stand."""
-        return self.path / "reports"
-
-    @property
     def champions(self) -> Path:
         """Where each study's champion stands."""
         return self.path / "champions"
-
-    def report_files(self, study: str) -> tuple[Path, Path]:
-        """Return where the report on a study stands: the page, and the same as data."""
-        name = re.sub(r"[^\w.-]", "_", study)
-        return self.reports / f"{name}.html", self.reports / f"{name}.json"
 
     @property
     def artifacts(self) -> Path:
@@ -65,26 +55,24 @@ class Home:
         return self.path / "artifacts"
 
     @property
+    def reports(self) -> Path:
+        """Where the reports on the studies stand."""
+        return self.path / "reports"
+
+    def report_files(self, study: str) -> tuple[Path, Path]:
+        """Return where the report on a study stands: the page, and the same as data."""
+        name = re.sub(r"[^\w.-]", "_", study)
+        return self.reports / f"{name}.html", self.reports / f"{name}.json"
+
+    @property
     def directories(self) -> tuple[Path, ...]:
         """Everything above, each made when it is first needed."""
-        return (
-            self.mlflow_artifacts,
-            self.checkpoints,
-            self.networks,
-            self.timings,
-            self.reports,
-            self.artifacts,
-            self.champions,
-        )
+        of_trials = (self.mlflow_artifacts, self.checkpoints, self.networks, self.timings, self.artifacts)
+        return (*of_trials, self.reports, self.champions)
 
 
 def locate_home(path: Path, *, storage: str | None = None, tracking_uri: str | None = None) -> Home:
-    """Return a home's paths and addresses, without touching the disk.
-
-    Args:
-        path: The home directory.
-        storage: An address of Optuna's storage that replaces the home's.
-        tracking_uri: An address of MLflow's tracking store that replaces the home's.
+    """Return a home's paths and addresses, without touching the disk; the addresses given replace the home's own.
 
     Raises:
         StorageError: If both addresses are one SQLite file: Optuna and MLflow break each other's tables.
@@ -121,12 +109,8 @@ def shared_file(home: Home) -> Path | None:
 def prepare_home(home: Home, *, study: str | None = None) -> None:
     """Create the home directory, if it is missing, and check that it and what stands below it can be written.
 
-    Args:
-        home: Its paths.
-        study: The study whose own directory is looked at too, or None.
-
     Raises:
-        StorageError: If it cannot.
+        StorageError: If it cannot, or the directory of the study, if one is named, cannot.
     """
     try:
         home.path.mkdir(parents=True, exist_ok=True)

@@ -16,14 +16,7 @@ _STALE: Final = datetime.timedelta(seconds=3)  # an idle worker looks twice a se
 
 
 def note_idle(connection: sqlalchemy.Connection, study_id: int, owner: str, *, idle: bool) -> None:
-    """Note whether a worker has found a trial to take.
-
-    Args:
-        connection: In a transaction that ``schema.begin_claim`` began.
-        study_id: Optuna's id of the study.
-        owner: The worker.
-        idle: Whether it has found none.
-    """
+    """Note in a claim's transaction whether a worker found no trial to take."""
     table, now = optuna_tables().study_system_attributes, schema.database_now(connection)
     text = connection.execute(
         sqlalchemy.select(table.c.value_json).where(table.c.study_id == study_id, table.c.key == IDLE)
@@ -35,16 +28,11 @@ def note_idle(connection: sqlalchemy.Connection, study_id: int, owner: str, *, i
         after[owner] = now if noted is None or now - noted > _RENEWED else noted
     if after != before:
         value = json.dumps({worker: noted.isoformat() for worker, noted in after.items()})
-        schema.upsert(connection, table, {"study_id": study_id, "key": IDLE}, {"value_json": value})
+        schema.upsert(connection, table, [{"study_id": study_id, "key": IDLE, "value_json": value}])
 
 
 def count_idle(attributes: Mapping[str, Any], *, now: datetime.datetime) -> int:
-    """Return how many workers had nothing to do lately.
-
-    Args:
-        attributes: The study's system attributes.
-        now: By the database's clock, naive UTC.
-    """
+    """Return how many workers had nothing to do lately, by a study's system attributes and its database's clock."""
     return len(_fresh(attributes.get(IDLE, {}), now=now))
 
 

@@ -15,7 +15,7 @@ from optuna.exceptions import StorageInternalError
 from optuna.storages import RDBStorage
 
 from ..errors import StorageError
-from .addresses import masked, sqlite_path
+from .addresses import masked, reason_of, sqlite_path
 from .leased_storage import LeasedStorage
 
 #: Seconds to wait for a lock. In WAL mode readers wait for nobody, so who holds one for longer is worth a word.
@@ -27,7 +27,7 @@ class SqliteFacts:
     """What an SQLite file is found to be.
 
     Attributes:
-        tables: Names of its tables.
+        tables: Their names.
         journal_mode: As SQLite says it, such as ``wal``; None where it cannot be told without writing.
         faults: What its own check finds wrong, at most five lines; empty for a sound file.
         revision: The version of its schema, as alembic notes it, or None.
@@ -41,13 +41,7 @@ class SqliteFacts:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SchemaVersions:
-    """An Optuna database's schema against the installed Optuna's.
-
-    Attributes:
-        current: The database's.
-        head: The installed Optuna's.
-        known: Whether the installed Optuna knows the database's, and so can upgrade it.
-    """
+    """A database's schema, the installed Optuna's, and whether that knows the former, and so can upgrade it."""
 
     current: str
     head: str
@@ -81,11 +75,7 @@ def read_sqlite_facts(path: Path) -> SqliteFacts:
 
 
 def connect_read_only(path: Path) -> sqlite3.Connection:
-    """Open an SQLite file so that nothing is written.
-
-    Raises:
-        sqlite3.Error: If it cannot be opened.
-    """
+    """Open an SQLite file so that nothing is written; raises ``sqlite3.Error``."""
     # The engine that shares this connection may close it in another thread, at the interpreter's end.
     address = f"{path.as_uri()}?{_access(path)}"
     connection = sqlite3.connect(address, uri=True, timeout=_PATIENCE_S, check_same_thread=False)
@@ -170,5 +160,4 @@ def _saying_why(url: str) -> Iterator[None]:
         *(sqlalchemy.exc.SQLAlchemyError, StorageInternalError, alembic.util.CommandError),
         *(AssertionError, ImportError, RuntimeError, ValueError),  # Optuna's, of databases that are not quite its own
     ) as error:
-        reason = str(getattr(error, "orig", None) or error).splitlines() or [type(error).__name__]
-        raise StorageError(f"The storage {masked(url)} cannot be read: {reason[0].rstrip('.')}.") from error
+        raise StorageError(f"The storage {masked(url)} cannot be read: {reason_of(error)}.") from error

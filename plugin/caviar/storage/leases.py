@@ -2,7 +2,8 @@
 
 import dataclasses
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
 import sqlalchemy
 from optuna.trial import TrialState
@@ -27,22 +28,18 @@ class LeaseCheck:
         ended: Those that are still this worker's, but were ended from outside, by the dashboard say.
     """
 
-    held: frozenset[int]
-    lost: frozenset[int]
-    ended: frozenset[int]
+    held: frozenset[int] = frozenset()
+    lost: frozenset[int] = frozenset()
+    ended: frozenset[int] = frozenset()
 
 
 def renew_leases(connection: sqlalchemy.Connection, trial_ids: Collection[int], owner: str) -> LeaseCheck:
     """Renew a worker's leases on many trials; what it held then stays its own until the transaction ends.
 
-    It is the guard of ``LeasedStorage.owned`` for many trials. A server locks the heartbeats first, as whoever hands
-    an expired trial back does, and by trial, so that no two wait for each other; then the trials, against an end from
-    outside. What is read after that was committed before, and cannot change.
-
-    Args:
-        connection: In a transaction, on SQLite one that has the write lock (``schema.take_write_lock``).
-        trial_ids: Optuna's ids of the trials.
-        owner: The worker.
+    The transaction must hold SQLite's write lock (``schema.take_write_lock``). A server locks the heartbeats first, as
+    whoever hands an expired trial back does, and by trial, so that no two wait for each other; then the trials, against
+    an end from outside. What is read after that was committed before, and cannot change: the owner is read by a
+    statement of its own, since one that waited for a row sees the other rows as they were before it waited.
     """
     tables = optuna_tables()
     trials, owners, beats = tables.trials, tables.system_attributes, tables.heartbeats
@@ -70,20 +67,20 @@ def take_leases(connection: sqlalchemy.Connection, trial_ids: Sequence[int], own
     """Make a worker the owner of trials from now on, whoever owned them before."""
     tables = optuna_tables()
     owned = [{"trial_id": trial_id, "key": OWNER, "value_json": json.dumps(owner)} for trial_id in trial_ids]
-    schema.upsert_many(connection, tables.system_attributes, key=("trial_id", "key"), rows=owned)
+    schema.upsert(connection, tables.system_attributes, owned)
     now = schema.database_now(connection)
-    beats = [{"trial_id": trial_id, "heartbeat": now} for trial_id in trial_ids]
-    schema.upsert_many(connection, tables.heartbeats, key=("trial_id",), rows=beats)
+    schema.upsert(connection, tables.heartbeats, [{"trial_id": trial_id, "heartbeat": now} for trial_id in trial_ids])
 
 
-def take_lease(connection: sqlalchemy.Connection, trial_id: int, owner: str) -> None:
-    """Make a worker the owner of a trial from now on, whoever owned it before."""
-    take_leases(connection, [trial_id], owner)
-
-
-def release_leases(connection: sqlalchemy.Connection, trial_ids: Collection[int]) -> None:
-    """Leave trials without an owner."""
+def remove_attribute(connection: sqlalchemy.Connection, trial_ids: Collection[int], key: str) -> None:
+    """Remove a system attribute of trials: without ``OWNER``, nobody has a lease on them."""
     attributes = optuna_tables().system_attributes
-    connection.execute(
-        attributes.delete().where(attributes.c.trial_id.in_(sorted(trial_ids)), attributes.c.key == OWNER)
-    )
+    connection.execute(attributes.delete().where(attributes.c.trial_id.in_(sorted(trial_ids)), attributes.c.key == key))
+
+
+def read_attributes(connection: sqlalchemy.Connection, trial_ids: Collection[int], key: str) -> Mapping[int, Any]:
+    """Return a system attribute of those trials that have it, by Optuna's ids of the trials."""
+    attributes = optuna_tables().system_attributes
+    wanted = attributes.c.trial_id.in_(sorted(trial_ids)) & (attributes.c.key == key)
+    rows = connection.execute(sqlalchemy.select(attributes.c.trial_id, attributes.c.value_json).where(wanted))
+    return {row.trial_id: json.loads(row.value_json) for row in rows}

@@ -23,12 +23,7 @@ def study_name(study: str) -> str:
 
 
 def open_existing(home: Home, study: str, *, uid: str | None = None) -> tuple[LeasedStorage, optuna.Study]:
-    """Open a study that has been run.
-
-    Args:
-        home: Where it lives.
-        study: Its name or its file.
-        uid: As ``open_study`` has it.
+    """Open a study that has been run, by its name or its file; ``uid`` is as ``open_study`` has it.
 
     Raises:
         StorageError: If there is none of this name, or no database.

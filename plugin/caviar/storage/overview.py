@@ -14,98 +14,73 @@ from .leased_storage import LeasedStorage
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Lease:
-    """Who holds a running trial, and since when it was last renewed.
-
-    Attributes:
-        trial_id: Optuna's id of the trial.
-        owner: The worker: ``host:pid:token``.
-        renewed_at: Naive UTC.
-        read_at: By the same clock, when this was read.
-    """
-
-    trial_id: int
-    owner: str
-    renewed_at: datetime.datetime
-    read_at: datetime.datetime
-
-    def expires_at(self, lease_s: float) -> datetime.datetime:
-        """Return until when it holds; one from before the clock was put back (``expired_trials``) has run out."""
-        lease = datetime.timedelta(seconds=lease_s)
-        return self.read_at if self.renewed_at > self.read_at + lease else self.renewed_at + lease
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
 class RunningTrial:
-    """A RUNNING trial, and the last that was heard of it.
+    """A RUNNING trial, and the last that was heard of it; times are naive UTC.
 
     Attributes:
         trial_id: Optuna's id of the trial.
         number: Its number in the study.
-        leased: Whether a worker has a lease on it, be it expired.
-        silent_s: Seconds between now and when its lease was renewed or, without one, when it began; None if it never
-            did. Where the clock was put back since, that lies ahead.
+        owner: The worker that has a lease on it, be it expired: ``host:pid:token``. Empty for none.
+        heard_at: When its lease was renewed or, without one, when it began; None if it never did.
+        read_at: By the same clock, when this was read. Where the clock was put back since, ``heard_at`` lies ahead.
     """
 
     trial_id: int
     number: int
-    leased: bool
-    silent_s: float | None
+    owner: str
+    heard_at: datetime.datetime | None
+    read_at: datetime.datetime
 
     def expired(self, lease_s: float) -> bool:
         """Tell whether the next claim hands it back."""
-        return self.silent_s is None or self.silent_s > lease_s
+        return self.heard_at is None or abs(self.read_at - self.heard_at) > datetime.timedelta(seconds=lease_s)
+
+    def expires_at(self, lease_s: float) -> datetime.datetime:
+        """Return when its lease ends; one from before the clock was put back (``expired_trials``) has run out."""
+        lease = datetime.timedelta(seconds=lease_s)
+        if self.heard_at is None or self.heard_at > self.read_at + lease:
+            return self.read_at
+        return self.heard_at + lease
 
 
 def count_trials(storage: LeasedStorage, study_id: int) -> dict[TrialState, int]:
     """Return how many trials of a study are in each state, zeros included."""
     with schema.transaction(storage.engine) as connection:
-        counts = count_states(connection, study_id)
-    return {state: counts.get(state, 0) for state in TrialState}
+        return count_states(connection, study_id)
+
+
+def count_states(connection: sqlalchemy.Connection, study_id: int) -> dict[TrialState, int]:
+    """Do what ``count_trials`` does in a transaction."""
+    trials = optuna_tables().trials
+    counted = sqlalchemy.select(trials.c.state, sqlalchemy.func.count().label("n"))
+    rows = connection.execute(counted.where(trials.c.study_id == study_id).group_by(trials.c.state))
+    return dict.fromkeys(TrialState, 0) | {row.state: row.n for row in rows}
 
 
 def best_complete_value(storage: LeasedStorage, study_id: int, *, maximize: bool) -> float | None:
     """Return the best value of a study's complete trials, None before the first; without reading the trials."""
-    tables = optuna_tables()
-    best = sqlalchemy.func.max if maximize else sqlalchemy.func.min
+    trials, values = optuna_tables().trials, optuna_tables().values
+    best = (sqlalchemy.func.max if maximize else sqlalchemy.func.min)(values.c.value)
+    complete = (trials.c.study_id == study_id) & (trials.c.state == TrialState.COMPLETE)
+    found = sqlalchemy.select(best).join(trials, trials.c.trial_id == values.c.trial_id).where(complete)
     with schema.transaction(storage.engine) as connection:
-        value: float | None = connection.execute(
-            sqlalchemy.select(best(tables.values.c.value))
-            .join(tables.trials, tables.trials.c.trial_id == tables.values.c.trial_id)
-            .where(tables.trials.c.study_id == study_id, tables.trials.c.state == TrialState.COMPLETE)
-        ).scalar_one()
+        value: float | None = connection.execute(found).scalar_one()
     return value
 
 
 def count_epochs(storage: LeasedStorage, study_id: int) -> int:
     """Return how many epochs the trials of a study have reported, all together."""
-    tables = optuna_tables()
+    trials, reports = optuna_tables().trials, optuna_tables().intermediate_values
+    joined = sqlalchemy.select(sqlalchemy.func.count(reports.c.step)).join(
+        trials, trials.c.trial_id == reports.c.trial_id
+    )
     with schema.transaction(storage.engine) as connection:
-        count: int = connection.execute(
-            sqlalchemy.select(sqlalchemy.func.count())
-            .select_from(tables.intermediate_values)
-            .join(tables.trials, tables.trials.c.trial_id == tables.intermediate_values.c.trial_id)
-            .where(tables.trials.c.study_id == study_id)
-        ).scalar_one()
-    return count
+        return connection.execute(joined.where(trials.c.study_id == study_id)).scalar_one()
 
 
-def read_leases(storage: LeasedStorage, study_id: int) -> list[Lease]:
-    """Return the leases on a study's running trials."""
-    tables = optuna_tables()
-    owners, beats, trials = tables.system_attributes, tables.heartbeats, tables.trials
-    with schema.transaction(storage.engine) as connection:
-        now = schema.database_now(connection)
-        rows = connection.execute(
-            sqlalchemy.select(trials.c.trial_id, owners.c.value_json, beats.c.heartbeat)
-            .join(owners, owners.c.trial_id == trials.c.trial_id)
-            .join(beats, beats.c.trial_id == trials.c.trial_id)
-            .where(trials.c.study_id == study_id, trials.c.state == TrialState.RUNNING, owners.c.key == OWNER)
-        ).all()
-    return [
-        Lease(trial_id=row.trial_id, owner=json.loads(row.value_json), renewed_at=row.heartbeat, read_at=now)
-        for row in rows
-    ]
+def read_leases(storage: LeasedStorage, study_id: int) -> list[RunningTrial]:
+    """Return the running trials of a study that a worker has a lease on."""
+    return [trial for trial in read_running(storage, study_id) if trial.owner]
 
 
 def read_running(storage: LeasedStorage, study_id: int) -> list[RunningTrial]:
@@ -114,38 +89,21 @@ def read_running(storage: LeasedStorage, study_id: int) -> list[RunningTrial]:
     owners, beats, trials = tables.system_attributes, tables.heartbeats, tables.trials
     with schema.transaction(storage.engine) as connection:
         now = schema.database_now(connection)
+        columns = (trials.c.trial_id, trials.c.number, trials.c.datetime_start, owners.c.value_json, beats.c.heartbeat)
         rows = connection.execute(
-            sqlalchemy.select(
-                trials.c.trial_id, trials.c.number, trials.c.datetime_start, owners.c.key, beats.c.heartbeat
-            )
+            sqlalchemy.select(*columns)
             .outerjoin(owners, sqlalchemy.and_(owners.c.trial_id == trials.c.trial_id, owners.c.key == OWNER))
             .outerjoin(beats, beats.c.trial_id == trials.c.trial_id)
             .where(trials.c.study_id == study_id, trials.c.state == TrialState.RUNNING)
             .order_by(trials.c.number)
         ).all()
-    running = []
-    for row in rows:
-        if row.heartbeat is not None:
-            silence: datetime.timedelta | None = now - row.heartbeat
-        else:
-            silence = None if row.datetime_start is None else now - row.datetime_start
-        running.append(
-            RunningTrial(
-                trial_id=row.trial_id,
-                number=row.number,
-                leased=row.key is not None and row.heartbeat is not None,
-                silent_s=None if silence is None else abs(silence.total_seconds()),
-            )
+    return [
+        RunningTrial(
+            trial_id=row.trial_id,
+            number=row.number,
+            owner=json.loads(row.value_json) if row.value_json and row.heartbeat else "",
+            heard_at=row.heartbeat or row.datetime_start,
+            read_at=now,
         )
-    return running
-
-
-def count_states(connection: sqlalchemy.Connection, study_id: int) -> dict[TrialState, int]:
-    """Return how many trials of a study are in each state that there is."""
-    trials = optuna_tables().trials
-    rows = connection.execute(
-        sqlalchemy.select(trials.c.state, sqlalchemy.func.count().label("n"))
-        .where(trials.c.study_id == study_id)
-        .group_by(trials.c.state)
-    )
-    return {row.state: row.n for row in rows}
+        for row in rows
+    ]

@@ -10,21 +10,17 @@ import sqlalchemy
 from optuna.trial import TrialState
 
 from ..attributes import PAUSED
-from ..optuna_private import loaded_intermediate_value, optuna_tables, stored_value
+from ..optuna_private import loaded_intermediate_value, optuna_tables
 from . import schema
 from .identity import check_study
 from .leased_storage import LeasedStorage
-from .leases import take_leases
+from .leases import remove_attribute, take_leases
+from .pending_writes import PendingWrites, TrialEnd, write_pending
 from .tickets import Ticket, is_parked, start_trials
 
 
 def claim_parked(storage: LeasedStorage, study_id: int, trial_ids: Sequence[int]) -> list[Ticket]:
-    """Set chosen parked trials running, leased to this worker. They count in the budget as they did before.
-
-    Args:
-        storage: This worker's storage.
-        study_id: Optuna's id of the study.
-        trial_ids: Optuna's ids of the trials that are to be promoted, the most promising first.
+    """Set parked trials running, leased to this worker. They count in the budget as they did before.
 
     Returns:
         A ticket for each that was still parked, in the given order.
@@ -39,27 +35,21 @@ def claim_parked(storage: LeasedStorage, study_id: int, trial_ids: Sequence[int]
         schema.begin_claim(connection, study_id)
         check_study(connection, study_id, known=storage.known_studies)
         trials = optuna_tables().trials
-        rows = connection.execute(
-            sqlalchemy.select(trials.c.trial_id, trials.c.number).where(trials.c.trial_id.in_(trial_ids), is_parked())
+        parked = sqlalchemy.select(trials.c.trial_id, trials.c.number).where(
+            trials.c.trial_id.in_(trial_ids), is_parked()
         )
-        parked = {row.trial_id: row.number for row in rows}
-        chosen = [(trial_id, parked[trial_id]) for trial_id in trial_ids if trial_id in parked]
+        numbers = {row.trial_id: row.number for row in connection.execute(parked)}
+        chosen = [(trial_id, numbers[trial_id]) for trial_id in trial_ids if trial_id in numbers]
         tickets = start_trials(connection, chosen, promoted=True)
         started = [ticket.trial_id for ticket in tickets]
-        _unmark(connection, started)
+        remove_attribute(connection, started, PAUSED)
         take_leases(connection, started, storage.owner)
-    for trial_id in started:
-        storage.remember_lease(trial_id)
+    storage.ever_leased.update(started)
     return tickets
 
 
 def prune_parked(storage: LeasedStorage, study_id: int, trial_ids: Collection[int]) -> list[int]:
     """End parked trials as PRUNED, each with its last report as its value, as Optuna's ``tell`` has it.
-
-    Args:
-        storage: Any worker's storage.
-        study_id: Optuna's id of the study.
-        trial_ids: Optuna's ids of the trials that are given up.
 
     Returns:
         Those that this call ended, ascending: the others were no longer parked.
@@ -70,47 +60,28 @@ def prune_parked(storage: LeasedStorage, study_id: int, trial_ids: Collection[in
     """
     if not trial_ids:
         return []
-    tables = optuna_tables()
-    trials = tables.trials
+    trials = optuna_tables().trials
     with schema.transaction(storage.engine) as connection:
         schema.begin_claim(connection, study_id)
         check_study(connection, study_id, known=storage.known_studies)
-        given_up = list(
-            connection.execute(
-                sqlalchemy.select(trials.c.trial_id)
-                .where(trials.c.trial_id.in_(sorted(trial_ids)), is_parked())
-                .order_by(trials.c.trial_id)
-            ).scalars()
-        )
-        connection.execute(
-            trials.update()
-            .where(trials.c.trial_id.in_(given_up), trials.c.state == TrialState.WAITING)
-            .values(state=TrialState.PRUNED, **schema.end_values(schema.database_now(connection)))
-        )
-        values = [
-            {"trial_id": trial_id, "objective": 0, **stored_value(value)}
-            for trial_id, value in _last_reports(connection, given_up).items()
-            if not math.isnan(value)
-        ]
-        schema.upsert_many(connection, tables.values, key=("trial_id", "objective"), rows=values)
-        _unmark(connection, given_up)
+        parked = sqlalchemy.select(trials.c.trial_id).where(trials.c.trial_id.in_(sorted(trial_ids)), is_parked())
+        given_up = list(connection.execute(parked.order_by(trials.c.trial_id)).scalars())
+        last, now = _last_reports(connection, given_up), schema.database_now(connection)
+        writes = {}
+        for trial_id in given_up:
+            value = last.get(trial_id, math.nan)
+            end = TrialEnd(state=TrialState.PRUNED, at=now, values=() if math.isnan(value) else (value,))
+            writes[trial_id] = PendingWrites(end=end)
+        write_pending(connection, writes)
+        remove_attribute(connection, given_up, PAUSED)
     return given_up
-
-
-def _unmark(connection: sqlalchemy.Connection, trial_ids: Collection[int]) -> None:
-    attributes = optuna_tables().system_attributes
-    connection.execute(
-        attributes.delete().where(attributes.c.trial_id.in_(sorted(trial_ids)), attributes.c.key == PAUSED)
-    )
 
 
 def _last_reports(connection: sqlalchemy.Connection, trial_ids: Collection[int]) -> dict[int, float]:
     reports = optuna_tables().intermediate_values
     rows = connection.execute(
         sqlalchemy.select(reports.c.trial_id, reports.c.intermediate_value, reports.c.intermediate_value_type)
-        .where(reports.c.trial_id.in_(sorted(trial_ids)))
+        .where(reports.c.trial_id.in_(trial_ids))
         .order_by(reports.c.step)
     )
-    return {
-        row.trial_id: loaded_intermediate_value(row.intermediate_value, row.intermediate_value_type) for row in rows
-    }
+    return {trial_id: loaded_intermediate_value(value, kind) for trial_id, value, kind in rows}

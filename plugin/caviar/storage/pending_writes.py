@@ -1,7 +1,8 @@
-"""What a worker has yet to write about its running trials, and the statements that write it for many at once."""
+"""What is to be written about trials, and the statements that write it for many at once."""
 
 import dataclasses
 import datetime
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,17 +16,11 @@ from . import schema
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TrialEnd:
-    """How a trial ended.
-
-    Attributes:
-        state: COMPLETE, PRUNED or FAIL.
-        values: One an objective; None where it has none.
-        at: Naive UTC.
-    """
+    """How a trial ended: COMPLETE, PRUNED or FAIL, with one value an objective, if any, and when in naive UTC."""
 
     state: TrialState
-    values: Sequence[float] | None
     at: datetime.datetime
+    values: Sequence[float] = ()
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -35,79 +30,61 @@ class PendingWrites:
     Attributes:
         params: Name → internal value and distribution.
         reports: Step → value.
-        user_attributes: Key → JSON.
-        system_attributes: Key → JSON.
+        user_attributes: Key → value, which JSON can hold.
+        system_attributes: The same.
         end: Its end, or None while it runs.
-        parked: Whether it leaves its worker, to wait for its promotion.
     """
 
     params: dict[str, tuple[float, BaseDistribution]] = dataclasses.field(default_factory=dict)
     reports: dict[int, float] = dataclasses.field(default_factory=dict)
-    user_attributes: dict[str, str] = dataclasses.field(default_factory=dict)
-    system_attributes: dict[str, str] = dataclasses.field(default_factory=dict)
+    user_attributes: dict[str, Any] = dataclasses.field(default_factory=dict)
+    system_attributes: dict[str, Any] = dataclasses.field(default_factory=dict)
     end: TrialEnd | None = None
-    parked: bool = False
 
 
 def write_pending(connection: sqlalchemy.Connection, pending: Mapping[int, PendingWrites]) -> None:
-    """Write what is pending of many running trials, a statement a table.
+    """Write what is pending of unfinished trials, by Optuna's ids of them, a statement a table.
 
-    Args:
-        connection: In a transaction that holds the leases (``leased_storage.renew_leases``).
-        pending: By Optuna's ids of the trials.
+    Nothing is asked: the transaction must hold the trials' leases (``renew_leases``), or be a claim.
     """
     tables = optuna_tables()
-    schema.upsert_many(
-        connection,
-        tables.params,
-        key=("trial_id", "param_name"),
-        rows=[
-            {
-                "trial_id": trial_id,
-                "param_name": name,
-                "param_value": value,
-                "distribution_json": distribution_to_json(distribution),
-            }
-            for trial_id, writes in pending.items()
-            for name, (value, distribution) in writes.params.items()
-        ],
-    )
-    schema.upsert_many(
-        connection,
-        tables.intermediate_values,
-        key=("trial_id", "step"),
-        rows=[
-            {"trial_id": trial_id, "step": step, **stored_intermediate_value(value)}
-            for trial_id, writes in pending.items()
-            for step, value in writes.reports.items()
-        ],
-    )
-    user = {trial_id: writes.user_attributes for trial_id, writes in pending.items()}
-    system = {trial_id: writes.system_attributes for trial_id, writes in pending.items()}
-    for table, attributes in ((tables.user_attributes, user), (tables.system_attributes, system)):
-        rows = [
-            {"trial_id": trial_id, "key": key, "value_json": text}
-            for trial_id, texts in attributes.items()
-            for key, text in texts.items()
-        ]
-        schema.upsert_many(connection, table, key=("trial_id", "key"), rows=rows)
-    _write_ends(connection, {trial_id: writes.end for trial_id, writes in pending.items() if writes.end is not None})
+    params, reports, values, ends = [], [], [], []
+    user: list[dict[str, Any]] = []
+    system: list[dict[str, Any]] = []
+    for trial_id, writes in pending.items():
+        for name, (value, distribution) in writes.params.items():
+            stored = {"param_value": value, "distribution_json": distribution_to_json(distribution)}
+            params.append({"trial_id": trial_id, "param_name": name, **stored})
+        for step, value in writes.reports.items():
+            reports.append({"trial_id": trial_id, "step": step, **stored_intermediate_value(value)})
+        for rows, attributes in ((user, writes.user_attributes), (system, writes.system_attributes)):
+            for key, attribute in attributes.items():
+                rows.append({"trial_id": trial_id, "key": key, "value_json": json.dumps(attribute)})
+        if writes.end is not None:
+            for objective, value in enumerate(writes.end.values):
+                values.append({"trial_id": trial_id, "objective": objective, **stored_value(value)})
+            ends.append({"id": trial_id, "end": writes.end.state, "at": writes.end.at})
+    schema.upsert(connection, tables.params, params)
+    schema.upsert(connection, tables.intermediate_values, reports)
+    schema.upsert(connection, tables.user_attributes, user)
+    schema.upsert(connection, tables.system_attributes, system)
+    schema.upsert(connection, tables.values, values)
+    if ends:
+        _write_ends(connection, ends)
 
 
-def _write_ends(connection: sqlalchemy.Connection, ends: Mapping[int, TrialEnd]) -> None:
-    if not ends:
-        return
-    tables = optuna_tables()
-    values: list[dict[str, Any]] = [
-        {"trial_id": trial_id, "objective": objective, **stored_value(value)}
-        for trial_id, end in ends.items()
-        for objective, value in enumerate(end.values or ())
-    ]
-    schema.upsert_many(connection, tables.values, key=("trial_id", "objective"), rows=values)
-    trials = tables.trials
+def _write_ends(connection: sqlalchemy.Connection, ends: Sequence[Mapping[str, Any]]) -> None:
+    """Write the states and times of ends; the clock may be put back after a start, and what never ran has no start."""
+    trials = optuna_tables().trials
+    started, at = trials.c.datetime_start, sqlalchemy.bindparam("at", type_=sqlalchemy.DateTime())
     connection.execute(
         trials.update()
-        .where(trials.c.trial_id == sqlalchemy.bindparam("id"), trials.c.state == TrialState.RUNNING)
-        .values(state=sqlalchemy.bindparam("end"), **schema.end_values(sqlalchemy.bindparam("at"))),
-        [{"id": trial_id, "end": end.state, "at": end.at} for trial_id, end in ends.items()],
+        .where(trials.c.trial_id == sqlalchemy.bindparam("id"))
+        .where((trials.c.state == TrialState.RUNNING) | (trials.c.state == TrialState.WAITING))
+        .values(
+            state=sqlalchemy.bindparam("end"),
+            datetime_start=sqlalchemy.func.coalesce(started, at),
+            datetime_complete=sqlalchemy.case((started > at, started), else_=at),
+        ),
+        ends,
     )

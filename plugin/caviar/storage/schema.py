@@ -4,60 +4,32 @@ import contextlib
 import datetime
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from importlib import import_module
+from typing import Any
 
 import sqlalchemy
 import sqlalchemy.exc
 from optuna.exceptions import StorageInternalError
-from optuna.trial import TrialState
-from sqlalchemy.dialects import sqlite
 
 from ..optuna_private import optuna_tables
-
-if TYPE_CHECKING:
-    from sqlalchemy.dialects import postgresql
-
+from .addresses import reason_of
 
 #: What to do about a damaged database.
 DAMAGED_WAY_OUT = "`caviar doctor` says how to save what can be read."
 
 
-def upsert(
-    connection: sqlalchemy.Connection, table: sqlalchemy.Table, key: Mapping[str, Any], row: Mapping[str, Any]
-) -> None:
-    """Insert a row, or update the one with the same unique key."""
-    upsert_many(connection, table, key=tuple(key), rows=[{**key, **row}])
+def upsert(connection: sqlalchemy.Connection, table: sqlalchemy.Table, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Insert rows into one of Optuna's tables, or update those with the same unique key, in one statement.
 
-
-def upsert_many(
-    connection: sqlalchemy.Connection,
-    table: sqlalchemy.Table,
-    *,
-    key: Sequence[str],
-    rows: Sequence[Mapping[str, Any]],
-) -> None:
-    """Insert rows, or update those with the same unique key, in one statement.
-
-    Args:
-        connection: In a transaction.
-        table: One of Optuna's.
-        key: The columns of its unique key.
-        rows: Column → value, all with the same columns; none may share a key.
+    All rows have the same columns, and none share a key.
     """
     if not rows:
         return
-    statement = _insert(connection, table)
+    (unique,) = (rule for rule in table.constraints if isinstance(rule, sqlalchemy.UniqueConstraint))
+    key = unique.columns.keys()
+    statement = import_module(f"sqlalchemy.dialects.{connection.dialect.name}").insert(table)  # the others' are unused
     changed = {name: statement.excluded[name] for name in rows[0] if name not in key}
-    connection.execute(statement.on_conflict_do_update(index_elements=list(key), set_=changed), list(rows))
-
-
-def _insert(connection: sqlalchemy.Connection, table: sqlalchemy.Table) -> "sqlite.Insert | postgresql.Insert":
-    """Return a statement that can say what happens to a row that is there."""
-    if connection.dialect.name == "postgresql":
-        from sqlalchemy.dialects import postgresql  # its drivers' modules are of no use to most
-
-        return postgresql.insert(table)
-    return sqlite.insert(table)
+    connection.execute(statement.on_conflict_do_update(index_elements=key, set_=changed), list(rows))
 
 
 @contextlib.contextmanager
@@ -71,15 +43,12 @@ def transaction(engine: sqlalchemy.Engine) -> Iterator[sqlalchemy.Connection]:
         with engine.begin() as connection:
             yield connection
     except sqlalchemy.exc.SQLAlchemyError as error:
-        raise StorageInternalError(f"The study's database failed: {_first_line(error)}") from error
+        raise StorageInternalError(f"The study's database failed: {reason_of(error)}") from error
 
 
 def describe_outage(error: StorageInternalError) -> str:
-    """Return what the database said, in one line without a full stop.
-
-    Optuna's own words are "An exception is raised during the commit", whatever happened.
-    """
-    return _first_line(error.__cause__ or error).rstrip(".")
+    """Return what the database said; Optuna says "An exception is raised during the commit", whatever happened."""
+    return reason_of(error.__cause__ or error)
 
 
 def explain_outage(error: StorageInternalError) -> str:
@@ -108,9 +77,8 @@ def may_pass(error: StorageInternalError) -> bool:
     code = _sqlite_code(error)
     if code is not None:
         return code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
-    return isinstance(
-        error.__cause__, sqlalchemy.exc.OperationalError | sqlalchemy.exc.InterfaceError | sqlalchemy.exc.TimeoutError
-    )
+    unreachable = (sqlalchemy.exc.OperationalError, sqlalchemy.exc.InterfaceError, sqlalchemy.exc.TimeoutError)
+    return isinstance(error.__cause__, unreachable)
 
 
 def _sqlite_code(error: StorageInternalError) -> int | None:
@@ -121,10 +89,6 @@ def _sqlite_code(error: StorageInternalError) -> int | None:
     return getattr(original, "sqlite_errorcode", 0) & 0xFF  # the higher bits say where, the lowest byte what
 
 
-def _first_line(error: BaseException) -> str:
-    return str(getattr(error, "orig", None) or error).strip().partition("\n")[0]
-
-
 def begin_claim(connection: sqlalchemy.Connection, study_id: "int | sqlalchemy.ScalarSelect[int]") -> None:
     """Take the write lock that serialises claims in a study, and the numbering of its trials, until the end.
 
@@ -133,10 +97,8 @@ def begin_claim(connection: sqlalchemy.Connection, study_id: "int | sqlalchemy.S
     """
     take_write_lock(connection)
     if connection.dialect.name != "sqlite":
-        studies = optuna_tables().studies
-        connection.execute(
-            sqlalchemy.select(studies.c.study_id).where(studies.c.study_id == study_id).with_for_update()
-        )
+        own_id = optuna_tables().studies.c.study_id
+        connection.execute(sqlalchemy.select(own_id).where(own_id == study_id).with_for_update())
 
 
 def take_write_lock(connection: sqlalchemy.Connection) -> None:
@@ -148,30 +110,9 @@ def take_write_lock(connection: sqlalchemy.Connection) -> None:
 def database_now(connection: sqlalchemy.Connection) -> datetime.datetime:
     """Return the time that leases are measured by, and that trials are stamped with, naive UTC as Optuna stores it.
 
-    (What Optuna returns of a trial is naive local time.)
-
     SQLite serves one host, whose clock is as good as any; a server's clients may disagree, so its own clock decides.
     """
     if connection.dialect.name == "sqlite":
         return datetime.datetime.now(datetime.UTC).replace(tzinfo=None)
     now: datetime.datetime = connection.execute(sqlalchemy.text("SELECT timezone('utc', now())")).scalar_one()
     return now
-
-
-def end_values(at: Any) -> dict[str, Any]:
-    """Return what a trial's row is told at its end, beside its state: an end that does not lie before its start.
-
-    The clock may be put back between the two, and a trial that never ran, as one that somebody enqueued, has no start.
-
-    Args:
-        at: The time by the database's clock, naive UTC, or a parameter that stands for it.
-    """
-    started = optuna_tables().trials.c.datetime_start
-    moment = sqlalchemy.type_coerce(at, sqlalchemy.DateTime)
-    return {
-        "datetime_start": sqlalchemy.func.coalesce(started, moment),
-        "datetime_complete": sqlalchemy.case((started > moment, started), else_=moment),
-    }
-
-
-FINISHED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)

@@ -1,5 +1,6 @@
 """Studies: created once with their study file's contents, refused when the file has changed, archived, deleted."""
 
+import itertools
 import json
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
@@ -21,13 +22,10 @@ from .leased_storage import LeasedStorage
 def create_study(storage: LeasedStorage, spec: StudySpec, *, attributes: Mapping[str, str]) -> optuna.Study:
     """Create a study, or return the one of this name if its study file is the same but for budget and workers.
 
-    Args:
-        storage: Where it lives.
-        spec: The study file.
-        attributes: Further user attributes of a new study; the data's fingerprint must be what it was.
+    A new study is given the attributes.
 
     Raises:
-        SpecError: If a study of this name has another file, naming the fields that differ and the ways on.
+        SpecError: If a study of this name has another file or fingerprint, naming what differs and the ways on.
     """
     direction = spec.objective.direction.optuna
     if spec.name not in optuna.get_all_study_names(storage):
@@ -35,9 +33,8 @@ def create_study(storage: LeasedStorage, spec: StudySpec, *, attributes: Mapping
     study = optuna.create_study(storage=storage, study_name=spec.name, direction=direction, load_if_exists=True)
     if _was_begun(study) or study.directions != [direction]:
         check_resumable(study, spec, fingerprint=attributes.get(FINGERPRINT))
-    else:
-        _describe(study, spec, attributes)
-    _keep_spec(study, spec)
+        attributes = {}
+    _describe(study, spec, attributes)
     _remember(storage, study)
     return study
 
@@ -47,13 +44,8 @@ def create_whole_study(
 ) -> optuna.Study:
     """Create a study that begins with finished trials: with all of them or, where this process dies, not at all.
 
-    It takes its name last; until then it is called ``NAME.unfinished``, and the next call makes it anew.
-
-    Args:
-        storage: Where it lives; to be called under ``creation_lock``.
-        spec: The study file; no study has its name.
-        attributes: Further user attributes.
-        trials: What it begins with.
+    It takes its name last. Until then it is called ``NAME.unfinished``, and the next call makes it anew. No study has
+    the name, and the caller holds the ``creation_lock``.
     """
     unfinished = f"{spec.name}.unfinished"
     if unfinished in optuna.get_all_study_names(storage):
@@ -62,28 +54,17 @@ def create_whole_study(
     direction = spec.objective.direction.optuna
     study = optuna.create_study(storage=storage, study_name=unfinished, direction=direction)
     _describe(study, spec, attributes)
-    _keep_spec(study, spec)
     study.add_trials(trials)
     rename_study(storage, unfinished, spec.name)
     return open_study(storage, spec.name)
 
 
 def _describe(study: optuna.Study, spec: StudySpec, attributes: Mapping[str, str]) -> None:
-    _name_metric(study, spec.objective.metric)
-    for key, value in attributes.items():
-        study.set_user_attr(key, value)
-
-
-def _keep_spec(study: optuna.Study, spec: StudySpec) -> None:
-    study.set_user_attr(DIGEST, spec_digest(spec))
-    study.set_user_attr(SPEC, json.dumps(spec_table(spec)))
-
-
-def _name_metric(study: optuna.Study, metric: str) -> None:
-    """Have Optuna's dashboard and plots call the value by its name, not "Objective 0"."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
-        study.set_metric_names([metric])
+        study.set_metric_names([spec.objective.metric])  # else Optuna's dashboard and plots show "Objective 0"
+    for key, value in {**attributes, DIGEST: spec_digest(spec), SPEC: json.dumps(spec_table(spec))}.items():
+        study.set_user_attr(key, value)
 
 
 def _was_begun(study: optuna.Study) -> bool:
@@ -94,10 +75,7 @@ def _was_begun(study: optuna.Study) -> bool:
 def open_study(storage: LeasedStorage, name: str, *, uid: str | None = None) -> optuna.Study:
     """Open a study that exists; trials are claimed and written through its storage only while it is still this one.
 
-    Args:
-        storage: Where it lives.
-        name: Its name.
-        uid: What tells it from others that have had or will have the name, or None for whichever has it now.
+    Its uid tells it from others that have had or will have the name; None takes whichever has it now.
 
     Raises:
         UnknownStudyError: If there is none of this name.
@@ -227,10 +205,7 @@ def archive_study(storage: LeasedStorage, name: str) -> str | None:
     names = optuna.get_all_study_names(storage)
     if name not in names:
         return None
-    number = 1
-    while f"{name}.archived-{number}" in names:
-        number += 1
-    archived = f"{name}.archived-{number}"
+    archived = next(new for number in itertools.count(1) if (new := f"{name}.archived-{number}") not in names)
     rename_study(storage, name, archived)
     return archived
 

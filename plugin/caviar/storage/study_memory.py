@@ -18,21 +18,13 @@ class StudyMemory:
     """One study's trials, by number, and attributes; finished trials are read once.
 
     A trial is never changed in place: a changed copy is put in its place, so that what was handed out stays as it was.
-
-    Args:
-        study_id: Optuna's id of the study.
-
-    Attributes:
-        trials: By number.
-        user_attrs: The study's.
-        system_attrs: The study's.
-        first_distributions: What each parameter is drawn from, in the first trial that was seen to have it.
     """
 
     def __init__(self, study_id: int) -> None:
         self.trials: list[FrozenTrial] = []
         self.user_attrs: dict[str, Any] = {}
         self.system_attrs: dict[str, Any] = {}
+        #: What each parameter is drawn from, in the first trial that was seen to have it.
         self.first_distributions: dict[str, BaseDistribution] = {}
         self._study_id = study_id
         self._reader = TrialReader()
@@ -41,27 +33,17 @@ class StudyMemory:
         self._newest = -1
 
     def trial(self, trial_id: int) -> FrozenTrial:
-        """Return a trial.
-
-        Raises:
-            KeyError: If the study had no such trial when it was last read.
-        """
-        try:
-            return self.trials[self._places[trial_id]]
-        except KeyError:
-            raise KeyError(f"The study had no trial with the id {trial_id} when it was last read.") from None
+        """Return a trial."""
+        if trial_id not in self._places:
+            raise KeyError(f"The study had no trial with the id {trial_id} when it was last read.")
+        return self.trials[self._places[trial_id]]
 
     def put(self, trial: FrozenTrial) -> None:
         """Put a changed copy of a trial in its place."""
         self.trials[self._places[id_of_trial(trial)]] = trial
 
     def read_changes(self, connection: sqlalchemy.Connection, *, besides: Collection[int]) -> list[FrozenTrial]:
-        """Read the study's attributes, and return the trials that are new, unfinished or newly finished.
-
-        Args:
-            connection: In a transaction.
-            besides: Optuna's ids of trials that are not to be read.
-        """
+        """Read the attributes, and return the trials that are new, unfinished or newly finished, but for some."""
         tables = optuna_tables()
         self.user_attrs = _read_attributes(connection, tables.study_user_attributes, self._study_id)
         self.system_attrs = _read_attributes(connection, tables.study_system_attributes, self._study_id)
@@ -73,9 +55,8 @@ class StudyMemory:
 
     def read(self, connection: sqlalchemy.Connection, trial_ids: Collection[int]) -> list[FrozenTrial]:
         """Return some trials as the database has them; those that were deleted are left out."""
-        if not trial_ids:
-            return []
-        return self._reader.read(connection, optuna_tables().trials.c.trial_id.in_(sorted(trial_ids)))
+        wanted = optuna_tables().trials.c.trial_id.in_(sorted(trial_ids))
+        return self._reader.read(connection, wanted) if trial_ids else []
 
     def take_in(self, found: Sequence[FrozenTrial]) -> None:
         """Remember trials as they were read."""

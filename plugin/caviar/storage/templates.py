@@ -11,17 +11,13 @@ from ..errors import StorageError
 from ..user_cache import load_kept, remove_unused, sealed, user_cache
 
 _logger = logging.getLogger(__name__)
-
-#: Makes an SQLite database in a file that is not there, with its log emptied into it.
-MakeDatabase = Callable[[Path], object]
+_MakeDatabase = Callable[[Path], object]  # in a file that is not there, with its log emptied into it
 
 
-def keep_template(name: str, make: MakeDatabase) -> bytes | None:
+def keep_template(name: str, make: _MakeDatabase) -> bytes | None:
     """Return an empty database of the user's cache, made where there is none; None where none can be kept.
 
-    Args:
-        name: Its file's; it tells all that the tables depend on.
-        make: Makes it.
+    Its file's name tells all that the tables depend on.
     """
     path = user_cache() / name
     try:
@@ -40,13 +36,8 @@ def keep_template(name: str, make: MakeDatabase) -> bytes | None:
     return template
 
 
-def create_from_template(path: Path, name: str, make: MakeDatabase) -> None:
-    """Put an empty database there, whole or not at all; the caller holds the lock on its creation.
-
-    Args:
-        path: Its file.
-        name: The template's, as `keep_template` has it.
-        make: Makes it.
+def create_from_template(path: Path, name: str, make: _MakeDatabase) -> None:
+    """Copy a template to a file, whole or not at all; the caller holds the lock on its creation.
 
     Raises:
         OSError: If it cannot be written.

@@ -14,11 +14,11 @@ from optuna.trial import TrialState
 from ..attributes import DEATHS, HELD, ORIGIN, PAUSED, RETRY_HISTORY
 from ..optuna_private import optuna_tables
 from . import schema
-from .handing_back import put_back_expired, read_attributes
+from .handing_back import put_back_expired
 from .identity import check_study
 from .idle import note_idle
 from .leased_storage import LeasedStorage
-from .leases import take_leases
+from .leases import read_attributes, take_leases
 from .overview import count_states
 
 
@@ -57,8 +57,8 @@ def claim_tickets(
     """Claim up to so many trials of the budget in one transaction, those that wait first.
 
     Args:
-        storage: This worker's storage.
-        study_id: Optuna's id of the study.
+        storage: This worker's.
+        study_id: Optuna's.
         n: How many tickets are wanted, at least 1.
         budget: How many trials the study may have besides failed ones.
         lease_s: Seconds without a renewal after which a running trial is handed back, above 0.
@@ -78,20 +78,22 @@ def claim_tickets(
         schema.begin_claim(connection, study_id)
         check_study(connection, study_id, known=storage.known_studies)
         put_back_expired(connection, study_id, lease_s=lease_s, retries=retries, keeping=keeping)
-        claimed = _start_waiting(connection, study_id, n=n)
+        trials = optuna_tables().trials
+        waits = (trials.c.study_id == study_id) & (trials.c.state == TrialState.WAITING) & ~is_parked() & ~is_held()
+        first = sqlalchemy.select(trials.c.trial_id, trials.c.number).where(waits).order_by(trials.c.trial_id)
+        rows = connection.execute(first.limit(n)).all()
+        claimed = start_trials(connection, [(row.trial_id, row.number) for row in rows])
         counts = count_states(connection, study_id)
-        room = budget - (sum(counts.values()) - counts.get(TrialState.FAIL, 0))
+        room = budget - (sum(counts.values()) - counts[TrialState.FAIL])
         n_new = min(n - len(claimed), max(0, room))
         created = _create_running(connection, study_id, n=n_new, first_number=sum(counts.values()))
         tickets = [*claimed, *created]
         note_idle(connection, study_id, storage.owner, idle=not tickets and not keeping)
         if not tickets:
-            running, waiting = counts.get(TrialState.RUNNING, 0), counts.get(TrialState.WAITING, 0)
-            parked = waiting - _count_held(connection, study_id) if waiting else 0
-            return "wait" if running + parked else "done"
+            parked = counts[TrialState.WAITING] and counts[TrialState.WAITING] - _count_held(connection, study_id)
+            return "wait" if counts[TrialState.RUNNING] + parked else "done"
         take_leases(connection, [ticket.trial_id for ticket in tickets], storage.owner)
-    for ticket in tickets:
-        storage.remember_lease(ticket.trial_id)
+    storage.ever_leased.update(ticket.trial_id for ticket in tickets)
     return tickets
 
 
@@ -122,12 +124,9 @@ def _count_held(connection: sqlalchemy.Connection, study_id: int) -> int:
 def start_trials(
     connection: sqlalchemy.Connection, waiting: Sequence[tuple[int, int]], *, promoted: bool = False
 ) -> list[Ticket]:
-    """Set trials running that wait, and return their tickets, in the given order; the caller takes the leases.
+    """Set waiting trials running in a claim's transaction, and return their tickets in order.
 
-    Args:
-        connection: In a transaction that ``schema.begin_claim`` began.
-        waiting: Optuna's ids of the trials, and their numbers.
-        promoted: Whether they were parked.
+    Each is given as Optuna's id of it and its number; the caller takes the leases.
     """
     if not waiting:
         return []
@@ -153,29 +152,12 @@ def start_trials(
     ]
 
 
-def _start_waiting(connection: sqlalchemy.Connection, study_id: int, *, n: int) -> list[Ticket]:
-    trials = optuna_tables().trials
-    rows = connection.execute(
-        sqlalchemy.select(trials.c.trial_id, trials.c.number)
-        .where(trials.c.study_id == study_id, trials.c.state == TrialState.WAITING, ~is_parked(), ~is_held())
-        .order_by(trials.c.trial_id)
-        .limit(n)
-    )
-    return start_trials(connection, [(row.trial_id, row.number) for row in rows])
-
-
 def _create_running(connection: sqlalchemy.Connection, study_id: int, *, n: int, first_number: int) -> Sequence[Ticket]:
     if n == 0:
         return []
     trials = optuna_tables().trials
-    now = schema.database_now(connection)
-    connection.execute(
-        trials.insert(),
-        [
-            {"study_id": study_id, "number": number, "state": TrialState.RUNNING, "datetime_start": now}
-            for number in range(first_number, first_number + n)
-        ],
-    )
+    new = {"study_id": study_id, "state": TrialState.RUNNING, "datetime_start": schema.database_now(connection)}
+    connection.execute(trials.insert(), [{**new, "number": first_number + place} for place in range(n)])
     rows = connection.execute(
         sqlalchemy.select(trials.c.trial_id, trials.c.number)
         .where(trials.c.study_id == study_id, trials.c.number >= first_number)

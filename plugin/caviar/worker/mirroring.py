@@ -7,7 +7,7 @@ from optuna.trial import FrozenTrial
 from ..attributes import CHANGES, CURVES, INTERVENTIONS, PARENT_TRIAL
 from ..interventions import interventions_of, live_curves
 from ..record.mlflow_mirror import MlflowMirror
-from ..record.trial_record import TrialRecord
+from ..record.run_content import TrialRecord
 from ..space import SearchSpace
 
 #: What was changed by hand, in words.
