@@ -25,7 +25,7 @@ import numpy as np
 import tensorflow as tf
 
 from caviar.config import NetworkConfig, TrainingConfig
-from caviar.data import load_dataset
+from caviar.data.loading import load_dataset
 from caviar.data.dataset import Dataset
 from caviar.networks import build_network, fit_normalization
 from caviar.training import SoloTrainer, TensorSplits

@@ -5,7 +5,7 @@ import logging
 from pathlib import Path
 
 from ..errors import DataError
-from .names import default_data_dir, find_all_prepared
+from .names import data_root, find_all_prepared
 from .prepared import PreparedDataset
 from .registry import known_names
 
@@ -35,6 +35,10 @@ class DatasetEntry:
     feature_shape: tuple[int, ...] | None = None
 
 
+#: Our own data set, before its first use prepares it.
+_DIGITS = DatasetEntry(name="digits", prepared=False, n_train=1437, n_test=360, n_classes=10, feature_shape=(8, 8, 1))
+
+
 def list_datasets(data_dir: Path | None = None) -> list[DatasetEntry]:
     """Return every data set that TFDS or this package has a builder for, and every one prepared in the directory.
 
@@ -47,13 +51,9 @@ def list_datasets(data_dir: Path | None = None) -> list[DatasetEntry]:
     Returns:
         The prepared ones first, then the others, each in the order of names.
     """
-    root = (data_dir or default_data_dir()).expanduser().absolute()
-    prepared = [_describe(str(name), directory) for name, directory in find_all_prepared(root)]
-    names = {entry.name for entry in prepared}
-    others = [DatasetEntry(name=name, prepared=False) for name in known_names() if name not in names]
-    if "digits" not in names:
-        others = [_digits() if entry.name == "digits" else entry for entry in others]
-    return prepared + others
+    prepared = [_describe(str(name), directory) for name, directory in find_all_prepared(data_root(data_dir))]
+    others = sorted({*known_names()} - {entry.name for entry in prepared})
+    return prepared + [_DIGITS if name == "digits" else DatasetEntry(name=name, prepared=False) for name in others]
 
 
 def _describe(name: str, directory: Path) -> DatasetEntry:
@@ -67,8 +67,3 @@ def _describe(name: str, directory: Path) -> DatasetEntry:
         return entry
     n_classes = len(columns.class_names) if columns.class_names else None
     return dataclasses.replace(entry, n_classes=n_classes, feature_shape=columns.feature_shape)
-
-
-def _digits() -> DatasetEntry:
-    """Describe our own data set before its first use prepares it."""
-    return DatasetEntry(name="digits", prepared=False, n_train=1437, n_test=360, n_classes=10, feature_shape=(8, 8, 1))

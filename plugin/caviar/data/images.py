@@ -1,4 +1,4 @@
-"""Folders of images, one folder a class."""
+"""Images, alone or in folders, one folder a class."""
 
 import warnings
 from collections.abc import Iterator, Sequence
@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from ..errors import DataError
 
 SUFFIXES: Final = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff")
-COLORS: Final = ("rgb", "grayscale")
 
 
 def is_image(path: Path) -> bool:
@@ -26,25 +25,16 @@ def class_folders(directory: Path) -> list[Path]:
 
 
 def list_images(directory: Path, class_names: Sequence[str]) -> tuple[list[Path], NDArray[np.int32]]:
-    """Return the images of the classes' folders, in the order of their names, and their classes."""
-    paths, labels = [], []
-    for label, name in enumerate(class_names):
-        found = sorted(filter(is_image, (directory / name).iterdir()))
-        paths += found
-        labels += [label] * len(found)
-    return paths, np.array(labels, np.int32)
+    """Return the images of the classes' folders, of which some may be missing, and their classes, in order."""
+    folders = [sorted(filter(is_image, (directory / name).glob("*"))) for name in class_names]
+    paths = [path for folder in folders for path in folder]
+    return paths, np.repeat(np.arange(len(folders), dtype=np.int32), [len(folder) for folder in folders])
 
 
 def read_images(paths: Sequence[Path], *, size: tuple[int, int], color: str) -> NDArray[np.uint8]:
-    """Read images, scaled to one size.
+    """Read images, scaled to (height, width), as (n, height, width, channels) of 0 to 255.
 
-    Args:
-        paths: The files, at least one.
-        size: (height, width) in pixels.
-        color: One of ``COLORS``.
-
-    Returns:
-        Shape (n, height, width, channels), 0 to 255; 3 channels in colour, 1 in shades of grey.
+    They have 3 channels if the color is ``rgb``, and 1 if it is ``grayscale``.
 
     Raises:
         DataError: If one cannot be read, naming it.

@@ -21,7 +21,6 @@ MOST_BYTES: Final = 1 << 30
 #: All kept splits together; those that were read longest ago make way.
 MOST_BYTES_IN_ALL: Final = 4 << 30
 _UNUSED_S: Final = 30 * 86_400.0
-_SUFFIX: Final = ".npz"
 
 
 class Arrays(NamedTuple):
@@ -32,13 +31,10 @@ class Arrays(NamedTuple):
 
 
 class KeptArrays:
-    """A directory of decoded splits.
+    """A directory of decoded splits, created with the first of them.
 
     A file there can be missing, cut off or damaged at any time: its parts bear checksums, and the split is then read
     from its source. What was not read for a month is removed when another is added.
-
-    Args:
-        directory: Of the user's cache; created with the first split.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -52,8 +48,7 @@ class KeptArrays:
                 arrays = Arrays(features=parts["features"], labels=parts["labels"])
             os.utime(path)
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-            if not isinstance(error, FileNotFoundError):
-                _logger.debug("The decoded split %s cannot be read, and its source is: %s", path, error)
+            _logger.debug("No decoded split can be read from %s, and so its source is: %s", path, error)
             return None
         return arrays
 
@@ -64,7 +59,6 @@ class KeptArrays:
             return
         path = self._path(key)
         try:
-            self._directory.mkdir(parents=True, exist_ok=True)
             self._make_way(n_bytes)
             with written_whole(path, durable=False) as beside:
                 np.savez(beside, features=arrays.features, labels=arrays.labels)
@@ -73,26 +67,22 @@ class KeptArrays:
 
     def _make_way(self, n_bytes: int) -> None:
         """Remove what was not read for a month, and of the rest what was read longest ago, until so much fits."""
-        kept = sorted(
-            ((path, path.stat()) for path in self._directory.glob(f"*{_SUFFIX}")), key=lambda each: -each[1].st_mtime
-        )
-        for path, facts in kept:
+        kept = [(path.stat(), path) for path in self._directory.glob("*.npz")]
+        for facts, path in sorted(kept, key=lambda each: -each[0].st_mtime):
             n_bytes += facts.st_size
             if n_bytes > MOST_BYTES_IN_ALL or time.time() - facts.st_mtime > _UNUSED_S:
                 path.unlink(missing_ok=True)
 
     def _path(self, key: str) -> Path:
-        return self._directory / (hashlib.sha256(key.encode()).hexdigest()[:32] + _SUFFIX)
+        return self._directory / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.npz"
 
 
 def key_of(directory: Path, *parts: str) -> str:
-    """Return a key that changes with a directory's files.
+    """Return a key that changes with the files in and below a directory, and with what else arrays depend on.
 
-    Args:
-        directory: Holds the source. Its files are told by name, size, time of change and, since a copy may keep both,
-            by the time at which the file system saw them last change.
-        parts: What else the arrays depend on.
+    The files are told by name, size, time of change and, since a copy may keep both, by the time at which the file
+    system saw them last change.
     """
-    facts = sorted((path.name, path.stat()) for path in directory.iterdir())
+    facts = sorted((str(path.relative_to(directory)), path.stat()) for path in directory.rglob("*"))
     files = [(name, fact.st_size, fact.st_mtime_ns, fact.st_ctime_ns) for name, fact in facts]
     return json.dumps([str(directory.resolve()), files, parts])

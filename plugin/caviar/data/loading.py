@@ -16,7 +16,6 @@ from .arrays import check_classes, check_features, check_labels, check_range, ch
 from .columns import Kind, infer_kinds, odd_columns
 from .dataset import Dataset, Split
 from .preprocessing import Preprocessing
-from .sources import open_source
 from .split import stratified_cut
 
 _TEST_SEED: Final = (
@@ -147,6 +146,8 @@ def open_data(data: DataSpec, *, data_dir: Path | None = None) -> Data:
     Raises:
         DataError: If there is no such data set, it cannot be prepared, or it is not fit for classification.
     """
+    from .sources import open_source
+
     name = data.dataset
     source = open_source(data, data_dir=data_dir)
     where = f"Data set {name!r}, train split"
@@ -156,11 +157,12 @@ def open_data(data: DataSpec, *, data_dir: Path | None = None) -> Data:
     class_names = source.class_names or tuple(str(label) for label in np.unique(checked))
     kinds = _kinds_of(features, data.columns, where=where)
     examples = _encode(features, checked, n_classes=len(class_names), known=known, where=where)
-    if source.has_test:
+    if source.read_test is not None:
+        read_source = source.read_test
 
         def read_test() -> Examples:
             where = f"Data set {name!r}, test split"
-            features, labels = source.read_test()
+            features, labels = read_source()
             checked = check_labels(labels, where=where)
             return _encode(features, checked, n_classes=len(class_names), known=known, where=where)
     else:

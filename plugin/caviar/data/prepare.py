@@ -10,10 +10,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import tensorflow_datasets as tfds
 from filelock import FileLock
 
 from ..errors import DataError
-from .names import PreparedDirectory, TfdsName, default_data_dir, find_prepared, is_prepared, parse_name
+from ..imports import describe_error
+from .names import FileName, TfdsName, data_root, find_prepared, is_prepared, parse_name
 from .network import unreachable_hosts
 from .registry import create_builder
 from .tfds_private import is_in_cache
@@ -47,11 +49,11 @@ def prepare_dataset(
         >>> prepare_dataset("fashion_mnist", manual_dir=Path("downloads/fashion_mnist"))  # doctest: +SKIP
     """
     parsed = parse_name(name)
-    if isinstance(parsed, PreparedDirectory):
+    if isinstance(parsed, FileName) and parsed.kind == "prepared":
         return parsed.path
     if not isinstance(parsed, TfdsName):
         raise DataError(f"{name!r} is no data set of TFDS, and needs no preparing. Use it as it is.")
-    root = (data_dir or default_data_dir()).expanduser().absolute()
+    root = data_root(data_dir)
     manual_dir = manual_dir and manual_dir.expanduser()
     if not force and (found := find_prepared(parsed, root)):
         return found
@@ -106,8 +108,6 @@ def _missing_urls(builder: Any, cache: Path, manual_dir: Path) -> list[str]:
 
 
 def _prepare(name: TfdsName, builder: Any, root: Path, manual_dir: Path | None) -> None:
-    import tensorflow_datasets as tfds
-
     directory = Path(builder.data_dir)
     config = tfds.download.DownloadConfig(
         manual_dir=manual_dir,
@@ -117,11 +117,15 @@ def _prepare(name: TfdsName, builder: Any, root: Path, manual_dir: Path | None) 
     )
     _logger.info("Preparing data set %s in %s.", name, directory)
     try:
-        with _silenced() if name.name == "digits" else contextlib.redirect_stdout(sys.stderr):
+        # A second's work needs no progress bars, and TFDS can only switch them off for good.
+        quiet = io.StringIO() if name.name == "digits" else sys.stderr
+        with contextlib.redirect_stdout(quiet), contextlib.redirect_stderr(quiet):
             builder.download_and_prepare(download_config=config)
     except Exception as error:  # a builder is foreign code, and raises whatever it likes
         if not is_prepared(directory):  # else a process that knows nothing of our lock was first: the same data
-            raise DataError(f"Data set '{name}' could not be prepared in {str(directory)!r}: {_told(error)}") from error
+            raise DataError(
+                f"Data set '{name}' could not be prepared in {str(directory)!r}: {describe_error(error)}"
+            ) from error
 
 
 @contextlib.contextmanager
@@ -160,16 +164,3 @@ def _kept_until_replaced(directory: Path) -> Iterator[None]:
             shutil.rmtree(aside)
         else:
             aside.rename(directory)
-
-
-@contextlib.contextmanager
-def _silenced() -> Iterator[None]:
-    """Keep TFDS from printing: a second's work needs no progress bars, and TFDS can only switch them off for good."""
-    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-        yield
-
-
-def _told(error: Exception) -> str:
-    """Return an exception's type and message in one line of at most 500 characters."""
-    text = " ".join(f"{type(error).__name__}: {error}".split())
-    return text if len(text) <= 500 else f"{text[:499]}…"

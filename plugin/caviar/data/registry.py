@@ -5,7 +5,10 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
+import tensorflow_datasets as tfds
+
 from ..errors import DataError
+from . import digits as _digits  # noqa: F401  (importing it registers the builder)
 from .names import TfdsName, find_all_prepared
 
 
@@ -14,7 +17,6 @@ def known_names() -> list[str]:
 
     Community data sets are left out: to list them, TFDS asks a server.
     """
-    tfds = _tfds_with_ours()
     return sorted(tfds.list_builders(with_community_datasets=False))
 
 
@@ -24,7 +26,6 @@ def create_builder(name: TfdsName, data_dir: Path) -> Any:
     Raises:
         DataError: If TFDS has no such data set, config or version, or it needs a package that is not installed.
     """
-    tfds = _tfds_with_ours()
     known = known_names()
     if name.name not in known:
         prepared = {str(found): directory for found, directory in find_all_prepared(data_dir)}
@@ -50,14 +51,6 @@ def create_builder(name: TfdsName, data_dir: Path) -> Any:
         return builder_class(data_dir=data_dir, config=name.config, version=name.version)
     except Exception as error:
         raise DataError(f"Data set '{name}' cannot be had: {str(error).strip().splitlines()[-1]}") from error
-
-
-def _tfds_with_ours() -> Any:
-    import tensorflow_datasets as tfds
-
-    from . import digits as _digits  # noqa: F401  (importing it registers the builder)
-
-    return tfds
 
 
 def _near(name: str, allowed: Collection[str]) -> str:
