@@ -14,7 +14,6 @@ if TYPE_CHECKING:
 Kind = Literal["number", "category", "ignore"]
 KINDS: Final[tuple[str, ...]] = get_args(Kind)
 
-
 _SAMPLE_ROWS: Final = 10_000
 #: A text column in which this share of the values are numbers is a column of numbers with mistakes in it.
 _MOSTLY: Final = 0.9
@@ -28,10 +27,7 @@ _COLUMNS_NAMED: Final = 5
 def infer_kinds(frame: "pd.DataFrame", *, given: Mapping[str, str], where: str) -> dict[str, Kind]:
     """Return what kind each feature column is of: numbers, or categories such as texts and booleans.
 
-    Args:
-        frame: The features, without the label.
-        given: Kinds that the user states; these are believed.
-        where: Names the data in messages.
+    Kinds that the user states are believed; ``where`` names the data in messages.
 
     Raises:
         DataError: If a given column or kind does not exist, if a column has dates, or if a column of numbers has text
@@ -88,37 +84,32 @@ def as_numbers(column: "pd.Series[Any]", *, where: str) -> NDArray[np.float64]:
 
 
 def odd_columns(frame: "pd.DataFrame", labels: NDArray[np.int32], kinds: Mapping[str, Kind]) -> list[str]:
-    """Return a sentence for every column that is constant, names rows, or gives the label away.
-
-    Args:
-        frame: Features to train on.
-        labels: Their classes, shape (n,).
-        kinds: Of the columns.
-    """
-    found: dict[str, list[str]] = {"constant": [], "id": [], "leak": []}
+    """Return sentences about the columns that are constant, name rows, or give the labels of these rows away."""
+    constant, ids, leaks = [], [], []
     sample = np.random.default_rng(0).permutation(len(frame))[:_SAMPLE_ROWS]
-    for name, kind in kinds.items():
-        if kind == "ignore":
-            continue
+    for name in (name for name, kind in kinds.items() if kind != "ignore"):
         column = frame[name]
         n_different = int(column.nunique(dropna=False))
         if n_different < 2:
-            found["constant"].append(name)
-        elif _names_rows(column, kind, n_different):
-            found["id"].append(name)
-        elif _gives_away(column.iloc[sample], kind, labels[sample]):
-            found["leak"].append(name)
-    ends = {
-        "constant": "the same value in every row, and teaches nothing",
-        "id": "a different value in nearly every row. If it names the row, networks may learn it by heart",
-        "leak": "nearly all labels by itself. Is it known before the label is",
-    }
-    return [
-        f"{_named(names)} {'gives' if kind == 'leak' else 'has'} {ends[kind]}"
-        + (f'? If not, set data.columns.{names[0]} = "ignore".' if kind == "leak" else ".")
-        for kind, names in found.items()
-        if names
-    ]
+            constant.append(name)
+        elif _names_rows(column, kinds[name], n_different):
+            ids.append(name)
+        elif _gives_away(column.iloc[sample], kinds[name], labels[sample]):
+            leaks.append(name)
+    told = []
+    if constant:
+        told.append(f"{_named(constant)} has the same value in every row, and teaches nothing.")
+    if ids:
+        told.append(
+            f"{_named(ids)} has a different value in nearly every row. If it names the row, networks may learn it by "
+            "heart."
+        )
+    if leaks:
+        told.append(
+            f"{_named(leaks)} gives nearly all labels by itself. Is it known before the label is? If not, set "
+            f'data.columns.{leaks[0]} = "ignore".'
+        )
+    return told
 
 
 def _kind_of_objects(column: "pd.Series[Any]", *, where: str) -> Kind:

@@ -26,11 +26,7 @@ _CITATION = """
 
 
 class Digits(tfds.core.GeneratorBasedBuilder):  # type: ignore[misc]  # TFDS ships no types
-    """The builder named ``digits``. It needs no network, and its record files are the same on every run.
-
-    Shapes:
-        image: (8, 8, 1), uint8, 0 to 16. label: (), int64, 0 to 9.
-    """
+    """The builder named ``digits``. It needs no network, and its record files are the same on every run."""
 
     VERSION = tfds.core.Version(DIGITS_VERSION)
     RELEASE_NOTES = {"1.0.0": "First release."}  # noqa: RUF012  (TFDS declares it without ClassVar)
@@ -77,9 +73,6 @@ class _SortedExampleWriter:
 
     TFDS serializes them in the order of protobuf's hash map, which is seeded anew in every process: without this, the
     record files of two runs differ.
-
-    Args:
-        writer: TFDS' own, which writes the files.
     """
 
     def __init__(self, writer: Any) -> None:

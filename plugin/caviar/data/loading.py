@@ -12,18 +12,14 @@ from numpy.typing import NDArray
 
 from ..errors import DataError, SpecError
 from ..spec import DataSpec, StudySpec
-from .arrays import check_classes, check_features, check_labels, check_range, check_rows, encode_labels
+from .arrays import check_classes, check_features, check_labels, check_range, encode_labels
 from .columns import Kind, infer_kinds, odd_columns
 from .dataset import Dataset, Split
 from .preprocessing import Preprocessing
 from .split import stratified_cut
 
-_TEST_SEED: Final = (
-    0  # fixed: the test split must not move with a study's seed, or one study's test is another's training
-)
-
-
-LabelType = Literal["text", "integer", "boolean"]
+#: The test split must not move with a study's seed, or one study's test is another's training.
+_TEST_SEED: Final = 0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -46,25 +42,29 @@ class Data:
     Attributes:
         name: The name it was loaded by.
         class_names: Names of the classes, in the order of the labels.
-        label_type: What the labels were before they became numbers from 0 on.
+        known: The labels as they were, in this order; None where the source names the classes 0, 1, ….
         examples: All that may be learned from.
         kinds: Of a table's columns; None for arrays.
-        read_test: Reads the test split.
+        held_out: The examples to test on, or what reads their features and labels; None where there are none.
     """
 
     name: str
     class_names: tuple[str, ...]
-    label_type: LabelType
+    known: NDArray[Any] | None
     examples: Examples
     kinds: Mapping[str, Kind] | None
-    read_test: Callable[[], Examples]
+    held_out: Examples | Callable[[], tuple[Any, Any]] | None = None
+
+    @property
+    def label_type(self) -> Literal["text", "integer", "boolean"]:
+        """What the labels were before they became numbers from 0 on."""
+        kind = "U" if self.known is None else self.known.dtype.kind
+        return "text" if kind == "U" else "boolean" if kind == "b" else "integer"
 
     def cut(self, *, validation_fraction: float, seed: int) -> Dataset:
         """Divide the examples into train and validation, stratified, and fit what a table needs on train.
 
-        Args:
-            validation_fraction: Share that validates, in (0, 1).
-            seed: Decides which examples validate, at least 0.
+        The arguments are those of :func:`load_dataset`.
 
         Raises:
             SpecError: If one side would have no example.
@@ -95,20 +95,27 @@ class Data:
     def test(self, preprocessing: Preprocessing | None) -> Split:
         """Read the test split: for the champion, once the search is over, and for nothing before.
 
-        Args:
-            preprocessing: As it was fitted on a table to learn from; None for arrays.
+        What was fitted on a table to learn from prepares it too.
 
         Raises:
-            DataError: If the labels are withheld, or of a class that training has not.
+            DataError: If there is none, its labels are withheld, or of a class that training has not.
         """
-        return self._split(self.read_test(), preprocessing)
+        if self.held_out is None:
+            raise DataError(f"Data set {self.name!r} has no test split.")
+        if isinstance(self.held_out, Examples):
+            return self._split(self.held_out, preprocessing)
+        x, y = self.held_out()
+        where = f"Data set {self.name!r}, test split"
+        labels = check_labels(y, where=where)
+        examples = _encode(x, labels, n_classes=len(self.class_names), known=self.known, where=where)
+        return self._split(examples, preprocessing)
 
     @property
     def fingerprint(self) -> str:
         """SHA-256, in hexadecimal, of features, labels and class names."""
         digest = hashlib.sha256()
-        parts: tuple[Any, ...] = (self.examples.features, self.examples.labels)
-        for part in parts:
+        part: Any
+        for part in (self.examples.features, self.examples.labels):
             if _is_frame(part):
                 import pandas as pd
 
@@ -121,7 +128,7 @@ class Data:
         return digest.hexdigest()
 
     def odd_columns(self) -> list[str]:
-        """Return a sentence for every column of a table that one should look at; see `tables.odd_columns`."""
+        """Return a sentence for every column of a table that one should look at; see `columns.odd_columns`."""
         return [] if self.kinds is None else odd_columns(self.examples.features, self.examples.labels, self.kinds)
 
     def _fit(self, examples: Examples) -> Preprocessing | None:
@@ -137,10 +144,10 @@ class Data:
 
 
 def open_data(data: DataSpec, *, data_dir: Path | None = None) -> Data:
-    """Read a data set that a study file describes; its test split is not read.
+    """Read a data set that a study file's ``[data]`` describes; its test split is not read.
 
     Args:
-        data: The study file's ``[data]``.
+        data: The description.
         data_dir: Where TFDS keeps data sets; by default ``TFDS_DATA_DIR``, or else ``~/tensorflow_datasets``.
 
     Raises:
@@ -148,32 +155,18 @@ def open_data(data: DataSpec, *, data_dir: Path | None = None) -> Data:
     """
     from .sources import open_source
 
-    name = data.dataset
     source = open_source(data, data_dir=data_dir)
-    where = f"Data set {name!r}, train split"
-    features, labels = source.read_train()
-    checked = check_labels(labels, where=where)
-    known = None if source.class_names else np.unique(checked)
-    class_names = source.class_names or tuple(str(label) for label in np.unique(checked))
-    kinds = _kinds_of(features, data.columns, where=where)
-    examples = _encode(features, checked, n_classes=len(class_names), known=known, where=where)
-    if source.read_test is not None:
-        read_source = source.read_test
-
-        def read_test() -> Examples:
-            where = f"Data set {name!r}, test split"
-            features, labels = read_source()
-            checked = check_labels(labels, where=where)
-            return _encode(features, checked, n_classes=len(class_names), known=known, where=where)
-    else:
+    where = f"Data set {data.dataset!r}, train split"
+    x, y = source.read_train()
+    opened = _data(data.dataset, x, y, class_names=source.class_names, columns=data.columns, where=where)
+    opened = dataclasses.replace(opened, held_out=source.read_test)
+    if source.read_test is None:
+        examples = opened.examples
         stays, cut_off = stratified_cut(examples.labels, fraction=data.test_fraction, seed=_TEST_SEED)
-        held_out, examples = examples.take(cut_off), examples.take(stays)
+        opened = dataclasses.replace(opened, examples=examples.take(stays), held_out=examples.take(cut_off))
         where += f" (after {data.test_fraction:.0%} were cut off to test on)"
-
-        def read_test() -> Examples:
-            return held_out
-
-    return _checked_data(name, class_names, examples, known=known, kinds=kinds, read_test=read_test, where=where)
+    check_classes(opened.examples.labels, class_names=opened.class_names, where=where)
+    return opened
 
 
 def data_of(x: Any, y: Any, *, columns: Mapping[str, str], name: str) -> Data:
@@ -183,16 +176,9 @@ def data_of(x: Any, y: Any, *, columns: Mapping[str, str], name: str) -> Data:
         DataError: If they are not fit for classification.
     """
     where = f"Data set {name!r}"
-    checked = check_labels(np.asarray(y), where=where)
-    known = np.unique(checked)
-    class_names = tuple(str(label) for label in known)
-    kinds = _kinds_of(x, columns, where=where)
-    examples = _encode(x, checked, n_classes=len(known), known=known, where=where)
-
-    def read_test() -> Examples:
-        raise DataError(f"{where} has no test split.")
-
-    return _checked_data(name, class_names, examples, known=known, kinds=kinds, read_test=read_test, where=where)
+    data = _data(name, x, np.asarray(y), columns=columns, where=where)
+    check_classes(data.examples.labels, class_names=data.class_names, where=where)
+    return data
 
 
 def load_dataset(
@@ -222,14 +208,13 @@ def load_dataset(
         >>> load_dataset("digits").train.features.shape  # doctest: +SKIP
         (1149, 8, 8, 1)
     """
-    check_cut(validation_fraction, seed)  # before anything is read
+    _check_cut(validation_fraction, seed)  # before anything is read
     data = open_data(DataSpec(dataset=name), data_dir=data_dir)
     return data.cut(validation_fraction=validation_fraction, seed=seed)
 
 
 def load_study_dataset(spec: StudySpec) -> Dataset:
     """Load the data that a study file names, cut as it says. Raises: as :func:`load_dataset`."""
-    check_cut(spec.data.validation_fraction, spec.seed)
     return open_data(spec.data).cut(validation_fraction=spec.data.validation_fraction, seed=spec.seed)
 
 
@@ -256,7 +241,7 @@ def make_dataset(
         DataError: If it is not fit for classification.
         SpecError: If ``validation_fraction`` or ``seed`` is outside its range.
     """
-    check_cut(validation_fraction, seed)
+    _check_cut(validation_fraction, seed)
     data = data_of(x, y, columns=columns or {}, name=name)
     return data.cut(validation_fraction=validation_fraction, seed=seed)
 
@@ -265,14 +250,8 @@ def load_test_split(name: str, *, data_dir: Path | None = None) -> Split:
     """Load the test split: for the champion, once the search is over, and for nothing before.
 
     It is the source's ``test`` split, or else its ``validation`` split. Where the source has neither, it is a
-    stratified fifth of the examples, always the same.
-
-    Args:
-        name: As for :func:`load_dataset`.
-        data_dir: As for :func:`load_dataset`.
-
-    Returns:
-        The test split, its labels encoded as the train split's.
+    stratified fifth of the examples, always the same. Its labels are encoded as the train split's. The arguments are
+    those of :func:`load_dataset`.
 
     Raises:
         DataError: As :func:`load_dataset`; and if the test labels are withheld, or of a class that training has not.
@@ -280,63 +259,39 @@ def load_test_split(name: str, *, data_dir: Path | None = None) -> Split:
     return open_data(DataSpec(dataset=name), data_dir=data_dir).test(None)
 
 
-def check_cut(validation_fraction: float, seed: int) -> None:
-    """Refuse a fraction or a seed that fits no data.
-
-    Raises:
-        SpecError: Naming it.
-    """
+def _check_cut(validation_fraction: float, seed: int) -> None:
     if not 0.0 < validation_fraction < 1.0:
         raise SpecError(f"validation_fraction must be above 0 and below 1, but got {validation_fraction!r}.")
     if seed < 0:
         raise SpecError(f"seed must be at least 0, but got {seed!r}.")
 
 
-def _kinds_of(features: Any, given: Mapping[str, str], *, where: str) -> dict[str, Kind] | None:
-    if _is_frame(features):
-        return infer_kinds(features, given=given, where=where)
-    if given:
-        raise DataError(f"{where}: data.columns is for tables, and this is none. Remove it.")
-    return None
-
-
-def _checked_data(
-    name: str,
-    class_names: tuple[str, ...],
-    examples: Examples,
-    *,
-    known: NDArray[Any] | None,
-    kinds: Mapping[str, Kind] | None,
-    read_test: Callable[[], Examples],
-    where: str,
+def _data(
+    name: str, x: Any, y: Any, *, columns: Mapping[str, str], where: str, class_names: tuple[str, ...] | None = None
 ) -> Data:
-    """Return a data set, once each of its classes has examples to learn from."""
-    check_classes(examples.labels, class_names=class_names, where=where)
-    return Data(
-        name=name,
-        class_names=class_names,
-        label_type=_label_type(known),
-        examples=examples,
-        kinds=kinds,
-        read_test=read_test,
-    )
+    """Return checked examples with their classes, each of which still has to be checked for its number of examples."""
+    labels = check_labels(y, where=where)
+    known = None if class_names else np.unique(labels)
+    names = class_names or tuple(map(str, np.unique(labels)))
+    kinds = None
+    if _is_frame(x):
+        kinds = infer_kinds(x, given=columns, where=where)
+    elif columns:
+        raise DataError(f"{where}: data.columns is for tables, and this is none. Remove it.")
+    examples = _encode(x, labels, n_classes=len(names), known=known, where=where)
+    return Data(name=name, class_names=names, known=known, examples=examples, kinds=kinds)
 
 
-def _label_type(known: NDArray[Any] | None) -> LabelType:
-    kind = "U" if known is None else known.dtype.kind
-    return "text" if kind == "U" else "boolean" if kind == "b" else "integer"
-
-
-def _encode(features: Any, labels: NDArray[Any], *, n_classes: int, known: NDArray[Any] | None, where: str) -> Examples:
+def _encode(x: Any, labels: NDArray[Any], *, n_classes: int, known: NDArray[Any] | None, where: str) -> Examples:
     """Return checked examples, their labels encoded by the known ones, or as the source declares them."""
-    encoded = (
-        check_range(labels, n_classes=n_classes, where=where)
-        if known is None
-        else encode_labels(labels, known=known, where=where)
-    )
-    checked = features if _is_frame(features) else check_features(features, where=where)
-    check_rows(checked, encoded, where=where)
-    return Examples(features=checked, labels=encoded)
+    if known is None:
+        encoded = check_range(labels, n_classes=n_classes, where=where)
+    else:
+        encoded = encode_labels(labels, known=known, where=where)
+    features = x if _is_frame(x) else check_features(x, where=where)
+    if len(features) != len(encoded):
+        raise DataError(f"{where}: one label an example is needed, but there are {len(features)} and {len(encoded)}.")
+    return Examples(features=features, labels=encoded)
 
 
 def _is_frame(value: Any) -> bool:

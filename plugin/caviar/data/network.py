@@ -1,5 +1,6 @@
 """Whether a download can work at all, known within seconds: TFDS itself tries for minutes before it gives up."""
 
+import contextlib
 import socket
 import threading
 import time
@@ -12,7 +13,7 @@ _BUCKETS = "storage.googleapis.com"
 
 
 def unreachable_hosts(urls: Collection[str], *, timeout_s: float = 3.0) -> list[str]:
-    """Return the hosts of these addresses that take no connection, or whose proxy takes none.
+    """Return the hosts of these addresses that take no connection, or whose proxy takes none, in alphabetical order.
 
     All are tried at once, one short TCP connect each, and nothing is sent.
 
@@ -20,20 +21,14 @@ def unreachable_hosts(urls: Collection[str], *, timeout_s: float = 3.0) -> list[
         urls: Addresses of files; ``gs://`` stands for its public host.
         timeout_s: How long to wait for all of them together. Three seconds are enough for a lost packet and a slow
             name server, and short enough to wait for an error.
-
-    Returns:
-        The hosts in alphabetical order; empty where every download can be tried.
     """
     targets = {_host_of(url): _target_of(url) for url in urls}
-    answered: dict[str, bool] = {}
+    answered = set()
 
     def connect(host: str) -> None:
-        try:
+        with contextlib.suppress(OSError):
             socket.create_connection(targets[host], timeout=timeout_s).close()
-        except OSError:
-            answered[host] = False
-        else:
-            answered[host] = True
+            answered.add(host)
 
     # Daemons, since the timeout does not bound the look-up of the name: a stuck one must not hold the process.
     threads = [threading.Thread(target=connect, args=(host,), daemon=True) for host in targets]
@@ -42,7 +37,7 @@ def unreachable_hosts(urls: Collection[str], *, timeout_s: float = 3.0) -> list[
         thread.start()
     for thread in threads:
         thread.join(max(0.0, deadline - time.monotonic()))
-    return sorted(host for host in targets if not answered.get(host, False))
+    return sorted(targets.keys() - answered)
 
 
 def _host_of(url: str) -> str:

@@ -78,10 +78,7 @@ class Preprocessing:
     ) -> NDArray[np.float32]:
         """Return rows as features, shape (n, k). Columns that training did not have are left out.
 
-        Args:
-            frame: The rows.
-            where: What they are, for messages.
-            watch: Called with the columns that have values which training did not have, before anything is returned.
+        Before anything is returned, ``watch`` is called with the columns that have values which training did not have.
 
         Raises:
             DataError: If a column is missing, or a column of numbers has anything else.
@@ -107,12 +104,11 @@ class Preprocessing:
             known = zip(categories, parts["categories"].categories_, strict=True)
             is_new |= {name: ~plain[name].isin(values) for name, values in known}
         found = {}
-        for name, rows in is_new.items():
-            if rows.any():
-                first = int(np.flatnonzero(rows)[0])
-                value = plain[name].iloc[first]
-                is_missing = name in numbers or value == MISSING
-                found[name] = NewValues(int(rows.sum()), first, None if is_missing else str(value))
+        for name in (name for name, rows in is_new.items() if rows.any()):
+            first = int(is_new[name].to_numpy().argmax())
+            value = plain[name].iloc[first]
+            is_missing = name in numbers or value == MISSING
+            found[name] = NewValues(int(is_new[name].sum()), first, None if is_missing else str(value))
         return found
 
     def save(self, path: Path) -> None:

@@ -9,6 +9,7 @@ import tensorflow_datasets as tfds
 
 from ..errors import DataError
 from . import digits as _digits  # noqa: F401  (importing it registers the builder)
+from .columns import few
 from .names import TfdsName, find_all_prepared
 
 
@@ -32,7 +33,7 @@ def create_builder(name: TfdsName, data_dir: Path) -> Any:
         if here := [str(directory) for found, directory in prepared.items() if found.split("/")[0] == name.name]:
             raise DataError(
                 f"Data set '{name}' is not prepared, and no builder is known that could make it. Prepared under this "
-                f"name: {_few(here)}."
+                f"name: {few(here)}."
             )
         raise DataError(
             f"There is no data set named {name.name!r}.{_near(name.name, {*known, *prepared})} See caviar datasets for"
@@ -44,7 +45,7 @@ def create_builder(name: TfdsName, data_dir: Path) -> Any:
     except Exception as error:  # a builder's module is foreign code, and may need what is not installed
         raise DataError(f"Data set '{name}' cannot be loaded: {type(error).__name__}: {error}") from error
     if name.config and name.config not in configs:
-        allowed = f"{_near(name.config, configs)} It has: {_few(configs)}." if configs else " It has no configs."
+        allowed = f"{_near(name.config, configs)} It has: {few(configs)}." if configs else " It has no configs."
         raise DataError(f"Data set {name.name!r} has no config {name.config!r}.{allowed}")
     try:
         # Not tfds.builder(): given a version, it returns a reader of the prepared files, which cannot prepare them.
@@ -57,8 +58,3 @@ def _near(name: str, allowed: Collection[str]) -> str:
     """Return the question for the nearest few names, or nothing. There are hundreds: too many to list."""
     near = difflib.get_close_matches(name, sorted(allowed), n=3, cutoff=0.6)
     return f" Did you mean {' or '.join(repr(found) for found in near)}?" if near else ""
-
-
-def _few(names: list[str]) -> str:
-    shown = ", ".join(names[:10])
-    return shown if len(names) <= 10 else f"{shown} and {len(names) - 10} more"

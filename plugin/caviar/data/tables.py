@@ -56,11 +56,7 @@ def read_table_parts(path: Path, *, rows: int = 65_536) -> "Iterator[pd.DataFram
 
 
 def take_labels(frame: "pd.DataFrame", label: str | None, *, where: str) -> "tuple[pd.DataFrame, NDArray[Any]]":
-    """Return the features of a table, and its column of labels as numpy has them.
-
-    Raises:
-        DataError: If there is no such column, or a label is missing.
-    """
+    """Return the features of a table, and its column of labels as numpy has them; raise DataError if one is missing."""
     names = [str(name) for name in frame.columns]
     if label is None:
         raise DataError(f'{where}: which column has the labels? Set data.label = "…". Columns: {few(names)}.')
@@ -72,11 +68,7 @@ def take_labels(frame: "pd.DataFrame", label: str | None, *, where: str) -> "tup
 
 
 def labels_of(column: "pd.Series[Any]", *, where: str) -> NDArray[Any]:
-    """Return labels as integers, booleans or texts.
-
-    Raises:
-        DataError: If one is missing, or they are numbers that are not whole.
-    """
+    """Return labels as integers, booleans or texts; raise DataError if one is missing, or a fraction."""
     missing = np.flatnonzero(column.isna().to_numpy())
     if missing.size:
         raise DataError(
@@ -92,8 +84,7 @@ def labels_of(column: "pd.Series[Any]", *, where: str) -> NDArray[Any]:
                 f"{str(column.name)!r}. Regression is not supported; if these are classes, make them whole or texts."
             )
         return np.asarray(values, np.int64)
-    labels: NDArray[Any] = values if values.dtype.kind in "biu" else values.astype(np.str_)
-    return labels
+    return np.asarray(values if values.dtype.kind in "biu" else values.astype(np.str_))
 
 
 @contextlib.contextmanager
