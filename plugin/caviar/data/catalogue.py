@@ -14,25 +14,15 @@ _logger = logging.getLogger(__name__)
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DatasetEntry:
-    """A data set that can be named in a study. What is not known without reading its records is None.
+    """A data set that can be named in a study. What is not known without reading its records is None."""
 
-    Attributes:
-        name: Its TFDS name, with the config where there is one.
-        prepared: Whether it can be loaded at once.
-        directory: Where it is prepared; of several versions the newest.
-        n_train: Examples to train on, validation not yet cut off.
-        n_test: Examples to test on; None also where the source has no such split, and a fifth will be cut off.
-        n_classes: Classes, where TFDS declares them.
-        feature_shape: Shape of an example's features; None also where the data set is not fit for classification.
-    """
-
-    name: str
-    prepared: bool
-    directory: Path | None = None
-    n_train: int | None = None
-    n_test: int | None = None
+    name: str  # TFDS', with the config where there is one
+    prepared: bool  # whether it can be loaded at once
+    directory: Path | None = None  # where it is prepared; of several versions the newest
+    n_train: int | None = None  # examples to train on, validation not yet cut off
+    n_test: int | None = None  # None also where the source has no such split, and a fifth will be cut off
     n_classes: int | None = None
-    feature_shape: tuple[int, ...] | None = None
+    feature_shape: tuple[int, ...] | None = None  # None also where it is not fit for classification
 
 
 #: Our own data set, before its first use prepares it.
@@ -43,13 +33,8 @@ def list_datasets(data_dir: Path | None = None) -> list[DatasetEntry]:
     """Return every data set that TFDS or this package has a builder for, and every one prepared in the directory.
 
     Builders are listed by name; no data set is read, and no server asked. TFDS says nothing about what kind of task a
-    data set is for, so there are some in the list that no classifier can use.
-
-    Args:
-        data_dir: Where TFDS keeps data sets; by default ``TFDS_DATA_DIR``, or else ``~/tensorflow_datasets``.
-
-    Returns:
-        The prepared ones first, then the others, each in the order of names.
+    data set is for, so there are some in the list that no classifier can use. The prepared ones come first, then the
+    others, each in the order of names. The directory is that of `load_dataset`.
     """
     prepared = [_describe(str(name), directory) for name, directory in find_all_prepared(data_root(data_dir))]
     others = sorted({*known_names()} - {entry.name for entry in prepared})

@@ -37,23 +37,14 @@ class Examples:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Data:
-    """A data set, its test split taken off.
+    """A data set, its test split taken off."""
 
-    Attributes:
-        name: The name it was loaded by.
-        class_names: Names of the classes, in the order of the labels.
-        known: The labels as they were, in this order; None where the source names the classes 0, 1, ….
-        examples: All that may be learned from.
-        kinds: Of a table's columns; None for arrays.
-        held_out: The examples to test on, or what reads their features and labels; None where there are none.
-    """
-
-    name: str
-    class_names: tuple[str, ...]
-    known: NDArray[Any] | None
-    examples: Examples
-    kinds: Mapping[str, Kind] | None
-    held_out: Examples | Callable[[], tuple[Any, Any]] | None = None
+    name: str  # by which it was loaded
+    class_names: tuple[str, ...]  # in the order of the labels
+    known: NDArray[Any] | None  # the labels as they were, in this order; None where the source names classes 0, 1, …
+    examples: Examples  # all that may be learned from
+    kinds: Mapping[str, Kind] | None  # of a table's columns
+    held_out: Examples | Callable[[], tuple[Any, Any]] | None = None  # to test on, or what reads x and y of these
 
     @property
     def label_type(self) -> Literal["text", "integer", "boolean"]:
@@ -146,9 +137,7 @@ class Data:
 def open_data(data: DataSpec, *, data_dir: Path | None = None) -> Data:
     """Read a data set that a study file's ``[data]`` describes; its test split is not read.
 
-    Args:
-        data: The description.
-        data_dir: Where TFDS keeps data sets; by default ``TFDS_DATA_DIR``, or else ``~/tensorflow_datasets``.
+    TFDS keeps data sets in ``data_dir``, as for `load_dataset`.
 
     Raises:
         DataError: If there is no such data set, it cannot be prepared, or it is not fit for classification.

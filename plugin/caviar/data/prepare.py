@@ -38,9 +38,6 @@ def prepare_dataset(
             They are checked against TFDS' checksums. By default ``<data_dir>/downloads/manual``.
         force: Whether to prepare again what is prepared; the old one is kept until the new one is complete.
 
-    Returns:
-        The directory that holds ``dataset_info.json`` and the record files.
-
     Raises:
         DataError: If the name is unknown, its files are neither here nor to be had, ``data_dir`` cannot be written to,
             or the data set's builder fails.
@@ -99,12 +96,12 @@ def _missing_urls(builder: Any, cache: Path, manual_dir: Path) -> list[str]:
         from_bucket = str(builder.__module__).startswith("tensorflow_datasets.")
         by_hand = builder.MANUAL_DOWNLOAD_INSTRUCTIONS
         return ["gs://tfds-data"] if from_bucket and not by_hand else []
-    missing = []
-    for url, info in builder.url_infos.items():
-        by_hand = info.filename and (manual_dir / info.filename).is_file()
-        if not by_hand and not is_in_cache(url, info.checksum, directories=(cache / builder.name, cache)):
-            missing.append(url)
-    return missing
+    return [
+        url
+        for url, info in builder.url_infos.items()
+        if not (info.filename and (manual_dir / info.filename).is_file())
+        and not is_in_cache(url, info.checksum, directories=(cache / builder.name, cache))
+    ]
 
 
 def _prepare(name: TfdsName, builder: Any, root: Path, manual_dir: Path | None) -> None:

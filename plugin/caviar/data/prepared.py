@@ -21,19 +21,12 @@ _OWN_FUNCTION = "Return the arrays from a function of yours, and name it as pack
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Columns:
-    """Which features of a TFDS data set are used.
+    """Which features of a TFDS data set are used."""
 
-    Attributes:
-        inputs: Keys of each input feature, from the outermost dict to the feature, and the feature itself.
-        feature_shape: Shape of an example's features: the single input's own, or (k,) of all of them concatenated.
-        label: Key of the label.
-        class_names: Names of the classes where TFDS declares them, else None: then the labels that occur name them.
-    """
-
-    inputs: tuple[tuple[tuple[str, ...], Any], ...]
-    feature_shape: tuple[int, ...]
-    label: str
-    class_names: tuple[str, ...] | None
+    inputs: tuple[tuple[tuple[str, ...], Any], ...]  # the keys that lead to it from the outermost dict, and itself
+    feature_shape: tuple[int, ...]  # of an example: the single input's own, or (k,) of all of them concatenated
+    label: str  # its key
+    class_names: tuple[str, ...] | None  # None where TFDS declares none: then the labels that occur name the classes
 
 
 class PreparedDataset:

@@ -22,17 +22,11 @@ MISSING: Final = "(missing)"
 
 
 class NewValues(NamedTuple):
-    """Values of a column that training did not have.
+    """Values of a column that training did not have."""
 
-    Attributes:
-        n: Rows that have one.
-        row: The first of them, from 0.
-        value: What it has; None where a value is missing, and none was in training.
-    """
-
-    n: int
-    row: int
-    value: str | None
+    n: int  # rows that have one
+    row: int  # the first of them, from 0
+    value: str | None  # what it has; None where a value is missing, and none was in training
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -41,14 +35,10 @@ class Preprocessing:
 
     Numbers are imputed with the median, standardised, and get an indicator where values were missing in training.
     Categories are one-hot; rare ones share an input, which unknown ones get too, or all zeros where none was rare.
-
-    Attributes:
-        kinds: Each column's kind, in the order of the table that it was fitted on.
-        transformer: scikit-learn's ColumnTransformer.
     """
 
-    kinds: Mapping[str, Kind]
-    transformer: Any
+    kinds: Mapping[str, Kind]  # of each column, in the order of the table that it was fitted on
+    transformer: Any  # scikit-learn's ColumnTransformer
 
     @classmethod
     def fit(cls, frame: "pd.DataFrame", kinds: Mapping[str, Kind], *, where: str) -> "Preprocessing":

@@ -20,17 +20,11 @@ from .tables import read_table, take_labels
 
 
 class Source(NamedTuple):
-    """Examples to train and to test on, as they come: not yet checked, labels not yet encoded.
+    """Examples to train and to test on, as they come: not yet checked, labels not yet encoded."""
 
-    Attributes:
-        read_train: Returns the features to train on, an array or a DataFrame, and their labels.
-        read_test: The same to test on; None where the source holds nothing out.
-        class_names: Names of the classes 0, 1, … where the source declares them, else None: the labels name them.
-    """
-
-    read_train: Callable[[], tuple[Any, Any]]
-    read_test: Callable[[], tuple[Any, Any]] | None
-    class_names: tuple[str, ...] | None = None
+    read_train: Callable[[], tuple[Any, Any]]  # returns features, an array or a DataFrame, and labels
+    read_test: Callable[[], tuple[Any, Any]] | None  # None where the source holds nothing out
+    class_names: tuple[str, ...] | None = None  # of the classes 0, 1, …; None where the labels name the classes
 
 
 def open_source(data: DataSpec, *, data_dir: Path | None = None) -> Source:
