@@ -1,6 +1,8 @@
-"""The softmax head: networks train on logits, which is stable, and are exported with probabilities."""
+"""The softmax head: networks train on logits, which is stable, and are exported and saved with probabilities."""
 
-from collections.abc import Callable
+import contextlib
+import warnings
+from collections.abc import Callable, Iterator
 from typing import Any, Literal
 
 import keras
@@ -101,6 +103,14 @@ def find_output(model: Any, sample: npt.NDArray[np.generic]) -> Output:
             'or a softmax; or set objective.output = "logits" (in KerasObjective: output="logits").'
         )
     return "logits"
+
+
+@contextlib.contextmanager
+def quiet_saving() -> Iterator[None]:
+    """Hold back a warning about Keras itself: its saving calls numpy's ``__array__`` as numpy 1 did."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        yield
 
 
 def check_probabilities(model: Any, sample: npt.NDArray[np.generic]) -> None:

@@ -14,11 +14,7 @@ _LEAST_BYTES: Final = 1 << 28
 
 
 def prepare_devices(*, threads: int) -> None:
-    """Limit TensorFlow's threads and let it claim a GPU's memory as needed; call this before its first operation.
-
-    Args:
-        threads: For one operation, and for operations that run side by side.
-    """
+    """Limit TensorFlow's threads and let it claim a GPU's memory as needed; call this before its first operation."""
     with contextlib.suppress(RuntimeError):  # TensorFlow has already started: leave it as it is
         tf.config.threading.set_intra_op_parallelism_threads(threads)
         tf.config.threading.set_inter_op_parallelism_threads(threads)

@@ -67,11 +67,8 @@ class Trainer(abc.ABC):
     def set_hyperparameter(self, lane: int, name: Hyperparameter, value: float) -> None:
         """Change a lane's hyperparameter from its next epoch on, without a new trace.
 
-        Args:
-            lane: The lane's number.
-            name: ``learning_rate`` is the rate before decay; ``momentum`` is Adam's beta_1; ``dropout`` and ``l2`` set
-                all of the lane's layers alike.
-            value: Within the ranges of TrainingConfig and NetworkConfig.
+        ``learning_rate`` is the rate before decay; ``momentum`` is Adam's beta_1; ``dropout`` and ``l2`` set all of the
+        lane's layers alike. The ranges are those of TrainingConfig and NetworkConfig.
 
         Raises:
             SpaceError: If the value is outside its range.
