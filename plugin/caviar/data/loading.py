@@ -239,11 +239,8 @@ def load_test_split(name: str, *, data_dir: Path | None = None) -> Split:
     """Load the test split: for the champion, once the search is over, and for nothing before.
 
     It is the source's ``test`` split, or else its ``validation`` split. Where the source has neither, it is a
-    stratified fifth of the examples, always the same. Its labels are encoded as the train split's. The arguments are
-    those of :func:`load_dataset`.
-
-    Raises:
-        DataError: As :func:`load_dataset`; and if the test labels are withheld, or of a class that training has not.
+    stratified fifth of the examples, always the same. Its labels are encoded as the train split's. Arguments and errors
+    are those of :func:`load_dataset` and `Data.test`.
     """
     return open_data(DataSpec(dataset=name), data_dir=data_dir).test(None)
 

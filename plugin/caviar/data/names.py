@@ -46,10 +46,7 @@ class FunctionName:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class FileName:
-    """A table, an ``.npz`` file of arrays, a directory with a folder of images for each class, or a prepared data set.
-
-    The latter is the directory with TFDS' ``dataset_info.json``.
-    """
+    """A file or directory of the user's: a table, arrays, a folder of images for each class, or a prepared data set."""
 
     path: Path
     kind: Literal["table", "arrays", "images", "prepared"]

@@ -32,9 +32,7 @@ class Columns:
 class PreparedDataset:
     """A prepared TFDS data set on the disk, read without its builder's code and without any network.
 
-    Args:
-        directory: The directory with ``dataset_info.json``.
-        kept: Where decoded splits are kept, or None to read them from their files each time.
+    Decoded splits are ``kept``, or without that read from their files each time.
 
     Raises:
         DataError: If TFDS cannot read its description. The methods raise it for splits or features that are no use.

@@ -12,12 +12,9 @@ def stratified_cut(
     The parts follow from PCG64's raw output, which numpy promises to keep; the streams of its Generator's methods and
     scikit-learn's splitters may change with a version, and with them every score that stands on them.
 
-    Args:
-        labels: Classes of the examples, shape (n,), each at least 0. Every class that occurs has at least two.
-        fraction: Share of the examples cut off, in (0, 1). The cut has ⌈fraction·n⌉ examples, a class's share being
-            off by less than one; more only where a class would otherwise have none in the cut, fewer only where it
-            would have none left.
-        seed: Decides which examples are cut, at least 0.
+    Every class that occurs has at least two examples. The cut has ⌈fraction·n⌉ examples, a class's share being off by
+    less than one; more only where a class would otherwise have none in the cut, fewer only where it would have none
+    left.
 
     Returns:
         The positions that stay and those cut off, each ascending.

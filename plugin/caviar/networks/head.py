@@ -43,8 +43,7 @@ def with_probabilities(
     Shapes:
         Output (n, n_classes), of the network's float type.
     """
-    is_graph = bool(getattr(model, "inputs", None)) and bool(getattr(model, "outputs", None))
-    if is_graph:
+    if getattr(model, "inputs", None) and getattr(model, "outputs", None):
         inputs, outputs = model.inputs[0], model.outputs[0]
         feature_shape = tuple(inputs.shape[1:])
     elif feature_shape is None:

@@ -16,9 +16,6 @@ def fit_normalization(features: npt.NDArray[np.generic]) -> Statistics:
 
     Fit on the training split only: statistics of validation or test examples would leak them into training.
 
-    Args:
-        features: Examples on axis 0, of an integer or float type.
-
     Returns:
         ``(mean, variance)``, in float64 if the features are: then a network normalises in float64 too. The variance
         is the population's (divided by n). A feature that never changes gets variance 1: it becomes 0, and a value that

@@ -73,16 +73,12 @@ class FleetData:
     ) -> "FleetData":
         """Flatten and normalise a data set's splits, as the Keras networks' first layers do.
 
-        Args:
-            splits: The examples.
-            normalization: From ``networks.fit_normalization``, or None to leave the features alone.
-            largest_normalized_bytes: Above this, batches are normalised one by one.
+        Without a ``normalization``, the features stay as they are; above ``largest_normalized_bytes``, batches are
+        normalised one by one.
         """
         dtype = keras.config.floatx()
         n_features = int(np.prod(splits.feature_shape))
-        mean = scale = None
-        if normalization is not None:
-            mean, scale = _mean_and_scale(normalization, dtype)
+        mean, scale = (None, None) if normalization is None else _mean_and_scale(normalization, dtype)
         features = [tf.reshape(part, (-1, n_features)) for part in (splits.train_features, splits.validation_features)]
         n_bytes = sum(int(np.prod(part.shape)) for part in features) * np.dtype(dtype).itemsize
         if n_bytes <= largest_normalized_bytes:

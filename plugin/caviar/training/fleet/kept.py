@@ -21,10 +21,7 @@ class KeptPrograms:
 
     Any file there can be missing, cut off or overwritten at any time: then its program is traced. `FleetPrograms`
     tries a program on data of its signature before it trusts it. Programs of other versions are removed a month after
-    the last of them was traced.
-
-    Args:
-        directory: The user's own, because its files are run. Created when a program is first kept.
+    the last of them was traced. The directory is the user's own, because its files are run.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -32,8 +29,7 @@ class KeptPrograms:
 
     def load(self, key: str) -> RegisteredFunction | None:
         """Return the program kept under a key, or None."""
-        serialized = load_kept(self._path(key))
-        if serialized is None:
+        if (serialized := load_kept(self._path(key))) is None:
             return None
         return RegisteredFunction.register(tf.compat.v1.GraphDef.FromString(serialized).library.function)
 

@@ -23,11 +23,7 @@ class FleetTrainer(Trainer):
 
     Lanes may differ in depth, widths, batch size, decay, dropout, L2 and every number; they share activation, placement
     of batch norm and optimizer. Lanes can join and leave between epochs, each at an epoch of its own. What a lane
-    computes does not depend on its neighbours, except for rounding.
-
-    Args:
-        lanes: What to train, any number.
-        programs: The process's programs, and their data.
+    computes does not depend on its neighbours, except for rounding. The programs are the process's, with their data.
 
     Raises:
         SpecError: If the lanes do not share activation, placement of batch norm and optimizer.
@@ -62,7 +58,10 @@ class FleetTrainer(Trainer):
             SpecError: If they do not share activation, placement of batch norm and optimizer with the fleet's; then
                 none joins.
         """
-        kinds = {kind(lane) for lane in [*(running.spec for running in self._lanes), *lanes]}
+        kinds = {
+            (lane.network.activation, lane.network.batch_norm, lane.training.optimizer)
+            for lane in [*(running.spec for running in self._lanes), *lanes]
+        }
         if len(kinds) > 1:
             raise SpecError(
                 "The lanes of a fleet must have the same activation, placement of batch norm and optimizer, but got "
@@ -126,13 +125,13 @@ class FleetTrainer(Trainer):
     def lane_model(self, lane: int) -> Any:
         """Return a new Keras network with the lane's variables; see `Trainer.lane_model`."""
         running, data = self._running(lane), self._programs.data
-        spec, arrays = running.spec, self._arrays_of(running)
+        arrays = self._arrays_of(running)
         model = build_network(
-            spec.network,
+            running.spec.network,
             feature_shape=data.feature_shape,
             n_classes=data.n_classes,
             normalization=data.normalization,
-            seed=spec.seed,
+            seed=running.spec.seed,
         )
         for i, variable in enumerate(model.variables):
             variable.assign(arrays[f"variable.{i}"])
@@ -170,8 +169,3 @@ class FleetTrainer(Trainer):
             arrays = stack(self._ordered, self._layout, dtype=self._dtype)
             self._stacked = [tf.constant(array) for array in arrays]
         return self._layout
-
-
-def kind(lane: Lane) -> tuple[str, str, str]:
-    """Return what the lanes of a fleet have in common: activation, placement of batch norm, optimizer."""
-    return lane.network.activation, lane.network.batch_norm, lane.training.optimizer
