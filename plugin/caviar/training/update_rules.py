@@ -86,6 +86,7 @@ def apply_update(
             var=weight.handle, accum=handles[0], lr=learning_rate, grad=gradient, momentum=momentum
         )
     elif optimizer == "adam":
+        beta_2 = tf.constant(ADAM_BETA_2, gradient.dtype)
         tf.raw_ops.ResourceApplyAdam(
             var=weight.handle,
             m=handles[0],
@@ -94,7 +95,7 @@ def apply_update(
             beta2_power=tf.zeros((), gradient.dtype),
             lr=learning_rate,
             beta1=momentum,
-            beta2=tf.constant(ADAM_BETA_2, gradient.dtype),
+            beta2=beta_2,
             epsilon=tf.constant(EPSILON, gradient.dtype),
             grad=gradient,
         )
