@@ -56,7 +56,7 @@ def check_features(features: Any, *, where: str) -> Features:
 
 
 def check_labels(labels: Any, *, where: str) -> NDArray[Any]:
-    """Return labels as an array of integers or strings of shape (n,).
+    """Return labels as integers, booleans or strings of shape (n,).
 
     Raises:
         DataError: If they are anything else: numbers to regress on, several labels an example, or no labels.

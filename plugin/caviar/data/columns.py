@@ -33,26 +33,16 @@ def infer_kinds(frame: "pd.DataFrame", *, given: Mapping[str, str], where: str) 
         DataError: If a given column or kind does not exist, if a column has dates, or if a column of numbers has text
             in it: with the column, the row and the ways on.
     """
-    import pandas as pd
-
     for name, kind in given.items():
         if name not in frame.columns:
             raise DataError(f"{where}: there is no column {name!r}. {nearest_name(name, map(str, frame.columns))}")
         if kind not in KINDS:
             raise DataError(f"{where}: column {name!r} cannot be {kind!r}. {nearest_name(kind, KINDS)}")
-    kinds: dict[str, Kind] = {}
+    kinds: dict[str, Any] = {}
     for name in map(str, frame.columns):
-        column = frame[name]
-        if name in given:
-            kinds[name] = given[name]  # type: ignore[assignment]  # checked above
-        elif pd.api.types.is_bool_dtype(column) or isinstance(column.dtype, pd.CategoricalDtype):
-            kinds[name] = "category"
-        elif pd.api.types.is_numeric_dtype(column):
-            kinds[name] = "number"
-        else:
-            kinds[name] = _kind_of_objects(column, where=where)
+        kinds[name] = given.get(name) or _kind_of(frame[name], where=where)
         if kinds[name] == "number":
-            as_numbers(column, where=where)
+            as_numbers(frame[name], where=where)
     if not any(kind != "ignore" for kind in kinds.values()):
         raise DataError(f"{where}: no column is left to learn from.")
     return kinds
@@ -112,9 +102,13 @@ def odd_columns(frame: "pd.DataFrame", labels: NDArray[np.int32], kinds: Mapping
     return told
 
 
-def _kind_of_objects(column: "pd.Series[Any]", *, where: str) -> Kind:
+def _kind_of(column: "pd.Series[Any]", *, where: str) -> Kind:
     import pandas as pd
 
+    if pd.api.types.is_bool_dtype(column) or isinstance(column.dtype, pd.CategoricalDtype):
+        return "category"
+    if pd.api.types.is_numeric_dtype(column):
+        return "number"
     present = column.dropna()
     if pd.api.types.is_datetime64_any_dtype(column) or (len(present) and hasattr(present.iloc[0], "isoformat")):
         raise DataError(

@@ -9,7 +9,6 @@ from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 _PORTS = {"http": 80, "https": 443, "ftp": 21}
-_BUCKETS = "storage.googleapis.com"
 
 
 def unreachable_hosts(urls: Collection[str], *, timeout_s: float = 3.0) -> list[str]:
@@ -22,7 +21,7 @@ def unreachable_hosts(urls: Collection[str], *, timeout_s: float = 3.0) -> list[
         timeout_s: How long to wait for all of them together. Three seconds are enough for a lost packet and a slow
             name server, and short enough to wait for an error.
     """
-    targets = {_host_of(url): _target_of(url) for url in urls}
+    targets = dict(map(_target_of, urls))
     answered = set()
 
     def connect(host: str) -> None:
@@ -40,19 +39,12 @@ def unreachable_hosts(urls: Collection[str], *, timeout_s: float = 3.0) -> list[
     return sorted(targets.keys() - answered)
 
 
-def _host_of(url: str) -> str:
-    parts = urlsplit(url)
-    return _BUCKETS if parts.scheme == "gs" else parts.hostname or url
-
-
-def _target_of(url: str) -> tuple[str, int]:
-    """Return host and port to connect to: the proxy's where the environment sets one for this address."""
-    parts = urlsplit(url)
-    scheme = "https" if parts.scheme == "gs" else parts.scheme
-    host = _host_of(url)
-    proxies = getproxies()
-    proxy = proxies.get(scheme) or proxies.get("all")
+def _target_of(url: str) -> tuple[str, tuple[str, int]]:
+    """Return an address's host, and the host and port to connect to: its proxy's where the environment sets one."""
+    parts = urlsplit(url.replace("gs://", "https://storage.googleapis.com/", 1))
+    host, proxies = parts.hostname or url, getproxies()
+    proxy = proxies.get(parts.scheme) or proxies.get("all")
     if proxy and not proxy_bypass(host):
         via = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
-        return via.hostname or host, via.port or _PORTS.get(via.scheme, 80)
-    return host, parts.port or _PORTS.get(scheme, 443)
+        return host, (via.hostname or host, via.port or _PORTS.get(via.scheme, 80))
+    return host, (host, parts.port or _PORTS.get(parts.scheme, 443))
