@@ -1,4 +1,4 @@
-"""From whatever arrays a source gives to checked features and labels."""
+"""Checks of the arrays that a source returns: features, labels and classes."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -17,18 +17,13 @@ LARGEST_FEATURE = 1e150
 
 
 def check_features(features: Any, *, where: str) -> Features:
-    """Return features as the trainers take them, without NaN or infinity.
+    """Return flat vectors (n, k) or images (n, height, width[, channels]) as the trainers take them.
 
-    Args:
-        features: Anything that becomes an array of numbers: flat vectors (n, k), images (n, height, width) or
-            (n, height, width, channels).
-        where: Names the data in messages: ``Data set 'x', train split``.
-
-    Returns:
-        Images of uint8 as they are, everything else as float32, or as float64 where a column needs it (`narrowed`).
+    Images of uint8 stay as they are. Everything else becomes float32, or float64 if a column needs it (`narrowed`).
+    Messages begin with ``where``: ``Data set 'x', train split``.
 
     Raises:
-        DataError: If the features are no such array, have no rows, or have a value that is not finite.
+        DataError: If the features have another shape, are not numbers, have no rows, or are not all finite.
     """
     array = _to_array(features, what="features", where=where)
     if not (np.issubdtype(array.dtype, np.number) or array.dtype == np.bool_) or np.iscomplexobj(array):
@@ -59,7 +54,7 @@ def check_labels(labels: Any, *, where: str) -> NDArray[Any]:
     """Return labels as integers, booleans or strings of shape (n,).
 
     Raises:
-        DataError: If they are anything else: numbers to regress on, several labels an example, or no labels.
+        DataError: If they are anything else, such as fractions or several labels per example.
     """
     array = _to_array(labels, what="labels", where=where)
     if array.ndim == 2 and array.shape[1] == 1:  # as Keras' own data sets have them
@@ -82,7 +77,7 @@ def check_labels(labels: Any, *, where: str) -> NDArray[Any]:
 
 
 def encode_labels(labels: NDArray[Any], *, known: NDArray[Any], where: str) -> Labels:
-    """Return the position of each label among the known ones, which are sorted, or raise DataError if one is not."""
+    """Return each label's position among the known ones, which are sorted; raise DataError for an unknown label."""
     if labels.dtype.kind == "U" or known.dtype.kind == "U":
         labels, known = labels.astype(np.str_), known.astype(np.str_)
     positions = np.minimum(np.searchsorted(known, labels), len(known) - 1)
@@ -94,7 +89,7 @@ def encode_labels(labels: NDArray[Any], *, known: NDArray[Any], where: str) -> L
 
 
 def check_range(labels: NDArray[Any], *, n_classes: int, where: str) -> Labels:
-    """Return labels as int32, or raise DataError if one is outside [0, n_classes): −1 marks those without a label."""
+    """Return labels as int32; raise DataError if one is outside [0, n_classes). TFDS marks withheld labels with −1."""
     if (outside := (labels < 0) | (labels >= n_classes)).any():
         raise DataError(
             f"{where}: labels must be in 0 to {n_classes - 1}, but {int(outside.sum())} of {len(labels)} are not, the"
@@ -106,7 +101,7 @@ def check_range(labels: NDArray[Any], *, n_classes: int, where: str) -> Labels:
 def check_classes(labels: Labels, *, class_names: Sequence[str], where: str) -> None:
     """Raise DataError unless there are at least two classes, and two examples of each class that occurs.
 
-    A class that TFDS declares and the data never uses (``emnist/letters`` has one) is no fault.
+    TFDS may declare a class that no example has, as in ``emnist/letters``; that is allowed.
     """
     counts = np.bincount(labels, minlength=len(class_names))
     if np.count_nonzero(counts) < 2:

@@ -14,7 +14,7 @@ _logger = logging.getLogger(__name__)
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DatasetEntry:
-    """A data set that can be named in a study. What is not known without reading its records is None."""
+    """A data set that a study can name. Facts that only reading its records would tell are None."""
 
     name: str  # TFDS', with the config where there is one
     prepared: bool  # whether it can be loaded at once
@@ -25,16 +25,16 @@ class DatasetEntry:
     feature_shape: tuple[int, ...] | None = None  # None also where it is not fit for classification
 
 
-#: Our own data set, before its first use prepares it.
+#: Our own data set, which is prepared on first use.
 _DIGITS = DatasetEntry(name="digits", prepared=False, n_train=1437, n_test=360, n_classes=10, feature_shape=(8, 8, 1))
 
 
 def list_datasets(data_dir: Path | None = None) -> list[DatasetEntry]:
     """Return every data set that TFDS or this package has a builder for, and every one prepared in the directory.
 
-    Builders are listed by name; no data set is read, and no server asked. TFDS says nothing about what kind of task a
-    data set is for, so there are some in the list that no classifier can use. The prepared ones come first, then the
-    others, each in the order of names. The directory is that of `load_dataset`.
+    No data set is read, and no server is asked. TFDS does not say which task a data set is for, so no classifier can
+    use some of these. Prepared data sets come first, then the others, each sorted by name. ``data_dir`` is that of
+    `load_dataset`.
     """
     prepared = [_describe(str(name), directory) for name, directory in find_all_prepared(data_root(data_dir))]
     others = sorted({*known_names()} - {entry.name for entry in prepared})
@@ -47,7 +47,7 @@ def _describe(name: str, directory: Path) -> DatasetEntry:
         source = PreparedDataset(directory)
         entry = dataclasses.replace(entry, n_train=source.n_train, n_test=source.n_test)
         columns = source.columns()
-    except DataError as error:  # listed all the same: it is there, and loading it says what is wrong
+    except DataError as error:  # it is listed all the same; loading it says what is wrong
         _logger.info("%s", error)
         return entry
     n_classes = len(columns.class_names) if columns.class_names else None

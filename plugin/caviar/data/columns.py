@@ -1,4 +1,4 @@
-"""A table's columns: what kind each is of, their numbers, and those that one should look at."""
+"""A table's columns: their kinds, their numbers, and which of them look wrong."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, Literal, get_args
@@ -15,23 +15,23 @@ Kind = Literal["number", "category", "ignore"]
 KINDS: Final[tuple[str, ...]] = get_args(Kind)
 
 _SAMPLE_ROWS: Final = 10_000
-#: A text column in which this share of the values are numbers is a column of numbers with mistakes in it.
+#: If at least this share of a text column's values are numbers, it is a column of numbers with mistakes in it.
 _MOSTLY: Final = 0.9
-#: More different texts than this, each hardly ever repeated, name rows rather than classes of rows.
+#: A column with more distinct values than this, hardly any of them repeated, numbers or names the rows.
 _FEW: Final = 50
-#: A column that alone predicts this share of labels it was not fitted on gives them away.
+#: A column gives the labels away if it alone predicts this share of those it was not fitted on.
 _TOO_GOOD: Final = 0.995
 _COLUMNS_NAMED: Final = 5
 
 
 def infer_kinds(frame: "pd.DataFrame", *, given: Mapping[str, str], where: str) -> dict[str, Kind]:
-    """Return what kind each feature column is of: numbers, or categories such as texts and booleans.
+    """Return each feature column's kind: numbers, or categories such as texts and booleans.
 
-    Kinds that the user states are believed; ``where`` names the data in messages.
+    The kinds that the user has given are taken as they are. Messages begin with ``where``.
 
     Raises:
-        DataError: If a given column or kind does not exist, if a column has dates, or if a column of numbers has text
-            in it: with the column, the row and the ways on.
+        DataError: If a given column or kind does not exist, a column has dates, or a column of numbers has text in it.
+            The message names the column and the row, and says what to do.
     """
     for name, kind in given.items():
         if name not in frame.columns:
@@ -52,7 +52,7 @@ def as_numbers(column: "pd.Series[Any]", *, where: str) -> NDArray[np.float64]:
     """Return a column's numbers, NaN where a value is missing.
 
     Raises:
-        DataError: If a value is no number, naming column, row and value.
+        DataError: If a value is not a finite number; the message names the column, the row and the value.
     """
     import pandas as pd
 
@@ -74,7 +74,7 @@ def as_numbers(column: "pd.Series[Any]", *, where: str) -> NDArray[np.float64]:
 
 
 def odd_columns(frame: "pd.DataFrame", labels: NDArray[np.int32], kinds: Mapping[str, Kind]) -> list[str]:
-    """Return sentences about the columns that are constant, name rows, or give the labels of these rows away."""
+    """Return sentences about columns that are constant, that number the rows, or that give the labels away."""
     constant, ids, leaks = [], [], []
     sample = np.random.default_rng(0).permutation(len(frame))[:_SAMPLE_ROWS]
     for name in (name for name, kind in kinds.items() if kind != "ignore"):
@@ -133,7 +133,7 @@ def _names_rows(column: "pd.Series[Any]", kind: Kind, n_different: int) -> bool:
 
 
 def _gives_away(column: "pd.Series[Any]", kind: Kind, labels: NDArray[np.int32]) -> bool:
-    """Tell whether a small tree on this column alone predicts the labels of rows that it was not fitted on."""
+    """Return whether a small tree, fitted on this column of half the rows, predicts the labels of the others."""
     from sklearn.tree import DecisionTreeClassifier
 
     if kind == "number":
@@ -159,6 +159,6 @@ def _named(names: Sequence[str]) -> str:
 
 
 def few(names: Sequence[str]) -> str:
-    """Return the first of some names, and how many more there are."""
+    """Return the first five names, and how many more there are."""
     more = f" and {len(names) - _COLUMNS_NAMED} more" if len(names) > _COLUMNS_NAMED else ""
     return ", ".join(names[:_COLUMNS_NAMED]) + more

@@ -12,9 +12,9 @@ from .preprocessing import Preprocessing
 class Split:
     """Examples with their classes.
 
-    Features are flat vectors (n, k) or images (n, height, width[, channels]). Images of uint8 stay so, with their
-    source's values (0 to 255, in ``digits`` 0 to 16); all else is finite and float32, or float64 where that would lose
-    what its classes may depend on (`data.precision`).
+    Features are flat vectors (n, k) or images (n, height, width[, channels]). Images of uint8 keep that type and their
+    values (0 to 255, in ``digits`` 0 to 16). Everything else is finite and float32, or float64 if float32 could lose
+    what the classes depend on (`data.precision`).
     """
 
     features: Features  # (n, *feature_shape)
@@ -25,16 +25,16 @@ class Split:
 class Dataset:
     """What a study searches on. The test split is not in it.
 
-    The fingerprint is the SHA-256, in hexadecimal, of features, labels and class names before validation was cut: the
-    same for the same data on every machine, whatever the seed and the fraction.
+    The fingerprint is the SHA-256, in hexadecimal, of features, labels and class names before validation was cut off.
+    The same data has the same fingerprint on every machine, whatever the seed and the fraction.
     """
 
-    name: str  # by which it was loaded
+    name: str  # the name it was loaded by
     class_names: tuple[str, ...]  # in the order of the labels
     train: Split  # to learn from
     validation: Split  # to score on, cut stratified from the source's train split
     fingerprint: str
-    preprocessing: Preprocessing | None = None  # what made features of a table's columns, fitted on train
+    preprocessing: Preprocessing | None = None  # turns a table's columns into features; fitted on train
 
     @property
     def n_classes(self) -> int:
@@ -63,7 +63,7 @@ class DatasetFacts:
 
     @classmethod
     def of(cls, dataset: Dataset) -> "DatasetFacts":
-        """Return a loaded data set's."""
+        """Return the facts of a loaded data set."""
         counts = np.bincount(dataset.validation.labels)
         counts = counts[counts > 0]
         shares = counts / counts.sum()

@@ -1,4 +1,4 @@
-"""Loading data sets, and dividing them: for the search, for the race over several cuts, and for the refit on all."""
+"""Loading data sets and dividing them, for the search, for the race over several cuts, and for the refit."""
 
 import dataclasses
 import hashlib
@@ -18,42 +18,42 @@ from .dataset import Dataset, Split
 from .preprocessing import Preprocessing
 from .split import stratified_cut
 
-#: The test split must not move with a study's seed, or one study's test is another's training.
+#: Fixed: if the test split moved with a study's seed, one study would train on another's test examples.
 _TEST_SEED: Final = 0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Examples:
-    """Examples as they were read: checked arrays, or a table whose columns are not yet numbers."""
+    """Examples: checked arrays, or a table whose columns are not yet numbers."""
 
     features: Any  # an array, or a DataFrame
     labels: NDArray[np.int32]
 
     def take(self, rows: NDArray[np.intp]) -> "Examples":
-        """Return some of them, in the given order."""
+        """Return the examples of these rows, in this order."""
         features = self.features.iloc[rows] if _is_frame(self.features) else self.features[rows]
         return Examples(features=features, labels=self.labels[rows])
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Data:
-    """A data set, its test split taken off."""
+    """A data set whose test split is set aside."""
 
-    name: str  # by which it was loaded
+    name: str  # the name it was loaded by
     class_names: tuple[str, ...]  # in the order of the labels
-    known: NDArray[Any] | None  # the labels as they were, in this order; None where the source names classes 0, 1, …
-    examples: Examples  # all that may be learned from
+    known: NDArray[Any] | None  # their labels in the data; None if the labels are 0, 1, … and the source names them
+    examples: Examples  # to learn from
     kinds: Mapping[str, Kind] | None  # of a table's columns
-    held_out: Examples | Callable[[], tuple[Any, Any]] | None = None  # to test on, or what reads x and y of these
+    held_out: Examples | Callable[[], tuple[Any, Any]] | None = None  # to test on; or returns their x and y
 
     @property
     def label_type(self) -> Literal["text", "integer", "boolean"]:
-        """What the labels were before they became numbers from 0 on."""
+        """The type of the labels in the data."""
         kind = "U" if self.known is None else self.known.dtype.kind
         return "text" if kind == "U" else "boolean" if kind == "b" else "integer"
 
     def cut(self, *, validation_fraction: float, seed: int) -> Dataset:
-        """Divide the examples into train and validation, stratified, and fit what a table needs on train.
+        """Divide the examples into train and validation, stratified; fit a table's preprocessing on train.
 
         The arguments are those of :func:`load_dataset`.
 
@@ -79,17 +79,17 @@ class Data:
         )
 
     def whole(self) -> tuple[Split, Preprocessing | None]:
-        """Return all that may be learned from, and what was fitted on it for a table."""
+        """Return all examples to learn from and, for a table, the preprocessing fitted on them."""
         preprocessing = self._fit(self.examples)
         return self._split(self.examples, preprocessing), preprocessing
 
     def test(self, preprocessing: Preprocessing | None) -> Split:
-        """Read the test split: for the champion, once the search is over, and for nothing before.
+        """Read the test split; only the champion needs it, after the search.
 
-        What was fitted on a table to learn from prepares it too.
+        For a table, pass the preprocessing that was fitted on the examples to learn from.
 
         Raises:
-            DataError: If there is none, its labels are withheld, or of a class that training has not.
+            DataError: If there is none, or its labels are withheld or unknown in training.
         """
         if self.held_out is None:
             raise DataError(f"Data set {self.name!r} has no test split.")
@@ -119,7 +119,7 @@ class Data:
         return digest.hexdigest()
 
     def odd_columns(self) -> list[str]:
-        """Return a sentence for every column of a table that one should look at; see `columns.odd_columns`."""
+        """Return sentences about the columns of a table that look wrong; see `columns.odd_columns`."""
         return [] if self.kinds is None else odd_columns(self.examples.features, self.examples.labels, self.kinds)
 
     def _fit(self, examples: Examples) -> Preprocessing | None:
@@ -159,7 +159,7 @@ def open_data(data: DataSpec, *, data_dir: Path | None = None) -> Data:
 
 
 def data_of(x: Any, y: Any, *, columns: Mapping[str, str], name: str) -> Data:
-    """Return arrays or a DataFrame as a data set without a test split; all examples may be learned from.
+    """Return arrays or a DataFrame as a data set without a test split.
 
     Raises:
         DataError: If they are not fit for classification.
@@ -180,14 +180,14 @@ def load_dataset(
             an ``.npz`` file, or ``package.module:function``, whose function returns
             ``((x_train, y_train), (x_test, y_test))`` as tuples, or ``(x, y)``. A TFDS data set that is not prepared is
             prepared, if its files are here or can be downloaded. For tables and images see `open_data`.
-        validation_fraction: Share of the train split that validates, in (0, 1). A fifth leaves the most to learn from
-            with the score still steady.
+        validation_fraction: Share of the train split that validates, in (0, 1). A fifth keeps the score steady and
+            leaves enough to learn from.
         seed: Decides which examples validate, at least 0.
         data_dir: Where TFDS keeps data sets; by default ``TFDS_DATA_DIR``, or else ``~/tensorflow_datasets``.
 
     Returns:
-        The data set. Its test split is not read. Where the source has none, the fifth of the examples that
-        :func:`load_test_split` returns has been taken off first.
+        The data set. Its test split is not read. If the source has none, the fifth of the examples that
+        :func:`load_test_split` returns is left out.
 
     Raises:
         DataError: If there is no such data set, it cannot be prepared, or it is not fit for classification.
@@ -203,7 +203,7 @@ def load_dataset(
 
 
 def load_study_dataset(spec: StudySpec) -> Dataset:
-    """Load the data that a study file names, cut as it says. Raises: as :func:`load_dataset`."""
+    """Load the data set of a study file and cut it as the file says; it raises what :func:`load_dataset` does."""
     return open_data(spec.data).cut(validation_fraction=spec.data.validation_fraction, seed=spec.seed)
 
 
@@ -221,10 +221,10 @@ def make_dataset(
     Args:
         x: Features: an array (n, k) or of images (n, height, width[, channels]), or a DataFrame.
         y: Labels, shape (n,): integers, booleans or texts.
-        columns: Column of a DataFrame → ``number``, ``category`` or ``ignore``, where what is inferred is wrong.
+        columns: Column of a DataFrame → ``number``, ``category`` or ``ignore``, to correct what is inferred.
         validation_fraction: As for :func:`load_dataset`.
         seed: As for :func:`load_dataset`.
-        name: What messages call it.
+        name: Its name in messages.
 
     Raises:
         DataError: If it is not fit for classification.
@@ -236,11 +236,10 @@ def make_dataset(
 
 
 def load_test_split(name: str, *, data_dir: Path | None = None) -> Split:
-    """Load the test split: for the champion, once the search is over, and for nothing before.
+    """Load the test split; only the champion needs it, after the search.
 
-    It is the source's ``test`` split, or else its ``validation`` split. Where the source has neither, it is a
-    stratified fifth of the examples, always the same. Its labels are encoded as the train split's. Arguments and errors
-    are those of :func:`load_dataset` and `Data.test`.
+    It is the source's ``test`` split, or else its ``validation`` split. If the source has neither, it is a stratified
+    fifth of the examples, always the same. Arguments and errors are those of :func:`load_dataset` and `Data.test`.
     """
     return open_data(DataSpec(dataset=name), data_dir=data_dir).test(None)
 
@@ -255,7 +254,7 @@ def _check_cut(validation_fraction: float, seed: int) -> None:
 def _data(
     name: str, x: Any, y: Any, *, columns: Mapping[str, str], where: str, class_names: tuple[str, ...] | None = None
 ) -> Data:
-    """Return checked examples with their classes, each of which still has to be checked for its number of examples."""
+    """Return checked examples with their classes, before `check_classes`."""
     labels = check_labels(y, where=where)
     known = None if class_names else np.unique(labels)
     names = class_names or tuple(map(str, np.unique(labels)))
@@ -269,7 +268,7 @@ def _data(
 
 
 def _encode(x: Any, labels: NDArray[Any], *, n_classes: int, known: NDArray[Any] | None, where: str) -> Examples:
-    """Return checked examples, their labels encoded by the known ones, or as the source declares them."""
+    """Return checked examples, with the labels encoded by the known ones if there are any."""
     if known is None:
         encoded = check_range(labels, n_classes=n_classes, where=where)
     else:
@@ -281,5 +280,5 @@ def _encode(x: Any, labels: NDArray[Any], *, n_classes: int, known: NDArray[Any]
 
 
 def _is_frame(value: Any) -> bool:
-    """Tell whether something is a pandas DataFrame, without importing pandas for what is none."""
+    """Return whether a value is a pandas DataFrame, without importing pandas."""
     return hasattr(value, "iloc") and hasattr(value, "columns")

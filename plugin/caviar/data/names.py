@@ -14,7 +14,7 @@ from ..spec import DataSpec
 from .images import class_folders
 
 DIGITS_VERSION = "1.0.0"
-"""Version of our own builder: raised whenever its records change, so that an old preparation is never taken for it."""
+"""Version of our own builder. Raise it whenever its records change, so that no old preparation is used."""
 
 _TFDS_NAME = re.compile(
     r"(?P<name>[A-Za-z_]\w*)(/(?P<config>[\w+\-.]+))?(:(?P<version>(\d+|\*)(\.(\d+|\*)){2}))?", re.ASCII
@@ -53,15 +53,15 @@ class FileName:
 
 
 def is_table(path: Path) -> bool:
-    """Tell whether a file's name is that of a table."""
+    """Return whether a file has the name of a table."""
     return path.suffix.lower() in (".csv", ".tsv", ".parquet", ".pq")
 
 
 def parse_name(name: str) -> TfdsName | FunctionName | FileName:
     """Return what a data set's name means.
 
-    A directory that holds a prepared data set comes first, then files by how they end and directories with images in
-    folders, then ``package.module:function``, then TFDS' names.
+    It is tried as the directory of a prepared data set, then as a file, by its suffix, or a directory of images, then
+    as ``package.module:function``, then as a TFDS name.
 
     Raises:
         DataError: If the name is none of these, or there is no such file.
@@ -94,7 +94,7 @@ def parse_name(name: str) -> TfdsName | FunctionName | FileName:
 def absolute_data(data: DataSpec) -> DataSpec:
     """Return a data set's description that means the same after the user's code has changed the working directory."""
     dataset, test = data.dataset, data.test
-    with contextlib.suppress(DataError):  # which is told where the data is read
+    with contextlib.suppress(DataError):  # reading the data will raise it again
         if isinstance(parse_name(dataset), FileName):
             dataset = str(Path(dataset).expanduser().absolute())
     if test is not None:
@@ -103,10 +103,10 @@ def absolute_data(data: DataSpec) -> DataSpec:
 
 
 def _prepared_below(directory: Path) -> list[str]:
-    """Return up to three prepared data sets as deep below a directory as TFDS puts them: name/config/version."""
+    """Return up to three prepared data sets below a directory, as deep as TFDS puts them: name/config/version."""
     try:
         found = [info for levels in range(1, 4) for info in directory.glob("*/" * levels + "dataset_info.json")]
-    except OSError:  # a hint only; what lies there may not be ours to read, or may vanish
+    except OSError:  # unreadable or just removed; this is only a hint
         return []
     return sorted(str(info.parent) for info in found)[:3]
 
@@ -114,11 +114,11 @@ def _prepared_below(directory: Path) -> list[str]:
 def data_root(data_dir: Path | None) -> Path:
     """Return the directory that TFDS prepares data sets in: by default ``TFDS_DATA_DIR`` or ``~/tensorflow_datasets``.
 
-    It is TFDS' own, so that what the user has already prepared is found, and what is prepared here is found by
-    ``tfds.load``. The variable is read now; TFDS reads it once, when it is imported.
+    It is TFDS' own directory, so caviar finds what the user has prepared, and ``tfds.load`` what caviar has. TFDS reads
+    the variable once, when it is imported; this reads it at each call.
 
     Raises:
-        DataError: If the variable names a bucket: a study reads its data from a disk.
+        DataError: If the variable names a bucket; studies read data from a disk.
     """
     name = str(data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets")
     if "://" in name:
@@ -129,15 +129,15 @@ def data_root(data_dir: Path | None) -> Path:
 
 
 def is_prepared(directory: Path) -> bool:
-    """Tell whether a directory holds a prepared TFDS data set. TFDS renames it into place when it is complete."""
+    """Return whether a directory holds a prepared TFDS data set; TFDS moves it into place when it is complete."""
     return (directory / "dataset_info.json").is_file() and (directory / "features.json").is_file()
 
 
 def find_prepared(name: TfdsName, data_dir: Path) -> Path | None:
     """Return the directory of the newest prepared version that the name allows, or None.
 
-    A name without a version takes any version on the disk, the newest first, even one older than the installed TFDS
-    would prepare: its arrays are what the user has, and offline that is the only way to them.
+    If the name has no version, any version will do, even one older than the installed TFDS would prepare: offline,
+    there may be no other.
     """
     wanted = name.version or (DIGITS_VERSION if name.name == "digits" else "*.*.*")
     pattern = re.compile(re.escape(wanted).replace(r"\*", r"\d+"))
@@ -148,9 +148,9 @@ def find_prepared(name: TfdsName, data_dir: Path) -> Path | None:
 
 
 def find_all_prepared(data_dir: Path) -> Iterator[tuple[TfdsName, Path]]:
-    """Yield name and directory of every prepared data set, in the order of names; of the versions the newest."""
+    """Yield the name and directory of each prepared data set, sorted by name; of several versions, the newest."""
     for parent in _directories(data_dir):
-        if parent.name == "downloads":  # TFDS' cache stands beside the data sets, and may hold millions of files
+        if parent.name == "downloads":  # TFDS' cache, which may hold millions of files
             continue
         if versions := _prepared_versions(parent):
             yield TfdsName(name=parent.name), versions[-1]
@@ -161,7 +161,7 @@ def find_all_prepared(data_dir: Path) -> Iterator[tuple[TfdsName, Path]]:
 
 
 def _prepared_versions(directory: Path) -> list[Path]:
-    """Return the prepared versions right below a directory, the oldest first."""
+    """Return the prepared versions in a directory, the oldest first."""
     found = [path for path in _directories(directory) if _VERSION.fullmatch(path.name) and is_prepared(path)]
     return sorted(found, key=lambda path: [int(part) for part in path.name.split(".")])
 
@@ -169,12 +169,12 @@ def _prepared_versions(directory: Path) -> list[Path]:
 def _directories(directory: Path) -> list[Path]:
     try:
         return sorted(path for path in directory.iterdir() if path.is_dir() and not path.name.startswith("."))
-    except OSError:  # missing, or not ours to read: nothing is prepared there
+    except OSError:  # missing or unreadable: nothing is prepared there
         return []
 
 
 def _default_config(parent: Path) -> str | None:
-    """Return the config that TFDS noted as the default when it prepared one, or None."""
+    """Return the default config that TFDS noted when it prepared one, or None."""
     try:
         metadata = json.loads((parent / ".config" / "metadata.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):

@@ -1,4 +1,4 @@
-"""Whether a download can work at all, known within seconds: TFDS itself tries for minutes before it gives up."""
+"""Which hosts can be reached, checked within seconds; TFDS itself tries for minutes before it gives up."""
 
 import contextlib
 import socket
@@ -12,14 +12,10 @@ _PORTS = {"http": 80, "https": 443, "ftp": 21}
 
 
 def unreachable_hosts(urls: Collection[str], *, timeout_s: float = 3.0) -> list[str]:
-    """Return the hosts of these addresses that take no connection, or whose proxy takes none, in alphabetical order.
+    """Return the hosts of these URLs, sorted, that accept no connection, or whose proxy accepts none.
 
-    All are tried at once, one short TCP connect each, and nothing is sent.
-
-    Args:
-        urls: Addresses of files; ``gs://`` stands for its public host.
-        timeout_s: How long to wait for all of them together. Three seconds are enough for a lost packet and a slow
-            name server, and short enough to wait for an error.
+    This opens one TCP connection to each, all at once, and sends nothing. ``gs://`` stands for its public host. The
+    timeout is for all of them together: three seconds allow for a lost packet and a slow name server.
     """
     targets = dict(map(_target_of, urls))
     answered = set()
@@ -29,7 +25,7 @@ def unreachable_hosts(urls: Collection[str], *, timeout_s: float = 3.0) -> list[
             socket.create_connection(targets[host], timeout=timeout_s).close()
             answered.add(host)
 
-    # Daemons, since the timeout does not bound the look-up of the name: a stuck one must not hold the process.
+    # Daemons: the timeout does not limit name resolution, and a stuck one must not keep the process alive.
     threads = [threading.Thread(target=connect, args=(host,), daemon=True) for host in targets]
     deadline = time.monotonic() + timeout_s
     for thread in threads:
@@ -40,7 +36,7 @@ def unreachable_hosts(urls: Collection[str], *, timeout_s: float = 3.0) -> list[
 
 
 def _target_of(url: str) -> tuple[str, tuple[str, int]]:
-    """Return an address's host, and the host and port to connect to: its proxy's where the environment sets one."""
+    """Return a URL's host, and the host and port to connect to: its proxy's if the environment sets one."""
     parts = urlsplit(url.replace("gs://", "https://storage.googleapis.com/", 1))
     host, proxies = parts.hostname or url, getproxies()
     proxy = proxies.get(parts.scheme) or proxies.get("all")

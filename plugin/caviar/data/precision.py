@@ -1,4 +1,4 @@
-"""Which numbers are kept in float64: those of which float32 would lose what the classes may depend on."""
+"""Which numbers stay float64, since float32 would lose differences that the classes may depend on."""
 
 import logging
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ _logger = logging.getLogger(__name__)
 
 #: Rounding to float32 moves a value by up to this share of it.
 _ROUNDING: Final = 2.0**-24
-#: The share of a column's standard deviation by which rounding may move its values: far below what noise would be.
+#: Rounding may move a column's values by this share of its standard deviation, which is far below any noise.
 _HARMLESS: Final = 1e-3
 #: In float32 the variance of larger columns overflows, and that of narrower ones vanishes.
 _LARGEST: Final = 1e18
@@ -25,12 +25,11 @@ _SAMPLE_ROWS: Final = 1024
 
 
 def narrowed(array: NDArray[Any], *, where: str) -> NDArray[np.float32] | NDArray[np.float64]:
-    """Return numbers as float32, or as float64 where a column needs it, and say which columns are in the way.
+    """Return finite numbers, examples on axis 0, as float32, or as float64 if a column needs it; log which ones do.
 
-    A column needs it if its values are large against their differences (Unix timestamps, whole numbers above 2²⁴), or
-    out of the range in which float32 holds a variance. A network then subtracts the mean and divides in float64.
-
-    The numbers are finite and of any type, examples on axis 0; ``where`` names the data in messages.
+    A column needs it if its values are large compared with their differences (Unix timestamps, integers above 2²⁴), or
+    if float32 cannot hold its variance. A network then subtracts the mean and divides in float64. Log messages begin
+    with ``where``.
     """
     columns = array.reshape(len(array), -1)
     wide = _needs_float64(columns)
@@ -71,9 +70,9 @@ def _needs_float64(columns: NDArray[Any]) -> NDArray[np.bool_]:
 
 
 def mean_and_variance(features: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return the mean and the population's variance (divided by n) of each feature; examples are on axis 0."""
-    # Differences from the first example: their sums round by their own size, not by that of an offset, and those of a
-    # constant feature are 0.
+    """Return each feature's mean and population variance (divided by n); examples are on axis 0."""
+    # Sums of differences from the first example are as precise as the differences, whatever the offset, and those of
+    # a constant feature are exactly 0.
     first = features[0].astype(np.float64)
     shift, variance = np.zeros_like(first), np.zeros_like(first)
     for rows in _chunks(features):
@@ -92,7 +91,7 @@ def _chunks(features: NDArray[Any]) -> Iterator[NDArray[np.float64]]:
 
 
 def _merged_columns(columns: NDArray[Any], *, normalized: bool) -> list[int]:
-    """Return the columns of which more than half of the different values are equal in float32."""
+    """Return the columns that lose more than half of their distinct values in float32."""
     sample = columns[:: -(-len(columns) // _SAMPLE_ROWS)]
     seen = sample.astype(np.float64)
     if normalized:

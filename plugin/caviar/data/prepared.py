@@ -1,4 +1,4 @@
-"""Reading prepared TFDS data sets: which of their features are input and label, and their splits as arrays."""
+"""Reading prepared TFDS data sets: which features are input and which is the label, and splits as arrays."""
 
 import dataclasses
 import functools
@@ -23,7 +23,7 @@ _OWN_FUNCTION = "Return the arrays from a function of yours, and name it as pack
 class Columns:
     """Which features of a TFDS data set are used."""
 
-    inputs: tuple[tuple[tuple[str, ...], Any], ...]  # the keys that lead to it from the outermost dict, and itself
+    inputs: tuple[tuple[tuple[str, ...], Any], ...]  # each feature, behind the keys that lead to it
     feature_shape: tuple[int, ...]  # of an example: the single input's own, or (k,) of all of them concatenated
     label: str  # its key
     class_names: tuple[str, ...] | None  # None where TFDS declares none: then the labels that occur name the classes
@@ -32,10 +32,10 @@ class Columns:
 class PreparedDataset:
     """A prepared TFDS data set on the disk, read without its builder's code and without any network.
 
-    Decoded splits are ``kept``, or without that read from their files each time.
+    Decoded splits are ``kept``; without a place for them, they are read from their files each time.
 
     Raises:
-        DataError: If TFDS cannot read its description. The methods raise it for splits or features that are no use.
+        DataError: If TFDS cannot read its description. Methods raise it if they cannot use its splits or features.
     """
 
     def __init__(self, directory: Path, *, kept: KeptArrays | None = None) -> None:
@@ -83,8 +83,8 @@ class PreparedDataset:
     def columns(self) -> Columns:
         """Return which features are input and label: those that TFDS declares for supervised learning, if it does.
 
-        Without that declaration the only ClassLabel is the label, and all other features are input. The label must be
-        one class an example, and each input numeric and of a fixed shape.
+        If it declares nothing, the only ClassLabel is the label, and all other features are input. The label must be
+        one class per example, and every input numeric and of fixed shape.
         """
         features = self._builder.info.features
         if not isinstance(features, tfds.features.FeaturesDict):
@@ -99,7 +99,7 @@ class PreparedDataset:
         )
 
     def _read(self, split: str) -> Arrays:
-        """Return a whole split, in the order of its records: as it is kept, or from its files, and keep it."""
+        """Return a whole split, in the order of its records; read and keep it if it is not kept yet."""
         columns = self.columns()
         if self._kept is None:
             return self._decode(split, columns)
@@ -121,9 +121,9 @@ class PreparedDataset:
                 self._builder.as_dataset(
                     split=split,
                     batch_size=-1,  # the fastest way: Fashion-MNIST's 60,000 images take 2.4 s, 2.7 s in batches
-                    # What is not used is not decoded. Where everything is used, asking costs deprecation warnings.
+                    # Decode only what is used. If that is everything, asking for it would cost deprecation warnings.
                     decoders=None if uses_all else tfds.decode.PartialDecoding(wanted),
-                    # One file after the other, so that the order of the records is the order of the arrays.
+                    # One file after the other keeps the order of the records.
                     read_config=tfds.ReadConfig(interleave_cycle_length=1, try_autocache=False),
                 )
             )
@@ -192,7 +192,7 @@ class PreparedDataset:
 
 
 def _joined(columns: list[NDArray[Any]]) -> NDArray[Any]:
-    """Return columns side by side, in float32 where that holds the type of each, else in float64."""
+    """Return columns side by side, in float32 if that holds each one's type, else in float64."""
     fits = all(array.dtype == np.float32 or array.dtype.itemsize <= 2 for array in columns)
     return np.concatenate(columns, axis=1, dtype=np.float32 if fits else np.float64)
 
@@ -216,7 +216,7 @@ def _leaves(keys: tuple[str, ...], feature: Any) -> Iterator[tuple[tuple[str, ..
 
 
 def _dense(values: Any, feature: Any) -> NDArray[Any]:
-    """Return a feature's values as input: a category is one-hot, since its code is no quantity."""
+    """Return a feature's values as input: categories as one-hot, since their codes are not quantities."""
     n_categories = _n_categories(feature)
     array = np.asarray(values)
     return (array[:, None] == np.arange(n_categories)).astype(np.float32) if n_categories else array

@@ -15,14 +15,14 @@ from .columns import Kind, as_numbers
 if TYPE_CHECKING:
     import pandas as pd
 
-#: Categories of a column that get an input of their own; the rarer ones share one.
+#: So many categories of a column get an input of their own; the rarer ones share one.
 MOST_CATEGORIES: Final = 64
 #: Stands for a missing value of a category.
 MISSING: Final = "(missing)"
 
 
 class NewValues(NamedTuple):
-    """Values of a column that training did not have."""
+    """Values of a column that were not in training."""
 
     n: int  # rows that have one
     row: int  # the first of them, from 0
@@ -33,8 +33,8 @@ class NewValues(NamedTuple):
 class Preprocessing:
     """Turns rows of a table into features.
 
-    Numbers are imputed with the median, standardised, and get an indicator where values were missing in training.
-    Categories are one-hot; rare ones share an input, which unknown ones get too, or all zeros where none was rare.
+    Numbers are imputed with the median and standardised; a column with missing values in training gets an indicator
+    too. Categories are one-hot. Rare ones share an input with unknown ones; if none was rare, unknown ones are all zeros.
     """
 
     kinds: Mapping[str, Kind]  # of each column, in the order of the table that it was fitted on
@@ -68,7 +68,7 @@ class Preprocessing:
     ) -> NDArray[np.float32]:
         """Return rows as features, shape (n, k). Columns that training did not have are left out.
 
-        Before anything is returned, ``watch`` is called with the columns that have values which training did not have.
+        ``watch`` is called first, with the columns that have values unknown in training.
 
         Raises:
             DataError: If a column is missing, or a column of numbers has anything else.
@@ -102,7 +102,7 @@ class Preprocessing:
         return found
 
     def save(self, path: Path) -> None:
-        """Write it in a format that executes nothing when it is loaded."""
+        """Write it in a format that runs no code when it is loaded."""
         import skops.io
 
         skops.io.dump({"kinds": json.dumps(dict(self.kinds)), "transformer": self.transformer}, path)
@@ -112,7 +112,7 @@ class Preprocessing:
         """Read what `save` wrote.
 
         Raises:
-            DataError: If the file is damaged, or holds what is not ours.
+            DataError: If the file is missing, damaged, or not ours.
         """
         import skops.io
 
@@ -126,7 +126,7 @@ class Preprocessing:
 
 
 def _plain(frame: "pd.DataFrame", kinds: Mapping[str, Kind], *, where: str) -> "pd.DataFrame":
-    """Return the columns that are used, as float64 or as texts, so that it does not matter how a file was parsed."""
+    """Return the columns in use, as float64 or as texts, the same however a file was parsed."""
     import pandas as pd
 
     columns = {
@@ -138,7 +138,7 @@ def _plain(frame: "pd.DataFrame", kinds: Mapping[str, Kind], *, where: str) -> "
 
 
 def _texts(column: "pd.Series[Any]") -> NDArray[np.object_]:
-    """Return categories as texts, the same ones however a file was parsed: 3, "3" and 3.0 are one category."""
+    """Return categories as texts, so that 3, "3" and 3.0 are the same one."""
     import pandas as pd
 
     codes, values = pd.factorize(column)  # -1 where a value is missing

@@ -14,9 +14,9 @@ from .names import TfdsName, find_all_prepared
 
 
 def known_names() -> list[str]:
-    """Return the names of all builders: TFDS', ours, and those that imported modules registered; in order.
+    """Return the names of all builders, sorted: TFDS', ours, and those that imported modules registered.
 
-    Community data sets are left out: to list them, TFDS asks a server.
+    Community data sets are missing, since TFDS would ask a server for them.
     """
     return sorted(tfds.list_builders(with_community_datasets=False))
 
@@ -42,7 +42,7 @@ def create_builder(name: TfdsName, data_dir: Path) -> Any:
     try:
         builder_class = tfds.builder_cls(name.name)
         configs = list(builder_class.builder_configs)
-    except Exception as error:  # a builder's module is foreign code, and may need what is not installed
+    except Exception as error:  # foreign code, which may need a package that is not installed
         raise DataError(f"Data set '{name}' cannot be loaded: {type(error).__name__}: {error}") from error
     if name.config and name.config not in configs:
         allowed = f"{_near(name.config, configs)} It has: {few(configs)}." if configs else " It has no configs."
@@ -55,6 +55,6 @@ def create_builder(name: TfdsName, data_dir: Path) -> Any:
 
 
 def _near(name: str, allowed: Collection[str]) -> str:
-    """Return the question for the nearest few names, or nothing. There are hundreds: too many to list."""
+    """Return a question about the nearest names, if any. There are hundreds, too many to list."""
     near = difflib.get_close_matches(name, sorted(allowed), n=3, cutoff=0.6)
     return f" Did you mean {' or '.join(repr(found) for found in near)}?" if near else ""

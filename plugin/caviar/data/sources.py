@@ -1,4 +1,4 @@
-"""Where examples come from, behind one interface: TFDS data sets, functions, tables, arrays, and folders of images."""
+"""One interface to TFDS data sets and to the user's functions, tables, arrays and folders of images."""
 
 import functools
 import zipfile
@@ -20,18 +20,18 @@ from .tables import read_table, take_labels
 
 
 class Source(NamedTuple):
-    """Examples to train and to test on, as they come: not yet checked, labels not yet encoded."""
+    """Examples to train and test on, not yet checked, with labels not yet encoded."""
 
     read_train: Callable[[], tuple[Any, Any]]  # returns features, an array or a DataFrame, and labels
-    read_test: Callable[[], tuple[Any, Any]] | None  # None where the source holds nothing out
-    class_names: tuple[str, ...] | None = None  # of the classes 0, 1, …; None where the labels name the classes
+    read_test: Callable[[], tuple[Any, Any]] | None  # None if the source has no test split
+    class_names: tuple[str, ...] | None = None  # of the classes 0, 1, …; None if the labels name the classes
 
 
 def open_source(data: DataSpec, *, data_dir: Path | None = None) -> Source:
-    """Return the source that a data set's description means, prepared if need be.
+    """Return the source that a data set's description means; prepare it if necessary.
 
     Raises:
-        DataError: If there is none, it cannot be prepared, or the description says what is for data of another kind.
+        DataError: If there is none, it cannot be prepared, or the description has a key for data of another kind.
     """
     parsed = parse_name(data.dataset)
     kind = parsed.kind if isinstance(parsed, FileName) else None
@@ -62,7 +62,7 @@ def open_source(data: DataSpec, *, data_dir: Path | None = None) -> Source:
 
 
 def _call_function(path: str) -> Source:
-    """Call a function of the user's, once: ``((x_train, y_train), (x_test, y_test))`` or ``(x, y)``."""
+    """Call the user's function, once; it returns ``((x_train, y_train), (x_test, y_test))`` or ``(x, y)``."""
     where = f"Data set {path!r}"
     try:
         function = import_callable(path, what="Data set", takes=())
@@ -93,7 +93,7 @@ def _read_table(path: Path, label: str | None, *, part: str) -> tuple[Any, Any]:
 
 
 def _open_arrays(path: Path) -> Source:
-    """Open an ``.npz`` file: ``x`` and ``y``, or ``x_train``, ``y_train``, ``x_test`` and ``y_test``."""
+    """Open an ``.npz`` file with ``x`` and ``y``, or ``x_train``, ``y_train``, ``x_test`` and ``y_test``."""
     try:
         with np.load(path, allow_pickle=False) as file:
             arrays = {name.lower(): file[name] for name in file.files}

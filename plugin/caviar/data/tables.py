@@ -1,4 +1,4 @@
-"""Tables: CSV and Parquet files and DataFrames, with one column of labels and the others as features."""
+"""Tables in CSV and Parquet files, with one column of labels; the others are features."""
 
 import contextlib
 import csv
@@ -23,7 +23,7 @@ def read_table(path: Path) -> "pd.DataFrame":
     """Read a whole table.
 
     Raises:
-        DataError: If it cannot be read, has no rows, or its rows do not have the same number of columns.
+        DataError: If it cannot be read, has no rows, or its rows differ in length.
     """
     with _told(path):
         table = pa.parquet.read_table(path) if _is_parquet(path) else pa.csv.read_csv(path, **_csv_options(path))
@@ -35,8 +35,8 @@ def read_table(path: Path) -> "pd.DataFrame":
 def read_table_parts(path: Path, *, rows: int = 65_536) -> "Iterator[pd.DataFrame]":
     """Read a table part by part, in the order of its rows, so that any number of them fits in memory.
 
-    The columns of a CSV file come as texts: what comes later does not matter for the type of what came before. Its
-    parts have as many rows as fit in 4 MiB; those of a Parquet file have at most ``rows``.
+    The columns of a CSV file are texts, since the type of the first rows must not depend on later ones. Its parts have
+    as many rows as fit in 4 MiB; those of a Parquet file have at most ``rows``.
 
     Raises:
         DataError: As `read_table`.
@@ -56,7 +56,7 @@ def read_table_parts(path: Path, *, rows: int = 65_536) -> "Iterator[pd.DataFram
 
 
 def take_labels(frame: "pd.DataFrame", label: str | None, *, where: str) -> "tuple[pd.DataFrame, NDArray[Any]]":
-    """Return the features of a table, and its column of labels as numpy has them; raise DataError if one is missing."""
+    """Return a table's features and labels, as numpy has them; raise DataError if a label is missing."""
     names = [str(name) for name in frame.columns]
     if label is None:
         raise DataError(f'{where}: which column has the labels? Set data.label = "…". Columns: {few(names)}.')
@@ -104,10 +104,10 @@ def _csv_options(path: Path, *, column_types: Any = None, block_size: int = 1 <<
         twice = next(name for name in names if names.count(name) > 1)
         raise DataError(f"Table {str(path)!r} has two columns named {twice!r}. Rename one.")
     return {
-        # With one thread, messages have the number of the row.
+        # With one thread, messages name the row.
         "read_options": pa.csv.ReadOptions(use_threads=False, block_size=block_size),
         "parse_options": pa.csv.ParseOptions(delimiter=_delimiter(path), newlines_in_values=True),
-        # "true" stays a text, which it is where columns are read as texts.
+        # "true" stays a text, as it does if all columns are read as texts.
         "convert_options": pa.csv.ConvertOptions(
             strings_can_be_null=True, true_values=[], false_values=[], column_types=column_types
         ),
@@ -127,7 +127,7 @@ def _is_parquet(path: Path) -> bool:
 
 
 def _delimiter(path: Path) -> str:
-    """Return which of the usual delimiters stands most often in the first line."""
+    """Return the usual delimiter that is most frequent in the first line."""
     with path.open(encoding="utf-8", errors="replace") as file:
         first = file.readline()
     return max(",;\t|", key=first.count)

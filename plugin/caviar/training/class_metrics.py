@@ -1,4 +1,4 @@
-"""Metrics that give every class the same say, from counts by class."""
+"""Metrics in which all classes count alike, from counts by class."""
 
 from typing import Any
 

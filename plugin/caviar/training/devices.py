@@ -23,7 +23,7 @@ def prepare_devices(*, threads: int) -> None:
 
 
 def fleet_memory_bytes(*, n_workers: int) -> int:
-    """Return how much memory one of the workers' fleets may take: of the GPU if there is one, else of the machine."""
+    """Return how much memory each worker's fleets may take: of the GPU if there is one, else of the machine."""
     of_gpu = memory_limit("GPU")
     free = available_memory() if of_gpu is None else of_gpu
     return max(_LEAST_BYTES, int(free * _SHARE / n_workers))

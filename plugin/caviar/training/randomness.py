@@ -51,10 +51,8 @@ def dropout_column_keys(layer: int, n_units: int) -> npt.NDArray[np.uint32]:
     """Return the number that stands for each unit of a layer in `keep_scale`, uint32 (n_units,).
 
     Unit j's number depends on the layer and j alone, so a layer padded to a greater width gives its first units the
-    same masks.
-
-    The layer, its place among the network's dropout layers, is below 2^12; the units that enter it, all axes but the
-    batch's taken together, are below 2^20.
+    same masks. The layer is its place among the network's dropout layers, below 2^12; n_units are the values of one
+    example that enter it, below 2^20.
     """
     bits = np.arange(n_units, dtype=np.uint32) + np.uint32(layer << 20) + np.uint32(1)
     for shift, factor in _ROUNDS:

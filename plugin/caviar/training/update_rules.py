@@ -21,7 +21,7 @@ SLOTS: dict[Optimizer, tuple[str, ...]] = {
     "adam": ("mean", "variance"),
     "rmsprop": ("variance", "momentum"),
 }
-"""The names of each rule's slots: variables of the weight's shape that begin at 0."""
+"""The names of each rule's slots: variables of the weight's shape that start at 0."""
 
 
 def decayed_learning_rate(decay: Decay, learning_rate: Any, *, decay_rate: Any, epochs_done: Any, epochs: int) -> Any:

@@ -19,11 +19,11 @@ from .program import FleetPrograms
 
 @final
 class FleetTrainer(Trainer):
-    """Trains several configurable dense networks at once, an epoch a call, each as `SoloTrainer` would alone.
+    """Trains several configurable dense networks at once, an epoch per call, each as `SoloTrainer` would.
 
-    Lanes may differ in depth, widths, batch size, decay, dropout, L2 and every number; they share activation, placement
-    of batch norm and optimizer. Lanes can join and leave between epochs, each at an epoch of its own. What a lane
-    computes does not depend on its neighbours, except for rounding. The programs are the process's, with their data.
+    Lanes share activation, placement of batch norm and optimizer; they may differ in everything else. They can join and
+    leave between epochs, each at an epoch of its own. What a lane computes does not depend on its neighbours, except
+    for rounding. The programs and their data are shared by all fleets of the process.
 
     Raises:
         SpecError: If the lanes do not share activation, placement of batch norm and optimizer.
@@ -39,7 +39,7 @@ class FleetTrainer(Trainer):
         self._programs = programs
         self._dtype = keras.config.floatx()
         self._lanes: list[RunningLane] = []
-        # What counts: each lane's own arrays, if there is no layout; else the stacked ones, in the order of _ordered.
+        # Without a layout, each lane's own arrays hold its state; with one, the stacked arrays do, as _ordered.
         self._layout: Layout | None = None
         self._stacked: list[Any] = []
         self._ordered: list[RunningLane] = []
@@ -52,7 +52,7 @@ class FleetTrainer(Trainer):
         return len(self._lanes)
 
     def add_lanes(self, lanes: Sequence[Lane]) -> None:
-        """Add lanes behind those that are there, each from its first epoch on.
+        """Add lanes behind the present ones, each at its first epoch.
 
         Raises:
             SpecError: If they do not share activation, placement of batch norm and optimizer with the fleet's; then
@@ -154,14 +154,14 @@ class FleetTrainer(Trainer):
         return unstack(shared, self._layout, lane, self._ordered.index(lane))
 
     def _unstack(self) -> None:
-        """Give each lane its own arrays, which take the place of the stacked ones."""
+        """Copy the stacked arrays back into each lane's own."""
         self._lasting = None
         for lane in self._lanes:
             lane.arrays = self._arrays_of(lane)
         self._layout, self._stacked, self._ordered = None, [], []
 
     def _stack(self) -> Layout:
-        """Stack the lanes' arrays, if they are not stacked, and return the layout."""
+        """Stack the lanes' arrays unless they are stacked, and return the layout."""
         if self._layout is None:
             self._ordered = sorted(self._lanes, key=lambda lane: -lane.spec.network.depth)
             depth = self._programs.depth_for(self._ordered[0].spec.network.depth)
