@@ -34,7 +34,7 @@ class Preprocessing:
     """Turns rows of a table into features.
 
     Numbers are imputed with the median and standardised; a column with missing values in training gets an indicator
-    too. Categories are one-hot. Rare ones share an input with unknown ones; if none was rare, unknown ones are all zeros.
+    too. Categories are one-hot. Rare and unknown ones share an input; if none was rare, unknown ones are all zeros.
     """
 
     kinds: Mapping[str, Kind]  # of each column, in the order of the table that it was fitted on
