@@ -68,11 +68,12 @@ class Data:
                 f"so it must lie between {least:.2g} and {1 - least:.6g}, but got {validation_fraction!r}."
             )
         stays, cut_off = stratified_cut(labels, fraction=validation_fraction, seed=seed)
-        preprocessing = self._fit(self.examples.take(stays))
+        train = self.examples.take(stays)
+        preprocessing = self._fit(train)
         return Dataset(
             name=self.name,
             class_names=self.class_names,
-            train=self._split(self.examples.take(stays), preprocessing),
+            train=self._split(train, preprocessing),
             validation=self._split(self.examples.take(cut_off), preprocessing),
             fingerprint=self.fingerprint,
             preprocessing=preprocessing,
@@ -97,8 +98,7 @@ class Data:
             return self._split(self.held_out, preprocessing)
         x, y = self.held_out()
         where = f"Data set {self.name!r}, test split"
-        labels = check_labels(y, where=where)
-        examples = _encode(x, labels, n_classes=len(self.class_names), known=self.known, where=where)
+        examples = _encode(x, y, n_classes=len(self.class_names), known=self.known, where=where)
         return self._split(examples, preprocessing)
 
     @property
@@ -267,8 +267,9 @@ def _data(
     return Data(name=name, class_names=names, known=known, examples=examples, kinds=kinds)
 
 
-def _encode(x: Any, labels: NDArray[Any], *, n_classes: int, known: NDArray[Any] | None, where: str) -> Examples:
+def _encode(x: Any, y: Any, *, n_classes: int, known: NDArray[Any] | None, where: str) -> Examples:
     """Return checked examples, with the labels encoded by the known ones if there are any."""
+    labels = check_labels(y, where=where)
     if known is None:
         encoded = check_range(labels, n_classes=n_classes, where=where)
     else:

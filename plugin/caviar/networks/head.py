@@ -91,10 +91,8 @@ def find_output(model: Any, sample: npt.NDArray[np.generic]) -> Output:
     if not len(rows) or (rows < 0).any():
         return "logits"
     is_steady = bool(np.ptp(rows, axis=0).max() < 1e-6)
-    if _sum_to_one(rows) and not is_steady:
-        return "probabilities"
     if _sum_to_one(rows):
-        return "probabilities" if _whatever_the_weights(model, inputs, _sum_to_one) else "logits"
+        return "probabilities" if not is_steady or _whatever_the_weights(model, inputs, _sum_to_one) else "logits"
     if _whatever_the_weights(model, inputs, lambda rows: bool((rows >= 0).all())) and not is_steady:
         raise SpecError(
             "The network gives neither logits nor probabilities: its outputs are never negative, as those of a sigmoid "

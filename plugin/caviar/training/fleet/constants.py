@@ -79,8 +79,7 @@ class Constants:
 
     def coefficients(self, number: int, step: Any) -> Coefficients:
         """Return the coefficients of the weights of this number in a step."""
-        parts = self._coefficients[number].items()
-        return Coefficients(**{name: None if part is None else part.at(step) for name, part in parts})
+        return Coefficients(*(None if part is None else part.at(step) for part in self._coefficients[number]))
 
     def _layer(self, layer: int) -> LayerConstants:
         key, plan, lanes = self._key, self._plan, self.counts[layer]
@@ -102,7 +101,8 @@ class Constants:
             values = tf.gather(values, self._vector_lanes, axis=-1)
         return values[..., None, None]
 
-    def _make_coefficients(self, number: int) -> dict[str, PerStep | None]:
+    def _make_coefficients(self, number: int) -> Coefficients:
+        """Return the coefficients of the weights of this number, as PerStep."""
         key, plan = self._key, self._plan
         # In the network's type, as TensorFlow's kernels do: 1 − 0.999 is 1.3e-5 off in float32.
         square_gain = 1.0 - tf.constant(_SQUARE_DECAYS[key.optimizer], key.dtype)
@@ -114,10 +114,10 @@ class Constants:
             momentum = tf.where(plan.active > 0, momentum, 1.0)
             gain = gain * plan.active
             square_gain = self._spread(square_gain * plan.active, number)
-        return {
-            "learning_rate": learning_rate,
-            "momentum": PerStep(self._spread(momentum, number), key.ragged),
-            "gain": PerStep(self._spread(gain, number), key.ragged),
-            "square_gain": PerStep(square_gain, key.ragged),
-            "active": active,
-        }
+        return Coefficients(
+            learning_rate=learning_rate,
+            momentum=PerStep(self._spread(momentum, number), key.ragged),
+            gain=PerStep(self._spread(gain, number), key.ragged),
+            square_gain=PerStep(square_gain, key.ragged),
+            active=active,
+        )

@@ -31,11 +31,8 @@ class DataForm(NamedTuple):
 
     def tensors(self, inputs: Sequence[Any]) -> "DataTensors":
         """Return the tensors of `FleetData.inputs` by name."""
-        train_features, train_labels, validation_features, validation_labels, *rest = inputs
-        weights = rest.pop(0) if self.weighted else None
-        mean, scale = rest or (None, None)
-        splits = train_features, train_labels, validation_features, validation_labels
-        return DataTensors(*splits, class_weights=weights, mean=mean, scale=scale)
+        missing = () if self.weighted else (None,)
+        return DataTensors(*inputs[:4], *missing, *inputs[4:])
 
 
 class DataTensors(NamedTuple):
@@ -87,9 +84,7 @@ class FleetData:
         return cls(
             tensors=DataTensors(
                 *(features[0], splits.train_labels, features[1], splits.validation_labels),
-                class_weights=splits.class_weights,
-                mean=mean,
-                scale=scale,
+                *(splits.class_weights, mean, scale),
             ),
             n_train=splits.n_train,
             n_validation=splits.n_validation,
