@@ -25,8 +25,8 @@ import numpy as np
 import tensorflow as tf
 
 from caviar.config import NetworkConfig, TrainingConfig
-from caviar.data import load_dataset
 from caviar.data.dataset import Dataset
+from caviar.data.loading import load_dataset
 from caviar.networks import build_network, fit_normalization
 from caviar.training import SoloTrainer, TensorSplits
 

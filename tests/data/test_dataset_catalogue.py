@@ -2,7 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from caviar.data import DatasetEntry, list_datasets, prepare_dataset
+from caviar.data.catalogue import DatasetEntry, list_datasets
+from caviar.data.prepare import prepare_dataset
 from caviar.errors import DataError
 
 
@@ -31,7 +32,7 @@ def test_damaged_data_set_is_listed_and_loading_it_says_why(tmp_path: Path) -> N
     for name in ("dataset_info.json", "features.json"):
         (directory / name).write_text("{")
     assert list_datasets(tmp_path)[0] == DatasetEntry(name="broken/small", prepared=True, directory=directory)
-    from caviar.data import load_dataset
+    from caviar.data.loading import load_dataset
 
     with pytest.raises(DataError, match="cannot be read"):
         load_dataset("broken/small", data_dir=tmp_path)

@@ -13,7 +13,8 @@ import tensorflow_datasets as tfds
 from sklearn.datasets import load_digits
 
 import caviar.data.digits
-from caviar.data import load_dataset, prepare_dataset
+from caviar.data.loading import load_dataset
+from caviar.data.prepare import prepare_dataset
 
 START_DEADLINE_S = 120.0
 

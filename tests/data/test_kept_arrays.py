@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from caviar.data import kept_arrays, load_dataset
+from caviar.data import kept_arrays
 from caviar.data.kept_arrays import Arrays, KeptArrays, key_of
+from caviar.data.loading import load_dataset
 from caviar.data.prepare import prepare_dataset
 from caviar.data.prepared import PreparedDataset
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
-from caviar.data import load_dataset, load_test_split
+from caviar.data.loading import load_dataset, load_test_split
 from caviar.errors import DataError, SpecError
 
 X = np.arange(40, dtype=np.float64).reshape(20, 2)
@@ -116,9 +116,10 @@ def test_data_dir_comes_from_tfds_own_variable(data_dir: Path, monkeypatch: pyte
 @pytest.mark.slow
 def test_importing_the_package_and_listing_names_does_not_load_tensorflow(tmp_path: Path) -> None:
     code = (
-        "import sys, pathlib, caviar.data\n"
+        "import sys, pathlib, caviar.data.loading\n"
         "assert 'tensorflow_datasets' not in sys.modules\n"
-        "caviar.data.list_datasets(pathlib.Path(sys.argv[1]))\n"
+        "from caviar.data.catalogue import list_datasets\n"
+        "list_datasets(pathlib.Path(sys.argv[1]))\n"
         "assert 'tensorflow' not in sys.modules\n"
     )
     subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True)

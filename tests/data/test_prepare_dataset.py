@@ -12,7 +12,9 @@ import tensorflow_datasets as tfds
 from numpy.typing import NDArray
 from tensorflow_datasets.core.download import resource
 
-from caviar.data import list_datasets, load_dataset, load_test_split, prepare_dataset
+from caviar.data.catalogue import list_datasets
+from caviar.data.loading import load_dataset, load_test_split
+from caviar.data.prepare import prepare_dataset
 from caviar.errors import DataError
 
 FILES = [

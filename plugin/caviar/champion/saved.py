@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..data.images import image_batches, is_image, read_image
+from ..data.names import is_table
 from ..data.preprocessing import NewValues, Preprocessing
-from ..data.tables import is_table, read_table_parts
+from ..data.tables import read_table_parts
 from ..errors import DataError, StorageError
 
 if TYPE_CHECKING:

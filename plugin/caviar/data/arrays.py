@@ -1,4 +1,4 @@
-"""From whatever arrays a source gives to checked features and labels."""
+"""Checks of the arrays that a source returns: features, labels and classes."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -17,19 +17,13 @@ LARGEST_FEATURE = 1e150
 
 
 def check_features(features: Any, *, where: str) -> Features:
-    """Return features as the trainers take them.
+    """Return flat vectors (n, k) or images (n, height, width[, channels]) as the trainers take them.
 
-    Args:
-        features: Anything that becomes an array of numbers of shape (n, *feature_shape): flat vectors (n, k), images
-            (n, height, width) or (n, height, width, channels).
-        where: Names the data in messages: ``Data set 'x', train split``.
-
-    Returns:
-        Images of uint8 as they are, everything else as float32, or as float64 where a column needs it (`narrowed`);
-        no NaN, nothing infinite.
+    Images of uint8 stay as they are. Everything else becomes float32, or float64 if a column needs it (`narrowed`).
+    Messages begin with ``where``: ``Data set 'x', train split``.
 
     Raises:
-        DataError: If the features are no such array, have no rows, or have a value that is not finite.
+        DataError: If the features have another shape, are not numbers, have no rows, or are not all finite.
     """
     array = _to_array(features, what="features", where=where)
     if not (np.issubdtype(array.dtype, np.number) or array.dtype == np.bool_) or np.iscomplexobj(array):
@@ -57,10 +51,10 @@ def check_features(features: Any, *, where: str) -> Features:
 
 
 def check_labels(labels: Any, *, where: str) -> NDArray[Any]:
-    """Return labels as an array of integers or strings of shape (n,).
+    """Return labels as integers, booleans or strings of shape (n,).
 
     Raises:
-        DataError: If they are anything else: numbers to regress on, several labels an example, or no labels.
+        DataError: If they are anything else, such as fractions or several labels per example.
     """
     array = _to_array(labels, what="labels", where=where)
     if array.ndim == 2 and array.shape[1] == 1:  # as Keras' own data sets have them
@@ -83,16 +77,7 @@ def check_labels(labels: Any, *, where: str) -> NDArray[Any]:
 
 
 def encode_labels(labels: NDArray[Any], *, known: NDArray[Any], where: str) -> Labels:
-    """Return the position of each label among the known ones.
-
-    Args:
-        labels: Labels as :func:`check_labels` returns them, shape (n,).
-        known: The labels that name the classes: sorted, without repetitions.
-        where: Names the data in messages.
-
-    Raises:
-        DataError: If a label is not among the known ones.
-    """
+    """Return each label's position among the known ones, which are sorted; raise DataError for an unknown label."""
     if labels.dtype.kind == "U" or known.dtype.kind == "U":
         labels, known = labels.astype(np.str_), known.astype(np.str_)
     positions = np.minimum(np.searchsorted(known, labels), len(known) - 1)
@@ -104,11 +89,7 @@ def encode_labels(labels: NDArray[Any], *, known: NDArray[Any], where: str) -> L
 
 
 def check_range(labels: NDArray[Any], *, n_classes: int, where: str) -> Labels:
-    """Return integer labels, each in [0, n_classes), as int32.
-
-    Raises:
-        DataError: If a label is outside, such as the −1 that marks examples without a label.
-    """
+    """Return labels as int32; raise DataError if one is outside [0, n_classes). TFDS marks withheld labels with −1."""
     if (outside := (labels < 0) | (labels >= n_classes)).any():
         raise DataError(
             f"{where}: labels must be in 0 to {n_classes - 1}, but {int(outside.sum())} of {len(labels)} are not, the"
@@ -118,12 +99,9 @@ def check_range(labels: NDArray[Any], *, n_classes: int, where: str) -> Labels:
 
 
 def check_classes(labels: Labels, *, class_names: Sequence[str], where: str) -> None:
-    """Check that there are at least two classes, and two examples of each class that occurs.
+    """Raise DataError unless there are at least two classes, and two examples of each class that occurs.
 
-    A class that TFDS declares and the data never uses (``emnist/letters`` has one) is no fault.
-
-    Raises:
-        DataError: If there are fewer.
+    TFDS may declare a class that no example has, as in ``emnist/letters``; that is allowed.
     """
     counts = np.bincount(labels, minlength=len(class_names))
     if np.count_nonzero(counts) < 2:
@@ -134,16 +112,6 @@ def check_classes(labels: Labels, *, class_names: Sequence[str], where: str) -> 
             f"{where}: every class needs at least 2 examples, one to learn from and one to validate on, but class"
             f" {class_names[int(single[0])]!r} has 1. Add examples, or drop the class or merge it with another."
         )
-
-
-def check_rows(features: Features, labels: NDArray[Any], *, where: str) -> None:
-    """Check that there is one label an example.
-
-    Raises:
-        DataError: If there is not.
-    """
-    if len(features) != len(labels):
-        raise DataError(f"{where}: one label an example is needed, but there are {len(features)} and {len(labels)}.")
 
 
 def _to_array(values: Any, *, what: str, where: str) -> NDArray[Any]:

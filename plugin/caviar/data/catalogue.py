@@ -5,7 +5,7 @@ import logging
 from pathlib import Path
 
 from ..errors import DataError
-from .names import default_data_dir, find_all_prepared
+from .names import data_root, find_all_prepared
 from .prepared import PreparedDataset
 from .registry import known_names
 
@@ -14,46 +14,31 @@ _logger = logging.getLogger(__name__)
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DatasetEntry:
-    """A data set that can be named in a study. What is not known without reading its records is None.
+    """A data set that a study can name. Facts that only reading its records would tell are None."""
 
-    Attributes:
-        name: Its TFDS name, with the config where there is one.
-        prepared: Whether it can be loaded at once.
-        directory: Where it is prepared; of several versions the newest.
-        n_train: Examples to train on, validation not yet cut off.
-        n_test: Examples to test on; None also where the source has no such split, and a fifth will be cut off.
-        n_classes: Classes, where TFDS declares them.
-        feature_shape: Shape of an example's features; None also where the data set is not fit for classification.
-    """
-
-    name: str
-    prepared: bool
-    directory: Path | None = None
-    n_train: int | None = None
-    n_test: int | None = None
+    name: str  # TFDS', with the config where there is one
+    prepared: bool  # whether it can be loaded at once
+    directory: Path | None = None  # where it is prepared; of several versions the newest
+    n_train: int | None = None  # examples to train on, validation not yet cut off
+    n_test: int | None = None  # None also where the source has no such split, and a fifth will be cut off
     n_classes: int | None = None
-    feature_shape: tuple[int, ...] | None = None
+    feature_shape: tuple[int, ...] | None = None  # None also where it is not fit for classification
+
+
+#: Our own data set, which is prepared on first use.
+_DIGITS = DatasetEntry(name="digits", prepared=False, n_train=1437, n_test=360, n_classes=10, feature_shape=(8, 8, 1))
 
 
 def list_datasets(data_dir: Path | None = None) -> list[DatasetEntry]:
     """Return every data set that TFDS or this package has a builder for, and every one prepared in the directory.
 
-    Builders are listed by name; no data set is read, and no server asked. TFDS says nothing about what kind of task a
-    data set is for, so there are some in the list that no classifier can use.
-
-    Args:
-        data_dir: Where TFDS keeps data sets; by default ``TFDS_DATA_DIR``, or else ``~/tensorflow_datasets``.
-
-    Returns:
-        The prepared ones first, then the others, each in the order of names.
+    No data set is read, and no server is asked. TFDS does not say which task a data set is for, so no classifier can
+    use some of these. Prepared data sets come first, then the others, each sorted by name. ``data_dir`` is that of
+    `load_dataset`.
     """
-    root = (data_dir or default_data_dir()).expanduser().absolute()
-    prepared = [_describe(str(name), directory) for name, directory in find_all_prepared(root)]
-    names = {entry.name for entry in prepared}
-    others = [DatasetEntry(name=name, prepared=False) for name in known_names() if name not in names]
-    if "digits" not in names:
-        others = [_digits() if entry.name == "digits" else entry for entry in others]
-    return prepared + others
+    prepared = [_describe(str(name), directory) for name, directory in find_all_prepared(data_root(data_dir))]
+    others = sorted({*known_names()} - {entry.name for entry in prepared})
+    return prepared + [_DIGITS if name == "digits" else DatasetEntry(name=name, prepared=False) for name in others]
 
 
 def _describe(name: str, directory: Path) -> DatasetEntry:
@@ -62,13 +47,8 @@ def _describe(name: str, directory: Path) -> DatasetEntry:
         source = PreparedDataset(directory)
         entry = dataclasses.replace(entry, n_train=source.n_train, n_test=source.n_test)
         columns = source.columns()
-    except DataError as error:  # listed all the same: it is there, and loading it says what is wrong
+    except DataError as error:  # it is listed all the same; loading it says what is wrong
         _logger.info("%s", error)
         return entry
     n_classes = len(columns.class_names) if columns.class_names else None
     return dataclasses.replace(entry, n_classes=n_classes, feature_shape=columns.feature_shape)
-
-
-def _digits() -> DatasetEntry:
-    """Describe our own data set before its first use prepares it."""
-    return DatasetEntry(name="digits", prepared=False, n_train=1437, n_test=360, n_classes=10, feature_shape=(8, 8, 1))

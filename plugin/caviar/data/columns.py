@@ -1,4 +1,4 @@
-"""A table's columns: what kind each is of, their numbers, and those that one should look at."""
+"""A table's columns: their kinds, their numbers, and which of them look wrong."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, Literal, get_args
@@ -14,49 +14,35 @@ if TYPE_CHECKING:
 Kind = Literal["number", "category", "ignore"]
 KINDS: Final[tuple[str, ...]] = get_args(Kind)
 
-
 _SAMPLE_ROWS: Final = 10_000
-#: A text column in which this share of the values are numbers is a column of numbers with mistakes in it.
+#: If at least this share of a text column's values are numbers, it is a column of numbers with mistakes in it.
 _MOSTLY: Final = 0.9
-#: More different texts than this, each hardly ever repeated, name rows rather than classes of rows.
+#: A column with more distinct values than this, hardly any of them repeated, numbers or names the rows.
 _FEW: Final = 50
-#: A column that alone predicts this share of labels it was not fitted on gives them away.
+#: A column gives the labels away if it alone predicts this share of those it was not fitted on.
 _TOO_GOOD: Final = 0.995
 _COLUMNS_NAMED: Final = 5
 
 
 def infer_kinds(frame: "pd.DataFrame", *, given: Mapping[str, str], where: str) -> dict[str, Kind]:
-    """Return what kind each feature column is of: numbers, or categories such as texts and booleans.
+    """Return each feature column's kind: numbers, or categories such as texts and booleans.
 
-    Args:
-        frame: The features, without the label.
-        given: Kinds that the user states; these are believed.
-        where: Names the data in messages.
+    The kinds that the user has given are taken as they are. Messages begin with ``where``.
 
     Raises:
-        DataError: If a given column or kind does not exist, if a column has dates, or if a column of numbers has text
-            in it: with the column, the row and the ways on.
+        DataError: If a given column or kind does not exist, a column has dates, or a column of numbers has text in it.
+            The message names the column and the row, and says what to do.
     """
-    import pandas as pd
-
     for name, kind in given.items():
         if name not in frame.columns:
             raise DataError(f"{where}: there is no column {name!r}. {nearest_name(name, map(str, frame.columns))}")
         if kind not in KINDS:
             raise DataError(f"{where}: column {name!r} cannot be {kind!r}. {nearest_name(kind, KINDS)}")
-    kinds: dict[str, Kind] = {}
+    kinds: dict[str, Any] = {}
     for name in map(str, frame.columns):
-        column = frame[name]
-        if name in given:
-            kinds[name] = given[name]  # type: ignore[assignment]  # checked above
-        elif pd.api.types.is_bool_dtype(column) or isinstance(column.dtype, pd.CategoricalDtype):
-            kinds[name] = "category"
-        elif pd.api.types.is_numeric_dtype(column):
-            kinds[name] = "number"
-        else:
-            kinds[name] = _kind_of_objects(column, where=where)
+        kinds[name] = given.get(name) or _kind_of(frame[name], where=where)
         if kinds[name] == "number":
-            as_numbers(column, where=where)
+            as_numbers(frame[name], where=where)
     if not any(kind != "ignore" for kind in kinds.values()):
         raise DataError(f"{where}: no column is left to learn from.")
     return kinds
@@ -66,7 +52,7 @@ def as_numbers(column: "pd.Series[Any]", *, where: str) -> NDArray[np.float64]:
     """Return a column's numbers, NaN where a value is missing.
 
     Raises:
-        DataError: If a value is no number, naming column, row and value.
+        DataError: If a value is not a finite number; the message names the column, the row and the value.
     """
     import pandas as pd
 
@@ -88,42 +74,41 @@ def as_numbers(column: "pd.Series[Any]", *, where: str) -> NDArray[np.float64]:
 
 
 def odd_columns(frame: "pd.DataFrame", labels: NDArray[np.int32], kinds: Mapping[str, Kind]) -> list[str]:
-    """Return a sentence for every column that is constant, names rows, or gives the label away.
-
-    Args:
-        frame: Features to train on.
-        labels: Their classes, shape (n,).
-        kinds: Of the columns.
-    """
-    found: dict[str, list[str]] = {"constant": [], "id": [], "leak": []}
+    """Return sentences about columns that are constant, that number the rows, or that give the labels away."""
+    constant, ids, leaks = [], [], []
     sample = np.random.default_rng(0).permutation(len(frame))[:_SAMPLE_ROWS]
-    for name, kind in kinds.items():
-        if kind == "ignore":
-            continue
+    for name in (name for name, kind in kinds.items() if kind != "ignore"):
         column = frame[name]
         n_different = int(column.nunique(dropna=False))
         if n_different < 2:
-            found["constant"].append(name)
-        elif _names_rows(column, kind, n_different):
-            found["id"].append(name)
-        elif _gives_away(column.iloc[sample], kind, labels[sample]):
-            found["leak"].append(name)
-    ends = {
-        "constant": "the same value in every row, and teaches nothing",
-        "id": "a different value in nearly every row. If it names the row, networks may learn it by heart",
-        "leak": "nearly all labels by itself. Is it known before the label is",
-    }
-    return [
-        f"{_named(names)} {'gives' if kind == 'leak' else 'has'} {ends[kind]}"
-        + (f'? If not, set data.columns.{names[0]} = "ignore".' if kind == "leak" else ".")
-        for kind, names in found.items()
-        if names
-    ]
+            constant.append(name)
+        elif _names_rows(column, kinds[name], n_different):
+            ids.append(name)
+        elif _gives_away(column.iloc[sample], kinds[name], labels[sample]):
+            leaks.append(name)
+    told = []
+    if constant:
+        told.append(f"{_named(constant)} has the same value in every row, and teaches nothing.")
+    if ids:
+        told.append(
+            f"{_named(ids)} has a different value in nearly every row. If it names the row, networks may learn it by "
+            "heart."
+        )
+    if leaks:
+        told.append(
+            f"{_named(leaks)} gives nearly all labels by itself. Is it known before the label is? If not, set "
+            f'data.columns.{leaks[0]} = "ignore".'
+        )
+    return told
 
 
-def _kind_of_objects(column: "pd.Series[Any]", *, where: str) -> Kind:
+def _kind_of(column: "pd.Series[Any]", *, where: str) -> Kind:
     import pandas as pd
 
+    if pd.api.types.is_bool_dtype(column) or isinstance(column.dtype, pd.CategoricalDtype):
+        return "category"
+    if pd.api.types.is_numeric_dtype(column):
+        return "number"
     present = column.dropna()
     if pd.api.types.is_datetime64_any_dtype(column) or (len(present) and hasattr(present.iloc[0], "isoformat")):
         raise DataError(
@@ -148,7 +133,7 @@ def _names_rows(column: "pd.Series[Any]", kind: Kind, n_different: int) -> bool:
 
 
 def _gives_away(column: "pd.Series[Any]", kind: Kind, labels: NDArray[np.int32]) -> bool:
-    """Tell whether a small tree on this column alone predicts the labels of rows that it was not fitted on."""
+    """Return whether a small tree, fitted on this column of half the rows, predicts the labels of the others."""
     from sklearn.tree import DecisionTreeClassifier
 
     if kind == "number":
@@ -174,6 +159,6 @@ def _named(names: Sequence[str]) -> str:
 
 
 def few(names: Sequence[str]) -> str:
-    """Return the first of some names, and how many more there are."""
+    """Return the first five names, and how many more there are."""
     more = f" and {len(names) - _COLUMNS_NAMED} more" if len(names) > _COLUMNS_NAMED else ""
     return ", ".join(names[:_COLUMNS_NAMED]) + more

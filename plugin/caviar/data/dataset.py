@@ -12,37 +12,29 @@ from .preprocessing import Preprocessing
 class Split:
     """Examples with their classes.
 
-    Attributes:
-        features: Shape (n, *feature_shape): flat vectors (n, k) or images (n, height, width[, channels]). Images of
-            uint8 stay so, with the source's values (0 to 255, in ``digits`` 0 to 16); all else is finite and float32,
-            or float64 where that would lose what its classes may depend on (`data.precision`).
-        labels: Shape (n,), int32, each in [0, n_classes).
+    Features are flat vectors (n, k) or images (n, height, width[, channels]). Images of uint8 keep that type and their
+    values (0 to 255, in ``digits`` 0 to 16). Everything else is finite and float32, or float64 if float32 could lose
+    what the classes depend on (`data.precision`).
     """
 
-    features: Features
-    labels: Labels
+    features: Features  # (n, *feature_shape)
+    labels: Labels  # (n,), int32, each in [0, n_classes)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Dataset:
     """What a study searches on. The test split is not in it.
 
-    Attributes:
-        name: The name it was loaded by.
-        class_names: Names of the classes, in the order of the labels.
-        train: Examples to learn from.
-        validation: Examples to score on, cut stratified from the source's train split.
-        fingerprint: SHA-256, in hexadecimal, of features, labels and class names before validation was cut: the same
-            for the same data on every machine, whatever the seed and the fraction.
-        preprocessing: What made the features of a table's columns, fitted on ``train``; None for arrays.
+    The fingerprint is the SHA-256, in hexadecimal, of features, labels and class names before validation was cut off.
+    The same data has the same fingerprint on every machine, whatever the seed and the fraction.
     """
 
-    name: str
-    class_names: tuple[str, ...]
-    train: Split
-    validation: Split
+    name: str  # the name it was loaded by
+    class_names: tuple[str, ...]  # in the order of the labels
+    train: Split  # to learn from
+    validation: Split  # to score on, cut stratified from the source's train split
     fingerprint: str
-    preprocessing: Preprocessing | None = None
+    preprocessing: Preprocessing | None = None  # turns a table's columns into features; fitted on train
 
     @property
     def n_classes(self) -> int:
@@ -57,33 +49,21 @@ class Dataset:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DatasetFacts:
-    """What is known of a data set without its arrays.
-
-    Attributes:
-        name: As the study file names it.
-        n_train: Training examples.
-        n_validation: Validation examples.
-        majority: Share of these that have the most frequent class.
-        entropy: Of their classes' frequencies, in nats: the loss of giving each class its frequency.
-        recall_weights: Sum of squares of the weights that examples have in the mean of the classes' recalls.
-        n_classes: Classes.
-        feature_shape: Shape of one example.
-        fingerprint: Of its contents.
-    """
+    """What is known of a data set without its arrays."""
 
     name: str
     n_train: int
     n_validation: int
-    majority: float
-    entropy: float
-    recall_weights: float
+    majority: float  # share of the validation examples that have the most frequent class
+    entropy: float  # of their classes' frequencies, in nats: the loss of giving each class its frequency
+    recall_weights: float  # sum of squares of the weights that they have in the mean of the classes' recalls
     n_classes: int
     feature_shape: tuple[int, ...]
     fingerprint: str
 
     @classmethod
     def of(cls, dataset: Dataset) -> "DatasetFacts":
-        """Return a loaded data set's."""
+        """Return the facts of a loaded data set."""
         counts = np.bincount(dataset.validation.labels)
         counts = counts[counts > 0]
         shares = counts / counts.sum()

@@ -26,18 +26,14 @@ _CITATION = """
 
 
 class Digits(tfds.core.GeneratorBasedBuilder):  # type: ignore[misc]  # TFDS ships no types
-    """The builder named ``digits``. It needs no network, and its record files are the same on every run.
-
-    Shapes:
-        image: (8, 8, 1), uint8, 0 to 16. label: (), int64, 0 to 9.
-    """
+    """The builder named ``digits``. It needs no network, and its record files are the same on every run."""
 
     VERSION = tfds.core.Version(DIGITS_VERSION)
     RELEASE_NOTES = {"1.0.0": "First release."}  # noqa: RUF012  (TFDS declares it without ClassVar)
 
     def _info(self) -> Any:
         return tfds.core.DatasetInfo(
-            builder=self,  # the shorter self.dataset_info_from_configs() looks for a README that a package has not
+            builder=self,  # the shorter self.dataset_info_from_configs() looks for a README, which a package lacks
             description=_DESCRIPTION,
             features=tfds.features.FeaturesDict(
                 {
@@ -75,11 +71,8 @@ class Digits(tfds.core.GeneratorBasedBuilder):  # type: ignore[misc]  # TFDS shi
 class _SortedExampleWriter:
     """Writes each example with its features in the order of their names.
 
-    TFDS serializes them in the order of protobuf's hash map, which is seeded anew in every process: without this, the
-    record files of two runs differ.
-
-    Args:
-        writer: TFDS' own, which writes the files.
+    TFDS serializes them in the order of protobuf's hash map, which each process seeds anew, so the record files of two
+    runs would differ.
     """
 
     def __init__(self, writer: Any) -> None:
@@ -87,7 +80,7 @@ class _SortedExampleWriter:
 
     def write(self, path: Any, examples: Iterable[tuple[Any, bytes]]) -> Any:
         """Write the serialized examples, each with its key, to a file."""
-        import tensorflow as tf  # late: to look the builder up is light, and only preparing needs it
+        import tensorflow as tf  # late, since only preparing needs it
 
         def sort(example: bytes) -> bytes:
             return bytes(tf.train.Example.FromString(example).SerializeToString(deterministic=True))

@@ -1,4 +1,4 @@
-"""Folders of images, one folder a class."""
+"""Image files, and directories with a folder of images for each class."""
 
 import warnings
 from collections.abc import Iterator, Sequence
@@ -11,43 +11,33 @@ from numpy.typing import NDArray
 from ..errors import DataError
 
 SUFFIXES: Final = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff")
-COLORS: Final = ("rgb", "grayscale")
 
 
 def is_image(path: Path) -> bool:
-    """Tell whether a file's name is that of an image."""
+    """Return whether a file has the name of an image."""
     return path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
 
 
 def class_folders(directory: Path) -> list[Path]:
-    """Return the folders of a directory that hold images, in the order of their names: the classes."""
+    """Return the folders in a directory that hold images, sorted by name: one for each class."""
     folders = sorted(path for path in directory.iterdir() if path.is_dir() and not path.name.startswith("."))
     return [folder for folder in folders if any(map(is_image, folder.iterdir()))]
 
 
 def list_images(directory: Path, class_names: Sequence[str]) -> tuple[list[Path], NDArray[np.int32]]:
-    """Return the images of the classes' folders, in the order of their names, and their classes."""
-    paths, labels = [], []
-    for label, name in enumerate(class_names):
-        found = sorted(filter(is_image, (directory / name).iterdir()))
-        paths += found
-        labels += [label] * len(found)
-    return paths, np.array(labels, np.int32)
+    """Return the images in the classes' folders, and the class of each; a folder may be missing."""
+    folders = [sorted(filter(is_image, (directory / name).glob("*"))) for name in class_names]
+    paths = [path for folder in folders for path in folder]
+    return paths, np.repeat(np.arange(len(folders), dtype=np.int32), [len(folder) for folder in folders])
 
 
 def read_images(paths: Sequence[Path], *, size: tuple[int, int], color: str) -> NDArray[np.uint8]:
-    """Read images, scaled to one size.
+    """Read images, scaled to (height, width), as (n, height, width, channels), 0 to 255.
 
-    Args:
-        paths: The files, at least one.
-        size: (height, width) in pixels.
-        color: One of ``COLORS``.
-
-    Returns:
-        Shape (n, height, width, channels), 0 to 255; 3 channels in colour, 1 in shades of grey.
+    There are 3 channels if the color is ``rgb``, 1 if it is ``grayscale``.
 
     Raises:
-        DataError: If one cannot be read, naming it.
+        DataError: If an image cannot be read; the message names it.
     """
     images = np.empty((len(paths), *size, 3 if color == "rgb" else 1), np.uint8)
     for image, path in zip(images, paths, strict=True):
@@ -60,7 +50,7 @@ def read_image(path: Path, *, size: tuple[int, int], color: str) -> NDArray[np.u
     from PIL import Image
 
     try:
-        # A picture of hundreds of megapixels is refused, as Pillow advises: a small file can hold one.
+        # As Pillow advises, refuse hundreds of megapixels, which a small file can hold.
         with warnings.catch_warnings(), Image.open(path) as opened:
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             converted = opened.convert("RGB" if color == "rgb" else "L")
@@ -73,6 +63,6 @@ def read_image(path: Path, *, size: tuple[int, int], color: str) -> NDArray[np.u
 
 
 def image_batches(paths: Sequence[Path], *, size: tuple[int, int], color: str, n: int) -> Iterator[NDArray[np.uint8]]:
-    """Read images some at a time, so that any number of them fits in memory."""
+    """Read images in batches, so that any number of them fits in memory."""
     for start in range(0, len(paths), n):
         yield read_images(paths[start : start + n], size=size, color=color)

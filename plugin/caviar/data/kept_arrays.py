@@ -1,4 +1,4 @@
-"""Decoded splits kept on disk: TFDS takes 2.5 s to read 60,000 small images, for every worker of every study again."""
+"""Decoded splits on disk, since TFDS takes 2.5 s to read 60,000 small images, in each worker of each study."""
 
 import hashlib
 import json
@@ -16,12 +16,11 @@ from ..atomic_write import written_whole
 
 _logger = logging.getLogger(__name__)
 
-#: A split whose arrays take more is read anew each time.
+#: A larger split is read anew each time.
 MOST_BYTES: Final = 1 << 30
-#: All kept splits together; those that were read longest ago make way.
+#: Of all splits together; those read longest ago are removed first.
 MOST_BYTES_IN_ALL: Final = 4 << 30
 _UNUSED_S: Final = 30 * 86_400.0
-_SUFFIX: Final = ".npz"
 
 
 class Arrays(NamedTuple):
@@ -32,13 +31,10 @@ class Arrays(NamedTuple):
 
 
 class KeptArrays:
-    """A directory of decoded splits.
+    """A directory of decoded splits, created with the first of them.
 
-    A file there can be missing, cut off or damaged at any time: its parts bear checksums, and the split is then read
-    from its source. What was not read for a month is removed when another is added.
-
-    Args:
-        directory: Of the user's cache; created with the first split.
+    A file may be missing, cut off or damaged at any time. Its parts carry checksums, and a split that cannot be loaded
+    is read from its source. Saving a split removes those that were not read for a month.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -52,47 +48,41 @@ class KeptArrays:
                 arrays = Arrays(features=parts["features"], labels=parts["labels"])
             os.utime(path)
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-            if not isinstance(error, FileNotFoundError):
-                _logger.debug("The decoded split %s cannot be read, and its source is: %s", path, error)
+            _logger.debug("No decoded split can be read from %s, so its source is read: %s", path, error)
             return None
         return arrays
 
     def save(self, key: str, arrays: Arrays) -> None:
-        """Keep a split, if it is not too large and of plain numbers or texts; a full disk is no reason to fail."""
+        """Keep a split if it is not too large and has plain numbers or texts; if the disk is full, do without."""
         n_bytes = sum(array.nbytes for array in arrays)
         if n_bytes > MOST_BYTES or any(array.dtype.hasobject for array in arrays):
             return
         path = self._path(key)
         try:
-            self._directory.mkdir(parents=True, exist_ok=True)
             self._make_way(n_bytes)
             with written_whole(path, durable=False) as beside:
                 np.savez(beside, features=arrays.features, labels=arrays.labels)
         except OSError as error:
-            _logger.debug("A decoded split could not be kept in %s, and will be read anew: %s", path, error)
+            _logger.debug("A decoded split could not be kept in %s: %s", path, error)
 
     def _make_way(self, n_bytes: int) -> None:
-        """Remove what was not read for a month, and of the rest what was read longest ago, until so much fits."""
-        kept = sorted(
-            ((path, path.stat()) for path in self._directory.glob(f"*{_SUFFIX}")), key=lambda each: -each[1].st_mtime
-        )
-        for path, facts in kept:
+        """Remove what was not read for a month, then what was read longest ago, until so much fits."""
+        kept = [(path.stat(), path) for path in self._directory.glob("*.npz")]
+        for facts, path in sorted(kept, key=lambda each: -each[0].st_mtime):
             n_bytes += facts.st_size
             if n_bytes > MOST_BYTES_IN_ALL or time.time() - facts.st_mtime > _UNUSED_S:
                 path.unlink(missing_ok=True)
 
     def _path(self, key: str) -> Path:
-        return self._directory / (hashlib.sha256(key.encode()).hexdigest()[:32] + _SUFFIX)
+        return self._directory / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.npz"
 
 
 def key_of(directory: Path, *parts: str) -> str:
-    """Return a key that changes with a directory's files.
+    """Return a key that changes with the files in and below a directory, and with the other parts given.
 
-    Args:
-        directory: Holds the source. Its files are told by name, size, time of change and, since a copy may keep both,
-            by the time at which the file system saw them last change.
-        parts: What else the arrays depend on.
+    It contains each file's name, size and time of change and, since a copy may keep these, the time when the file
+    system last saw it change.
     """
-    facts = sorted((path.name, path.stat()) for path in directory.iterdir())
+    facts = sorted((str(path.relative_to(directory)), path.stat()) for path in directory.rglob("*"))
     files = [(name, fact.st_size, fact.st_mtime_ns, fact.st_ctime_ns) for name, fact in facts]
     return json.dumps([str(directory.resolve()), files, parts])

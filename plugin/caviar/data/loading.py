@@ -1,4 +1,4 @@
-"""Loading data sets, and dividing them: for the search, for the race over several cuts, and for the refit on all."""
+"""Loading data sets and dividing them, for the search, for the race over several cuts, and for the refit."""
 
 import dataclasses
 import hashlib
@@ -12,60 +12,50 @@ from numpy.typing import NDArray
 
 from ..errors import DataError, SpecError
 from ..spec import DataSpec, StudySpec
-from .arrays import check_classes, check_features, check_labels, check_range, check_rows, encode_labels
+from .arrays import check_classes, check_features, check_labels, check_range, encode_labels
 from .columns import Kind, infer_kinds, odd_columns
 from .dataset import Dataset, Split
 from .preprocessing import Preprocessing
-from .sources import open_source
 from .split import stratified_cut
 
-_TEST_SEED: Final = (
-    0  # fixed: the test split must not move with a study's seed, or one study's test is another's training
-)
-
-
-LabelType = Literal["text", "integer", "boolean"]
+#: Fixed: if the test split moved with a study's seed, one study would train on another's test examples.
+_TEST_SEED: Final = 0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Examples:
-    """Examples as they were read: checked arrays, or a table whose columns are not yet numbers."""
+    """Examples: checked arrays, or a table whose columns are not yet numbers."""
 
     features: Any  # an array, or a DataFrame
     labels: NDArray[np.int32]
 
     def take(self, rows: NDArray[np.intp]) -> "Examples":
-        """Return some of them, in the given order."""
+        """Return the examples of these rows, in this order."""
         features = self.features.iloc[rows] if _is_frame(self.features) else self.features[rows]
         return Examples(features=features, labels=self.labels[rows])
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Data:
-    """A data set, its test split taken off.
+    """A data set whose test split is set aside."""
 
-    Attributes:
-        name: The name it was loaded by.
-        class_names: Names of the classes, in the order of the labels.
-        label_type: What the labels were before they became numbers from 0 on.
-        examples: All that may be learned from.
-        kinds: Of a table's columns; None for arrays.
-        read_test: Reads the test split.
-    """
+    name: str  # the name it was loaded by
+    class_names: tuple[str, ...]  # in the order of the labels
+    known: NDArray[Any] | None  # their labels in the data; None if the labels are 0, 1, … and the source names them
+    examples: Examples  # to learn from
+    kinds: Mapping[str, Kind] | None  # of a table's columns
+    held_out: Examples | Callable[[], tuple[Any, Any]] | None = None  # to test on; or returns their x and y
 
-    name: str
-    class_names: tuple[str, ...]
-    label_type: LabelType
-    examples: Examples
-    kinds: Mapping[str, Kind] | None
-    read_test: Callable[[], Examples]
+    @property
+    def label_type(self) -> Literal["text", "integer", "boolean"]:
+        """The type of the labels in the data."""
+        kind = "U" if self.known is None else self.known.dtype.kind
+        return "text" if kind == "U" else "boolean" if kind == "b" else "integer"
 
     def cut(self, *, validation_fraction: float, seed: int) -> Dataset:
-        """Divide the examples into train and validation, stratified, and fit what a table needs on train.
+        """Divide the examples into train and validation, stratified; fit a table's preprocessing on train.
 
-        Args:
-            validation_fraction: Share that validates, in (0, 1).
-            seed: Decides which examples validate, at least 0.
+        The arguments are those of :func:`load_dataset`.
 
         Raises:
             SpecError: If one side would have no example.
@@ -78,38 +68,45 @@ class Data:
                 f"so it must lie between {least:.2g} and {1 - least:.6g}, but got {validation_fraction!r}."
             )
         stays, cut_off = stratified_cut(labels, fraction=validation_fraction, seed=seed)
-        preprocessing = self._fit(self.examples.take(stays))
+        train = self.examples.take(stays)
+        preprocessing = self._fit(train)
         return Dataset(
             name=self.name,
             class_names=self.class_names,
-            train=self._split(self.examples.take(stays), preprocessing),
+            train=self._split(train, preprocessing),
             validation=self._split(self.examples.take(cut_off), preprocessing),
             fingerprint=self.fingerprint,
             preprocessing=preprocessing,
         )
 
     def whole(self) -> tuple[Split, Preprocessing | None]:
-        """Return all that may be learned from, and what was fitted on it for a table."""
+        """Return all examples to learn from and, for a table, the preprocessing fitted on them."""
         preprocessing = self._fit(self.examples)
         return self._split(self.examples, preprocessing), preprocessing
 
     def test(self, preprocessing: Preprocessing | None) -> Split:
-        """Read the test split: for the champion, once the search is over, and for nothing before.
+        """Read the test split; only the champion needs it, after the search.
 
-        Args:
-            preprocessing: As it was fitted on a table to learn from; None for arrays.
+        For a table, pass the preprocessing that was fitted on the examples to learn from.
 
         Raises:
-            DataError: If the labels are withheld, or of a class that training has not.
+            DataError: If there is none, or its labels are withheld or unknown in training.
         """
-        return self._split(self.read_test(), preprocessing)
+        if self.held_out is None:
+            raise DataError(f"Data set {self.name!r} has no test split.")
+        if isinstance(self.held_out, Examples):
+            return self._split(self.held_out, preprocessing)
+        x, y = self.held_out()
+        where = f"Data set {self.name!r}, test split"
+        examples = _encode(x, y, n_classes=len(self.class_names), known=self.known, where=where)
+        return self._split(examples, preprocessing)
 
     @property
     def fingerprint(self) -> str:
         """SHA-256, in hexadecimal, of features, labels and class names."""
         digest = hashlib.sha256()
-        parts: tuple[Any, ...] = (self.examples.features, self.examples.labels)
-        for part in parts:
+        part: Any
+        for part in (self.examples.features, self.examples.labels):
             if _is_frame(part):
                 import pandas as pd
 
@@ -122,7 +119,7 @@ class Data:
         return digest.hexdigest()
 
     def odd_columns(self) -> list[str]:
-        """Return a sentence for every column of a table that one should look at; see `tables.odd_columns`."""
+        """Return sentences about the columns of a table that look wrong; see `columns.odd_columns`."""
         return [] if self.kinds is None else odd_columns(self.examples.features, self.examples.labels, self.kinds)
 
     def _fit(self, examples: Examples) -> Preprocessing | None:
@@ -138,59 +135,39 @@ class Data:
 
 
 def open_data(data: DataSpec, *, data_dir: Path | None = None) -> Data:
-    """Read a data set that a study file describes; its test split is not read.
+    """Read a data set that a study file's ``[data]`` describes; its test split is not read.
 
-    Args:
-        data: The study file's ``[data]``.
-        data_dir: Where TFDS keeps data sets; by default ``TFDS_DATA_DIR``, or else ``~/tensorflow_datasets``.
+    TFDS keeps data sets in ``data_dir``, as for `load_dataset`.
 
     Raises:
         DataError: If there is no such data set, it cannot be prepared, or it is not fit for classification.
     """
-    name = data.dataset
+    from .sources import open_source
+
     source = open_source(data, data_dir=data_dir)
-    where = f"Data set {name!r}, train split"
-    features, labels = source.read_train()
-    checked = check_labels(labels, where=where)
-    known = None if source.class_names else np.unique(checked)
-    class_names = source.class_names or tuple(str(label) for label in np.unique(checked))
-    kinds = _kinds_of(features, data.columns, where=where)
-    examples = _encode(features, checked, n_classes=len(class_names), known=known, where=where)
-    if source.has_test:
-
-        def read_test() -> Examples:
-            where = f"Data set {name!r}, test split"
-            features, labels = source.read_test()
-            checked = check_labels(labels, where=where)
-            return _encode(features, checked, n_classes=len(class_names), known=known, where=where)
-    else:
+    where = f"Data set {data.dataset!r}, train split"
+    x, y = source.read_train()
+    opened = _data(data.dataset, x, y, class_names=source.class_names, columns=data.columns, where=where)
+    opened = dataclasses.replace(opened, held_out=source.read_test)
+    if source.read_test is None:
+        examples = opened.examples
         stays, cut_off = stratified_cut(examples.labels, fraction=data.test_fraction, seed=_TEST_SEED)
-        held_out, examples = examples.take(cut_off), examples.take(stays)
+        opened = dataclasses.replace(opened, examples=examples.take(stays), held_out=examples.take(cut_off))
         where += f" (after {data.test_fraction:.0%} were cut off to test on)"
-
-        def read_test() -> Examples:
-            return held_out
-
-    return _checked_data(name, class_names, examples, known=known, kinds=kinds, read_test=read_test, where=where)
+    check_classes(opened.examples.labels, class_names=opened.class_names, where=where)
+    return opened
 
 
 def data_of(x: Any, y: Any, *, columns: Mapping[str, str], name: str) -> Data:
-    """Return arrays or a DataFrame as a data set without a test split; all examples may be learned from.
+    """Return arrays or a DataFrame as a data set without a test split.
 
     Raises:
         DataError: If they are not fit for classification.
     """
     where = f"Data set {name!r}"
-    checked = check_labels(np.asarray(y), where=where)
-    known = np.unique(checked)
-    class_names = tuple(str(label) for label in known)
-    kinds = _kinds_of(x, columns, where=where)
-    examples = _encode(x, checked, n_classes=len(known), known=known, where=where)
-
-    def read_test() -> Examples:
-        raise DataError(f"{where} has no test split.")
-
-    return _checked_data(name, class_names, examples, known=known, kinds=kinds, read_test=read_test, where=where)
+    data = _data(name, x, np.asarray(y), columns=columns, where=where)
+    check_classes(data.examples.labels, class_names=data.class_names, where=where)
+    return data
 
 
 def load_dataset(
@@ -203,14 +180,14 @@ def load_dataset(
             an ``.npz`` file, or ``package.module:function``, whose function returns
             ``((x_train, y_train), (x_test, y_test))`` as tuples, or ``(x, y)``. A TFDS data set that is not prepared is
             prepared, if its files are here or can be downloaded. For tables and images see `open_data`.
-        validation_fraction: Share of the train split that validates, in (0, 1). A fifth leaves the most to learn from
-            with the score still steady.
+        validation_fraction: Share of the train split that validates, in (0, 1). A fifth keeps the score steady and
+            leaves enough to learn from.
         seed: Decides which examples validate, at least 0.
         data_dir: Where TFDS keeps data sets; by default ``TFDS_DATA_DIR``, or else ``~/tensorflow_datasets``.
 
     Returns:
-        The data set. Its test split is not read. Where the source has none, the fifth of the examples that
-        :func:`load_test_split` returns has been taken off first.
+        The data set. Its test split is not read. If the source has none, the fifth of the examples that
+        :func:`load_test_split` returns is left out.
 
     Raises:
         DataError: If there is no such data set, it cannot be prepared, or it is not fit for classification.
@@ -220,14 +197,13 @@ def load_dataset(
         >>> load_dataset("digits").train.features.shape  # doctest: +SKIP
         (1149, 8, 8, 1)
     """
-    check_cut(validation_fraction, seed)  # before anything is read
+    _check_cut(validation_fraction, seed)  # before anything is read
     data = open_data(DataSpec(dataset=name), data_dir=data_dir)
     return data.cut(validation_fraction=validation_fraction, seed=seed)
 
 
 def load_study_dataset(spec: StudySpec) -> Dataset:
-    """Load the data that a study file names, cut as it says. Raises: as :func:`load_dataset`."""
-    check_cut(spec.data.validation_fraction, spec.seed)
+    """Load the data set of a study file and cut it as the file says; it raises what :func:`load_dataset` does."""
     return open_data(spec.data).cut(validation_fraction=spec.data.validation_fraction, seed=spec.seed)
 
 
@@ -245,98 +221,65 @@ def make_dataset(
     Args:
         x: Features: an array (n, k) or of images (n, height, width[, channels]), or a DataFrame.
         y: Labels, shape (n,): integers, booleans or texts.
-        columns: Column of a DataFrame → ``number``, ``category`` or ``ignore``, where what is inferred is wrong.
+        columns: Column of a DataFrame → ``number``, ``category`` or ``ignore``, to correct what is inferred.
         validation_fraction: As for :func:`load_dataset`.
         seed: As for :func:`load_dataset`.
-        name: What messages call it.
+        name: Its name in messages.
 
     Raises:
         DataError: If it is not fit for classification.
         SpecError: If ``validation_fraction`` or ``seed`` is outside its range.
     """
-    check_cut(validation_fraction, seed)
+    _check_cut(validation_fraction, seed)
     data = data_of(x, y, columns=columns or {}, name=name)
     return data.cut(validation_fraction=validation_fraction, seed=seed)
 
 
 def load_test_split(name: str, *, data_dir: Path | None = None) -> Split:
-    """Load the test split: for the champion, once the search is over, and for nothing before.
+    """Load the test split; only the champion needs it, after the search.
 
-    It is the source's ``test`` split, or else its ``validation`` split. Where the source has neither, it is a
-    stratified fifth of the examples, always the same.
-
-    Args:
-        name: As for :func:`load_dataset`.
-        data_dir: As for :func:`load_dataset`.
-
-    Returns:
-        The test split, its labels encoded as the train split's.
-
-    Raises:
-        DataError: As :func:`load_dataset`; and if the test labels are withheld, or of a class that training has not.
+    It is the source's ``test`` split, or else its ``validation`` split. If the source has neither, it is a stratified
+    fifth of the examples, always the same. Arguments and errors are those of :func:`load_dataset` and `Data.test`.
     """
     return open_data(DataSpec(dataset=name), data_dir=data_dir).test(None)
 
 
-def check_cut(validation_fraction: float, seed: int) -> None:
-    """Refuse a fraction or a seed that fits no data.
-
-    Raises:
-        SpecError: Naming it.
-    """
+def _check_cut(validation_fraction: float, seed: int) -> None:
     if not 0.0 < validation_fraction < 1.0:
         raise SpecError(f"validation_fraction must be above 0 and below 1, but got {validation_fraction!r}.")
     if seed < 0:
         raise SpecError(f"seed must be at least 0, but got {seed!r}.")
 
 
-def _kinds_of(features: Any, given: Mapping[str, str], *, where: str) -> dict[str, Kind] | None:
-    if _is_frame(features):
-        return infer_kinds(features, given=given, where=where)
-    if given:
-        raise DataError(f"{where}: data.columns is for tables, and this is none. Remove it.")
-    return None
-
-
-def _checked_data(
-    name: str,
-    class_names: tuple[str, ...],
-    examples: Examples,
-    *,
-    known: NDArray[Any] | None,
-    kinds: Mapping[str, Kind] | None,
-    read_test: Callable[[], Examples],
-    where: str,
+def _data(
+    name: str, x: Any, y: Any, *, columns: Mapping[str, str], where: str, class_names: tuple[str, ...] | None = None
 ) -> Data:
-    """Return a data set, once each of its classes has examples to learn from."""
-    check_classes(examples.labels, class_names=class_names, where=where)
-    return Data(
-        name=name,
-        class_names=class_names,
-        label_type=_label_type(known),
-        examples=examples,
-        kinds=kinds,
-        read_test=read_test,
-    )
+    """Return checked examples with their classes, before `check_classes`."""
+    labels = check_labels(y, where=where)
+    known = None if class_names else np.unique(labels)
+    names = class_names or tuple(map(str, np.unique(labels)))
+    kinds = None
+    if _is_frame(x):
+        kinds = infer_kinds(x, given=columns, where=where)
+    elif columns:
+        raise DataError(f"{where}: data.columns is for tables, and this is none. Remove it.")
+    examples = _encode(x, labels, n_classes=len(names), known=known, where=where)
+    return Data(name=name, class_names=names, known=known, examples=examples, kinds=kinds)
 
 
-def _label_type(known: NDArray[Any] | None) -> LabelType:
-    kind = "U" if known is None else known.dtype.kind
-    return "text" if kind == "U" else "boolean" if kind == "b" else "integer"
-
-
-def _encode(features: Any, labels: NDArray[Any], *, n_classes: int, known: NDArray[Any] | None, where: str) -> Examples:
-    """Return checked examples, their labels encoded by the known ones, or as the source declares them."""
-    encoded = (
-        check_range(labels, n_classes=n_classes, where=where)
-        if known is None
-        else encode_labels(labels, known=known, where=where)
-    )
-    checked = features if _is_frame(features) else check_features(features, where=where)
-    check_rows(checked, encoded, where=where)
-    return Examples(features=checked, labels=encoded)
+def _encode(x: Any, y: Any, *, n_classes: int, known: NDArray[Any] | None, where: str) -> Examples:
+    """Return checked examples, with the labels encoded by the known ones if there are any."""
+    labels = check_labels(y, where=where)
+    if known is None:
+        encoded = check_range(labels, n_classes=n_classes, where=where)
+    else:
+        encoded = encode_labels(labels, known=known, where=where)
+    features = x if _is_frame(x) else check_features(x, where=where)
+    if len(features) != len(encoded):
+        raise DataError(f"{where}: one label an example is needed, but there are {len(features)} and {len(encoded)}.")
+    return Examples(features=features, labels=encoded)
 
 
 def _is_frame(value: Any) -> bool:
-    """Tell whether something is a pandas DataFrame, without importing pandas for what is none."""
+    """Return whether a value is a pandas DataFrame, without importing pandas."""
     return hasattr(value, "iloc") and hasattr(value, "columns")

@@ -12,15 +12,14 @@ from typing import Literal
 from ..errors import DataError
 from ..spec import DataSpec
 from .images import class_folders
-from .tables import is_table
 
 DIGITS_VERSION = "1.0.0"
-"""Version of our own builder: raised whenever its records change, so that an old preparation is never taken for it."""
+"""Version of our own builder. Raise it whenever its records change, so that no old preparation is used."""
 
 _TFDS_NAME = re.compile(
     r"(?P<name>[A-Za-z_]\w*)(/(?P<config>[\w+\-.]+))?(:(?P<version>(\d+|\*)(\.(\d+|\*)){2}))?", re.ASCII
 )
-_FUNCTION = re.compile(r"(?P<module>[^\W\d]\w*(\.[^\W\d]\w*)*):(?P<function>[^\W\d]\w*)")
+_FUNCTION = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
 _VERSION = re.compile(r"\d+\.\d+\.\d+")
 
 
@@ -39,60 +38,49 @@ class TfdsName:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class PreparedDirectory:
-    """A directory that holds a prepared TFDS data set: the one with ``dataset_info.json``."""
-
-    path: Path
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
 class FunctionName:
     """A function that returns arrays, ``package.module:function``."""
 
-    module: str
-    function: str
+    path: str
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class FileName:
-    """A file or directory of the user's.
-
-    Attributes:
-        path: Where it is.
-        kind: A table, an ``.npz`` file of arrays, or a directory with a folder of images for each class.
-    """
+    """A file or directory of the user's: a table, arrays, a folder of images for each class, or a prepared data set."""
 
     path: Path
-    kind: Literal["table", "arrays", "images"]
+    kind: Literal["table", "arrays", "images", "prepared"]
 
 
-def parse_name(name: str) -> TfdsName | PreparedDirectory | FunctionName | FileName:
+def is_table(path: Path) -> bool:
+    """Return whether a file has the name of a table."""
+    return path.suffix.lower() in (".csv", ".tsv", ".parquet", ".pq")
+
+
+def parse_name(name: str) -> TfdsName | FunctionName | FileName:
     """Return what a data set's name means.
 
-    A directory that holds a prepared data set comes first, then files by how they end and directories with images in
-    folders, then ``package.module:function``, then TFDS' names.
+    It is tried as the directory of a prepared data set, then as a file, by its suffix, or a directory of images, then
+    as ``package.module:function``, then as a TFDS name.
 
     Raises:
         DataError: If the name is none of these, or there is no such file.
     """
     path = Path(name).expanduser()
-    if name and is_prepared(path):
-        return PreparedDirectory(path=path)
+    is_directory = bool(name) and path.is_dir()
+    if is_directory and is_prepared(path):
+        return FileName(path=path, kind="prepared")
     if is_table(path) or path.suffix.lower() == ".npz":
         if not path.is_file():
             raise DataError(f"There is no file {name!r}.")
         return FileName(path=path, kind="table" if is_table(path) else "arrays")
-    if (
-        name
-        and path.is_dir()
-        and (class_folders(path) or ((path / "train").is_dir() and class_folders(path / "train")))
-    ):
+    if is_directory and any(part.is_dir() and class_folders(part) for part in (path, path / "train")):
         return FileName(path=path, kind="images")
-    if match := _FUNCTION.fullmatch(name):
-        return FunctionName(module=match["module"], function=match["function"])
+    if _FUNCTION.fullmatch(name):
+        return FunctionName(path=name)
     if match := _TFDS_NAME.fullmatch(name):
         return TfdsName(name=match["name"], config=match["config"], version=match["version"])
-    if name and path.is_dir():
+    if is_directory:
         inside = _prepared_below(path)
         hint = f" Inside it are: {', '.join(inside)}." if inside else ""
         raise DataError(f"Directory {name!r} holds no prepared TFDS data set: it has no dataset_info.json.{hint}")
@@ -106,8 +94,8 @@ def parse_name(name: str) -> TfdsName | PreparedDirectory | FunctionName | FileN
 def absolute_data(data: DataSpec) -> DataSpec:
     """Return a data set's description that means the same after the user's code has changed the working directory."""
     dataset, test = data.dataset, data.test
-    with contextlib.suppress(DataError):  # which is told where the data is read
-        if isinstance(parse_name(dataset), PreparedDirectory | FileName):
+    with contextlib.suppress(DataError):  # reading the data will raise it again
+        if isinstance(parse_name(dataset), FileName):
             dataset = str(Path(dataset).expanduser().absolute())
     if test is not None:
         test = str(Path(test).expanduser().absolute())
@@ -115,88 +103,80 @@ def absolute_data(data: DataSpec) -> DataSpec:
 
 
 def _prepared_below(directory: Path) -> list[str]:
-    """Return up to three prepared data sets as deep below a directory as TFDS puts them: name/config/version."""
+    """Return up to three prepared data sets below a directory, as deep as TFDS puts them: name/config/version."""
     try:
         found = [info for levels in range(1, 4) for info in directory.glob("*/" * levels + "dataset_info.json")]
-    except OSError:  # a hint only; what lies there may not be ours to read, or may vanish
+    except OSError:  # unreadable or just removed; this is only a hint
         return []
     return sorted(str(info.parent) for info in found)[:3]
 
 
-def default_data_dir() -> Path:
-    """Return the directory that TFDS prepares data sets in: ``TFDS_DATA_DIR``, or else ``~/tensorflow_datasets``.
+def data_root(data_dir: Path | None) -> Path:
+    """Return the directory that TFDS prepares data sets in: by default ``TFDS_DATA_DIR`` or ``~/tensorflow_datasets``.
 
-    It is TFDS' own, so that what the user has already prepared is found, and what is prepared here is found by
-    ``tfds.load``. The variable is read now; TFDS reads it once, when it is imported.
+    It is TFDS' own directory, so caviar finds what the user has prepared, and ``tfds.load`` what caviar has. TFDS reads
+    the variable once, when it is imported; this reads it at each call.
 
     Raises:
-        DataError: If the variable names a bucket: a study reads its data from a disk.
+        DataError: If the variable names a bucket; studies read data from a disk.
     """
-    name = os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
+    name = str(data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets")
     if "://" in name:
         raise DataError(
             f"TFDS_DATA_DIR must be a directory on this machine, but is {name!r}. Copy the data set to one."
         )
-    return Path(name).expanduser()
+    return Path(name).expanduser().absolute()
 
 
 def is_prepared(directory: Path) -> bool:
-    """Tell whether a directory holds a prepared TFDS data set. TFDS renames it into place when it is complete."""
+    """Return whether a directory holds a prepared TFDS data set; TFDS moves it into place when it is complete."""
     return (directory / "dataset_info.json").is_file() and (directory / "features.json").is_file()
 
 
 def find_prepared(name: TfdsName, data_dir: Path) -> Path | None:
     """Return the directory of the newest prepared version that the name allows, or None.
 
-    A name without a version takes any version on the disk, the newest first, even one older than the installed TFDS
-    would prepare: its arrays are what the user has, and offline that is the only way to them.
+    If the name has no version, any version will do, even one older than the installed TFDS would prepare: offline,
+    there may be no other.
     """
     wanted = name.version or (DIGITS_VERSION if name.name == "digits" else "*.*.*")
     pattern = re.compile(re.escape(wanted).replace(r"\*", r"\d+"))
     parent = data_dir / name.name
     config = name.config or _default_config(parent)
-    for version in reversed(prepared_versions(parent / config if config else parent)):
-        if pattern.fullmatch(version.name):
-            return version
-    return None
+    versions = _prepared_versions(parent / config if config else parent)
+    return next((version for version in reversed(versions) if pattern.fullmatch(version.name)), None)
 
 
 def find_all_prepared(data_dir: Path) -> Iterator[tuple[TfdsName, Path]]:
-    """Yield name and directory of every prepared data set, in the order of names; of the versions the newest."""
+    """Yield the name and directory of each prepared data set, sorted by name; of several versions, the newest."""
     for parent in _directories(data_dir):
-        if parent.name == "downloads":  # TFDS' cache stands beside the data sets, and may hold millions of files
+        if parent.name == "downloads":  # TFDS' cache, which may hold millions of files
             continue
-        if versions := prepared_versions(parent):
+        if versions := _prepared_versions(parent):
             yield TfdsName(name=parent.name), versions[-1]
             continue
         for config in _directories(parent):
-            if versions := prepared_versions(config):
+            if versions := _prepared_versions(config):
                 yield TfdsName(name=parent.name, config=config.name), versions[-1]
 
 
-def prepared_versions(directory: Path) -> list[Path]:
-    """Return the prepared versions right below a directory, the oldest first."""
-    found = [path for path in _children(directory) if _VERSION.fullmatch(path.name) and is_prepared(path)]
+def _prepared_versions(directory: Path) -> list[Path]:
+    """Return the prepared versions in a directory, the oldest first."""
+    found = [path for path in _directories(directory) if _VERSION.fullmatch(path.name) and is_prepared(path)]
     return sorted(found, key=lambda path: [int(part) for part in path.name.split(".")])
 
 
 def _directories(directory: Path) -> list[Path]:
-    return sorted(path for path in _children(directory) if path.is_dir() and not path.name.startswith("."))
-
-
-def _children(directory: Path) -> list[Path]:
     try:
-        return list(directory.iterdir())
-    except OSError:  # missing, or not ours to read: nothing is prepared there
+        return sorted(path for path in directory.iterdir() if path.is_dir() and not path.name.startswith("."))
+    except OSError:  # missing or unreadable: nothing is prepared there
         return []
 
 
 def _default_config(parent: Path) -> str | None:
-    """Return the config that TFDS noted as the default when it prepared one, or None."""
+    """Return the default config that TFDS noted when it prepared one, or None."""
     try:
-        config = json.loads((parent / ".config" / "metadata.json").read_text(encoding="utf-8")).get(
-            "default_config_name"
-        )
+        metadata = json.loads((parent / ".config" / "metadata.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    return str(config) if config else None
+    return metadata.get("default_config_name") or None

@@ -1,5 +1,6 @@
-"""Whether a download can work at all, known within seconds: TFDS itself tries for minutes before it gives up."""
+"""Which hosts can be reached, checked within seconds; TFDS itself tries for minutes before it gives up."""
 
+import contextlib
 import socket
 import threading
 import time
@@ -8,56 +9,38 @@ from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 _PORTS = {"http": 80, "https": 443, "ftp": 21}
-_BUCKETS = "storage.googleapis.com"
 
 
 def unreachable_hosts(urls: Collection[str], *, timeout_s: float = 3.0) -> list[str]:
-    """Return the hosts of these addresses that take no connection, or whose proxy takes none.
+    """Return the hosts of these URLs, sorted, that accept no connection, or whose proxy accepts none.
 
-    All are tried at once, one short TCP connect each, and nothing is sent.
-
-    Args:
-        urls: Addresses of files; ``gs://`` stands for its public host.
-        timeout_s: How long to wait for all of them together. Three seconds are enough for a lost packet and a slow
-            name server, and short enough to wait for an error.
-
-    Returns:
-        The hosts in alphabetical order; empty where every download can be tried.
+    This opens one TCP connection to each, all at once, and sends nothing. ``gs://`` stands for its public host. The
+    timeout is for all of them together: three seconds allow for a lost packet and a slow name server.
     """
-    targets = {_host_of(url): _target_of(url) for url in urls}
-    answered: dict[str, bool] = {}
+    targets = dict(map(_target_of, urls))
+    answered = set()
 
     def connect(host: str) -> None:
-        try:
+        with contextlib.suppress(OSError):
             socket.create_connection(targets[host], timeout=timeout_s).close()
-        except OSError:
-            answered[host] = False
-        else:
-            answered[host] = True
+            answered.add(host)
 
-    # Daemons, since the timeout does not bound the look-up of the name: a stuck one must not hold the process.
+    # Daemons: the timeout does not limit name resolution, and a stuck one must not keep the process alive.
     threads = [threading.Thread(target=connect, args=(host,), daemon=True) for host in targets]
     deadline = time.monotonic() + timeout_s
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join(max(0.0, deadline - time.monotonic()))
-    return sorted(host for host in targets if not answered.get(host, False))
+    return sorted(targets.keys() - answered)
 
 
-def _host_of(url: str) -> str:
-    parts = urlsplit(url)
-    return _BUCKETS if parts.scheme == "gs" else parts.hostname or url
-
-
-def _target_of(url: str) -> tuple[str, int]:
-    """Return host and port to connect to: the proxy's where the environment sets one for this address."""
-    parts = urlsplit(url)
-    scheme = "https" if parts.scheme == "gs" else parts.scheme
-    host = _host_of(url)
-    proxies = getproxies()
-    proxy = proxies.get(scheme) or proxies.get("all")
+def _target_of(url: str) -> tuple[str, tuple[str, int]]:
+    """Return a URL's host, and the host and port to connect to: its proxy's if the environment sets one."""
+    parts = urlsplit(url.replace("gs://", "https://storage.googleapis.com/", 1))
+    host, proxies = parts.hostname or url, getproxies()
+    proxy = proxies.get(parts.scheme) or proxies.get("all")
     if proxy and not proxy_bypass(host):
         via = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
-        return via.hostname or host, via.port or _PORTS.get(via.scheme, 80)
-    return host, parts.port or _PORTS.get(scheme, 443)
+        return host, (via.hostname or host, via.port or _PORTS.get(via.scheme, 80))
+    return host, (host, parts.port or _PORTS.get(parts.scheme, 443))

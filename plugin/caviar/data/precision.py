@@ -1,4 +1,4 @@
-"""Which numbers are kept in float64: those of which float32 would lose what the classes may depend on."""
+"""Which numbers stay float64, since float32 would lose differences that the classes may depend on."""
 
 import logging
 from collections.abc import Iterator
@@ -7,11 +7,13 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from .columns import few
+
 _logger = logging.getLogger(__name__)
 
 #: Rounding to float32 moves a value by up to this share of it.
 _ROUNDING: Final = 2.0**-24
-#: The share of a column's standard deviation by which rounding may move its values: far below what noise would be.
+#: Rounding may move a column's values by this share of its standard deviation, which is far below any noise.
 _HARMLESS: Final = 1e-3
 #: In float32 the variance of larger columns overflows, and that of narrower ones vanishes.
 _LARGEST: Final = 1e18
@@ -20,21 +22,14 @@ _NARROWEST: Final = 4e-6
 # Rows converted to float64 at a time: 4,096 images of 28×28 take 26 MB.
 _ROWS_AT_A_TIME: Final = 4096
 _SAMPLE_ROWS: Final = 1024
-_COLUMNS_NAMED: Final = 5
 
 
 def narrowed(array: NDArray[Any], *, where: str) -> NDArray[np.float32] | NDArray[np.float64]:
-    """Return numbers as float32, or as float64 where a column needs it, and say which columns are in the way.
+    """Return finite numbers, examples on axis 0, as float32, or as float64 if a column needs it; log which ones do.
 
-    A column needs it if its values are large against their differences (Unix timestamps, whole numbers above 2²⁴), or
-    out of the range in which float32 holds a variance. A network then subtracts the mean and divides in float64.
-
-    Args:
-        array: Finite numbers of any type, examples on axis 0.
-        where: Names the data in messages.
-
-    Shapes:
-        array (n, *feature_shape), n at least 1; the result's is the same.
+    A column needs it if its values are large compared with their differences (Unix timestamps, integers above 2²⁴), or
+    if float32 cannot hold its variance. A network then subtracts the mean and divides in float64. Log messages begin
+    with ``where``.
     """
     columns = array.reshape(len(array), -1)
     wide = _needs_float64(columns)
@@ -66,33 +61,37 @@ def _needs_float64(columns: NDArray[Any]) -> NDArray[np.bool_]:
     # The standard deviation of n values is at least their spread over √(2n): most columns need no second look.
     coarse = (spread > 0) & (largest * _ROUNDING > _HARMLESS * spread / np.sqrt(2 * len(columns)))
     if coarse.any():
-        exact, deviation = _spread_of(columns[:, coarse])
-        coarse[coarse] = ~exact & (largest[coarse] * _ROUNDING > _HARMLESS * deviation)
-    needs: NDArray[np.bool_] = far | coarse
-    return needs
-
-
-def _spread_of(columns: NDArray[Any]) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
-    """Return which columns float32 holds exactly, and each one's standard deviation."""
-    first = columns[0].astype(np.float64)  # subtracted, so that squares of offsets do not swallow the differences
-    exact, total, squares = np.ones(first.shape, np.bool_), np.zeros_like(first), np.zeros_like(first)
-    for rows in _chunks(columns):
+        own = columns[:, coarse]
         with np.errstate(over="ignore"):
-            exact &= (rows.astype(np.float32) == rows).all(axis=0)
-        rows = rows - first
-        total += rows.sum(axis=0)
-        squares += np.square(rows).sum(axis=0)
-    mean = total / len(columns)
-    return exact, np.sqrt(np.maximum(squares / len(columns) - np.square(mean), 0))
+            exact = np.all([(rows.astype(np.float32) == rows).all(axis=0) for rows in _chunks(own)], axis=0)
+        deviation = np.sqrt(mean_and_variance(own)[1])
+        coarse[coarse] = ~exact & (largest[coarse] * _ROUNDING > _HARMLESS * deviation)
+    return np.asarray(far | coarse)
 
 
-def _chunks(columns: NDArray[Any]) -> Iterator[NDArray[np.float64]]:
-    for start in range(0, len(columns), _ROWS_AT_A_TIME):
-        yield columns[start : start + _ROWS_AT_A_TIME].astype(np.float64, copy=False)
+def mean_and_variance(features: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return each feature's mean and population variance (divided by n); examples are on axis 0."""
+    # Sums of differences from the first example are as precise as the differences, whatever the offset, and those of
+    # a constant feature are exactly 0.
+    first = features[0].astype(np.float64)
+    shift, variance = np.zeros_like(first), np.zeros_like(first)
+    for rows in _chunks(features):
+        rows -= first
+        shift += rows.sum(axis=0)
+    mean = first + shift / len(features)
+    for rows in _chunks(features):
+        rows -= mean
+        variance += np.square(rows, out=rows).sum(axis=0)
+    return mean, variance / len(features)
+
+
+def _chunks(features: NDArray[Any]) -> Iterator[NDArray[np.float64]]:
+    for start in range(0, len(features), _ROWS_AT_A_TIME):
+        yield features[start : start + _ROWS_AT_A_TIME].astype(np.float64)
 
 
 def _merged_columns(columns: NDArray[Any], *, normalized: bool) -> list[int]:
-    """Return the columns of which more than half of the different values are equal in float32."""
+    """Return the columns that lose more than half of their distinct values in float32."""
     sample = columns[:: -(-len(columns) // _SAMPLE_ROWS)]
     seen = sample.astype(np.float64)
     if normalized:
@@ -105,6 +104,4 @@ def _merged_columns(columns: NDArray[Any], *, normalized: bool) -> list[int]:
 
 
 def _named(columns: Any) -> str:
-    shown = ", ".join(str(int(column)) for column in columns[:_COLUMNS_NAMED])
-    more = f" and {len(columns) - _COLUMNS_NAMED} more" if len(columns) > _COLUMNS_NAMED else ""
-    return f"feature{'s' if len(columns) > 1 else ''} {shown}{more} (counted from 0)"
+    return f"feature{'s' if len(columns) > 1 else ''} {few([str(int(column)) for column in columns])} (counted from 0)"

@@ -1,4 +1,4 @@
-"""Preparing TFDS data sets: checked first, so that what cannot work fails within seconds, then done by one process."""
+"""Preparing TFDS data sets: what cannot work fails within seconds, and one process does the work."""
 
 import contextlib
 import io
@@ -10,10 +10,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import tensorflow_datasets as tfds
 from filelock import FileLock
 
 from ..errors import DataError
-from .names import PreparedDirectory, TfdsName, default_data_dir, find_prepared, is_prepared, parse_name
+from ..imports import describe_error
+from .names import FileName, TfdsName, data_root, find_prepared, is_prepared, parse_name
 from .network import unreachable_hosts
 from .registry import create_builder
 from .tfds_private import is_in_cache
@@ -26,32 +28,29 @@ def prepare_dataset(
 ) -> Path:
     """Prepare a TFDS data set, unless it is prepared, and return its directory.
 
-    Of several processes that prepare one data set at the same time, one does it and the others wait for it.
+    If several processes want the same data set at once, one prepares it and the others wait.
 
     Args:
         name: A TFDS name: ``digits``, ``emnist/letters``, ``mnist:3.0.1``. The directory of a prepared data set is
             returned as it is.
         data_dir: Where TFDS keeps data sets; by default ``TFDS_DATA_DIR``, or else ``~/tensorflow_datasets``.
-        manual_dir: Directory with files that were downloaded by hand, under the names that they have on their server.
-            They are checked against TFDS' checksums. By default ``<data_dir>/downloads/manual``.
-        force: Whether to prepare again what is prepared; the old one is kept until the new one is complete.
-
-    Returns:
-        The directory that holds ``dataset_info.json`` and the record files.
+        manual_dir: Directory of files that you downloaded, under the names that they have on their server. TFDS checks
+            their checksums. By default ``<data_dir>/downloads/manual``.
+        force: Whether to prepare it again if it is prepared; the old one stays until the new one is complete.
 
     Raises:
-        DataError: If the name is unknown, its files are neither here nor to be had, ``data_dir`` cannot be written to,
-            or the data set's builder fails.
+        DataError: If the name is unknown, its files cannot be downloaded, ``data_dir`` cannot be written to, or the
+            data set's builder fails.
 
     Example:
         >>> prepare_dataset("fashion_mnist", manual_dir=Path("downloads/fashion_mnist"))  # doctest: +SKIP
     """
     parsed = parse_name(name)
-    if isinstance(parsed, PreparedDirectory):
+    if isinstance(parsed, FileName) and parsed.kind == "prepared":
         return parsed.path
     if not isinstance(parsed, TfdsName):
         raise DataError(f"{name!r} is no data set of TFDS, and needs no preparing. Use it as it is.")
-    root = (data_dir or default_data_dir()).expanduser().absolute()
+    root = data_root(data_dir)
     manual_dir = manual_dir and manual_dir.expanduser()
     if not force and (found := find_prepared(parsed, root)):
         return found
@@ -62,16 +61,16 @@ def prepare_dataset(
         if force:
             with _kept_until_replaced(directory):
                 _prepare(parsed, create_builder(parsed, root), root, manual_dir)
-        elif not is_prepared(directory):  # the process waited for may have done it
+        elif not is_prepared(directory):  # the process that held the lock may have
             _prepare(parsed, builder, root, manual_dir)
     return directory
 
 
 def _check_files(name: TfdsName, builder: Any, root: Path, manual_dir: Path | None) -> None:
-    """Refuse a preparation that would have to wait for files nobody can send.
+    """Raise DataError if files are missing that cannot be downloaded.
 
-    TFDS names the files of all configs together. Where only some are needed and others are missing, and their host is
-    unreachable, the preparation is refused although it might work: trying would take minutes to fail.
+    TFDS lists the files of all configs together. So this may refuse a config that needs only files that are here; to
+    try would take minutes to fail.
     """
     from_hand = manual_dir or root / "downloads" / "manual"
     if manual_dir is not None and not manual_dir.is_dir():
@@ -93,42 +92,44 @@ def _check_files(name: TfdsName, builder: Any, root: Path, manual_dir: Path | No
 
 def _missing_urls(builder: Any, cache: Path, manual_dir: Path) -> list[str]:
     """Return the addresses of the files that TFDS would download."""
-    if builder.url_infos is None:  # no checksums recorded: TFDS' own builders then read from its bucket
+    if builder.url_infos is None:  # without recorded checksums, TFDS' own builders read from its bucket
         from_bucket = str(builder.__module__).startswith("tensorflow_datasets.")
         by_hand = builder.MANUAL_DOWNLOAD_INSTRUCTIONS
         return ["gs://tfds-data"] if from_bucket and not by_hand else []
-    missing = []
-    for url, info in builder.url_infos.items():
-        by_hand = info.filename and (manual_dir / info.filename).is_file()
-        if not by_hand and not is_in_cache(url, info.checksum, directories=(cache / builder.name, cache)):
-            missing.append(url)
-    return missing
+    return [
+        url
+        for url, info in builder.url_infos.items()
+        if not (info.filename and (manual_dir / info.filename).is_file())
+        and not is_in_cache(url, info.checksum, directories=(cache / builder.name, cache))
+    ]
 
 
 def _prepare(name: TfdsName, builder: Any, root: Path, manual_dir: Path | None) -> None:
-    import tensorflow_datasets as tfds
-
     directory = Path(builder.data_dir)
     config = tfds.download.DownloadConfig(
         manual_dir=manual_dir,
-        # TFDS takes an extracted file for this one if only its name is equal: MNIST's images for Fashion-MNIST's.
+        # Of its own, since TFDS knows extracted files by name alone: it would use MNIST's images for Fashion-MNIST.
         extract_dir=root / "downloads" / "extracted" / "-".join(directory.relative_to(root).parts),
         try_download_gcs=False,
     )
     _logger.info("Preparing data set %s in %s.", name, directory)
     try:
-        with _silenced() if name.name == "digits" else contextlib.redirect_stdout(sys.stderr):
+        # The digits take a second: no progress bars, which TFDS could only switch off for good.
+        quiet = io.StringIO() if name.name == "digits" else sys.stderr
+        with contextlib.redirect_stdout(quiet), contextlib.redirect_stderr(quiet):
             builder.download_and_prepare(download_config=config)
     except Exception as error:  # a builder is foreign code, and raises whatever it likes
-        if not is_prepared(directory):  # else a process that knows nothing of our lock was first: the same data
-            raise DataError(f"Data set '{name}' could not be prepared in {str(directory)!r}: {_told(error)}") from error
+        if not is_prepared(directory):  # else a process without our lock was faster, with the same data
+            raise DataError(
+                f"Data set '{name}' could not be prepared in {str(directory)!r}: {describe_error(error)}"
+            ) from error
 
 
 @contextlib.contextmanager
 def _only_one(name: TfdsName, root: Path) -> Iterator[None]:
-    """Hold the lock on a data set. It ends with the process, however that ends; its empty file stays.
+    """Hold the lock on a data set. It ends with the process, even a killed one; its empty file stays.
 
-    TFDS alone is not enough: both processes would prepare, and the second fails to rename its result into place.
+    TFDS has no lock: both processes would prepare, and the second would fail to move its result into place.
     """
     lock = FileLock(root / f".caviar-{name.name}.lock")
     try:
@@ -160,16 +161,3 @@ def _kept_until_replaced(directory: Path) -> Iterator[None]:
             shutil.rmtree(aside)
         else:
             aside.rename(directory)
-
-
-@contextlib.contextmanager
-def _silenced() -> Iterator[None]:
-    """Keep TFDS from printing: a second's work needs no progress bars, and TFDS can only switch them off for good."""
-    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-        yield
-
-
-def _told(error: Exception) -> str:
-    """Return an exception's type and message in one line of at most 500 characters."""
-    text = " ".join(f"{type(error).__name__}: {error}".split())
-    return text if len(text) <= 500 else f"{text[:499]}…"

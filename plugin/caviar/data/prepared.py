@@ -1,50 +1,44 @@
-"""Reading prepared TFDS data sets: which of their features are input and label, and their splits as arrays."""
+"""Reading prepared TFDS data sets: which features are input and which is the label, and splits as arrays."""
 
 import dataclasses
+import functools
 import importlib.metadata
+import operator
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import tensorflow_datasets as tfds
 from numpy.typing import NDArray
 
 from ..errors import DataError
 from ..user_cache import sources_digest
 from .kept_arrays import Arrays, KeptArrays, key_of
 
+_OWN_FUNCTION = "Return the arrays from a function of yours, and name it as package.module:function."
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Columns:
-    """Which features of a TFDS data set are used.
+    """Which features of a TFDS data set are used."""
 
-    Attributes:
-        inputs: Keys of each input feature, from the outermost dict to the feature, and the feature itself.
-        feature_shape: Shape of an example's features: the single input's own, or (k,) of all of them concatenated.
-        label: Key of the label.
-        class_names: Names of the classes where TFDS declares them, else None: then the labels that occur name them.
-    """
-
-    inputs: tuple[tuple[tuple[str, ...], Any], ...]
-    feature_shape: tuple[int, ...]
-    label: str
-    class_names: tuple[str, ...] | None
+    inputs: tuple[tuple[tuple[str, ...], Any], ...]  # each feature, behind the keys that lead to it
+    feature_shape: tuple[int, ...]  # of an example: the single input's own, or (k,) of all of them concatenated
+    label: str  # its key
+    class_names: tuple[str, ...] | None  # None where TFDS declares none: then the labels that occur name the classes
 
 
 class PreparedDataset:
     """A prepared TFDS data set on the disk, read without its builder's code and without any network.
 
-    Args:
-        directory: The directory with ``dataset_info.json``.
-        kept: Where decoded splits are kept, or None to read them from their files each time.
+    Decoded splits are ``kept``; without a place for them, they are read from their files each time.
 
     Raises:
-        DataError: If TFDS cannot read its description.
+        DataError: If TFDS cannot read its description. Methods raise it if they cannot use its splits or features.
     """
 
     def __init__(self, directory: Path, *, kept: KeptArrays | None = None) -> None:
-        import tensorflow_datasets as tfds
-
         self._directory, self._kept = directory, kept
         self._where = f"Data set in {str(directory)!r}"
         try:
@@ -56,11 +50,7 @@ class PreparedDataset:
 
     @property
     def n_train(self) -> int:
-        """Examples in the split to train on, validation not yet cut off.
-
-        Raises:
-            DataError: If no split is named ``train`` and there are several.
-        """
+        """Examples in the split to train on, validation not yet cut off."""
         return self._n_examples[self._train_split]
 
     @property
@@ -68,32 +58,13 @@ class PreparedDataset:
         """Examples in the split to test on; None where the source holds nothing out."""
         return self._n_examples[self._test_split] if self._test_split else None
 
-    @property
-    def has_test(self) -> bool:
-        """Whether the source holds out examples to test on."""
-        return self._test_split is not None
-
-    @property
-    def class_names(self) -> tuple[str, ...] | None:
-        """Names of the classes where TFDS declares them.
-
-        Raises:
-            DataError: As :meth:`columns` does.
-        """
-        return self.columns().class_names
-
     def read_train(self) -> tuple[Any, Any]:
-        """Read features and labels of the split to train on. Raises: DataError."""
+        """Read features and labels of the split to train on."""
         return self._read(self._train_split)
 
-    def read_train_labels(self) -> Any:
-        """Read the labels to train on, and leave the features on the disk. Raises: DataError."""
-        label = self.columns().label
-        return np.asarray(self._examples(self._train_split, (), label)[label])
-
     def read_test(self) -> tuple[Any, Any]:
-        """Read features and labels of the split to test on. Raises: DataError."""
-        assert self._test_split is not None, "look at has_test first"
+        """Read features and labels of the split to test on; see ``n_test``."""
+        assert self._test_split is not None
         return self._read(self._test_split)
 
     @property
@@ -106,20 +77,15 @@ class PreparedDataset:
 
     @property
     def _test_split(self) -> str | None:
-        held_out = (split for split in ("test", "validation") if split in self._n_examples)
-        return next((split for split in held_out if split != self._train_split), None)
+        held_out = self._n_examples.keys() - {self._train_split}
+        return next((split for split in ("test", "validation") if split in held_out), None)
 
     def columns(self) -> Columns:
         """Return which features are input and label: those that TFDS declares for supervised learning, if it does.
 
-        Without that declaration the only ClassLabel is the label, and all other features are input.
-
-        Raises:
-            DataError: If there is no label, it is not one class an example, or an input is not numeric and of a fixed
-                shape.
+        If it declares nothing, the only ClassLabel is the label, and all other features are input. The label must be
+        one class per example, and every input numeric and of fixed shape.
         """
-        import tensorflow_datasets as tfds
-
         features = self._builder.info.features
         if not isinstance(features, tfds.features.FeaturesDict):
             raise DataError(f"{self._where} has no label: its examples are a single feature, {features}.")
@@ -133,9 +99,7 @@ class PreparedDataset:
         )
 
     def _read(self, split: str) -> Arrays:
-        """Return a whole split, in the order of its records: as it is kept, or from its files, and keep it."""
-        import tensorflow_datasets as tfds
-
+        """Return a whole split, in the order of its records; read and keep it if it is not kept yet."""
         columns = self.columns()
         if self._kept is None:
             return self._decode(split, columns)
@@ -150,41 +114,29 @@ class PreparedDataset:
 
     def _decode(self, split: str, columns: Columns) -> Arrays:
         """Read a whole split from its files."""
-        examples = self._examples(split, columns.inputs, columns.label)
-        labels = np.asarray(examples[columns.label])
-        features = [_dense(_get_nested(examples, keys), feature) for keys, feature in columns.inputs]
-        if len(features) == 1 and len(columns.feature_shape) > 1:
-            return Arrays(features=features[0], labels=labels)
-        flat = [array.reshape(len(array), -1) for array in features]
-        return Arrays(features=flat[0] if len(flat) == 1 else _joined(flat), labels=labels)
-
-    def _examples(self, split: str, inputs: tuple[tuple[tuple[str, ...], Any], ...], label: str) -> Mapping[str, Any]:
-        """Read the features that are wanted and the labels of a split."""
-        import tensorflow_datasets as tfds
-
-        wanted: dict[str, Any] = {}
-        for keys in ((label,), *(keys for keys, _ in inputs)):
-            _set_nested(wanted, keys)
-        n_features = sum(1 for key, feature in self._builder.info.features.items() for _ in _leaves((key,), feature))
+        wanted = dict.fromkeys([columns.label, *(keys[0] for keys, _ in columns.inputs)], True)
+        uses_all = wanted.keys() == set(self._builder.info.features)
         try:
-            examples: Mapping[str, Any] = tfds.as_numpy(
+            examples = tfds.as_numpy(
                 self._builder.as_dataset(
                     split=split,
                     batch_size=-1,  # the fastest way: Fashion-MNIST's 60,000 images take 2.4 s, 2.7 s in batches
-                    # What is not used is not decoded. Where everything is used, asking costs deprecation warnings.
-                    decoders=tfds.decode.PartialDecoding(wanted) if len(inputs) + 1 < n_features else None,
-                    # One file after the other, so that the order of the records is the order of the arrays.
+                    # Decode only what is used. If that is everything, asking for it would cost deprecation warnings.
+                    decoders=None if uses_all else tfds.decode.PartialDecoding(wanted),
+                    # One file after the other keeps the order of the records.
                     read_config=tfds.ReadConfig(interleave_cycle_length=1, try_autocache=False),
                 )
             )
         except Exception as error:  # tf.errors and whatever a feature's decoder raises
             message = str(error).strip().splitlines()[0] if str(error).strip() else ""
             raise DataError(f"{self._where}, {split} split, cannot be read: {message}") from error
-        return examples
+        labels = np.asarray(examples[columns.label])
+        features = [_dense(functools.reduce(operator.getitem, keys, examples), part) for keys, part in columns.inputs]
+        if len(features) > 1 or len(columns.feature_shape) == 1:
+            features = [array.reshape(len(array), -1) for array in features]
+        return Arrays(features=features[0] if len(features) == 1 else _joined(features), labels=labels)
 
     def _supervised_keys(self, features: Any) -> tuple[list[str], str]:
-        import tensorflow_datasets as tfds
-
         declared = self._builder.info.supervised_keys
         if declared is not None:
             keys, label = declared[0], declared[1]  # a third would be weights of the examples
@@ -194,47 +146,42 @@ class PreparedDataset:
         labels = [key for key, feature in features.items() if isinstance(feature, tfds.features.ClassLabel)]
         if len(labels) != 1:
             found = f"several classes: {', '.join(sorted(labels))}" if labels else "no class"
-            all_keys = ", ".join(features.keys())
             raise DataError(
-                f"{self._where} declares no supervised keys, and among its features ({all_keys}) is {found}."
-                " Return the arrays from a function of yours, and name it as package.module:function."
+                f"{self._where} declares no supervised keys, and among its features ({', '.join(features)}) is {found}."
+                f" {_OWN_FUNCTION}"
             )
-        return [key for key, _ in features.items() if key != labels[0]], labels[0]
+        return [key for key in features if key != labels[0]], labels[0]
 
     def _feature_shape(self, inputs: tuple[tuple[tuple[str, ...], Any], ...]) -> tuple[int, ...]:
-        import tensorflow_datasets as tfds
-
-        shapes = []
+        shapes = {}
         for keys, feature in inputs:
-            name = "/".join(keys)
+            where = f"{self._where}: feature {'/'.join(keys)!r}"
             numeric = isinstance(feature, (tfds.features.Image, tfds.features.Tensor))
-            if not numeric or not _is_number(feature.np_dtype):
+            if not numeric or np.dtype(feature.np_dtype).kind not in "biuf":
                 raise DataError(
-                    f"{self._where}: feature {name!r} is {type(feature).__name__}, but only images and numbers of a"
-                    " fixed shape can be input. Return the arrays from a function of yours, and name it as"
-                    " package.module:function."
+                    f"{where} is {type(feature).__name__}, but only images and numbers of a fixed shape can be input."
+                    f" {_OWN_FUNCTION}"
                 )
             if None in feature.shape:
                 raise DataError(
-                    f"{self._where}: feature {name!r} has no fixed shape, but {feature.shape}. Resize it in a function"
-                    " of yours, and name that as package.module:function."
+                    f"{where} has no fixed shape, but {feature.shape}. Resize it in a function of yours, and name that"
+                    " as package.module:function."
                 )
-            shapes.append(_dense_shape(feature))
-        if len(shapes) == 1 and shapes[0] and len(shapes[0]) <= 3:
-            return shapes[0]
-        for (keys, _), shape in zip(inputs, shapes, strict=True):
-            if len(shape) > 1:
-                raise DataError(
-                    f"{self._where}: feature {'/'.join(keys)!r} has shape {shape}; the input must be one image, or any"
-                    " number of scalars and vectors."
-                )
+            n_categories = _n_categories(feature)
+            shapes[where] = (n_categories,) if n_categories else tuple(feature.shape)
         if not shapes:
             raise DataError(f"{self._where} has a label but no features.")
-        return (sum(int(np.prod(shape)) for shape in shapes),)
+        first = next(iter(shapes.values()))
+        if len(shapes) == 1 and 1 <= len(first) <= 3:
+            return first
+        for where, shape in shapes.items():
+            if len(shape) > 1:
+                raise DataError(
+                    f"{where} has shape {shape}; the input must be one image, or any number of scalars and vectors."
+                )
+        return (sum(int(np.prod(shape)) for shape in shapes.values()),)
 
     def _class_names(self, feature: Any, label: str) -> tuple[str, ...] | None:
-        import tensorflow_datasets as tfds
-
         if isinstance(feature, tfds.features.ClassLabel) and feature.num_classes:
             return tuple(feature.names)
         is_scalar = isinstance(feature, tfds.features.Tensor) and feature.shape == ()
@@ -245,7 +192,7 @@ class PreparedDataset:
 
 
 def _joined(columns: list[NDArray[Any]]) -> NDArray[Any]:
-    """Return columns side by side, in float32 where that holds the type of each, else in float64."""
+    """Return columns side by side, in float32 if that holds each one's type, else in float64."""
     fits = all(array.dtype == np.float32 or array.dtype.itemsize <= 2 for array in columns)
     return np.concatenate(columns, axis=1, dtype=np.float32 if fits else np.float64)
 
@@ -261,8 +208,6 @@ def _strings(keys: Any) -> Iterator[str]:
 
 def _leaves(keys: tuple[str, ...], feature: Any) -> Iterator[tuple[tuple[str, ...], Any]]:
     """Yield every feature below a key with the keys that lead to it, in sorted order."""
-    import tensorflow_datasets as tfds
-
     if isinstance(feature, tfds.features.FeaturesDict):
         for key in sorted(feature.keys()):
             yield from _leaves((*keys, key), feature[key])
@@ -270,35 +215,12 @@ def _leaves(keys: tuple[str, ...], feature: Any) -> Iterator[tuple[tuple[str, ..
         yield keys, feature
 
 
-def _is_number(dtype: Any) -> bool:
-    return np.dtype(dtype).kind in "biuf"
-
-
-def _dense_shape(feature: Any) -> tuple[int, ...]:
-    n_categories = _n_categories(feature)
-    return (n_categories,) if n_categories else tuple(feature.shape)
-
-
 def _dense(values: Any, feature: Any) -> NDArray[Any]:
-    """Return a feature's values as input: a category is one-hot, since its code is no quantity."""
+    """Return a feature's values as input: categories as one-hot, since their codes are not quantities."""
     n_categories = _n_categories(feature)
     array = np.asarray(values)
     return (array[:, None] == np.arange(n_categories)).astype(np.float32) if n_categories else array
 
 
 def _n_categories(feature: Any) -> int:
-    import tensorflow_datasets as tfds
-
     return int(feature.num_classes or 0) if isinstance(feature, tfds.features.ClassLabel) else 0
-
-
-def _set_nested(nest: dict[str, Any], keys: tuple[str, ...]) -> None:
-    for key in keys[:-1]:
-        nest = nest.setdefault(key, {})
-    nest[keys[-1]] = True
-
-
-def _get_nested(nest: Mapping[str, Any], keys: tuple[str, ...]) -> Any:
-    for key in keys:
-        nest = nest[key]
-    return nest

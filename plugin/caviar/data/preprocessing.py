@@ -15,40 +15,30 @@ from .columns import Kind, as_numbers
 if TYPE_CHECKING:
     import pandas as pd
 
-#: Categories of a column that get an input of their own; the rarer ones share one.
+#: So many categories of a column get an input of their own; the rarer ones share one.
 MOST_CATEGORIES: Final = 64
 #: Stands for a missing value of a category.
 MISSING: Final = "(missing)"
 
 
 class NewValues(NamedTuple):
-    """Values of a column that training did not have.
+    """Values of a column that were not in training."""
 
-    Attributes:
-        n: Rows that have one.
-        row: The first of them, from 0.
-        value: What it has; None where a value is missing, and none was in training.
-    """
-
-    n: int
-    row: int
-    value: str | None
+    n: int  # rows that have one
+    row: int  # the first of them, from 0
+    value: str | None  # what it has; None where a value is missing, and none was in training
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Preprocessing:
     """Turns rows of a table into features.
 
-    Numbers are imputed with the median, standardised, and get an indicator where values were missing in training.
-    Categories are one-hot; rare ones share an input, which unknown ones get too, or all zeros where none was rare.
-
-    Attributes:
-        kinds: Each column's kind, in the order of the table that it was fitted on.
-        transformer: scikit-learn's ColumnTransformer.
+    Numbers are imputed with the median and standardised; a column with missing values in training gets an indicator
+    too. Categories are one-hot. Rare and unknown ones share an input; if none was rare, unknown ones are all zeros.
     """
 
-    kinds: Mapping[str, Kind]
-    transformer: Any
+    kinds: Mapping[str, Kind]  # of each column, in the order of the table that it was fitted on
+    transformer: Any  # scikit-learn's ColumnTransformer
 
     @classmethod
     def fit(cls, frame: "pd.DataFrame", kinds: Mapping[str, Kind], *, where: str) -> "Preprocessing":
@@ -78,10 +68,7 @@ class Preprocessing:
     ) -> NDArray[np.float32]:
         """Return rows as features, shape (n, k). Columns that training did not have are left out.
 
-        Args:
-            frame: The rows.
-            where: What they are, for messages.
-            watch: Called with the columns that have values which training did not have, before anything is returned.
+        ``watch`` is called first, with the columns that have values unknown in training.
 
         Raises:
             DataError: If a column is missing, or a column of numbers has anything else.
@@ -107,16 +94,15 @@ class Preprocessing:
             known = zip(categories, parts["categories"].categories_, strict=True)
             is_new |= {name: ~plain[name].isin(values) for name, values in known}
         found = {}
-        for name, rows in is_new.items():
-            if rows.any():
-                first = int(np.flatnonzero(rows)[0])
-                value = plain[name].iloc[first]
-                is_missing = name in numbers or value == MISSING
-                found[name] = NewValues(int(rows.sum()), first, None if is_missing else str(value))
+        for name in (name for name, rows in is_new.items() if rows.any()):
+            first = int(is_new[name].to_numpy().argmax())
+            value = plain[name].iloc[first]
+            is_missing = name in numbers or value == MISSING
+            found[name] = NewValues(int(is_new[name].sum()), first, None if is_missing else str(value))
         return found
 
     def save(self, path: Path) -> None:
-        """Write it in a format that executes nothing when it is loaded."""
+        """Write it in a format that runs no code when it is loaded."""
         import skops.io
 
         skops.io.dump({"kinds": json.dumps(dict(self.kinds)), "transformer": self.transformer}, path)
@@ -126,7 +112,7 @@ class Preprocessing:
         """Read what `save` wrote.
 
         Raises:
-            DataError: If the file is damaged, or holds what is not ours.
+            DataError: If the file is missing, damaged, or not ours.
         """
         import skops.io
 
@@ -140,7 +126,7 @@ class Preprocessing:
 
 
 def _plain(frame: "pd.DataFrame", kinds: Mapping[str, Kind], *, where: str) -> "pd.DataFrame":
-    """Return the columns that are used, as float64 or as texts, so that it does not matter how a file was parsed."""
+    """Return the columns in use, as float64 or as texts, the same however a file was parsed."""
     import pandas as pd
 
     columns = {
@@ -152,7 +138,7 @@ def _plain(frame: "pd.DataFrame", kinds: Mapping[str, Kind], *, where: str) -> "
 
 
 def _texts(column: "pd.Series[Any]") -> NDArray[np.object_]:
-    """Return categories as texts, the same ones however a file was parsed: 3, "3" and 3.0 are one category."""
+    """Return categories as texts, so that 3, "3" and 3.0 are the same one."""
     import pandas as pd
 
     codes, values = pd.factorize(column)  # -1 where a value is missing

@@ -5,16 +5,19 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
+import tensorflow_datasets as tfds
+
 from ..errors import DataError
+from . import digits as _digits  # noqa: F401  (importing it registers the builder)
+from .columns import few
 from .names import TfdsName, find_all_prepared
 
 
 def known_names() -> list[str]:
-    """Return the names of all builders: TFDS', ours, and those that imported modules registered; in order.
+    """Return the names of all builders, sorted: TFDS', ours, and those that imported modules registered.
 
-    Community data sets are left out: to list them, TFDS asks a server.
+    Community data sets are missing, since TFDS would ask a server for them.
     """
-    tfds = _tfds_with_ours()
     return sorted(tfds.list_builders(with_community_datasets=False))
 
 
@@ -24,14 +27,13 @@ def create_builder(name: TfdsName, data_dir: Path) -> Any:
     Raises:
         DataError: If TFDS has no such data set, config or version, or it needs a package that is not installed.
     """
-    tfds = _tfds_with_ours()
     known = known_names()
     if name.name not in known:
         prepared = {str(found): directory for found, directory in find_all_prepared(data_dir)}
         if here := [str(directory) for found, directory in prepared.items() if found.split("/")[0] == name.name]:
             raise DataError(
                 f"Data set '{name}' is not prepared, and no builder is known that could make it. Prepared under this "
-                f"name: {_few(here)}."
+                f"name: {few(here)}."
             )
         raise DataError(
             f"There is no data set named {name.name!r}.{_near(name.name, {*known, *prepared})} See caviar datasets for"
@@ -40,10 +42,10 @@ def create_builder(name: TfdsName, data_dir: Path) -> Any:
     try:
         builder_class = tfds.builder_cls(name.name)
         configs = list(builder_class.builder_configs)
-    except Exception as error:  # a builder's module is foreign code, and may need what is not installed
+    except Exception as error:  # foreign code, which may need a package that is not installed
         raise DataError(f"Data set '{name}' cannot be loaded: {type(error).__name__}: {error}") from error
     if name.config and name.config not in configs:
-        allowed = f"{_near(name.config, configs)} It has: {_few(configs)}." if configs else " It has no configs."
+        allowed = f"{_near(name.config, configs)} It has: {few(configs)}." if configs else " It has no configs."
         raise DataError(f"Data set {name.name!r} has no config {name.config!r}.{allowed}")
     try:
         # Not tfds.builder(): given a version, it returns a reader of the prepared files, which cannot prepare them.
@@ -52,20 +54,7 @@ def create_builder(name: TfdsName, data_dir: Path) -> Any:
         raise DataError(f"Data set '{name}' cannot be had: {str(error).strip().splitlines()[-1]}") from error
 
 
-def _tfds_with_ours() -> Any:
-    import tensorflow_datasets as tfds
-
-    from . import digits as _digits  # noqa: F401  (importing it registers the builder)
-
-    return tfds
-
-
 def _near(name: str, allowed: Collection[str]) -> str:
-    """Return the question for the nearest few names, or nothing. There are hundreds: too many to list."""
+    """Return a question about the nearest names, if any. There are hundreds, too many to list."""
     near = difflib.get_close_matches(name, sorted(allowed), n=3, cutoff=0.6)
     return f" Did you mean {' or '.join(repr(found) for found in near)}?" if near else ""
-
-
-def _few(names: list[str]) -> str:
-    shown = ", ".join(names[:10])
-    return shown if len(names) <= 10 else f"{shown} and {len(names) - 10} more"

@@ -7,20 +7,13 @@ from numpy.typing import NDArray
 def stratified_cut(
     labels: NDArray[np.int32], *, fraction: float, seed: int
 ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Divide examples in two, so that both parts have the classes in the same proportions.
+    """Divide examples in two, with the classes in the same proportions; return the positions that stay, and the others.
 
-    The parts follow from PCG64's raw output, which numpy promises to keep; the streams of its Generator's methods and
-    scikit-learn's splitters may change with a version, and with them every score that stands on them.
+    This uses PCG64's raw output, which numpy promises to keep. Other versions of numpy's Generator or of scikit-learn's
+    splitters may draw other numbers, and with them every score would change.
 
-    Args:
-        labels: Classes of the examples, shape (n,), each at least 0. Every class that occurs has at least two.
-        fraction: Share of the examples cut off, in (0, 1). The cut has ⌈fraction·n⌉ examples, a class's share being
-            off by less than one; more only where a class would otherwise have none in the cut, fewer only where it
-            would have none left.
-        seed: Decides which examples are cut, at least 0.
-
-    Returns:
-        The positions that stay and those cut off, each ascending.
+    The cut has ⌈fraction·n⌉ examples, and each class's share is off by less than one. It has more or fewer only if a
+    class of at least two examples would have none on one side.
     """
     classes, counts = np.unique(labels, return_counts=True)
     quotas = _quotas(counts, fraction)
@@ -32,7 +25,7 @@ def stratified_cut(
 
 
 def _quotas(counts: NDArray[np.intp], fraction: float) -> NDArray[np.intp]:
-    """Return how many examples of each class are cut: the largest remainders are rounded up."""
+    """Return how many examples of each class are cut off; the largest remainders are rounded up."""
     shares = np.round(counts * fraction, 9)  # 100 · 0.07 is a little above 7, and its ceiling would be 8
     quotas = np.floor(shares).astype(np.intp)
     n_left = int(np.ceil(np.round(counts.sum() * fraction, 9))) - int(quotas.sum())

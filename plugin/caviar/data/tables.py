@@ -1,12 +1,15 @@
-"""Tables: CSV and Parquet files and DataFrames, with one column of labels and the others as features."""
+"""Tables in CSV and Parquet files, with one column of labels; the others are features."""
 
 import contextlib
 import csv
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet
 from numpy.typing import NDArray
 
 from ..errors import DataError, nearest_name
@@ -14,36 +17,16 @@ from .columns import few, row_number
 
 if TYPE_CHECKING:
     import pandas as pd
-    import pyarrow as pa
-
-#: File names that a table may end in.
-SUFFIXES: Final = (".csv", ".tsv", ".parquet", ".pq")
-
-
-def is_parquet(path: Path) -> bool:
-    """Tell whether a file's name is that of a Parquet file."""
-    return path.suffix.lower() in (".parquet", ".pq")
-
-
-def is_table(path: Path) -> bool:
-    """Tell whether a file's name is that of a table."""
-    return path.suffix.lower() in SUFFIXES
 
 
 def read_table(path: Path) -> "pd.DataFrame":
     """Read a whole table.
 
     Raises:
-        DataError: If it cannot be read, has no rows, or its rows do not have the same number of columns.
+        DataError: If it cannot be read, has no rows, or its rows differ in length.
     """
-    import pyarrow.csv
-    import pyarrow.parquet
-
     with _told(path):
-        if is_parquet(path):
-            table = pyarrow.parquet.read_table(path)
-        else:
-            table = pyarrow.csv.read_csv(path, **_csv_options(path))
+        table = pa.parquet.read_table(path) if _is_parquet(path) else pa.csv.read_csv(path, **_csv_options(path))
     if not table.num_rows:
         raise DataError(f"Table {str(path)!r} has no rows.")
     return _frame(table, path)
@@ -52,42 +35,28 @@ def read_table(path: Path) -> "pd.DataFrame":
 def read_table_parts(path: Path, *, rows: int = 65_536) -> "Iterator[pd.DataFrame]":
     """Read a table part by part, in the order of its rows, so that any number of them fits in memory.
 
-    The columns of a CSV file come as texts: what comes later does not matter for the type of what came before.
-
-    Args:
-        path: The file.
-        rows: At most so many at a time; a CSV file's parts have as many as fit in 4 MiB.
+    The columns of a CSV file are texts, since the type of the first rows must not depend on later ones. Its parts have
+    as many rows as fit in 4 MiB; those of a Parquet file have at most ``rows``.
 
     Raises:
         DataError: As `read_table`.
     """
-    import pyarrow as pa
-    import pyarrow.csv
-    import pyarrow.parquet
-
     n_rows = 0
-    with _told(path):
-        if is_parquet(path):
-            with pyarrow.parquet.ParquetFile(path) as file:
-                for batch in file.iter_batches(batch_size=rows):
-                    n_rows += batch.num_rows
-                    yield _frame(pa.Table.from_batches([batch]), path)
+    with _told(path), contextlib.ExitStack() as opened:
+        if _is_parquet(path):
+            batches = opened.enter_context(pa.parquet.ParquetFile(path)).iter_batches(batch_size=rows)
         else:
-            texts = {name: pa.string() for name in _header(path)}
-            with pyarrow.csv.open_csv(path, **_csv_options(path, column_types=texts, block_size=1 << 22)) as reader:
-                for batch in reader:
-                    n_rows += batch.num_rows
-                    yield _frame(pa.Table.from_batches([batch]), path)
+            options = _csv_options(path, column_types=dict.fromkeys(_header(path), pa.string()), block_size=1 << 22)
+            batches = opened.enter_context(pa.csv.open_csv(path, **options))
+        for batch in batches:
+            n_rows += batch.num_rows
+            yield _frame(pa.Table.from_batches([batch]), path)
     if not n_rows:
         raise DataError(f"Table {str(path)!r} has no rows.")
 
 
 def take_labels(frame: "pd.DataFrame", label: str | None, *, where: str) -> "tuple[pd.DataFrame, NDArray[Any]]":
-    """Return the features of a table, and its column of labels as numpy has them.
-
-    Raises:
-        DataError: If there is no such column, or a label is missing.
-    """
+    """Return a table's features and labels, as numpy has them; raise DataError if a label is missing."""
     names = [str(name) for name in frame.columns]
     if label is None:
         raise DataError(f'{where}: which column has the labels? Set data.label = "…". Columns: {few(names)}.')
@@ -99,11 +68,7 @@ def take_labels(frame: "pd.DataFrame", label: str | None, *, where: str) -> "tup
 
 
 def labels_of(column: "pd.Series[Any]", *, where: str) -> NDArray[Any]:
-    """Return labels as integers, booleans or texts.
-
-    Raises:
-        DataError: If one is missing, or they are numbers that are not whole.
-    """
+    """Return labels as integers, booleans or texts; raise DataError if one is missing, or a fraction."""
     missing = np.flatnonzero(column.isna().to_numpy())
     if missing.size:
         raise DataError(
@@ -119,14 +84,11 @@ def labels_of(column: "pd.Series[Any]", *, where: str) -> NDArray[Any]:
                 f"{str(column.name)!r}. Regression is not supported; if these are classes, make them whole or texts."
             )
         return np.asarray(values, np.int64)
-    labels: NDArray[Any] = values if values.dtype.kind in "biu" else values.astype(np.str_)
-    return labels
+    return np.asarray(values if values.dtype.kind in "biu" else values.astype(np.str_))
 
 
 @contextlib.contextmanager
 def _told(path: Path) -> Iterator[None]:
-    import pyarrow as pa
-
     try:
         yield
     except FileNotFoundError as error:
@@ -137,18 +99,16 @@ def _told(path: Path) -> Iterator[None]:
 
 
 def _csv_options(path: Path, *, column_types: Any = None, block_size: int = 1 << 24) -> dict[str, Any]:
-    from pyarrow import csv as arrow_csv
-
     names = _header(path)
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
         raise DataError(f"Table {str(path)!r} has two columns named {twice!r}. Rename one.")
     return {
-        # With one thread, messages have the number of the row.
-        "read_options": arrow_csv.ReadOptions(use_threads=False, block_size=block_size),
-        "parse_options": arrow_csv.ParseOptions(delimiter=_delimiter(path), newlines_in_values=True),
-        # "true" stays a text, which it is where columns are read as texts.
-        "convert_options": arrow_csv.ConvertOptions(
+        # With one thread, messages name the row.
+        "read_options": pa.csv.ReadOptions(use_threads=False, block_size=block_size),
+        "parse_options": pa.csv.ParseOptions(delimiter=_delimiter(path), newlines_in_values=True),
+        # "true" stays a text, as it does if all columns are read as texts.
+        "convert_options": pa.csv.ConvertOptions(
             strings_can_be_null=True, true_values=[], false_values=[], column_types=column_types
         ),
     }
@@ -162,30 +122,24 @@ def _header(path: Path) -> list[str]:
     return names
 
 
+def _is_parquet(path: Path) -> bool:
+    return path.suffix.lower() in (".parquet", ".pq")
+
+
 def _delimiter(path: Path) -> str:
-    """Return which of the usual delimiters stands most often in the first line."""
+    """Return the usual delimiter that is most frequent in the first line."""
     with path.open(encoding="utf-8", errors="replace") as file:
         first = file.readline()
     return max(",;\t|", key=first.count)
 
 
-def _frame(table: "pa.Table", path: Path) -> "pd.DataFrame":
-    import pyarrow as pa
-
+def _frame(table: pa.Table, path: Path) -> "pd.DataFrame":
     for field in table.schema:
         if pa.types.is_binary(field.type):
             values = table[field.name].to_pylist()
-            row = next(i for i, value in enumerate(values) if value is not None and not _is_utf8(value))
+            row = next(i for i, value in enumerate(values) if value and value.decode(errors="ignore").encode() != value)
             raise DataError(
                 f"Table {str(path)!r}: column {field.name!r} is not UTF-8, the first time in row {row_number(row)}: "
                 f"{values[row]!r}. Save the table as UTF-8."
             )
     return table.to_pandas()
-
-
-def _is_utf8(value: bytes) -> bool:
-    try:
-        value.decode("utf-8")
-    except UnicodeDecodeError:
-        return False
-    return True

@@ -52,8 +52,8 @@ def build_network(
     the network trains.
 
     Args:
-        config: Depth, widths, activation, placement of batch normalisation, dropout, L2. L2 penalises the kernels of
-            the hidden layers and of the head, no other weight; at 0 the kernels carry no regularizer.
+        config: L2 penalises the kernels of the hidden layers and of the head, no other weight; at 0 the kernels carry
+            no regularizer.
         feature_shape: Shape of one example, without the batch axis.
         n_classes: Outputs, at least 2.
         normalization: Mean and variance of each feature, from `fit_normalization`; None to leave the inputs alone. If
@@ -61,11 +61,8 @@ def build_network(
         seed: At least 0. The same seed gives the same initial weights on any machine. Each layer draws from a seed of
             its own, so two networks of different depth begin with the same first layers.
 
-    Returns:
-        A keras.Model of float32, or of the float type that Keras' policy sets.
-
     Shapes:
-        Input (n, *feature_shape), any number type; output (n, n_classes).
+        Input (n, *feature_shape), any number type; output (n, n_classes), of the float type that Keras' policy sets.
 
     Raises:
         ValueError: If n_classes is below 2, or the normalisation does not have one value a feature.

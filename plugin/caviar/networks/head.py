@@ -1,6 +1,8 @@
-"""The softmax head: networks train on logits, which is stable, and are exported with probabilities."""
+"""The softmax head: networks train on logits, which is stable, and are exported and saved with probabilities."""
 
-from collections.abc import Callable
+import contextlib
+import warnings
+from collections.abc import Callable, Iterator
 from typing import Any, Literal
 
 import keras
@@ -41,8 +43,7 @@ def with_probabilities(
     Shapes:
         Output (n, n_classes), of the network's float type.
     """
-    is_graph = bool(getattr(model, "inputs", None)) and bool(getattr(model, "outputs", None))
-    if is_graph:
+    if getattr(model, "inputs", None) and getattr(model, "outputs", None):
         inputs, outputs = model.inputs[0], model.outputs[0]
         feature_shape = tuple(inputs.shape[1:])
     elif feature_shape is None:
@@ -90,10 +91,8 @@ def find_output(model: Any, sample: npt.NDArray[np.generic]) -> Output:
     if not len(rows) or (rows < 0).any():
         return "logits"
     is_steady = bool(np.ptp(rows, axis=0).max() < 1e-6)
-    if _sum_to_one(rows) and not is_steady:
-        return "probabilities"
     if _sum_to_one(rows):
-        return "probabilities" if _whatever_the_weights(model, inputs, _sum_to_one) else "logits"
+        return "probabilities" if not is_steady or _whatever_the_weights(model, inputs, _sum_to_one) else "logits"
     if _whatever_the_weights(model, inputs, lambda rows: bool((rows >= 0).all())) and not is_steady:
         raise SpecError(
             "The network gives neither logits nor probabilities: its outputs are never negative, as those of a sigmoid "
@@ -101,6 +100,14 @@ def find_output(model: Any, sample: npt.NDArray[np.generic]) -> Output:
             'or a softmax; or set objective.output = "logits" (in KerasObjective: output="logits").'
         )
     return "logits"
+
+
+@contextlib.contextmanager
+def quiet_saving() -> Iterator[None]:
+    """Hold back a warning about Keras itself: its saving calls numpy's ``__array__`` as numpy 1 did."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        yield
 
 
 def check_probabilities(model: Any, sample: npt.NDArray[np.generic]) -> None:

@@ -1,14 +1,11 @@
 """The input normalisation's mean and variance, fitted on the training split."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-# Rows converted to float64 at a time: 4,096 images of 28×28 take 26 MB.
-_ROWS_AT_A_TIME = 4096
-
+from ..data.precision import mean_and_variance
 
 Statistics = tuple[npt.NDArray[np.floating[Any]], npt.NDArray[np.floating[Any]]]
 """Mean and variance of each feature, of its shape, in float32 or float64."""
@@ -18,9 +15,6 @@ def fit_normalization(features: npt.NDArray[np.generic]) -> Statistics:
     """Return the mean and variance of each feature, for the normalisation inside the model.
 
     Fit on the training split only: statistics of validation or test examples would leak them into training.
-
-    Args:
-        features: Examples on axis 0, of an integer or float type.
 
     Returns:
         ``(mean, variance)``, in float64 if the features are: then a network normalises in float64 too. The variance
@@ -36,28 +30,10 @@ def fit_normalization(features: npt.NDArray[np.generic]) -> Statistics:
     Source:
         The course's input normalisation, x := (x − μ) / σ; scikit-learn's StandardScaler for constant features.
     """
-    n = len(features)
-    if n == 0:
+    if not len(features):
         raise ValueError("fit_normalization needs at least 1 example, but got 0. Pass the training split.")
-    # Differences from the first example: their sums round by their own size, not by that of an offset, and those of a
-    # constant feature are 0.
-    first = features[0].astype(np.float64)
-    shift = np.zeros_like(first)
-    for rows in _chunks(features):
-        rows -= first
-        shift += rows.sum(axis=0)
-    mean = first + shift / n
-    variance = np.zeros_like(first)
-    for rows in _chunks(features):
-        rows -= mean
-        variance += np.square(rows, out=rows).sum(axis=0)
-    variance /= n
+    mean, variance = mean_and_variance(features)
     dtype = np.float64 if features.dtype == np.float64 else np.float32
     # A variance below the smallest normal number could become 0 in the network, which divides by it.
     variance[variance <= np.finfo(dtype).tiny] = 1.0
     return mean.astype(dtype), variance.astype(dtype)
-
-
-def _chunks(features: npt.NDArray[np.generic]) -> Iterator[npt.NDArray[np.float64]]:
-    for start in range(0, len(features), _ROWS_AT_A_TIME):
-        yield features[start : start + _ROWS_AT_A_TIME].astype(np.float64)

@@ -1,21 +1,13 @@
 """The compiled epoch, the update rules, and the trainers that run them."""
 
-from .fleet import FleetData, FleetPrograms, FleetTrainer, KeptPrograms, Lane
-from .library_seeds import seeded_libraries
-from .solo import SoloTrainer
-from .tensors import TensorSplits
-from .trainer import LaneState, Metrics, Trainer
-
-__all__ = [
-    "FleetData",
-    "FleetPrograms",
-    "FleetTrainer",
-    "KeptPrograms",
-    "Lane",
-    "LaneState",
-    "Metrics",
-    "SoloTrainer",
-    "TensorSplits",
-    "Trainer",
-    "seeded_libraries",
-]
+from .fleet.data import FleetData as FleetData
+from .fleet.kept import KeptPrograms as KeptPrograms
+from .fleet.lanes import Lane as Lane
+from .fleet.program import FleetPrograms as FleetPrograms
+from .fleet.trainer import FleetTrainer as FleetTrainer
+from .randomness import seeded_libraries as seeded_libraries
+from .solo import SoloTrainer as SoloTrainer
+from .tensors import TensorSplits as TensorSplits
+from .trainer import LaneState as LaneState
+from .trainer import Metrics as Metrics
+from .trainer import Trainer as Trainer

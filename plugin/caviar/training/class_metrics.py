@@ -1,4 +1,4 @@
-"""Metrics that give every class the same say, from counts by class."""
+"""Metrics in which all classes count alike, from counts by class."""
 
 from typing import Any
 
@@ -6,15 +6,11 @@ import tensorflow as tf
 
 
 def counts_by_class(outputs: Any, labels: Any, counted: Any) -> Any:
-    """Return how many examples of each class are right, and how many are predicted.
-
-    Args:
-        outputs: Logits or probabilities.
-        labels: Classes.
-        counted: 1.0 for each example that counts, else 0.0.
+    """Return how many examples of each class are right, and how many are predicted, from logits or probabilities.
 
     Shapes:
-        outputs (..., n, n_classes); labels and counted (n,); result (2, ..., n_classes), of the type of ``counted``.
+        outputs (..., n, n_classes); labels (n,); counted (n,), 1.0 for each example that counts, else 0.0; result
+        (2, ..., n_classes), of the type of ``counted``.
     """
     n_classes = outputs.shape[-1]
     predicted = tf.one_hot(tf.argmax(outputs, axis=-1), n_classes, dtype=counted.dtype) * counted[:, None]
@@ -26,14 +22,7 @@ def class_metrics(counts: Any, labels: Any) -> tuple[Any, Any]:
     """Return the balanced accuracy and the macro F1, each of shape (...), as scikit-learn defines them.
 
     Balanced accuracy is the mean recall of the classes that have examples; macro F1 the mean F1 of the classes that
-    have examples or predictions.
-
-    Args:
-        counts: Those of `counts_by_class`, over all examples.
-        labels: The classes of all examples.
-
-    Shapes:
-        counts (2, ..., n_classes); labels (n,).
+    have examples or predictions. The counts are those of `counts_by_class`, over all examples, whose labels are (n,).
     """
     right, predicted = counts[0], counts[1]
     actual = tf.cast(tf.math.bincount(labels, minlength=right.shape[-1], maxlength=right.shape[-1]), right.dtype)

@@ -14,11 +14,7 @@ _LEAST_BYTES: Final = 1 << 28
 
 
 def prepare_devices(*, threads: int) -> None:
-    """Limit TensorFlow's threads and let it claim a GPU's memory as needed; call this before its first operation.
-
-    Args:
-        threads: For one operation, and for operations that run side by side.
-    """
+    """Limit TensorFlow's threads and let it claim a GPU's memory as needed; call this before its first operation."""
     with contextlib.suppress(RuntimeError):  # TensorFlow has already started: leave it as it is
         tf.config.threading.set_intra_op_parallelism_threads(threads)
         tf.config.threading.set_inter_op_parallelism_threads(threads)
@@ -27,7 +23,7 @@ def prepare_devices(*, threads: int) -> None:
 
 
 def fleet_memory_bytes(*, n_workers: int) -> int:
-    """Return how much memory one of the workers' fleets may take: of the GPU if there is one, else of the machine."""
+    """Return how much memory each worker's fleets may take: of the GPU if there is one, else of the machine."""
     of_gpu = memory_limit("GPU")
     free = available_memory() if of_gpu is None else of_gpu
     return max(_LEAST_BYTES, int(free * _SHARE / n_workers))

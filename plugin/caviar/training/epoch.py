@@ -62,8 +62,7 @@ def trace_epoch(parts: EpochParts, *, jit_compile: bool) -> Any:
     """Return a concrete function that trains for one epoch and validates.
 
     It takes the examples' order, int32 (n_rows,); the dropout's row keys, uint32 (n_keys,); and the epochs done
-    before, a float64 scalar. It returns the metrics in the order of `named_metrics`, float64 (4,)
-    or (6,).
+    before, a float64 scalar. It returns the metrics in the order of `named_metrics`, float64 (4,) or (6,).
     """
     signature = [
         tf.TensorSpec([parts.n_rows], tf.int32),
@@ -88,11 +87,7 @@ def _run_epoch(parts: EpochParts, order: Any, row_keys: Any, epochs_done: Any) -
 def example_losses(outputs: Any, labels: Any, *, from_logits: bool) -> Any:
     """Return each example's cross-entropy, in nats.
 
-    Args:
-        outputs: Logits, whose loss and gradient are finite if they are; or probabilities, for which Keras' rule holds:
-            it cuts them off at 1e-7.
-        labels: Classes.
-        from_logits: Whether the outputs are logits.
+    Outputs are logits, whose loss and gradient are finite if they are; or probabilities, which Keras cuts off at 1e-7.
 
     Shapes:
         outputs (n, n_classes); labels (n,), int32; result (n,), float32 or float64.

@@ -30,11 +30,8 @@ def find_dropouts(model: Any) -> list[Any]:
 class DropoutMasks:
     """The masks of all dropout layers of a network, drawn together once a step.
 
-    One tf.cond holds the masks of all layers, so that a rate of 0 costs almost nothing: tracing a cond takes 20 ms.
-
-    Args:
-        layers: From `find_dropouts`, at least one.
-        rates: Tensor (n_layers,), float64: the rates of this epoch.
+    One tf.cond holds the masks of all layers, so that a rate of 0 costs almost nothing: tracing a cond takes 20 ms. The
+    layers, at least one, are those of `find_dropouts`; the rates, float64 (n_layers,), those of this epoch.
     """
 
     def __init__(self, layers: Sequence[Any], rates: Any) -> None:

@@ -1,15 +1,23 @@
-"""A lane's random numbers: the order of its examples, and its dropout masks.
+"""A lane's random numbers: the order of its examples, its dropout masks, and what a user's network draws unseeded.
 
 The order and the row keys are drawn on the host, in numpy. In the program a shuffle is a sort, which costs trace time
 and gives other orders on other devices; numpy takes 1 ms for 60,000 examples, and every trainer gets the same. The
 masks come from a small integer hash of the keys, so they are equal in every program that trains the lane.
 """
 
+import contextlib
+import random
+import threading
+from collections.abc import Iterator
 from typing import Any
 
+import keras
 import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
+
+from .keras_private import keep_keras_seeds
+from .tensorflow_private import keep_tensorflow_seed
 
 # One number for each use of a seed, so that no two uses share a stream.
 _ORDER, _DROPOUT = 0, 1
@@ -18,6 +26,9 @@ _ORDER, _DROPOUT = 0, 1
 # https://github.com/skeeto/hash-prospector
 _ROUNDS = ((16, 0x7FEB352D), (15, 0x846CA68B))
 _LAST_SHIFT = 16
+
+# The libraries' seeds belong to the whole process, so threads take turns to build their networks.
+_LIBRARIES = threading.RLock()
 
 
 def epoch_order(seed: int, *, epoch: int, n_examples: int) -> npt.NDArray[np.int32]:
@@ -40,11 +51,8 @@ def dropout_column_keys(layer: int, n_units: int) -> npt.NDArray[np.uint32]:
     """Return the number that stands for each unit of a layer in `keep_scale`, uint32 (n_units,).
 
     Unit j's number depends on the layer and j alone, so a layer padded to a greater width gives its first units the
-    same masks.
-
-    Args:
-        layer: The dropout layer's place among the network's, from 0; below 2^12.
-        n_units: Units that enter the layer, all axes but the batch's taken together; below 2^20.
+    same masks. The layer is its place among the network's dropout layers, below 2^12; n_units are the values of one
+    example that enter it, below 2^20.
     """
     bits = np.arange(n_units, dtype=np.uint32) + np.uint32(layer << 20) + np.uint32(1)
     for shift, factor in _ROUNDS:
@@ -53,15 +61,10 @@ def dropout_column_keys(layer: int, n_units: int) -> npt.NDArray[np.uint32]:
 
 
 def keep_scale(row_keys: Any, column_keys: Any, rates: Any) -> Any:
-    """Return what dropout multiplies its input by: 0 where it drops, 1 / (1 − rate) where it keeps.
+    """Return what dropout multiplies its input by, in the rates' type: 0 where it drops, 1 / (1 − rate) where it keeps.
 
-    Args:
-        row_keys: A random number for each row of the batch, from `dropout_row_keys`.
-        column_keys: The units' numbers, from `dropout_column_keys`; those of several layers one after the other.
-        rates: Share dropped, in [0, 1), for each unit.
-
-    Returns:
-        The scales, in the rates' type. Row r drops unit j where a hash of both keys falls below rate · 2^32.
+    Row r drops unit j where a hash of their keys, of `dropout_row_keys` and `dropout_column_keys`, falls below
+    rate · 2^32; a unit's rate is the share dropped, in [0, 1). Several layers' units come one after the other.
 
     Shapes:
         row_keys (..., rows), column_keys (columns,), rates (..., columns); result (..., rows, columns).
@@ -81,3 +84,24 @@ def _hash(bits: Any) -> Any:
         bits = tf.bitwise.bitwise_xor(bits, tf.bitwise.right_shift(bits, tf.constant(shift, tf.uint32)))
         bits *= tf.constant(factor, tf.uint32)
     return tf.bitwise.bitwise_xor(bits, tf.bitwise.right_shift(bits, tf.constant(_LAST_SHIFT, tf.uint32)))
+
+
+@contextlib.contextmanager
+def seeded_libraries(seed: int) -> Iterator[None]:
+    """Seed Python, numpy, Keras and TensorFlow inside this context, and restore them afterwards.
+
+    Keras draws the seeds of initializers and random layers when they are made; TensorFlow draws those of its operations
+    when they are traced. A network built and traced inside the context is therefore the same, and draws the same
+    numbers, each time. The seed is at least 0.
+    """
+    with _LIBRARIES:
+        python, numpy = random.getstate(), np.random.get_state()
+        restore_keras, restore_tensorflow = keep_keras_seeds(), keep_tensorflow_seed()
+        try:
+            keras.utils.set_random_seed(seed % 2**32)
+            yield
+        finally:
+            random.setstate(python)
+            np.random.set_state(numpy)
+            restore_keras()
+            restore_tensorflow()

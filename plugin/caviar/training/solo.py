@@ -15,8 +15,7 @@ from ..interventions import LiveHyperparameter
 from ..networks import Output, check_probabilities, find_output
 from .epoch import EpochParts, trace_epoch
 from .forward import find_dropouts, find_kernels, input_type
-from .library_seeds import seeded_libraries
-from .randomness import dropout_row_keys, epoch_order
+from .randomness import dropout_row_keys, epoch_order, seeded_libraries
 from .tensorflow_private import without_graph_rewriting
 from .tensors import TensorSplits
 from .trainer import LaneState, Metrics, Trainer, check_hyperparameter, check_state, named_metrics

@@ -5,7 +5,7 @@ Checked with TensorFlow 2.21.0; tests/training/test_private_parts.py tries each.
 
 import contextlib
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -18,11 +18,8 @@ class RegisteredFunction:
     """A function of TensorFlow's runtime, called by its name; nothing public registers one or calls it so.
 
     A concrete function compares each of its forty arguments with its signature, in Python, at every call: 1 ms, a
-    quarter of a small fleet's epoch.
-
-    Args:
-        definition: A FunctionDef; it and the functions it calls are registered.
-        keeps: An object that must live as long as the function.
+    quarter of a small fleet's epoch. The definition, a FunctionDef, and those that it calls are registered; ``keeps``
+    must live as long as the function.
     """
 
     def __init__(self, definition: Any, *, keeps: object = None) -> None:
@@ -60,47 +57,42 @@ def call_loop_bodies(graph: Any) -> None:
             operation._set_attr("_lower_using_switch_merge", tf.compat.v1.AttrValue(b=False))
 
 
-@contextlib.contextmanager
-def without_graph_rewriting() -> Iterator[None]:
-    """Skip TensorFlow's graph rewriting in the calls made inside this context.
-
-    Rewriting takes 0.1 to 0.2 s of a program's first call, as long as ten epochs of a small network. The option is
-    experimental, belongs to the whole process and is part of what identifies a compiled program, so every call needs
-    it. When several threads make such calls at once, the last one to finish restores it.
-    """
-    _REWRITING.turn_off()
-    try:
-        yield
-    finally:
-        _REWRITING.restore()
-
-
-class _Rewriting:
-    """TensorFlow's option, shared by all threads: how many calls need it off, and its value before the first."""
+class _WithoutRewriting:
+    """Turns TensorFlow's option off for as long as any thread is inside, and puts it back with the last one."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._calls = 0
+        self._inside = 0
         self._before = False
 
-    def turn_off(self) -> None:
+    def __enter__(self) -> None:
         with self._lock:
-            if not self._calls:
+            if not self._inside:
                 self._before = tf.config.optimizer.get_experimental_options().get("disable_meta_optimizer", False)
-            self._calls += 1
+            self._inside += 1
             self._set(off=True)
 
-    def restore(self) -> None:
+    def __exit__(self, *_: object) -> None:
         with self._lock:
-            self._calls -= 1
-            self._set(off=True if self._calls else self._before)
+            self._inside -= 1
+            self._set(off=self._inside > 0 or self._before)
 
     def _set(self, *, off: bool) -> None:
         """Set the option in every call, because each thread keeps the value it last saw."""
         tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": off})
 
 
-_REWRITING = _Rewriting()
+_WITHOUT_REWRITING = _WithoutRewriting()
+
+
+def without_graph_rewriting() -> contextlib.AbstractContextManager[None]:
+    """Skip TensorFlow's graph rewriting in the calls made inside this context.
+
+    Rewriting takes 0.1 to 0.2 s of a program's first call, as long as ten epochs of a small network. The option is
+    experimental, belongs to the whole process and is part of what identifies a compiled program, so every call needs
+    it.
+    """
+    return _WITHOUT_REWRITING
 
 
 def keep_tensorflow_seed() -> Callable[[], None]:
@@ -115,11 +107,7 @@ def keep_tensorflow_seed() -> Callable[[], None]:
 
 
 def memory_limit(kind: str) -> int | None:
-    """Return the bytes of the first device of a kind, as "GPU", or None without one; the public device list lacks them.
-
-    Args:
-        kind: TensorFlow's name for it.
-    """
+    """Return the bytes of the first device of a kind, as "GPU", or None without one; no public device list has them."""
     if not tf.config.list_physical_devices(kind):
         return None  # the private list initialises every device
     return next(
@@ -128,12 +116,9 @@ def memory_limit(kind: str) -> int | None:
 
 
 def frozen_graph(function: Any) -> tuple[Any, list[str], list[str]]:
-    """Return a function's GraphDef with its variables as constants, and the names of its inputs and outputs.
+    """Return a concrete function's GraphDef, its variables as constants, and the names of its inputs and outputs.
 
     Converters to other formats need it; TensorFlow's public ones keep the graph to themselves.
-
-    Args:
-        function: A concrete function.
     """
     frozen = convert_to_constants.convert_variables_to_constants_v2(function)
     inputs, outputs = ([tensor.name for tensor in tensors] for tensors in (frozen.inputs, frozen.outputs))

@@ -35,13 +35,7 @@ class TensorSplits:
     def from_dataset(
         cls, dataset: "Dataset", *, class_weight: str | Mapping[str, float] | None = None, by_class: bool = False
     ) -> "TensorSplits":
-        """Copy a data set's training and validation splits to the device; its test split stays untouched.
-
-        Args:
-            dataset: The data set.
-            class_weight: See `class_weights`; None weighs all examples alike.
-            by_class: Whether val_balanced_accuracy and val_macro_f1 are computed too.
-        """
+        """Copy a data set's splits to the device. Without a ``class_weight``, see `class_weights`, all weigh alike."""
         weights = None
         if class_weight is not None:
             weights = tf.constant(class_weights(dataset, class_weight), keras.config.floatx())
@@ -75,11 +69,8 @@ def class_weights(dataset: "Dataset", class_weight: str | Mapping[str, float]) -
     """Return what an example of each class counts in the training loss, (n_classes,).
 
     The weights of the training split's examples have the mean 1, so that learning rates keep their meaning.
-
-    Args:
-        dataset: The data set.
-        class_weight: ``balanced`` gives every class the same sum, n / (n_classes · n_c) an example; a mapping gives
-            the classes' weights by name, 1 to those that it lacks.
+    ``balanced`` gives every class the same sum, n / (n_classes · n_c) an example; a mapping gives the classes' weights
+    by name, 1 to those that it lacks.
 
     Raises:
         SpecError: If the mapping names what is no class.

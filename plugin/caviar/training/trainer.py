@@ -30,6 +30,9 @@ class Trainer(abc.ABC):
     Lanes are numbered from 0 to n_lanes − 1. Randomness comes from each lane's seed alone: apart from the rounding of
     the program that runs it, a lane's curve depends neither on the process nor on its neighbours. A trainer is a
     context manager that closes itself.
+
+    Raises:
+        IndexError: If a method is given a lane that is not there; then it does nothing.
     """
 
     def __enter__(self) -> Self:
@@ -64,25 +67,17 @@ class Trainer(abc.ABC):
     def set_hyperparameter(self, lane: int, name: LiveHyperparameter, value: float) -> None:
         """Change a lane's hyperparameter from its next epoch on, without a new trace.
 
-        Args:
-            lane: The lane's number.
-            name: ``learning_rate`` is the rate before decay; ``momentum`` is Adam's beta_1; ``dropout`` and ``l2`` set
-                all of the lane's layers alike.
-            value: Within the ranges of TrainingConfig and NetworkConfig.
+        ``learning_rate`` is the rate before decay; ``momentum`` is Adam's beta_1; ``dropout`` and ``l2`` set all of the
+        lane's layers alike. The ranges are those of TrainingConfig and NetworkConfig.
 
         Raises:
             SpaceError: If the value is outside its range.
             SpecError: If the name is unknown, or this lane's network has nothing for it to act on.
-            IndexError: If there is no such lane.
         """
 
     @abc.abstractmethod
     def drop_lanes(self, lanes: Collection[int]) -> None:
-        """End lanes, for instance pruned ones; the lanes behind them move up, keeping their order.
-
-        Raises:
-            IndexError: If there is no such lane; then none is dropped.
-        """
+        """End lanes, for instance pruned ones; the lanes behind them move up, keeping their order."""
 
     @abc.abstractmethod
     def lane_state(self, lane: int) -> LaneState:
@@ -95,9 +90,6 @@ class Trainer(abc.ABC):
         - ``hyperparameter.NAME``: float64, a scalar; dropout has one rate a layer, l2 one factor a kernel.
         - ``variable.I``: the I-th of the Keras model's ``variables``: weights, batch-norm statistics, random states.
         - ``slot.NAME.I``: the optimizer's slot NAME of the I-th of the model's ``trainable_variables``.
-
-        Raises:
-            IndexError: If there is no such lane.
         """
 
     @abc.abstractmethod
@@ -106,7 +98,6 @@ class Trainer(abc.ABC):
 
         Raises:
             ValueError: If the state belongs to another network or optimizer; then the lane is unchanged.
-            IndexError: If there is no such lane.
         """
 
     @abc.abstractmethod
@@ -115,9 +106,6 @@ class Trainer(abc.ABC):
 
         It outputs logits, or whatever a user's own network outputs. It may be a copy or the network that is still
         training, so take what you need from it before the next epoch.
-
-        Raises:
-            IndexError: If there is no such lane.
         """
 
     @abc.abstractmethod

@@ -21,24 +21,21 @@ SLOTS: dict[Optimizer, tuple[str, ...]] = {
     "adam": ("mean", "variance"),
     "rmsprop": ("variance", "momentum"),
 }
-"""The names of each rule's slots: variables of the weight's shape that begin at 0."""
+"""The names of each rule's slots: variables of the weight's shape that start at 0."""
 
 
 def decayed_learning_rate(decay: Decay, learning_rate: Any, *, decay_rate: Any, epochs_done: Any, epochs: int) -> Any:
     """Return the learning rate at a point of the training.
 
+    It is α, α·(1 − decay_rate)^t, α / (1 + decay_rate·t) or α·(1 + cos(π·t / epochs)) / 2, in α's type. The schedule is
+    a constant of the program; the others are tensors that broadcast, so that changing them needs no new trace.
+
     Args:
-        decay: The schedule: a constant of the program.
-        learning_rate: The first step size α, above 0: a tensor, so that changing it needs no new trace.
-        decay_rate: How much the rate falls in an epoch, as TrainingConfig documents it: a tensor.
+        decay: The schedule.
+        learning_rate: The first step size α, above 0.
+        decay_rate: How much the rate falls in an epoch, as TrainingConfig documents it.
         epochs_done: t, fractional within an epoch: (steps done) / (steps an epoch).
         epochs: Where cosine decay ends; the rate stays at 0 from there.
-
-    Returns:
-        α, α·(1 − decay_rate)^t, α / (1 + decay_rate·t) or α·(1 + cos(π·t / epochs)) / 2, in α's type.
-
-    Shapes:
-        learning_rate and decay_rate (...), epochs_done (...), broadcast together.
 
     Source:
         The course's learning-rate decay; Loshchilov and Hutter, ICLR 2017 (cosine). keras.optimizers.schedules has the
@@ -57,16 +54,8 @@ def decayed_learning_rate(decay: Decay, learning_rate: Any, *, decay_rate: Any, 
 def corrected_learning_rate(optimizer: Optimizer, learning_rate: Any, *, momentum: Any, step: Any) -> Any:
     """Return the learning rate that `apply_update` takes: Adam's makes up for slots that began at 0.
 
-    Compute it in float64: in float32, 1 − β^t of a β near 1 and a small t has few digits left.
-
-    Args:
-        optimizer: The rule.
-        learning_rate: α after decay; an array or tensor, as are the next two, which broadcast with it.
-        momentum: β.
-        step: t, steps done including this one, from 1.
-
-    Returns:
-        α·√(1 − 0.999^t) / (1 − β^t) for Adam, α for the others.
+    From α after decay, the momentum β and t, the steps done including this one, it is α·√(1 − 0.999^t) / (1 − β^t) for
+    Adam, α for the others. Compute it in float64: in float32, 1 − β^t of a β near 1 and a small t has few digits left.
     """
     if optimizer != "adam":
         return learning_rate
@@ -74,13 +63,7 @@ def corrected_learning_rate(optimizer: Optimizer, learning_rate: Any, *, momentu
 
 
 def apply_update(
-    optimizer: Optimizer,
-    weight: Any,
-    slots: Sequence[Any],
-    gradient: Any,
-    *,
-    learning_rate: Any,
-    momentum: Any,
+    optimizer: Optimizer, weight: Any, slots: Sequence[Any], gradient: Any, *, learning_rate: Any, momentum: Any
 ) -> None:
     """Update a weight and its slots in place, by one step.
 
@@ -90,13 +73,8 @@ def apply_update(
     - ``adam``: m := β·m + (1 − β)·g; s := 0.999·s + 0.001·g²; w := w − α·√(1 − 0.999^t) / (1 − β^t) · m / (√s + ε).
     - ``rmsprop``: s := 0.9·s + 0.1·g²; v := β·v + α·g / √(s + ε); w := w − v.
 
-    Args:
-        optimizer: The rule: a constant of the program.
-        weight: A tf.Variable.
-        slots: The weight's slots, tf.Variables in the order of `SLOTS`.
-        gradient: A tensor of the weight's shape and type.
-        learning_rate: A scalar tensor of the weight's type, above 0, from `corrected_learning_rate`.
-        momentum: A scalar tensor of the weight's type, in [0, 1).
+    Weight and slots are tf.Variables, the slots in the order of `SLOTS`; the gradient, the learning rate (from
+    `corrected_learning_rate`) and the momentum are tensors of the weight's type.
 
     Source:
         Qian 1999 (momentum); Kingma and Ba, ICLR 2015 (Adam); Tieleman and Hinton 2012 (RMSprop). The forms are

@@ -4,10 +4,24 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
+from ...config import Optimizer
 from ...program_key import ProgramKey
+from ..update_rules import ADAM_BETA_2, RMSPROP_RHO
 from .layers import VECTORS, LayerConstants
 from .plan import EpochPlan
-from .updates import SQUARE_DECAYS, Coefficients
+
+_SQUARE_DECAYS: dict[Optimizer, float] = {"sgd": 0.0, "adam": ADAM_BETA_2, "rmsprop": RMSPROP_RHO}
+"""How much the mean of squares keeps of itself in a step."""
+
+
+class Coefficients(NamedTuple):
+    """One weight's coefficients, by lane: tensors that broadcast with it. A lane rests once its own steps are done."""
+
+    learning_rate: Any  # α after decay, for Adam corrected for its slots' first steps; 0 in a lane that rests
+    momentum: Any  # β; 1 in a lane that rests, so that its slots stay
+    gain: Any  # 1 − β; 0 in a lane that rests
+    square_gain: Any  # a new square's weight in the mean of squares: 1 − _SQUARE_DECAYS; 0 in a lane that rests
+    active: Any  # 1, and 0 in a lane that rests; None where none rests
 
 
 class PerStep(NamedTuple):
@@ -65,8 +79,7 @@ class Constants:
 
     def coefficients(self, number: int, step: Any) -> Coefficients:
         """Return the coefficients of the weights of this number in a step."""
-        parts = self._coefficients[number].items()
-        return Coefficients(**{name: None if part is None else part.at(step) for name, part in parts})
+        return Coefficients(*(None if part is None else part.at(step) for part in self._coefficients[number]))
 
     def _layer(self, layer: int) -> LayerConstants:
         key, plan, lanes = self._key, self._plan, self.counts[layer]
@@ -88,10 +101,11 @@ class Constants:
             values = tf.gather(values, self._vector_lanes, axis=-1)
         return values[..., None, None]
 
-    def _make_coefficients(self, number: int) -> dict[str, PerStep | None]:
+    def _make_coefficients(self, number: int) -> Coefficients:
+        """Return the coefficients of the weights of this number, as PerStep."""
         key, plan = self._key, self._plan
         # In the network's type, as TensorFlow's kernels do: 1 − 0.999 is 1.3e-5 off in float32.
-        square_gain = 1.0 - tf.constant(SQUARE_DECAYS[key.optimizer], key.dtype)
+        square_gain = 1.0 - tf.constant(_SQUARE_DECAYS[key.optimizer], key.dtype)
         momentum, gain, rates = plan.momentum, 1.0 - plan.momentum, plan.learning_rates
         learning_rate = None if key.optimizer == "sgd" else PerStep(self._spread(rates, number), True)
         active = None
@@ -100,10 +114,10 @@ class Constants:
             momentum = tf.where(plan.active > 0, momentum, 1.0)
             gain = gain * plan.active
             square_gain = self._spread(square_gain * plan.active, number)
-        return {
-            "learning_rate": learning_rate,
-            "momentum": PerStep(self._spread(momentum, number), key.ragged),
-            "gain": PerStep(self._spread(gain, number), key.ragged),
-            "square_gain": PerStep(square_gain, key.ragged),
-            "active": active,
-        }
+        return Coefficients(
+            learning_rate=learning_rate,
+            momentum=PerStep(self._spread(momentum, number), key.ragged),
+            gain=PerStep(self._spread(gain, number), key.ragged),
+            square_gain=PerStep(square_gain, key.ragged),
+            active=active,
+        )

@@ -31,11 +31,8 @@ class DataForm(NamedTuple):
 
     def tensors(self, inputs: Sequence[Any]) -> "DataTensors":
         """Return the tensors of `FleetData.inputs` by name."""
-        train_features, train_labels, validation_features, validation_labels, *rest = inputs
-        weights = rest.pop(0) if self.weighted else None
-        mean, scale = rest or (None, None)
-        splits = train_features, train_labels, validation_features, validation_labels
-        return DataTensors(*splits, class_weights=weights, mean=mean, scale=scale)
+        missing = () if self.weighted else (None,)
+        return DataTensors(*inputs[:4], *missing, *inputs[4:])
 
 
 class DataTensors(NamedTuple):
@@ -73,16 +70,12 @@ class FleetData:
     ) -> "FleetData":
         """Flatten and normalise a data set's splits, as the Keras networks' first layers do.
 
-        Args:
-            splits: The examples.
-            normalization: From ``networks.fit_normalization``, or None to leave the features alone.
-            largest_normalized_bytes: Above this, batches are normalised one by one.
+        Without a ``normalization``, the features stay as they are; above ``largest_normalized_bytes``, batches are
+        normalised one by one.
         """
         dtype = keras.config.floatx()
         n_features = int(np.prod(splits.feature_shape))
-        mean = scale = None
-        if normalization is not None:
-            mean, scale = _mean_and_scale(normalization, dtype)
+        mean, scale = (None, None) if normalization is None else _mean_and_scale(normalization, dtype)
         features = [tf.reshape(part, (-1, n_features)) for part in (splits.train_features, splits.validation_features)]
         n_bytes = sum(int(np.prod(part.shape)) for part in features) * np.dtype(dtype).itemsize
         if n_bytes <= largest_normalized_bytes:
@@ -91,9 +84,7 @@ class FleetData:
         return cls(
             tensors=DataTensors(
                 *(features[0], splits.train_labels, features[1], splits.validation_labels),
-                class_weights=splits.class_weights,
-                mean=mean,
-                scale=scale,
+                *(splits.class_weights, mean, scale),
             ),
             n_train=splits.n_train,
             n_validation=splits.n_validation,

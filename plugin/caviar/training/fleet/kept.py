@@ -1,4 +1,4 @@
-"""Traced programs kept on disk, so that the next process need not trace them: loading one takes some milliseconds."""
+"""Traced programs on disk, so that the next process need not trace them: it loads one in some milliseconds."""
 
 import hashlib
 import platform
@@ -19,12 +19,9 @@ _PREFIX: Final = "programs-"
 class KeptPrograms:
     """A directory of traced programs, for one TensorFlow, one Keras and one state of the sources.
 
-    Any file there can be missing, cut off or overwritten at any time: then its program is traced. `FleetPrograms`
-    tries a program on data of its signature before it trusts it. Programs of other versions are removed a month after
-    the last of them was traced.
-
-    Args:
-        directory: The user's own, because its files are run. Created when a program is first kept.
+    A file may be missing, cut off or overwritten at any time; its program is then traced. `FleetPrograms` tries a
+    program on data of its signature before it trusts it. Programs of other versions are removed a month after the last
+    of them was traced. The directory must be the user's own, because its files are run.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -32,13 +29,12 @@ class KeptPrograms:
 
     def load(self, key: str) -> RegisteredFunction | None:
         """Return the program kept under a key, or None."""
-        serialized = load_kept(self._path(key))
-        if serialized is None:
+        if (serialized := load_kept(self._path(key))) is None:
             return None
         return RegisteredFunction.register(tf.compat.v1.GraphDef.FromString(serialized).library.function)
 
     def save(self, key: str, traced: Any) -> None:
-        """Keep a concrete function that captures nothing; if it cannot be written, do without."""
+        """Keep a concrete function that captures nothing; if the disk is full, do without."""
         if not self._directory.exists():
             remove_unused(self._directory.parent, f"{_PREFIX}*")
         keep(self._path(key), _renamed(traced).SerializeToString())

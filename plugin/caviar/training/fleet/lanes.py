@@ -25,15 +25,12 @@ Array = npt.NDArray[np.generic]
 class Lane:
     """One network to train in a fleet.
 
-    Attributes:
-        network: The network.
-        training: Batch size, update rule, decay, and the first values of the hyperparameters.
-        seed: At least 0; decides the initial weights, those of ``build_network`` with this seed, the order of the
-            examples, and the dropout masks.
+    The seed, at least 0, decides the initial weights, those of ``build_network`` with this seed, the order of the
+    examples, and the dropout masks.
     """
 
     network: NetworkConfig
-    training: TrainingConfig
+    training: TrainingConfig  # with the first values of the hyperparameters
     seed: int
 
     def __post_init__(self) -> None:
@@ -63,15 +60,14 @@ class RunningLane:
         # The network's variables and the optimizer's slots, unpadded, by their keys in the lane's state; and what each
         # is: a variable, or the numbered slot of one.
         self.arrays: dict[str, Array] = {f"variable.{i}": value for i, value in enumerate(values)}
-        parts: dict[str, tuple[Variable, int | None]] = {
+        self.parts: Final[dict[str, tuple[Variable, int | None]]] = {
             f"variable.{i}": (part, None) for i, part in enumerate(variables)
         }
         trainable = [variable for variable in variables if variable.trainable]
         for slot, name in enumerate(SLOTS[training.optimizer]):
             for i, variable in enumerate(trainable):
                 self.arrays[f"slot.{name}.{i}"] = np.zeros(variable.shape, values[0].dtype)
-                parts[f"slot.{name}.{i}"] = (variable, slot)
-        self.parts: Final = parts
+                self.parts[f"slot.{name}.{i}"] = (variable, slot)
 
     def state(self, arrays: Mapping[str, Array]) -> LaneState:
         """Return the lane's whole state with these arrays; see `Trainer.lane_state`."""
@@ -138,12 +134,9 @@ class Layout:
         return (0 if self.batch_norm == "none" else 2 * self.n_rows, 1, self.width)
 
     def place(self, variable: Variable, lane: int, depth: int) -> tuple[int, int]:
-        """Return the array and the row of a lane's kernel or vector.
+        """Return the array and the row of a variable, other than dropout's random state, of a lane of this depth.
 
-        Args:
-            variable: Not dropout's random state.
-            lane: The lane's place in the order.
-            depth: The lane's own; array ``depth + 3`` of the layout is that of the moving statistics.
+        Array ``self.depth + 3`` is that of the moving statistics.
         """
         if variable.layer == depth:
             return (self.depth, lane) if variable.kind == "kernel" else (self.depth + 2, lane)

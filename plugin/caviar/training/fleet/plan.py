@@ -104,7 +104,7 @@ def lasting_parts(lanes: Sequence[RunningLane], layout: Layout, key: ProgramKey,
     """Return the parts of the plan that stay the same while the lanes and their hyperparameters do."""
     n_steps = np.array([lane.n_steps for lane in lanes])
     batch_sizes = np.array([lane.batch_size for lane in lanes])
-    nothing = np.zeros((0, 0))
+    l2, nothing = [lane.live["l2"] for lane in lanes], np.zeros((0, 0))
     floats: dict[str, npt.NDArray[np.generic]] = {
         "active": np.arange(n_steps.max())[:, None] < n_steps if key.ragged else nothing,
         "row_mask": np.arange(batch_sizes.max()) < batch_sizes[:, None] if key.ragged else nothing,
@@ -113,7 +113,7 @@ def lasting_parts(lanes: Sequence[RunningLane], layout: Layout, key: ProgramKey,
         "momentum": np.array([lane.live["momentum"] for lane in lanes]),
         "batch_norm_momentum": np.array([lane.spec.network.batch_norm_momentum for lane in lanes]),
         "dropout": _by_layer([lane.live["dropout"] for lane in lanes], key.depth),
-        "l2": _by_kernel([lane.live["l2"] for lane in lanes], key.depth),
+        "l2": np.vstack([_by_layer([own[:-1] for own in l2], key.depth), [own[-1] for own in l2]]),  # the heads' last
         "unit_mask": _unit_mask(lanes, layout) if key.masks_units else np.zeros((key.depth, 0, 1, 0)),
     }
     width = layout.width if key.dropout else 0
@@ -164,12 +164,6 @@ def _by_layer(values: Sequence[npt.NDArray[np.float64]], depth: int) -> npt.NDAr
     for index, own in enumerate(values):
         table[: len(own), index] = own
     return table
-
-
-def _by_kernel(values: Sequence[npt.NDArray[np.float64]], depth: int) -> npt.NDArray[np.float64]:
-    """Return the same with a last row for the heads, from the values that each lane has for its own kernels."""
-    heads = np.array([own[-1] for own in values])
-    return np.concatenate([_by_layer([own[:-1] for own in values], depth), heads[None]])
 
 
 def _unit_mask(lanes: Sequence[RunningLane], layout: Layout) -> npt.NDArray[np.float64]:

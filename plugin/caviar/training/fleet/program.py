@@ -25,20 +25,17 @@ _logger: Final = logging.getLogger(__name__)
 
 
 class FleetPrograms:
-    """The programs that the fleets of a process share, each traced when first needed.
+    """The programs that the fleets of a process share, each traced when first needed, unless it was ``kept``.
 
     Args:
         data: The examples that they train on.
         deepest: Hidden layers of the deepest network that will come, or None; see `program_depth`.
         kept: Where traced programs are kept for other processes; None to keep none.
-
-    Attributes:
-        n_traces: Programs that were traced; the others were kept.
     """
 
     def __init__(self, data: FleetData, *, deepest: int | None = None, kept: KeptPrograms | None = None) -> None:
         self.data: Final = data
-        self.n_traces = 0
+        self.n_traces = 0  # programs that were traced; the others were kept
         self._deepest = deepest
         self._kept = kept
         self._functions: dict[ProgramKey, RegisteredFunction] = {}

@@ -1,18 +1,19 @@
 """One step of all lanes: take a batch, forward, backward, update."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import tensorflow as tf
 
+from ...config import Optimizer
 from ...program_key import ProgramKey
 from ..randomness import keep_scale
-from .constants import Constants
+from ..update_rules import EPSILON
+from .constants import Coefficients, Constants
 from .data import DataTensors, normalized
 from .layers import VECTORS, LayerPass, predict_layer
 from .plan import EpochPlan
-from .updates import UPDATES
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -152,12 +153,40 @@ def _differentiate(
 
 
 def _update(key: ProgramKey, constants: Constants, stacks: Stacks, gradients: list[Any], *, index: Any) -> Stacks:
-    weights: list[Any] = []
-    slots: list[list[Any]] = [[] for _ in stacks.slots]
-    for number, (weight, gradient) in enumerate(zip(stacks.weights, gradients, strict=True)):
-        own = [slot[number] for slot in stacks.slots]
-        updated, changed = UPDATES[key.optimizer](weight, own, gradient, constants.coefficients(number, index))
-        weights.append(updated)
-        for slot, values in zip(slots, changed, strict=True):
-            slot.append(values)
-    return Stacks(weights=weights, moving=stacks.moving, slots=slots)
+    update = _UPDATES[key.optimizer]
+    parts = enumerate(zip(stacks.weights, gradients, *stacks.slots, strict=True))
+    updated = [update(weight, own, slope, constants.coefficients(n, index)) for n, (weight, slope, *own) in parts]
+    slots = zip(*(changed for _, changed in updated), strict=True)
+    return Stacks(weights=[weight for weight, _ in updated], moving=stacks.moving, slots=[*map(list, slots)])
+
+
+def _sgd(weight: Any, slots: Sequence[Any], gradient: Any, by: Coefficients) -> tuple[Any, list[Any]]:
+    velocity = by.momentum * slots[0] - gradient
+    return weight + _if_active(velocity, by), [velocity]
+
+
+def _adam(weight: Any, slots: Sequence[Any], gradient: Any, by: Coefficients) -> tuple[Any, list[Any]]:
+    mean = slots[0] + (gradient - slots[0]) * by.gain
+    variance = slots[1] + (gradient * gradient - slots[1]) * by.square_gain
+    return weight - mean * by.learning_rate / (tf.sqrt(variance) + EPSILON), [mean, variance]
+
+
+def _rmsprop(weight: Any, slots: Sequence[Any], gradient: Any, by: Coefficients) -> tuple[Any, list[Any]]:
+    variance = slots[0] + (gradient * gradient - slots[0]) * by.square_gain
+    momentum = by.momentum * slots[1] + by.learning_rate * gradient * tf.math.rsqrt(variance + EPSILON)
+    return weight - _if_active(momentum, by), [variance, momentum]
+
+
+def _if_active(change: Any, by: Coefficients) -> Any:
+    return change if by.active is None else change * by.active
+
+
+_UPDATES: dict[Optimizer, Callable[[Any, Sequence[Any], Any, Coefficients], tuple[Any, list[Any]]]] = {
+    "sgd": _sgd,
+    "adam": _adam,
+    "rmsprop": _rmsprop,
+}
+"""Weight, slots, gradient and coefficients → the new weight and slots. The formulas are `update_rules.apply_update`'s.
+
+For ``sgd`` the gradient is already multiplied by the learning rate: the loss' few logits were, before propagation.
+"""

@@ -20,15 +20,11 @@ from .program import FleetPrograms
 
 @final
 class FleetTrainer(Trainer):
-    """Trains several configurable dense networks at once, an epoch a call, each as `SoloTrainer` would alone.
+    """Trains several configurable dense networks at once, an epoch per call, each as `SoloTrainer` would.
 
-    Lanes may differ in depth, widths, batch size, decay, dropout, L2 and every number; they share activation, placement
-    of batch norm and optimizer. Lanes can join and leave between epochs, each at an epoch of its own. What a lane
-    computes does not depend on its neighbours, except for rounding.
-
-    Args:
-        lanes: What to train, any number.
-        programs: The process's programs, and their data.
+    Lanes share activation, placement of batch norm and optimizer; they may differ in everything else. They can join and
+    leave between epochs, each at an epoch of its own. What a lane computes does not depend on its neighbours, except
+    for rounding. The programs and their data are shared by all fleets of the process.
 
     Raises:
         SpecError: If the lanes do not share activation, placement of batch norm and optimizer.
@@ -44,7 +40,7 @@ class FleetTrainer(Trainer):
         self._programs = programs
         self._dtype = keras.config.floatx()
         self._lanes: list[RunningLane] = []
-        # What counts: each lane's own arrays, if there is no layout; else the stacked ones, in the order of _ordered.
+        # Without a layout, each lane's own arrays hold its state; with one, the stacked arrays do, as _ordered.
         self._layout: Layout | None = None
         self._stacked: list[Any] = []
         self._ordered: list[RunningLane] = []
@@ -57,13 +53,16 @@ class FleetTrainer(Trainer):
         return len(self._lanes)
 
     def add_lanes(self, lanes: Sequence[Lane]) -> None:
-        """Add lanes behind those that are there, each from its first epoch on.
+        """Add lanes behind the present ones, each at its first epoch.
 
         Raises:
             SpecError: If they do not share activation, placement of batch norm and optimizer with the fleet's; then
                 none joins.
         """
-        kinds = {kind(lane) for lane in [*(running.spec for running in self._lanes), *lanes]}
+        kinds = {
+            (lane.network.activation, lane.network.batch_norm, lane.training.optimizer)
+            for lane in [*(running.spec for running in self._lanes), *lanes]
+        }
         if len(kinds) > 1:
             raise SpecError(
                 "The lanes of a fleet must have the same activation, placement of batch norm and optimizer, but got "
@@ -127,13 +126,13 @@ class FleetTrainer(Trainer):
     def lane_model(self, lane: int) -> Any:
         """Return a new Keras network with the lane's variables; see `Trainer.lane_model`."""
         running, data = self._running(lane), self._programs.data
-        spec, arrays = running.spec, self._arrays_of(running)
+        arrays = self._arrays_of(running)
         model = build_network(
-            spec.network,
+            running.spec.network,
             feature_shape=data.feature_shape,
             n_classes=data.n_classes,
             normalization=data.normalization,
-            seed=spec.seed,
+            seed=running.spec.seed,
         )
         for i, variable in enumerate(model.variables):
             variable.assign(arrays[f"variable.{i}"])
@@ -156,14 +155,14 @@ class FleetTrainer(Trainer):
         return unstack(shared, self._layout, lane, self._ordered.index(lane))
 
     def _unstack(self) -> None:
-        """Give each lane its own arrays, which take the place of the stacked ones."""
+        """Copy the stacked arrays back into each lane's own."""
         self._lasting = None
         for lane in self._lanes:
             lane.arrays = self._arrays_of(lane)
         self._layout, self._stacked, self._ordered = None, [], []
 
     def _stack(self) -> Layout:
-        """Stack the lanes' arrays, if they are not stacked, and return the layout."""
+        """Stack the lanes' arrays unless they are stacked, and return the layout."""
         if self._layout is None:
             self._ordered = sorted(self._lanes, key=lambda lane: -lane.spec.network.depth)
             depth = self._programs.depth_for(self._ordered[0].spec.network.depth)
@@ -171,8 +170,3 @@ class FleetTrainer(Trainer):
             arrays = stack(self._ordered, self._layout, dtype=self._dtype)
             self._stacked = [tf.constant(array) for array in arrays]
         return self._layout
-
-
-def kind(lane: Lane) -> tuple[str, str, str]:
-    """Return what the lanes of a fleet have in common: activation, placement of batch norm, optimizer."""
-    return lane.network.activation, lane.network.batch_norm, lane.training.optimizer
