@@ -18,7 +18,7 @@ def delete(study: str, *, yes: bool, session: Session) -> None:
     Example:
       caviar delete digits
     """
-    from ..commands.upkeep import delete_study, describe_deletion
+    from ..commands.delete import delete_study, describe_deletion
 
     home = session.home()
     what, uid = describe_deletion(home, study)
@@ -41,7 +41,7 @@ def sync(study: str, *, session: Session) -> None:
     Example:
       caviar sync digits
     """
-    from ..commands.upkeep import sync_study
+    from ..health.mending import sync_study
 
     filled, failed = sync_study(session.home(), study)
     session.print({"filled": filled, "failed": failed}, lambda: f"Recorded {filled} trials in MLflow.")

@@ -1,4 +1,4 @@
-"""Keeping studies in order: deleting one with all that belongs to it, and filling in what MLflow lacks."""
+"""Deleting a study with all that belongs to it."""
 
 import shutil
 
@@ -9,10 +9,9 @@ from ..storage import studies
 from ..storage.addresses import masked
 from ..storage.home import Home
 from ..storage.leased_storage import LeasedStorage
-from ..storage.opening import open_existing, required_spec
+from ..storage.opening import open_existing
 from ..storage.overview import count_trials
 from ..storage.studies import stored_spec, study_key
-from ..worker.mirroring import sync_trials
 from ..worker.opening import open_checkpoints, open_mirror
 from .family import open_descendants, open_parent, remove_child
 
@@ -21,7 +20,8 @@ def describe_deletion(home: Home, study: str) -> tuple[str, str]:
     """Return what deleting a study would delete, in one line, to ask the user first; and the study's uid."""
     storage, opened = open_existing(home, study)
     name, *zooms = [
-        f"{one.study_name!r} ({_n_trials(storage, one)} trials)" for one in (opened, *open_descendants(storage, opened))
+        f"{one.study_name!r} ({sum(count_trials(storage, id_of_study(one)).values())} trials)"
+        for one in (opened, *open_descendants(storage, opened))
     ]
     with_zooms = f" and its zooms {', '.join(zooms)}" if zooms else ""
     runs = f"{'their' if zooms else 'its'} runs in MLflow"
@@ -48,22 +48,6 @@ def delete_study(home: Home, study: str, *, uid: str) -> bool:
     if parent is not None:
         remove_child(parent, opened.study_name)
     return all(gone)
-
-
-def sync_study(home: Home, study: str) -> tuple[int, int]:
-    """Record in MLflow what it lacks of a study's trials; a second call changes nothing.
-
-    Returns:
-        How many trials were recorded, and how many could not be, because MLflow is down or refuses them.
-    """
-    _, opened = open_existing(home, study)
-    spec = required_spec(opened)
-    mirror = open_mirror(home, opened, spec)
-    return sync_trials(mirror, opened.get_trials(deepcopy=False), space=spec.space, metric=spec.objective.metric)
-
-
-def _n_trials(storage: LeasedStorage, study: optuna.Study) -> int:
-    return sum(count_trials(storage, id_of_study(study)).values())
 
 
 def _delete(home: Home, storage: LeasedStorage, opened: optuna.Study) -> bool:

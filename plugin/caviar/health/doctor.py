@@ -25,14 +25,11 @@ def examine(
     Without ``fix`` nothing is written, and no file that was not there is left. What is broken becomes a finding.
 
     Args:
-        home: The home, whose addresses may be unsound (`address_home`).
+        home: Its addresses may be unsound (`address_home`).
         study: A study's name or file to look at alone; by default all are looked at.
         fix: Whether what is safe to mend is mended.
         mounts: The mounted file systems; by default this machine's.
         min_free_bytes: Below this a disk counts as nearly full.
-
-    Returns:
-        The findings; none for a sound home.
 
     Raises:
         SpecError: If ``study`` is a file that cannot be read.

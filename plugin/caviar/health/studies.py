@@ -23,12 +23,12 @@ from ..storage.handing_back import hand_back_expired
 from ..storage.home import Home
 from ..storage.inspection import reading_storage
 from ..storage.leased_storage import LeasedStorage
-from ..storage.opening import open_existing, required_spec
 from ..storage.overview import RunningTrial, read_running
 from ..storage.studies import stored_spec
-from ..worker.mirroring import sync_trials, trials_with_runs
-from ..worker.opening import open_checkpoints, open_mirror
+from ..worker.mirroring import trials_with_runs
+from ..worker.opening import open_checkpoints
 from .findings import Findings, numbered
+from .mending import sync_study
 
 #: Seconds within which a worker records a trial in MLflow after it has ended it. Mostly it takes some 50 ms, but its
 #: first record imports mlflow and opens the store: over 5 s where several workers load a small machine.
@@ -89,11 +89,10 @@ def check_study(home: Home, state: StudyState, found: Findings, *, tracked: bool
     if changes:
         found.add("other_versions", subject, changes=", ".join(changes))
     settled = _settled_trials(state)
-    over = {trial.number for trial in settled}
-    left = [number for number in state.checkpointed if number in over]
+    left = sorted({trial.number for trial in settled}.intersection(state.checkpointed))
     if left:
-        mend = functools.partial(_remove_checkpoints, state.checkpoints, left)
-        found.add("old_checkpoints", subject, mend=mend, trials=numbered(left))
+        remove = state.checkpoints.remove
+        found.add("old_checkpoints", subject, mend=lambda: list(map(remove, left)), trials=numbered(left))
     if tracked:
         _check_runs(home, state, found, settled)
 
@@ -135,8 +134,7 @@ def _check_runs(home: Home, state: StudyState, found: Findings, settled: Sequenc
         try:
             statuses = read_run_statuses(home.tracking_uri, study_name=state.name, study_uid=state.uid)
         except StorageError as error:
-            subject = masked(home.tracking_uri)
-            found.add("runs_unreadable", subject, study=state.name, reason=error)
+            found.add("runs_unreadable", masked(home.tracking_uri), study=state.name, reason=error)
             return
         numbers = missing_numbers(trials_with_runs(settled), statuses)
         if fresh.isdisjoint(numbers) or time.monotonic() >= deadline:
@@ -158,10 +156,7 @@ def _hand_back(home: Home, state: StudyState) -> None:
 
 
 def _sync(home: Home, name: str) -> None:
-    _, study = open_existing(home, name)
-    spec = required_spec(study)
-    mirror = open_mirror(home, study, spec)
-    _, failed = sync_trials(mirror, study.get_trials(deepcopy=False), space=spec.space, metric=spec.objective.metric)
+    _, failed = sync_study(home, name)
     if failed:
         raise StorageError(f"{failed} trials could not be recorded in MLflow; the warning above says why.")
 
@@ -181,8 +176,3 @@ def _settled_trials(state: StudyState) -> list[FrozenTrial]:
         if trial.state.is_finished()
         and not (at_work and trial.datetime_complete is not None and abs(now - trial.datetime_complete) < lease)
     ]
-
-
-def _remove_checkpoints(checkpoints: CheckpointStore, numbers: Sequence[int]) -> None:
-    for number in numbers:
-        checkpoints.remove(number)
