@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from .progress_bar import ProgressBar
-from .session import INTERRUPTED, Session, printable, with_session
+from .session import INTERRUPTED, Session, say, with_session
 
 
 @click.command()
@@ -35,7 +35,7 @@ def champion(
             home, study, top=top, seeds=seeds, ensemble=ensemble, fresh=fresh, again=again, on_trial=bar.count
         )
     if result.description is None:
-        click.echo(printable(champion_lines(result)[0]), err=True)
+        say(champion_lines(result))
         sys.exit(INTERRUPTED)
     session.print({**result.description, "directory": str(result.directory)}, lambda: "\n".join(champion_lines(result)))
 

@@ -40,7 +40,7 @@ def trials(study: str, *, as_csv: bool, session: Session) -> None:
     if as_csv and session.as_json:
         raise click.UsageError("--csv and --json exclude each other.")
     rows = list_trials(session.home(), study)
-    session.print(rows, lambda: trials_csv(rows).rstrip("\n") if as_csv else trials_table(rows))
+    session.print(rows, lambda: trials_csv(rows) if as_csv else trials_table(rows))
 
 
 @click.command()

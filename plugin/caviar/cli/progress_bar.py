@@ -7,6 +7,8 @@ import click
 if TYPE_CHECKING:
     from ..commands.run import Progress
 
+_FORMAT = "{desc}: {n_fmt}/{total_fmt} |{bar}| {elapsed}<{remaining}{postfix}"
+
 
 class ProgressBar:
     """A line on stderr for each study that runs: trials done, best so far, pruned, time left."""
@@ -29,14 +31,8 @@ class ProgressBar:
             self._close()
         if self._bar is None:
             self._study = progress.study
-            self._bar = tqdm(
-                total=progress.budget,
-                initial=progress.done,
-                desc=progress.study,
-                unit="trial",
-                dynamic_ncols=True,
-                bar_format="{desc}: {n_fmt}/{total_fmt} |{bar}| {elapsed}<{remaining}{postfix}",
-            )
+            n, total, name = progress.done, progress.budget, progress.study
+            self._bar = tqdm(total=total, initial=n, desc=name, dynamic_ncols=True, bar_format=_FORMAT)
         self._bar.total = progress.budget
         self._bar.update(progress.done - self._bar.n)
         best = "–" if progress.best_value is None else f"{progress.best_value:.4f}"

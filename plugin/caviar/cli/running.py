@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .progress_bar import ProgressBar
-from .session import INTERRUPTED, Session, printable, with_session
+from .session import INTERRUPTED, Session, say, with_session
 
 if TYPE_CHECKING:
     from ..storage.home import Home
@@ -30,17 +30,12 @@ if TYPE_CHECKING:
 def run(
     study_file: Path,
     *,
-    trials: int | None,
-    workers: int | None,
-    timeout_s: float | None,
-    trainer: str | None,
-    sampler: str | None,
-    pruner: str | None,
     settings: tuple[str, ...],
     source: str | None,
     fresh: bool,
     dry_run: bool,
     session: Session,
+    **search: object,
 ) -> None:
     """Run a study, or resume it, until its budget is spent.
 
@@ -53,9 +48,7 @@ def run(
     from ..engines.fork_server import start_fork_server
     from ..spec import read_spec
 
-    options: dict[str, Any] = {"trials": trials, "workers": workers, "timeout_s": timeout_s}
-    options |= {"trainer": trainer, "sampler": sampler, "pruner": pruner}
-    given = [f"search.{key}={json.dumps(value)}" for key, value in options.items() if value is not None]
+    given = [f"search.{key}={json.dumps(value)}" for key, value in search.items() if value is not None]
     spec = read_spec(study_file, settings=[*settings, *given])
     if not dry_run:
         start_fork_server()  # TensorFlow loads while this process imports the rest
@@ -70,11 +63,8 @@ def run(
         return
     with ProgressBar() as bar:
         result = run_study(spec, home, source=source, fresh=fresh, on_progress=bar.show)
-    for line in result_lines(result, spec.name):
-        click.echo(printable(line), err=True)
-    _print_status(session, home, spec.name)
-    if result.interrupted:
-        sys.exit(INTERRUPTED)
+    say(result_lines(result, spec.name))
+    _end(session, home, spec.name, interrupted=result.interrupted)
 
 
 @click.command()
@@ -97,11 +87,9 @@ def zoom(study: str, *, keep: float | None, trials: int | None, session: Session
     home = session.home()
     with ProgressBar() as bar:
         outcome = zoom_study(home, study, keep=keep, trials=trials, on_progress=bar.show, say=bar.say)
-    for line in outcome_lines(outcome):
-        click.echo(printable(line), err=True)
-    _print_status(session, home, outcome.child or outcome.parent, zoom=outcome_table(outcome))
-    if outcome.run is not None and outcome.run.interrupted:
-        sys.exit(INTERRUPTED)
+    say(outcome_lines(outcome))
+    interrupted = outcome.run is not None and outcome.run.interrupted
+    _end(session, home, outcome.child or outcome.parent, interrupted=interrupted, zoom=outcome_table(outcome))
 
 
 @click.command()
@@ -134,26 +122,14 @@ def compare(
     Example:
       caviar compare studies/digits.toml --samplers grid,random,qmc,tpe,zoom --budget-epochs 500 --repeats 6
     """
-    from ..commands.compare import (
-        archive_comparison,
-        compare_samplers,
-        comparison_summary,
-        plan_comparison,
-        plan_lines,
-        written_lines,
-    )
+    from ..commands.compare import compare_samplers, comparison_summary, plan_comparison, written_lines
     from ..spec import read_spec
 
     names = [name.strip() for name in samplers.split(",") if name.strip()]
     spec = read_spec(study_file, settings=settings)
     plan = plan_comparison(spec, names, budget_epochs=budget_epochs, repeats=repeats)
-    home = session.home()
     with ProgressBar() as bar:
-        for line in plan_lines(plan):
-            bar.say(line)
-        if fresh and (archived := archive_comparison(plan, home)):
-            bar.say(f"{len(archived)} studies of the earlier comparison were renamed, such as {archived[0]}.")
-        written = compare_samplers(plan, home, on_progress=bar.show)
+        written = compare_samplers(plan, session.home(), fresh=fresh, on_progress=bar.show, say=bar.say)
     session.print(comparison_summary(written), lambda: "\n".join(written_lines(written)))
     if written.interrupted:
         sys.exit(INTERRUPTED)
@@ -177,11 +153,13 @@ def worker(study: str, *, session: Session) -> None:
     home = session.home()
     name = study_name(study)
     work_on_existing(home, name)
-    _print_status(session, home, name)
+    _end(session, home, name)
 
 
-def _print_status(session: Session, home: "Home", study: str, **also: Any) -> None:
+def _end(session: Session, home: "Home", study: str, *, interrupted: bool = False, **also: Any) -> None:
     from ..commands.status import status_lines, study_status
 
     state = {**study_status(home, study), **also}
     session.print(state, lambda: "\n".join(status_lines(state)))
+    if interrupted:
+        sys.exit(INTERRUPTED)

@@ -8,7 +8,7 @@ import json
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TextIO, TypeVar
 
@@ -79,7 +79,7 @@ class Session:
 
 
 def with_session(function: _Function) -> _Function:
-    """Give a verb the options that all verbs have; it gets their values as the argument ``session``."""
+    """Give a verb the options that all verbs have, as its argument ``session``."""
 
     @functools.wraps(function)
     def call(*arguments: Any, **options: Any) -> Any:
@@ -153,6 +153,12 @@ def fail(message: str, exit_code: int) -> NoReturn:
         short = f"{short[:1500]} … {short[-500:]}"
     click.echo(f"Error: {printable(short)}", err=True)
     sys.exit(exit_code)
+
+
+def say(lines: Iterable[str]) -> None:
+    """Print lines to stderr."""
+    for line in lines:
+        click.echo(printable(line), err=True)
 
 
 def printable(text: str) -> str:

@@ -6,7 +6,7 @@ A comparison keeps no state of its own: its studies, named after the sampler and
 import dataclasses
 import datetime
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -77,10 +77,7 @@ class WrittenComparison:
 
 
 def compare_samplers(
-    plan: ComparisonPlan,
-    home: Home,
-    *,
-    on_progress: OnProgress = lambda _progress: None,
+    plan: ComparisonPlan, home: Home, *, fresh: bool, on_progress: OnProgress, say: Callable[[str], None]
 ) -> WrittenComparison:
     """Run every search of a comparison until its budget is spent, and write what they say.
 
@@ -90,11 +87,17 @@ def compare_samplers(
     Args:
         plan: What to run.
         home: Where the studies and the report live.
+        fresh: If true, archive the studies of an earlier comparison first.
         on_progress: Called at the start of each study and after every trial.
+        say: Called with what is worth telling before the searches, line by line.
 
     Raises:
         CaviarError: If a study file, the data, the home or the storage is not fit to run.
     """
+    for line in plan_lines(plan):
+        say(line)
+    if fresh and (archived := archive_comparison(plan, home)):
+        say(f"{len(archived)} studies of the earlier comparison were renamed, such as {archived[0]}.")
     name = re.sub(r"[^\w.-]", "_", plan.spec.name)
     html, data = home.reports / f"{name}-compare.html", home.reports / f"{name}-compare.json"
     searches = []

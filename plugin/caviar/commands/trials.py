@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..attributes import BEST_EPOCH, BEST_VALUE, FAIL_REASON, PARENT_TRIAL, TRAIN_SECONDS
-from ..insight.words import shown
+from ..insight.words import aligned, shown
 from ..search.warm_start import configurations_by_trial, warm_start_of
 from ..storage.home import Home
 from ..storage.opening import open_existing, required_spec
@@ -53,23 +53,18 @@ def _named_apart(hyperparameters: Mapping[str, Any]) -> dict[str, Any]:
 
 def trials_csv(rows: Sequence[Mapping[str, Any]]) -> str:
     """Return the rows as CSV, with a header and a column for every key that any row has."""
-    columns = _columns(rows)
     text = io.StringIO()
-    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    writer = csv.DictWriter(text, _columns(rows), lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
-    return text.getvalue()
+    return text.getvalue().rstrip("\n")
 
 
 def trials_table(rows: Sequence[Mapping[str, Any]]) -> str:
     """Return the rows as a table of aligned columns."""
     columns = [name for name in _columns(rows) if any(row.get(name) is not None for row in rows)]
     cells = [["" if row.get(name) is None else shown(row[name]) for name in columns] for row in rows]
-    widths = [max(len(text) for text in column) for column in zip(columns, *cells, strict=True)]
-    lines = [
-        "  ".join(text.rjust(width) for text, width in zip(line, widths, strict=True)) for line in (columns, *cells)
-    ]
-    return "\n".join(lines)
+    return "\n".join(aligned([columns, *cells], str.rjust))
 
 
 def _columns(rows: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -22,6 +22,7 @@ from .comparison import (
 )
 from .page import figures_as_data, render_page
 from .rows import drawn_parameters
+from .words import aligned
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -123,8 +124,7 @@ def comparison_lines(comparison: Comparison) -> list[str]:
     for entry in comparison.samplers:
         distinct = ", ".join(f"{name} {entry['distinct'][name]:g}" for name in comparison.important)
         rows.append([*_cells(entry, comparison.baseline), distinct or "–"])
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    table = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    table = [line.rstrip() for line in aligned(rows)]
     title = f"{comparison.study}: best {comparison.metric} after {comparison.budget_epochs} epochs"
     return [f"{title}, {_repeats(comparison.repeats)}", *table, *comparison.sentences]
 
