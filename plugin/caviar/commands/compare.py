@@ -13,13 +13,8 @@ from typing import Any
 from ..attributes import DATA
 from ..errors import SpecError, nearest_name
 from ..insight.comparison import PaidTrial, Search
-from ..insight.comparison_report import (
-    Comparison,
-    build_comparison,
-    comparison_json,
-    comparison_lines,
-    render_comparison,
-)
+from ..insight.comparison_report import Comparison, build_comparison, comparison_lines, render_comparison
+from ..insight.page import as_json
 from ..insight.rows import drawn_parameters, drawn_values
 from ..sampler_table import SAMPLERS
 from ..search.sequences import GridSequence
@@ -32,10 +27,7 @@ from .family import archive_family
 from .report import write_report_file
 from .run import check_runnable
 
-DEFAULT_SAMPLERS = ("grid", "random", "qmc", "tpe", "zoom")
-DEFAULT_REPEATS = 5
-#: Each search has this part of the study file's own budget by default, since a comparison runs many.
-DEFAULT_SHARE = 4
+_REPEATS = 5
 _GRID_POINTS = 5
 
 
@@ -44,7 +36,6 @@ class ComparisonPlan:
     """What a comparison runs, checked before any work.
 
     Attributes:
-        spec: The study file.
         budget_epochs: Of each search.
         searches: Sampler, repeat and study file of each search, repeat by repeat.
         grid_size: Points of the grid, or None without a grid.
@@ -58,13 +49,7 @@ class ComparisonPlan:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class WrittenComparison:
-    """A comparison and where it was written.
-
-    Attributes:
-        comparison: What it says; None if a signal ended the work before the budgets were spent.
-        html: The page.
-        json: The same as data.
-    """
+    """A comparison, None if a signal ended it before its budgets were spent, and its files: a page, and data."""
 
     comparison: Comparison | None
     html: Path
@@ -108,24 +93,16 @@ def compare_samplers(
             return WrittenComparison(comparison=None, html=html, json=data)
         searches.append(_read_search(sampler, repeat, spending, home, plan.spec))
     prepare_home(home)
-    comparison = build_comparison(
-        plan.spec,
-        searches,
-        budget_epochs=plan.budget_epochs,
-        data=_data_in_words(home, searches[0], plan.spec),
-        now=datetime.datetime.now(datetime.UTC),
-    )
+    _, study = open_existing(home, searches[0].study)
+    words, now = str(study.user_attrs.get(DATA, plan.spec.data.dataset)), datetime.datetime.now(datetime.UTC)
+    comparison = build_comparison(plan.spec, searches, budget_epochs=plan.budget_epochs, data=words, now=now)
     write_report_file(html, render_comparison(comparison))
-    write_report_file(data, comparison_json(comparison))
+    write_report_file(data, as_json(comparison))
     return WrittenComparison(comparison=comparison, html=html, json=data)
 
 
 def archive_comparison(plan: ComparisonPlan, home: Home) -> list[str]:
-    """Rename the studies of an earlier comparison, and their zooms, to make way for new ones.
-
-    Returns:
-        The names that they have now.
-    """
+    """Rename the studies of an earlier comparison, and their zooms, to make way for new ones; return the new names."""
     if not database_exists(home.storage):
         return []
     storage = open_storage(home.storage, owner=new_owner())
@@ -153,7 +130,7 @@ def plan_comparison(
             raise SpecError(f"No sampler is called {name!r}. {nearest_name(name, SAMPLERS)}")
     if len(samplers) < 2 or len(set(samplers)) < len(samplers):
         raise SpecError(f"--samplers needs two or more different samplers, but got {','.join(samplers) or 'none'!r}.")
-    n_repeats = DEFAULT_REPEATS if repeats is None else repeats
+    n_repeats = _REPEATS if repeats is None else repeats
     if n_repeats < 1:
         raise SpecError(f"--repeats must be at least 1, but got {n_repeats}.")
     epochs = spec.objective.epochs
@@ -176,12 +153,12 @@ def plan_comparison(
 
 def default_budget(spec: StudySpec) -> int:
     """Return a quarter of the epochs that a study file's trials may spend, but at least one training."""
-    return max(spec.search.trials * spec.objective.epochs // DEFAULT_SHARE, spec.objective.epochs)
+    return max(spec.search.trials * spec.objective.epochs // 4, spec.objective.epochs)
 
 
 def plan_lines(plan: ComparisonPlan) -> list[str]:
     """Return in words what a comparison is about to do."""
-    samplers, budget = _samplers_of(plan), plan.budget_epochs
+    samplers, budget = dict.fromkeys(sampler for sampler, _, _ in plan.searches), plan.budget_epochs
     n, n_whole = len(plan.searches), budget // plan.spec.objective.epochs
     trainings = f"{n_whole} whole training{'s' if n_whole > 1 else ''}"
     lines = [f"{plan.spec.name}: {', '.join(samplers)}; {budget} epochs ({trainings}) for each of {n} searches"]
@@ -212,13 +189,7 @@ def _search_spec(
     points, size = grid
     if sampler == "grid":
         options, trials = {"points": points}, min(trials, size or trials)
-    search = dataclasses.replace(
-        spec.search,
-        trials=trials,
-        sampler=sampler,
-        sampler_options=options,
-        timeout_s=None,
-    )
+    search = dataclasses.replace(spec.search, trials=trials, sampler=sampler, sampler_options=options, timeout_s=None)
     seed = (spec.seed + repeat) % 2**32
     word = "zooming" if sampler == "zoom" else sampler  # NAME-zoom-1 is what a zoom of NAME is called
     made = dataclasses.replace(spec, name=f"{spec.name}-compare-{word}-{repeat}", seed=seed, search=search)
@@ -245,25 +216,12 @@ def _grid_points(spec: StudySpec, budget_epochs: int) -> tuple[int, int]:
 
 def _read_search(sampler: str, repeat: int, spending: Spending, home: Home, spec: StudySpec) -> Search:
     parameters = drawn_parameters(spec.space)
-    return Search(
-        sampler=sampler,
-        repeat=repeat,
-        study=spending.study,
-        trials=tuple(
-            PaidTrial(
-                epochs=len(trial.intermediate_values),
-                value=trial.value if trial.state.name == "COMPLETE" else None,
-                hyperparameters=drawn_values(trial, parameters),
-            )
-            for trial in read_trials(home, spending.study, uid=spending.uid)
-        ),
+    trials = tuple(
+        PaidTrial(
+            epochs=len(trial.intermediate_values),
+            value=trial.value if trial.state.name == "COMPLETE" else None,
+            hyperparameters=drawn_values(trial, parameters),
+        )
+        for trial in read_trials(home, spending.study, uid=spending.uid)
     )
-
-
-def _data_in_words(home: Home, search: Search, spec: StudySpec) -> str:
-    _, study = open_existing(home, search.study)
-    return str(study.user_attrs.get(DATA, spec.data.dataset))
-
-
-def _samplers_of(plan: ComparisonPlan) -> list[str]:
-    return list(dict.fromkeys(sampler for sampler, _, _ in plan.searches))
+    return Search(sampler=sampler, repeat=repeat, study=spending.study, trials=trials)

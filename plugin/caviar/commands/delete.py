@@ -4,6 +4,8 @@ import shutil
 
 import optuna
 
+from ..attributes import CHILDREN
+from ..insight.family import child_names
 from ..optuna_private import id_of_study
 from ..storage import studies
 from ..storage.addresses import masked
@@ -13,16 +15,16 @@ from ..storage.opening import open_existing
 from ..storage.overview import count_trials
 from ..storage.studies import stored_spec, study_key
 from ..worker.opening import open_checkpoints, open_mirror
-from .family import open_descendants, open_parent, remove_child
+from .family import open_descendants, open_parent
 
 
 def describe_deletion(home: Home, study: str) -> tuple[str, str]:
     """Return what deleting a study would delete, in one line, to ask the user first; and the study's uid."""
     storage, opened = open_existing(home, study)
-    name, *zooms = [
+    name, *zooms = (
         f"{one.study_name!r} ({sum(count_trials(storage, id_of_study(one)).values())} trials)"
         for one in (opened, *open_descendants(storage, opened))
-    ]
+    )
     with_zooms = f" and its zooms {', '.join(zooms)}" if zooms else ""
     runs = f"{'their' if zooms else 'its'} runs in MLflow"
     return f"the study {name}{with_zooms} in {masked(home.storage)}, and {runs}", study_key(storage, opened).uid
@@ -46,7 +48,7 @@ def delete_study(home: Home, study: str, *, uid: str) -> bool:
     studies.check_deletable(storage, doomed)
     gone = [_delete(home, storage, one) for one in reversed(doomed)]
     if parent is not None:
-        remove_child(parent, opened.study_name)
+        parent.set_user_attr(CHILDREN, [name for name in child_names(parent) if name != opened.study_name])
     return all(gone)
 
 

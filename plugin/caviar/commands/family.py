@@ -2,8 +2,6 @@
 
 import json
 import urllib.parse
-from collections.abc import Sequence
-from pathlib import Path
 from typing import Final
 
 import optuna
@@ -31,8 +29,7 @@ def open_if_any(home: Home, name: str, *, uid: str | None = None) -> tuple[Lease
         return None
 
 
-def open_relative(storage: LeasedStorage, name: str) -> optuna.Study | None:
-    """Open a study that another one names as its parent or its child; None if it is gone."""
+def _open_relative(storage: LeasedStorage, name: str) -> optuna.Study | None:
     try:
         return open_study(storage, name)
     except UnknownStudyError:
@@ -42,37 +39,31 @@ def open_relative(storage: LeasedStorage, name: str) -> optuna.Study | None:
 def open_parent(storage: LeasedStorage, study: optuna.Study) -> optuna.Study | None:
     """Open the study that one was narrowed from; None if there is none, or no longer."""
     name = parent_name(study)
-    parent = None if name is None else open_relative(storage, name)
+    parent = None if name is None else _open_relative(storage, name)
     return parent if parent is not None and study.study_name in child_names(parent) else None  # else only its namesake
 
 
 def open_children(storage: LeasedStorage, study: optuna.Study) -> list[optuna.Study]:
     """Open the zooms of a study that still exist, oldest first."""
-    found = (open_relative(storage, name) for name in child_names(study))
+    found = (_open_relative(storage, name) for name in child_names(study))
     return [child for child in found if child is not None and parent_name(child) == study.study_name]
 
 
 def open_descendants(storage: LeasedStorage, study: optuna.Study) -> list[optuna.Study]:
     """Open the zooms of a study, their zooms, and so on, each after its parent."""
-    found: list[optuna.Study] = []
-    waiting = [study]
-    seen = {study.study_name}
-    while waiting:
-        children = [child for child in open_children(storage, waiting.pop(0)) if child.study_name not in seen]
-        seen.update(child.study_name for child in children)
-        found += children
-        waiting += children
-    return found
+    found = [study]
+    for member in found:  # grows meanwhile
+        known = {one.study_name for one in found}
+        found += [child for child in open_children(storage, member) if child.study_name not in known]
+    return found[1:]
 
 
 def open_ancestors(storage: LeasedStorage, study: optuna.Study) -> list[optuna.Study]:
     """Open a study's parent, its parent, and so on, up to the first one that still exists."""
-    found: list[optuna.Study] = []
-    seen = {study.study_name}
-    while (parent := open_parent(storage, found[-1] if found else study)) is not None and parent.study_name not in seen:
+    found = [study]
+    while (parent := open_parent(storage, found[-1])) and parent.study_name not in {one.study_name for one in found}:
         found.append(parent)
-        seen.add(parent.study_name)
-    return found
+    return found[1:]
 
 
 def open_family(storage: LeasedStorage, study: optuna.Study) -> list[optuna.Study]:
@@ -91,26 +82,14 @@ def charts_link(home: Home, storage: LeasedStorage, study: optuna.Study) -> str 
     ids = [mirror.experiment_id() for mirror in mirrors]
     if None in ids:
         return None
-    query = urllib.parse.urlencode(
-        {
-            "experiments": json.dumps(ids, separators=(",", ":")),
-            "orderByKey": "metrics.`value`",  # the charts show the first ten runs
-            "orderByAsc": "true" if specs[0][1].objective.direction == "minimize" else "false",
-            "compareRunsMode": "CHART",
-            "workflowType": "machine_learning",
-        }
-    )
-    return f"{_MLFLOW_PAGES}/#/compare-experiments/s?{query}"
-
-
-def add_child(parent: optuna.Study, name: str) -> None:
-    """Add a zoom to a study's children; call it under ``creation_lock``."""
-    _set_children(parent, [*(known for known in child_names(parent) if known != name), name])
-
-
-def remove_child(parent: optuna.Study, name: str) -> None:
-    """Remove a zoom from a study's children."""
-    _set_children(parent, [known for known in child_names(parent) if known != name])
+    query = {
+        "experiments": json.dumps(ids, separators=(",", ":")),
+        "orderByKey": "metrics.`value`",  # the charts show the first ten runs
+        "orderByAsc": "true" if specs[0][1].objective.direction == "minimize" else "false",
+        "compareRunsMode": "CHART",
+        "workflowType": "machine_learning",
+    }
+    return f"{_MLFLOW_PAGES}/#/compare-experiments/s?{urllib.parse.urlencode(query)}"
 
 
 def set_leftovers_aside(storage: LeasedStorage, home: Home, name: str) -> None:
@@ -127,14 +106,11 @@ def set_leftovers_aside(storage: LeasedStorage, home: Home, name: str) -> None:
 
 
 def archive_family(storage: LeasedStorage, home: Home, name: str) -> str | None:
-    """Rename a study and its zooms, here and in MLflow, to make way for new ones of their names.
+    """Rename a study and its zooms, here and in MLflow, to make way for new ones; return the study's new name, if any.
 
     The zooms go first, so that the next call finds what an interrupted one left.
-
-    Returns:
-        The study's new name, or None if there was no study of this name.
     """
-    study = open_relative(storage, name)
+    study = _open_relative(storage, name)
     if study is None:
         return None
     for child in open_children(storage, study):
@@ -144,21 +120,14 @@ def archive_family(storage: LeasedStorage, home: Home, name: str) -> str | None:
     if archived is None:
         return None
     if parent is not None:
-        _set_children(parent, [archived if known == name else known for known in child_names(parent)])
+        renamed = [archived if known == name else known for known in child_names(parent)]
+        parent.set_user_attr(CHILDREN, renamed)
     for child in children:
         child.set_user_attr(PARENT, archived)
     if spec is not None:
         open_mirror(home, study, spec).rename_experiment(archived)
-    for path, renamed in zip(_files(home, name), _files(home, archived), strict=True):
+    before, after = ((home.networks / one, *home.report_files(one)) for one in (name, archived))
+    for path, new_path in zip(before, after, strict=True):
         if path.exists():
-            path.rename(renamed)
+            path.rename(new_path)
     return archived
-
-
-def _files(home: Home, name: str) -> tuple[Path, ...]:
-    """Return the files and folders that a home keeps under a study's name."""
-    return (home.networks / name, *home.report_files(name))
-
-
-def _set_children(study: optuna.Study, names: Sequence[str]) -> None:
-    study.set_user_attr(CHILDREN, list(names))

@@ -9,9 +9,10 @@ from collections.abc import Callable, Collection, Mapping
 import optuna
 from optuna.trial import FrozenTrial
 
-from ..attributes import FINGERPRINT, PARENT, SAMPLING_SEED, ZOOM
+from ..attributes import CHILDREN, FINGERPRINT, PARENT, SAMPLING_SEED, ZOOM
 from ..data.dataset import DatasetFacts
 from ..errors import SpecError
+from ..insight.family import child_names
 from ..search.narrowing import MIN_TRIALS, ZoomRule
 from ..search.seeds import trial_seed
 from ..search.zoom import copies_that_fit, narrow_space, observations_of
@@ -20,8 +21,8 @@ from ..storage.home import Home, prepare_home
 from ..storage.leased_storage import LeasedStorage
 from ..storage.opening import open_existing, required_spec
 from ..storage.studies import check_still_there, create_study, create_whole_study, open_study, study_key
-from .family import add_child, open_ancestors, open_children, set_leftovers_aside
-from .family_view import show_family
+from .family import open_ancestors, open_children, set_leftovers_aside
+from .report import show_family
 from .run import (
     Progress,
     RunResult,
@@ -42,10 +43,8 @@ class ZoomFacts:
     Attributes:
         keep: Share of the parent's trials that counted as the best.
         trials: New trials to run, besides the copied ones.
-        n_copied: Trials copied from the parent.
         n_best: Trials that the space was drawn around.
         volume: The space's share of the parent's, on the parameters' own scales.
-        reason: Why it was worth it, in words.
         notes: Parameter → what became of its range, in words.
     """
 
@@ -63,8 +62,8 @@ class ZoomOutcome:
     """What became of a zoom: a child created now, an earlier one resumed, or none, and why."""
 
     parent: str
-    child: str | None
-    created: bool
+    child: str | None = None
+    created: bool = False
     reason: str
     run: RunResult | None = None
 
@@ -73,7 +72,6 @@ class ZoomOutcome:
 class _Plan:
     """A zoom that does not exist yet."""
 
-    parent_uid: str
     spec: StudySpec
     copies: list[FrozenTrial]
     facts: ZoomFacts
@@ -114,7 +112,7 @@ def zoom_study(
     def resume(name: str, reason: str) -> ZoomOutcome:
         say(reason)
         run = _run_zoom(home, name, trials=trials, on_progress=on_progress)
-        return ZoomOutcome(parent=parent.study_name, child=name, created=False, reason=reason, run=run)
+        return ZoomOutcome(parent=parent.study_name, child=name, reason=reason, run=run)
 
     unfinished = _unfinished_zoom(storage, parent, keep=keep)
     if unfinished is not None:
@@ -122,17 +120,18 @@ def zoom_study(
     else:
         planned = _plan(storage, parent, rule=rule, trials=trials)
         if isinstance(planned, str):
-            return ZoomOutcome(parent=parent.study_name, child=None, created=False, reason=planned)
+            return ZoomOutcome(parent=parent.study_name, reason=planned)
         same = _same_zoom(storage, parent, planned.spec)
         known = None if same is None else zoom_facts(same)
         if same is None:
-            outcome = _make_and_run(home, parent, planned, on_progress=on_progress, say=say)
+            uid = study_key(storage, parent).uid
+            outcome = _make_and_run(home, parent.study_name, planned, uid=uid, on_progress=on_progress, say=say)
         elif trials is None or known is None or trials <= known.trials:
             reason = (
                 f"The zoom of these trials, {same.study_name!r}, is already finished. To zoom in further, run "
                 f"`caviar zoom {same.study_name}`; to give it more trials, use --trials."
             )
-            return ZoomOutcome(parent=parent.study_name, child=None, created=False, reason=reason)
+            return ZoomOutcome(parent=parent.study_name, reason=reason)
         else:
             outcome = resume(same.study_name, f"The zoom of these trials, {same.study_name!r}, gets more trials.")
     check_still_there(storage, parent)
@@ -184,17 +183,18 @@ def outcome_table(outcome: ZoomOutcome) -> dict[str, str | bool | None]:
 
 def _make_and_run(
     home: Home,
-    parent: optuna.Study,
+    name: str,
     planned: _Plan,
     *,
+    uid: str,
     on_progress: Callable[[Progress], None],
     say: Callable[[str], None],
 ) -> ZoomOutcome:
+    """Create the planned zoom of the study of this name and uid, and run it."""
     check_runnable(planned.spec)
-    name = parent.study_name
 
     def create(storage: LeasedStorage, facts: DatasetFacts) -> tuple[optuna.Study, StudySpec]:
-        parent = open_study(storage, name, uid=planned.parent_uid)
+        parent = open_study(storage, name, uid=uid)
         if parent.user_attrs.get(FINGERPRINT) not in (None, facts.fingerprint):
             raise SpecError(
                 f"The data set {facts.name!r} has changed since the study {name!r} was begun, so its trials say "
@@ -242,8 +242,7 @@ def _plan(storage: LeasedStorage, parent: optuna.Study, *, rule: ZoomRule, trial
         reason=result.reason,
         notes=dict(result.notes),
     )
-    uid = study_key(storage, parent).uid
-    return _Plan(parent_uid=uid, spec=parse_spec(spec_table(child)), copies=copies, facts=facts)
+    return _Plan(spec=parse_spec(spec_table(child)), copies=copies, facts=facts)
 
 
 def _create(
@@ -252,7 +251,7 @@ def _create(
     """Create the zoom and link it both ways; the parent first, since readers skip a child that does not exist yet."""
     name = _next_name(parent.study_name, optuna.get_all_study_names(storage))
     set_leftovers_aside(storage, home, name)
-    add_child(parent, name)
+    parent.set_user_attr(CHILDREN, [*(known for known in child_names(parent) if known != name), name])
     attributes = {
         **new_study_attributes(facts),
         PARENT: parent.study_name,

@@ -2,7 +2,6 @@
 
 import dataclasses
 import datetime
-import json
 import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -106,11 +105,6 @@ def build_comparison(
         sentences=_sentences(entries, [p.name for p in important], baseline, repeats=len(by_sampler[baseline])),
         figures=figures_as_data(figures),
     )
-
-
-def comparison_json(comparison: Comparison) -> str:
-    """Return the comparison as JSON, its keys the attributes' names."""
-    return json.dumps(dataclasses.asdict(comparison), ensure_ascii=False, allow_nan=False)
 
 
 def render_comparison(comparison: Comparison) -> str:

@@ -1,5 +1,6 @@
 """How pages and their pictures look, and how a page is put together."""
 
+import dataclasses
 import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -55,6 +56,11 @@ def hover(texts: Sequence[str]) -> dict[str, Any]:
 def figures_as_data(figures: Mapping[str, "go.Figure | None"]) -> dict[str, Any]:
     """Return figures as JSON's values, without those that would show nothing."""
     return {name: json.loads(figure.to_json()) for name, figure in figures.items() if figure is not None}
+
+
+def as_json(report: Any) -> str:
+    """Return a report, a dataclass, as JSON, its keys the attributes' names."""
+    return json.dumps(dataclasses.asdict(report), ensure_ascii=False, allow_nan=False)
 
 
 def render_page(template: str, figures: Mapping[str, Any], **values: Any) -> str:

@@ -2,7 +2,6 @@
 
 import dataclasses
 import datetime
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -134,11 +133,6 @@ def build_report(
         advice=[dataclasses.asdict(step) for step in advice],
         figures=figures_as_data(figures),
     )
-
-
-def report_json(report: Report) -> str:
-    """Return the report as JSON, its keys the attributes' names."""
-    return json.dumps(dataclasses.asdict(report), ensure_ascii=False, allow_nan=False)
 
 
 def render_html(report: Report) -> str:
