@@ -148,12 +148,10 @@ def worker(study: str, *, session: Session) -> None:
       caviar worker digits --storage postgresql+psycopg://user@host/studies
     """
     from ..commands.work import work_on_existing
-    from ..storage.opening import study_name
 
     home = session.home()
-    name = study_name(study)
-    work_on_existing(home, name)
-    _end(session, home, name)
+    work_on_existing(home, study)
+    _end(session, home, study)
 
 
 def _end(session: Session, home: "Home", study: str, *, interrupted: bool = False, **also: Any) -> None:

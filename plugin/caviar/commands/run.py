@@ -21,7 +21,7 @@ from ..engines.engine import WorkOrder
 from ..engines.processes import ProcessEngine
 from ..errors import CaviarError
 from ..insight.warm_start import warm_start_sentences, warm_start_table
-from ..insight.words import shown
+from ..insight.words import range_shown, shown
 from ..optuna_private import id_of_study
 from ..parameters import ChoiceParameter, Parameter
 from ..record.environment import environment_versions
@@ -47,17 +47,9 @@ from .work import stop_on_signals, work_on_study
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Progress:
-    """How far a run is.
+    """How far a run is, in trials.
 
-    Attributes:
-        study: The study's name.
-        budget: Trials to finish.
-        done: Finished trials, pruned ones included.
-        pruned: Pruned trials.
-        failed: Failed trials, which are not among ``done``.
-        best_value: The best complete trial's, or None.
-        uid: The study's identity.
-        unfinished: Trials that wait or run.
+    Those ``done`` are complete or pruned, those ``unfinished`` wait or run; failed ones are neither.
     """
 
     study: str
@@ -81,8 +73,6 @@ class RunResult:
 
     Attributes:
         finished_now: Trials that finished in this run.
-        progress: How the study stands.
-        interrupted: Whether it was asked to stop.
         out_of_time: Whether its time ran out before its budget.
         missed: Trials that MLflow lacks, because it was down.
         archived: The new name of the study that a fresh one replaced, or None.
@@ -126,10 +116,12 @@ def run_study(
     warm = None if source is None else plan_warm_start(spec, home, source, fresh=fresh)
     with _undo_empty_home(home):
         prepare_home(home, study=spec.name)
-        finished = None if fresh else _finished_study(spec, home, uid=uid)
-        if finished is not None:
-            on_progress(finished)
-            return RunResult(finished_now=0, progress=finished)
+        if not fresh and (found := open_if_any(home, spec.name, uid=uid)) is not None:
+            check_resumable(found[1], spec, fingerprint=None)
+            progress = read_progress(*found, spec)
+            if progress.is_complete:
+                on_progress(progress)
+                return RunResult(finished_now=0, progress=progress)
         archived: str | None = None
 
         def create(storage: LeasedStorage, facts: DatasetFacts) -> tuple[optuna.Study, StudySpec]:
@@ -184,19 +176,18 @@ def create_and_run(
 ) -> RunResult:
     """Create what is missing while workers get ready, then a study, and run what is left of it.
 
-    Args:
-        spec: What the workers need to get ready for.
-        home: Where the study lives.
-        create: Creates or opens the study under ``creation_lock``; also returns the study file to run.
-        on_progress: As ``run_study`` has it.
+    The workers get ready for ``spec``. ``create`` creates or opens the study under ``creation_lock``, and also returns
+    the study file to run.
     """
     n_workers = spec.search.workers
     threads = threads_for(spec, n_workers=n_workers)
     with ThreadPoolExecutor(1) as pool, ProcessEngine() as engine:
-        prepared = pool.submit(_prepare_databases, home)  # the fork server has yet to load TensorFlow
+        # Templates, in the user's cache, while the fork server loads TensorFlow.
+        prepared = pool.submit(prepare_storage_template, home.storage), pool.submit(prepare_template, home.tracking_uri)
         facts = engine.get_ready(spec, threads=threads, n_workers=n_workers)
         check_sizes(spec, facts)
-        prepared.result()
+        for made in prepared:
+            made.result()
         prepare_tracking(home.tracking_uri, artifact_location=home.mlflow_artifacts.as_uri())
         storage = open_storage(home.storage, owner=new_owner(), create=True)
         with creation_lock(storage):
@@ -213,16 +204,12 @@ def create_and_run(
             threads=threads,
             deadline_s=None if timeout_s is None else time.monotonic() + timeout_s,
         )
+
+        def show() -> None:
+            on_progress(read_progress(storage, study, spec))
+
         with stop_on_signals(stop):
-            work_on_study(
-                engine,
-                order,
-                storage,
-                study,
-                n_workers=n_workers,
-                stop=stop,
-                on_poll=lambda: on_progress(read_progress(storage, study, spec)),
-            )
+            work_on_study(engine, order, storage, study, n_workers=n_workers, stop=stop, on_poll=show)
     after = read_progress(storage, study, spec)
     mirror = open_mirror(home, study, spec)
     return RunResult(
@@ -235,24 +222,17 @@ def create_and_run(
     )
 
 
-def _prepare_databases(home: Home) -> None:
-    """Make the templates of a new home's databases; nothing is written to the home."""
-    prepare_storage_template(home.storage)
-    prepare_template(home.tracking_uri)
-
-
 def dry_run_lines(spec: StudySpec, home: Home, *, source: str | None, fresh: bool) -> list[str]:
     """Check a study file as ``run_study`` does, and return what would run; nothing is written to the home."""
     check_runnable(spec)
     warm = plan_warm_start(spec, home, source, fresh=fresh)
-    warm_table = warm_start_table(warm, spec.space)
     search, objective = spec.search, spec.objective
     return [
         f"study {spec.name}, seed {spec.seed}, data {spec.data.dataset}",
         f"{search.trials} trials of at most {objective.epochs} epochs, to {objective.direction} {objective.metric}",
-        *(() if warm_table is None else warm_start_sentences(warm_table)),
+        *warm_start_sentences(warm_start_table(warm, spec.space)),
         f"sampler {search.sampler}, pruner {search.pruner}, trainer {search.trainer}",
-        *(f"{parameter.name}: {_range_in_words(parameter)}" for parameter in spec.space.parameters),
+        *(f"{parameter.name}: {_drawn_from(parameter)}" for parameter in spec.space.parameters),
         *(f"{name} = {shown(value)}" for name, value in spec.space.fixed.items()),
         f"storage {masked(home.storage)}",
         f"tracking {masked(home.tracking_uri)}",
@@ -260,10 +240,9 @@ def dry_run_lines(spec: StudySpec, home: Home, *, source: str | None, fresh: boo
     ]
 
 
-def _range_in_words(parameter: Parameter) -> str:
-    if isinstance(parameter, ChoiceParameter):
-        return f"one of {shown(parameter.choices)}"
-    return f"{shown(parameter.low)} to {shown(parameter.high)}, {parameter.scale} scale"
+def _drawn_from(parameter: Parameter) -> str:
+    where = range_shown(parameter)
+    return f"one of {where}" if isinstance(parameter, ChoiceParameter) else f"{where}, {parameter.scale} scale"
 
 
 def result_lines(result: RunResult, name: str) -> list[str]:
@@ -303,17 +282,6 @@ def read_progress(storage: LeasedStorage, study: optuna.Study, spec: StudySpec) 
         uid=study_key(storage, study).uid,
         unfinished=counts[TrialState.WAITING] + counts[TrialState.RUNNING],
     )
-
-
-def _finished_study(spec: StudySpec, home: Home, *, uid: str | None) -> Progress | None:
-    """Return the progress of a study with nothing left to run, else None; refuse one whose file has changed."""
-    found = open_if_any(home, spec.name, uid=uid)
-    if found is None:
-        return None
-    storage, study = found
-    check_resumable(study, spec, fingerprint=None)
-    progress = read_progress(storage, study, spec)
-    return progress if progress.is_complete else None
 
 
 @contextlib.contextmanager

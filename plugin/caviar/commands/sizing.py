@@ -77,10 +77,9 @@ def fleet_plan_lines(spec: StudySpec, warm: WarmStart | None) -> list[str]:
     search = spec.search
     threads = threads_for(spec, n_workers=search.workers)
     with ProcessEngine() as engine:
-        facts = engine.get_ready(spec, threads=threads, n_workers=1)
-    prices = known_prices(prices_path(threads=threads))
-    memory_bytes = available_memory() // (2 * search.workers)
-    packer = Packer(cost=prices, data=_data_shape(facts), memory_bytes=memory_bytes, deepest=spec.space.deepest)
+        data = _data_shape(engine.get_ready(spec, threads=threads, n_workers=1))
+    prices, memory_bytes = known_prices(prices_path(threads=threads)), available_memory() // (2 * search.workers)
+    packer = Packer(cost=prices, data=data, memory_bytes=memory_bytes, deepest=spec.space.deepest)
     wanted = trials_to_take(search, in_hand=0, set_aside=0, left=search.trials, running=0)
     n = min(wanted, search.trials, MOST_IN_HAND)
     lanes = _first_lanes(spec, warm, n)

@@ -1,7 +1,6 @@
 """How a study stands: trials by state, budget, best, rate, time left, workers."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import optuna
@@ -31,7 +30,7 @@ def study_status(home: Home, study: str) -> dict[str, Any]:
 
     Returns:
         ``study``, ``metric``, ``direction``, ``budget``;
-        ``trials``: how many are in each state;
+        ``trials``: how many are in each state; ``paused`` ones are waiting too;
         ``best``, or None: ``number``, ``value``, ``params`` as Optuna stores them, ``hyperparameters`` by their usual
         names, ``network``, the trained network's file, or None and in ``network_missing`` why;
         ``trials_per_minute`` over the last trials, and ``seconds_left`` at that rate, or None;
@@ -47,11 +46,11 @@ def study_status(home: Home, study: str) -> dict[str, Any]:
     storage, opened = open_existing(home, study)
     spec = required_spec(opened)
     trials = opened.get_trials(deepcopy=False)
-    counts = _count_by_state(trials)
+    own, counts = trials_with_runs(trials), _count_by_state(trials)
     members = open_family(storage, opened)
     family = [_describe_member(home, storage, member) for member in members] if len(members) > 1 else []
-    rate = _trials_per_minute(trials_with_runs(trials))
-    left = max(0, spec.search.trials - counts["complete"] - counts["pruned"])
+    found = [{"study": member["study"], **member["best"]} for member in family if member["best"] is not None]
+    rate, left = _trials_per_minute(own), max(0, spec.search.trials - counts["complete"] - counts["pruned"])
     return {
         "study": opened.study_name,
         "metric": spec.objective.metric,
@@ -62,9 +61,10 @@ def study_status(home: Home, study: str) -> dict[str, Any]:
         "trials_per_minute": rate,
         "seconds_left": None if rate is None else round(60 * left / rate, 1),
         "workers": _describe_workers(read_leases(storage, id_of_study(opened)), trials, lease_s=spec.search.lease_s),
-        "copied": _n_copied(trials),
+        "copied": len(trials) - len(own),
         "family": family,
-        "family_best": _best_of(family, minimize=spec.objective.direction == "minimize"),
+        # Of equal ones the first study's: a zoom has copies of its parent's.
+        "family_best": min(found, key=lambda best: spec.objective.direction.cost(best["value"]), default=None),
         "warm_start": warm_start_table(warm_start_of(opened), spec.space),
         "storage": masked(home.storage),
         "tracking_uri": masked(home.tracking_uri),
@@ -73,10 +73,8 @@ def study_status(home: Home, study: str) -> dict[str, Any]:
 
 
 def _count_by_state(trials: Sequence[FrozenTrial]) -> dict[str, int]:
-    """Return how many trials are waiting, running, complete, pruned, fail; and paused, which are waiting too."""
-    counts = dict.fromkeys(("waiting", "running", "complete", "pruned", "fail"), 0)
-    for trial in trials:
-        counts[trial.state.name.lower()] += 1
+    states = ("waiting", "running", "complete", "pruned", "fail")
+    counts = {name: sum(trial.state.name == name.upper() for trial in trials) for name in states}
     paused = sum(trial.state == TrialState.WAITING and PAUSED in trial.system_attrs for trial in trials)
     return counts | {"paused": paused}
 
@@ -103,13 +101,19 @@ def _describe_best(storage: LeasedStorage, study: optuna.Study, home: Home) -> d
             break
         origin, trial = parent, parent.get_trials(deepcopy=False)[copied]
     path = home.networks / origin.study_name / f"{trial.number}.keras"
+    if NETWORK_LOST in trial.user_attrs:
+        missing = f"it could not be saved: {trial.user_attrs[NETWORK_LOST]}"
+    elif trial is not best:
+        missing = f"{path} does not exist: the trial was copied from trial {trial.number}, which was not the best there"
+    else:
+        missing = f"{path} was removed, or the trial was not run with this home"
     return {
         "number": best.number,
         "value": best.value,
         "params": best.params,
         "hyperparameters": required_spec(study).space.hyperparameters(best.params),
         "network": str(path) if path.exists() else None,
-        "network_missing": None if path.exists() else _why_missing(trial, path, is_copy=trial is not best),
+        "network_missing": None if path.exists() else missing,
     }
 
 
@@ -121,43 +125,21 @@ def _describe_member(home: Home, storage: LeasedStorage, member: optuna.Study) -
         "parent": parent_name(member),
         "budget": required_spec(member).search.trials,
         "done": counts["complete"] + counts["pruned"],
-        "copied": _n_copied(trials),
+        "copied": len(trials) - len(trials_with_runs(trials)),
         "best": _describe_best(storage, member, home),
     }
-
-
-def _best_of(family: Sequence[Mapping[str, Any]], *, minimize: bool) -> dict[str, Any] | None:
-    """Return the best trial of a family; of equal ones the first study's, since a zoom has copies of its parent's."""
-    found = [{"study": member["study"], **member["best"]} for member in family if member["best"] is not None]
-    return min(found, key=lambda best: best["value"] if minimize else -best["value"], default=None)
-
-
-def _n_copied(trials: Sequence[FrozenTrial]) -> int:
-    return len(trials) - len(trials_with_runs(trials))
-
-
-def _why_missing(trial: FrozenTrial, path: Path, *, is_copy: bool) -> str:
-    if NETWORK_LOST in trial.user_attrs:
-        return f"it could not be saved: {trial.user_attrs[NETWORK_LOST]}"
-    if is_copy:
-        return f"{path} does not exist: the trial was copied from trial {trial.number}, which was not the best there"
-    return f"{path} was removed, or the trial was not run with this home"
 
 
 def _describe_workers(
     leases: Sequence[Lease], trials: Sequence[FrozenTrial], *, lease_s: float
 ) -> list[dict[str, Any]]:
-    workers: dict[str, dict[str, Any]] = {}
-    for lease in leases:
+    workers = []
+    for lease in {lease.owner: lease for lease in leases}.values():
         host, pid, _ = lease.owner.rsplit(":", 2)
         finished = sum(trial.state.is_finished() and trial.system_attrs.get(OWNER) == lease.owner for trial in trials)
-        workers[lease.owner] = {
-            "pid": int(pid),
-            "host": host,
-            "trials": finished,
-            "lease_expires": lease.expires_at(lease_s).isoformat(timespec="seconds") + "Z",
-        }
-    return list(workers.values())
+        expires = lease.expires_at(lease_s).isoformat(timespec="seconds") + "Z"
+        workers.append({"pid": int(pid), "host": host, "trials": finished, "lease_expires": expires})
+    return workers
 
 
 def status_lines(status: Mapping[str, Any]) -> list[str]:
@@ -173,16 +155,13 @@ def status_lines(status: Mapping[str, Any]) -> list[str]:
             f"Its study file had {status['former_stages']} [[search.stages]], which caviar no longer runs. "
             f"To search further, use `caviar zoom {status['study']}`."
         )
-    if status["warm_start"] is not None:
-        lines += warm_start_sentences(status["warm_start"])
+    lines += warm_start_sentences(status["warm_start"])
     best = status["family_best"] or status["best"]
     if best is not None:
         where = f" of {best['study']}" if best.get("study") else ""
         lines.append(f"best {status['metric']} {best['value']:.4f}, trial {best['number']}{where}:")
         lines += [f"  {name} = {shown(value)}" for name, value in best["hyperparameters"].items()]
-        lines.append(
-            f"no network: {best['network_missing']}" if best["network"] is None else f"network {best['network']}"
-        )
+        lines.append(f"network {best['network']}" if best["network"] else f"no network: {best['network_missing']}")
     if status["trials_per_minute"] is not None and status["workers"]:
         lines.append(f"{status['trials_per_minute']} trials a minute, about {status['seconds_left']} s left")
     lines += [f"worker {worker['pid']} on {worker['host']}: {worker['trials']} trials" for worker in status["workers"]]

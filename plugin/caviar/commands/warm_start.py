@@ -7,14 +7,7 @@ import optuna
 from ..attributes import SAMPLING_SEED, SPEC, WARM_START
 from ..errors import SpecError
 from ..search.seeds import trial_seed
-from ..search.warm_start import (
-    SourceStudy,
-    WarmStart,
-    learn_from,
-    n_results_to_learn,
-    warm_start_json,
-    warm_start_of,
-)
+from ..search.warm_start import SourceStudy, WarmStart, learn_from, n_results_to_learn, warm_start_json, warm_start_of
 from ..spec import StudySpec
 from ..storage.home import Home
 from ..storage.opening import open_existing, required_spec, study_name
@@ -80,14 +73,10 @@ def _learn(spec: StudySpec, home: Home, source: str) -> WarmStart:
                 f"{spec.objective.direction}s {spec.objective.metric}, so their results do not compare. Name another "
                 "source, or start without --from."
             )
-    warm = learn_from(
-        name,
-        [
-            SourceStudy(name=member.study_name, space=known.space, trials=member.get_trials(deepcopy=False))
-            for member, known in studies
-        ],
-        spec.space,
-        direction=spec.objective.direction,
-        trials=spec.search.trials,
-    )
+    sources = [
+        SourceStudy(name=member.study_name, space=known.space, trials=member.get_trials(deepcopy=False))
+        for member, known in studies
+    ]
+    direction = spec.objective.direction
+    warm = learn_from(name, sources, spec.space, direction=direction, trials=spec.search.trials)
     return warm if n_results_to_learn(spec.search) else dataclasses.replace(warm, prior=None)  # it draws nothing blind

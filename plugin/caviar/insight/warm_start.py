@@ -12,36 +12,24 @@ from .words import listed, range_shown
 def warm_start_table(warm: WarmStart | None, space: SearchSpace) -> dict[str, Any] | None:
     """Return what a study takes over, ready for JSON, or None for a cold start.
 
-    Args:
-        warm: What it takes over.
-        space: What it searches.
-
-    Returns:
-        ``source``; ``n_trials``, how many of its trials had a result; ``configurations``, the n-th of them trial n's,
-        each with the ``study`` and the ``trial`` that it was, the ``value`` reached there, and ``hyperparameters``;
-        ``prior``, hyperparameter → the narrower range that draws come from; ``prior_share``; ``reason``.
+    ``source``; ``n_trials``, how many of its trials had a result; ``configurations``, the n-th of them trial n's, each
+    with the ``study`` and the ``trial`` that it was, the ``value`` reached there, and ``hyperparameters``; ``prior``,
+    hyperparameter → the narrower range that draws come from; ``prior_share``; ``reason``.
     """
     if warm is None:
         return None
-    configurations = []
-    for configuration in warm.configurations:
-        table = dataclasses.asdict(configuration)
-        taken = space.hyperparameters(table.pop("params"))
-        table["hyperparameters"] = {name: value for name, value in taken.items() if name not in space.fixed}
-        configurations.append(table)
+    table = dataclasses.asdict(dataclasses.replace(warm, prior=None))
+    for configuration in table["configurations"]:
+        taken = space.hyperparameters(configuration.pop("params"))
+        configuration["hyperparameters"] = {name: value for name, value in taken.items() if name not in space.fixed}
     narrowed = () if warm.prior is None else warm.prior.parameters
-    return {
-        "source": warm.source,
-        "n_trials": warm.n_trials,
-        "configurations": configurations,
-        "prior": {one.name: range_shown(one) for one in narrowed if one not in space.parameters},
-        "prior_share": warm.prior_share,
-        "reason": warm.reason,
-    }
+    return table | {"prior": {one.name: range_shown(one) for one in narrowed if one not in space.parameters}}
 
 
-def warm_start_sentences(table: Mapping[str, Any]) -> list[str]:
+def warm_start_sentences(table: Mapping[str, Any] | None) -> list[str]:
     """Return in words what ``warm_start_table`` says: what is tried first, and where else the search looks."""
+    if table is None:
+        return []
     source = table["source"]
     tried = [
         f"trial {one['trial']}" + ("" if one["study"] == source else f" of {one['study']}")
