@@ -29,8 +29,7 @@ class ParameterImportance:
     Attributes:
         tier: The course's, 1 to 3; 4 if the course does not rank it.
         share: Of the whole measured importance, in [0, 1]; all shares sum to 1.
-        low: The share's 5th percentile over resamples of the trials.
-        high: Its 95th percentile.
+        low: The share's 5th percentile over resamples of the trials; ``high`` is its 95th.
         above_chance: Whether the importance is larger than shuffled values explain. If nothing matters, any
             hyperparameter is above chance in at most 5% of studies.
     """
@@ -50,11 +49,9 @@ class Importance:
     Attributes:
         parameters: Most important first; empty if nothing can be said.
         reason: Why nothing can be said, or None.
-        n_trials: Finished trials that were used.
-        n_pruned: How many of them were pruned.
+        n_trials: Finished trials that were used, pruned ones included.
         best_fraction: Share of them that count as the best.
-        samples: Shares by resample and parameter, in the order of ``parameters``; (n_resamples, n_parameters), in [0,
-            1].
+        samples: Shares in [0, 1], in the order of ``parameters``; (n_resamples, n_parameters).
     """
 
     parameters: tuple[ParameterImportance, ...] = ()
@@ -91,27 +88,22 @@ def measure_importance(
     Source:
         Watanabe et al., PED-ANOVA, IJCAI 2023, as Optuna has it; Efron & Tibshirani, An Introduction to the Bootstrap.
     """
-    valued = [
-        (trial, value)
-        for trial in trials
-        if trial.state in (TrialState.COMPLETE, TrialState.PRUNED)
-        and (value := best_reached(trial, metric=metric)) is not None
-    ]
-    n_trials = len(valued)
-    drawn = [p for p in parameters if any(p.parameter in trial.params for trial, _ in valued)]
-    reason = _why_not(n_trials, [value for _, value in valued], drawn)
+    finished = [trial for trial in trials if trial.state in (TrialState.COMPLETE, TrialState.PRUNED)]
+    reached = [(trial, best_reached(trial, metric=metric)) for trial in finished]
+    kept, values = [trial for trial, value in reached if value is not None], [v for _, v in reached if v is not None]
+    n_trials = len(kept)
+    drawn = [p for p in parameters if any(p.parameter in trial.params for trial in kept)]
+    reason = _why_not(values, drawn)
     if reason is not None:
         return Importance(n_trials=n_trials, reason=reason)
     fraction = max(_BEST_FRACTION, _MIN_BEST / n_trials)
     n_shuffles = n_resamples or _shuffles_needed(len(drawn), n_trials=n_trials)
     n_resamples = n_resamples or min(100, max(30, 100_000 // n_trials))
     rng = np.random.default_rng(seed)
-    draws = np.stack(
-        [np.bincount(rng.integers(n_trials, size=n_trials), minlength=n_trials) for _ in range(n_resamples)]
-    )
-    kept, names = [trial for trial, _ in valued], [parameter.parameter for parameter in drawn]
-    sign = 1 if direction_of(metric) == "minimize" else -1
-    losses, once = sign * np.asarray([value for _, value in valued]), np.ones(n_trials, dtype=int)
+    draws = np.stack([np.bincount(rng.integers(n_trials, size=n_trials), None, n_trials) for _ in range(n_resamples)])
+    names = [parameter.parameter for parameter in drawn]
+    losses = np.asarray([direction_of(metric).cost(value) for value in values])
+    once = np.ones(n_trials, dtype=int)
     measure = ped_anova(kept, names, best_fraction=fraction, copies=once)
     observed = measure(losses, once)
     if observed.sum() <= 0:
@@ -123,20 +115,15 @@ def measure_importance(
     lows, highs = np.percentile(resampled, _INTERVAL, axis=0)
     shares = _shares(observed[None])[0]
     order = np.argsort(-shares, kind="stable").tolist()
+    found = zip(drawn, *(array.tolist() for array in (shares, lows, highs, above)), strict=True)
+    measured = [
+        ParameterImportance(name=p.name, tier=p.tier, share=share, low=low, high=high, above_chance=is_above)
+        for p, share, low, high, is_above in found
+    ]
     return Importance(
-        parameters=tuple(
-            ParameterImportance(
-                name=drawn[i].name,
-                tier=drawn[i].tier,
-                share=float(shares[i]),
-                low=float(lows[i]),
-                high=float(highs[i]),
-                above_chance=bool(above[i]),
-            )
-            for i in order
-        ),
+        parameters=tuple(measured[i] for i in order),
         n_trials=n_trials,
-        n_pruned=sum(trial.state == TrialState.PRUNED for trial, _ in valued),
+        n_pruned=sum(trial.state == TrialState.PRUNED for trial in kept),
         best_fraction=fraction,
         samples=resampled[:, order],
     )
@@ -201,14 +188,12 @@ def _shuffles_needed(n_parameters: int, *, n_trials: int) -> int:
     return 2 * least + 1 if n_trials <= _FEW_TRIALS else least
 
 
-def _why_not(n_trials: int, values: Sequence[float], drawn: Sequence[Parameter]) -> str | None:
-    if n_trials < MIN_TRIALS:
-        return (
-            f"{n_trials} finished trials are too few to measure importance. "
-            f"It takes at least {MIN_TRIALS}, and a hundred are better."
-        )
+def _why_not(values: Sequence[float], drawn: Sequence[Parameter]) -> str | None:
+    few = f"{len(values)} finished trials are too few to measure importance."
+    if len(values) < MIN_TRIALS:
+        return f"{few} It takes at least {MIN_TRIALS}, and a hundred are better."
     if len(set(values)) == 1:
-        return f"All {n_trials} finished trials reached the same value, so no hyperparameter made a difference."
+        return f"All {len(values)} finished trials reached the same value, so no hyperparameter made a difference."
     if len(drawn) < 2:
         return "Only one hyperparameter was searched, so there is nothing to compare it with."
     return None
