@@ -36,12 +36,7 @@ class PaidTrial:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Search:
-    """One search of a comparison: a sampler with a seed, held by one study.
-
-    Attributes:
-        repeat: From 0; searches of the same repeat are a pair.
-        trials: In the order in which they were started.
-    """
+    """One search of a comparison: a sampler with the seed of a repeat, and its study's trials as they were started."""
 
     sampler: str
     repeat: int
@@ -73,10 +68,8 @@ class PairedTest:
 
     Attributes:
         n: Pairs in which both have a result.
-        wins: Pairs in which the first is strictly better.
-        losses: Pairs in which it is strictly worse.
-        p: Two-sided, of Wilcoxon's signed-rank test; None if no outcome of so few pairs could be below
-            ``SIGNIFICANCE``.
+        wins: Pairs in which the first is strictly better; in ``losses`` it is strictly worse.
+        p: Two-sided, of Wilcoxon's signed-rank test; None if so few pairs can never be below ``SIGNIFICANCE``.
     """
 
     n: int
@@ -140,9 +133,7 @@ def paired_test(finals: Sequence[float | None], against: Sequence[float | None],
     pairs = [(one, other) for one, other in zip(finals, against, strict=True) if one is not None and other is not None]
     differences = [one - other if maximize else other - one for one, other in pairs]
     wins, losses = sum(d > 0 for d in differences), sum(d < 0 for d in differences)
-    p = None
-    if smallest_p(len(pairs)) < SIGNIFICANCE:
-        p = _wilcoxon([d for d in differences if d])
+    p = _wilcoxon([d for d in differences if d]) if smallest_p(len(pairs)) < SIGNIFICANCE else None
     return PairedTest(n=len(pairs), wins=wins, losses=losses, p=p)
 
 
@@ -173,8 +164,6 @@ def _wilcoxon(differences: Sequence[float]) -> float:
         return 1.0
     from scipy import stats
 
-    if 2 ** len(differences) <= _EXACT_SIGN_FLIPS:
-        method: Any = stats.PermutationMethod(n_resamples=_EXACT_SIGN_FLIPS)
-    else:
-        method = "asymptotic"
+    is_exact = 2 ** len(differences) <= _EXACT_SIGN_FLIPS
+    method = stats.PermutationMethod(n_resamples=_EXACT_SIGN_FLIPS) if is_exact else "asymptotic"
     return float(stats.wilcoxon(differences, method=method).pvalue)

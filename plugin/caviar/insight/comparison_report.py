@@ -63,12 +63,8 @@ def build_comparison(
 ) -> Comparison:
     """Return what searches of the same cost say of their samplers.
 
-    Args:
-        spec: The study file that they ran.
-        searches: One for each sampler and repeat; samplers in the order in which they are shown.
-        budget_epochs: Of each search, at least one training.
-        data: The data set and its splits, in words.
-        now: The present, with its time zone.
+    There is one for each sampler and repeat, samplers in the order in which they are shown. ``data`` and
+    ``budget_epochs`` are as ``Comparison`` has them; ``now`` has a time zone.
     """
     from .comparison_figures import comparison_figures  # loads plotly
 
@@ -83,13 +79,9 @@ def build_comparison(
         _sampler_entry(found, by_sampler[baseline], names, spec=spec, budget_epochs=budget_epochs)
         for found in by_sampler.values()
     ]
-    pair = [(name, found[0].trials) for name, found in by_sampler.items() if name in ("grid", "random")]
-    figures = comparison_figures(
-        entries,
-        [(name, within_budget(trials, budget_epochs)) for name, trials in sorted(pair)],
-        important,
-        metric=spec.objective.metric,
-    )
+    pair = [name for name in ("grid", "random") if name in by_sampler]
+    side_by_side = [(name, within_budget(by_sampler[name][0].trials, budget_epochs)) for name in pair]
+    figures = comparison_figures(entries, side_by_side, important, metric=spec.objective.metric)
     return Comparison(
         study=spec.name,
         made_at=now.astimezone(datetime.UTC).isoformat(timespec="seconds"),

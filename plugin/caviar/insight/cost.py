@@ -20,8 +20,7 @@ class Cost:
     Attributes:
         epochs_trained: By all trials, failed and running ones included.
         seconds_trained: Spent on building, compiling and training, over all trials that recorded it.
-        epochs_saved: That pruned trials did not train.
-        seconds_saved: What those epochs would have taken: an estimate.
+        epochs_saved: That pruned trials did not train; ``seconds_saved`` is an estimate of what they would have taken.
         share_saved: ``epochs_saved`` of all epochs that the same trials would have trained unpruned, in [0, 1].
         start_up_s: Seconds that a trial takes to build and compile, by the same estimate.
         full_trial_s: Median seconds of a complete trial, or None before the first.
@@ -55,13 +54,11 @@ def measure_cost(rows: Sequence[TrialRow], *, epochs: int) -> Cost:
     rows = [row for row in rows if not row.inherited]
     timed = [(row, row.seconds) for row in rows if row.is_finished and row.seconds and row.curve]
     start_up_s, epoch_s = _start_and_epoch_s([(len(row.curve), seconds) for row, seconds in timed])
-    pruned = [row for row in rows if row.state == "pruned"]
     trained = sum(len(row.curve) for row in rows)
-    saved = sum(max(0, epochs - len(row.curve)) for row in pruned)
+    left = {row.number: max(0, epochs - len(row.curve)) for row in rows if row.state == "pruned"}
+    saved = sum(left.values())
     seconds_saved = sum(
-        max(0, epochs - len(row.curve)) * epoch_s * seconds / (start_up_s + epoch_s * len(row.curve))
-        for row, seconds in timed
-        if row.state == "pruned"
+        left.get(row.number, 0) * epoch_s * seconds / (start_up_s + epoch_s * len(row.curve)) for row, seconds in timed
     )
     full = [row.seconds for row in rows if row.state == "complete" and row.seconds]
     spans = [(row.started, row.ended) for row in rows if row.started is not None and row.ended is not None]
@@ -77,17 +74,14 @@ def measure_cost(rows: Sequence[TrialRow], *, epochs: int) -> Cost:
         full_trial_s=float(np.median(full)) if full else None,
         busy_s=round(busy_s, 3),
         lanes=round(total_s / busy_s, 2) if busy_s > 0 else None,
-        diverged=sum(row.diverged for row in pruned),
+        diverged=sum(row.diverged for row in rows if row.state == "pruned"),
     )
 
 
 def panda_or_caviar(trial_s: float, trials: int, *, cores: int) -> tuple[str, str]:
     """Say whether to train many networks side by side, ``caviar``, or to watch over one, ``panda``, and why.
 
-    Args:
-        trial_s: Seconds that one unpruned trial takes on this machine, which may use every core; above 0.
-        trials: The budget.
-        cores: The machine's; only named in the reason.
+    ``trial_s``, above 0, is what one unpruned trial takes on this machine; its ``cores`` are only named in the reason.
 
     Source:
         The course's "Hyperparameters tuning in practice: Pandas vs. Caviar": it depends on your computing power.

@@ -62,7 +62,7 @@ def guess_of(attributes: Mapping[str, Any], *, data: str) -> Guess | None:
     found = re.search(r"(\d+) validation, (\d+) classes", data)
     if found is None:
         return None
-    n_examples, n_classes = int(found[1]), int(found[2])
+    n_examples, n_classes = map(int, found.groups())
     return Guess(n_examples=n_examples, accuracy=1 / n_classes, loss=math.log(n_classes))
 
 
@@ -81,15 +81,13 @@ def like_guessing(rows: Sequence[TrialRow], guess: Guess | None, *, metric: str)
     """
     from scipy.special import betainc
 
-    minimize = direction_of(metric) == "minimize"
     judged = "val_balanced_accuracy" if metric in CLASS_METRICS else f"val_{metric.removeprefix('val_')}"
     looks = [value for row in rows for value in row.curves.get(judged, ())]
-    if guess is None or not looks:
+    best = direction_of(metric).best(looks)
+    if guess is None or best is None:
         return None
-    best = min(looks) if minimize else max(looks)
-    if minimize:
-        tail = math.exp(min(0.0, guess.n_examples * (best - guess.loss)))
-        p = min(1.0, len(looks) * tail)
+    if direction_of(metric) == "minimize":
+        p = min(1.0, len(looks) * math.exp(min(0.0, guess.n_examples * (best - guess.loss))))
     elif judged == "val_balanced_accuracy":
         if guess.balanced_accuracy is None or guess.recall_weights is None:
             return None

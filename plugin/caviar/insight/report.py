@@ -2,7 +2,6 @@
 
 import dataclasses
 import datetime
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -20,7 +19,7 @@ from .family import Member, with_zoom_stages
 from .guessing import guess_of
 from .importance import Importance, measure_importance
 from .page import figures_as_data, render_page
-from .rows import TrialRow, best_rows, drawn_parameters, trial_rows
+from .rows import STATES, TrialRow, best_rows, drawn_parameters, trial_rows
 from .tiers import judge_pairs, tier_sentences
 from .warm_start import warm_start_sentences, warm_start_table
 from .words import range_shown
@@ -39,17 +38,16 @@ class Report:
         searched: For every hyperparameter that was drawn, ``name``, ``tier``, ``range``, ``scale`` and ``best`` value.
         fixed: Hyperparameters that every trial shares.
         counts: Trials by state.
-        budget: Trials that were to be finished.
-        trials: Every trial: ``number``, ``state``, ``value``, ``best_epoch``, ``epochs``, ``seconds``, ``curve``, …
+        trials: A ``rows.TrialRow`` each, with how many ``epochs`` it reported.
         top: The best complete trials, best first, like ``trials``.
-        importance: As ``importance.Importance``, with ``comparisons`` with the course's tiers (``tiers.RankedPair``),
+        importance: An ``importance.Importance``, with ``comparisons`` with the course's tiers (``tiers.RankedPair``),
             and ``sentences`` that say all this.
         zooms: The studies of a search from coarse to fine, and this study's zoom stages; empty without any.
         warm_start: As ``warm_start_table`` returns it, with ``sentences`` and, for each configuration, ``value_here``,
             what it reached in this study. None for a cold start.
-        cost: As ``cost.Cost``.
+        cost: A ``cost.Cost``.
         approach: ``panda`` or ``caviar``, or None before the first complete trial.
-        advice: What to try next, as ``advice.Advice``.
+        advice: What to try next, each an ``advice.Advice``.
         figures: Plotly figures by name, without those that would show nothing.
     """
 
@@ -92,7 +90,7 @@ def build_report(
         family: The search that it belongs to, as ``family.family_members`` returns it.
         cores: Of the machine that would run the next search.
         now: The present, with its time zone.
-        n_resamples: For the uncertainty of the importance, as ``measure_importance`` takes it.
+        n_resamples: As ``measure_importance`` takes it.
     """
     from .figures import report_figures  # loads plotly
 
@@ -109,7 +107,6 @@ def build_report(
     if cost.full_trial_s:
         approach, reason = panda_or_caviar(cost.full_trial_s, spec.search.trials, cores=cores)
     advice = next_steps(spec, rows, parameters, importance, guess=guess_of(study.user_attrs, data=data))
-    counts = Counter(row.state for row in rows)
     figures = report_figures(study, rows, parameters, importance=importance, members=members, metric=metric)
     return Report(
         study=study.study_name,
@@ -120,7 +117,7 @@ def build_report(
         settings=_settings(study, spec),
         searched=[_searched(parameter, best) for parameter in parameters],
         fixed=_fixed(spec),
-        counts={state: counts[state] for state in ("complete", "pruned", "failed", "running", "waiting")},
+        counts={state: sum(row.state == state for row in rows) for state in STATES.values()},
         budget=spec.search.trials,
         trials=[_trial(row) for row in rows],
         top=[_trial(row) for row in best[:_N_TOP]],
@@ -141,13 +138,12 @@ def render_html(report: Report) -> str:
 
 
 def _settings(study: optuna.Study, spec: StudySpec) -> dict[str, Any]:
-    table = spec_table(spec)
-    settings = {
-        f"{part}.{key}": value for part in ("data", "objective", "search") for key, value in table[part].items()
-    }
+    table, settings = spec_table(spec), dict[str, Any]()
+    for part in ("data", "objective", "search"):
+        settings |= {f"{part}.{key}": value for key, value in table[part].items() if value not in ({}, ())}
     if n_stages := n_former_stages(study):
         settings["search.stages"] = f"{n_stages}, no longer run"
-    return {key: value for key, value in {**settings, "seed": spec.seed}.items() if value not in ({}, ())}
+    return {**settings, "seed": spec.seed}
 
 
 def _fixed(spec: StudySpec) -> dict[str, Any]:
@@ -195,12 +191,6 @@ def _warm_start(study: optuna.Study, spec: StudySpec, rows: Sequence[TrialRow]) 
 
 
 def _zoom(member: Member) -> dict[str, Any]:
-    return {
-        "name": member.name,
-        "generation": member.generation,
-        "is_current": member.is_current,
-        "n_trials": member.n_trials,
-        "n_copied": member.n_copied,
-        "best_value": member.best_value,
-        "ranges": {parameter.name: range_shown(parameter) for parameter in member.parameters},
-    }
+    names = ("name", "generation", "is_current", "n_trials", "n_copied", "best_value")
+    ranges = {parameter.name: range_shown(parameter) for parameter in member.parameters}
+    return {name: getattr(member, name) for name in names} | {"ranges": ranges}
