@@ -45,7 +45,7 @@ def report_figures(
     metric: str,
 ) -> Mapping[str, go.Figure | None]:
     """Return the report's figures by name; those that would show nothing are None, or left out."""
-    made = dict(family_figures(members, metric=metric))
+    made: dict[str, go.Figure | None] = {}
     valued = [row for row in rows if row.is_finished and row.value is not None]
     best = next(iter(best_rows(rows, metric=metric)), None)
     if valued:
@@ -58,7 +58,7 @@ def report_figures(
         made["fit"] = _fit(best, metric=metric)
     if importance.reason is None:
         made["importance"] = _importance(importance)
-    return made
+    return {**made, **family_figures(members, metric=metric)}
 
 
 def family_figures(members: Sequence[Member], *, metric: str) -> Mapping[str, go.Figure | None]:
@@ -131,7 +131,7 @@ def _fit(best: TrialRow, *, metric: str) -> go.Figure | None:
         return None
     axis = metric_axis(kind, [*training, *validation])
     figure = new_figure(height=300)
-    for name, curve, look in ((kind, training, ("faint", "dot")), (f"val_{kind}", validation, ("best", "solid"))):
+    for name, curve, look in ((kind, training, ("faint", "dot")), (f"val_{kind}", validation, ("best", None))):
         line = {"color": COLOURS[look[0]], "dash": look[1], "width": 2.5}
         figure.add_scatter(**_polyline([(name, curve)], axis), name=name, line=line)
     return figure.update_xaxes(title_text="epoch").update_yaxes(**axis.layout())
