@@ -84,9 +84,8 @@ def zoom_stages(study: optuna.Study, spec: StudySpec, *, generation: int = 0) ->
     last = plan.stage_of(max((trial.number for trial in trials), default=0))
     if last == 0:
         return ()
-    spaces = stage_spaces(spec.space, trials, plan, spec.objective.direction, last=last)
     members = []
-    for stage, space in enumerate(spaces):
+    for stage, space in enumerate(stage_spaces(spec.space, trials, plan, spec.objective.direction, last=last)):
         own = [trial for trial in trials if plan.stage_of(trial.number) == stage]
         member = _member(f"{study.study_name}, stage {stage + 1}", own, spec, space, generation + stage)
         members.append(dataclasses.replace(member, is_current=stage == last, rows=()))
@@ -106,9 +105,9 @@ def with_zoom_stages(members: Sequence[Member], study: optuna.Study, spec: Study
 
 
 def _member(name: str, trials: Sequence[FrozenTrial], spec: StudySpec, space: SearchSpace, generation: int) -> Member:
-    parameters = drawn_parameters(space)
-    rows = trial_rows(trials, parameters, metric=spec.objective.metric)
-    best = best_rows(rows, metric=spec.objective.metric)
+    parameters, metric = drawn_parameters(space), spec.objective.metric
+    rows = trial_rows(trials, parameters, metric=metric)
+    best = best_rows(rows, metric=metric)
     own = tuple(row for row in rows if row.is_finished and not row.inherited)
     return Member(
         name=name,

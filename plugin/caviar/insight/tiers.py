@@ -17,9 +17,8 @@ _SURE = 0.95
 class RankedPair:
     """Two hyperparameters whose order the course gives: it puts ``first`` in an earlier tier than ``second``.
 
-    Attributes:
-        certainty: Share of the resamples in which ``first`` has the larger importance.
-        verdict: ``agrees``, ``differs`` or ``open``.
+    ``certainty`` is the share of the resamples in which ``first`` has the larger importance; the ``verdict`` is
+    ``agrees``, ``differs`` or ``open``.
     """
 
     first: str
@@ -61,11 +60,9 @@ def tier_sentences(importance: Importance, *, sampler: str) -> list[str]:
         sentences.append(f"As the course says, {_orders(agreeing)}.")
     if differing:
         sentences.append(f"Unlike the course, this data set says that {_orders(differing)}.")
-    n_open = len(pairs) - len(agreeing) - len(differing)
-    if n_open:
-        sentences.append(
-            f"For {n_open} of the {len(pairs)} pairs that the course ranks, the trials do not settle the order."
-        )
+    if n_open := len(pairs) - len(agreeing) - len(differing):
+        which = f"{n_open} of the {len(pairs)} pairs that the course ranks"
+        sentences.append(f"For {which}, the trials do not settle the order.")
     sentences += [
         f"The course does not rank {p.name}. Its share here is {_percent(p)}"
         + ("." if p.above_chance else ", which may be chance.")
