@@ -131,7 +131,7 @@ def compare(
     with ProgressBar() as bar:
         written = compare_samplers(plan, session.home(), fresh=fresh, on_progress=bar.show, say=bar.say)
     session.print(comparison_summary(written), lambda: "\n".join(written_lines(written)))
-    if written.interrupted:
+    if written.comparison is None:
         sys.exit(INTERRUPTED)
 
 

@@ -5,7 +5,6 @@ A comparison keeps no state of its own: its studies, named after the sampler and
 
 import dataclasses
 import datetime
-import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -55,11 +54,6 @@ class WrittenComparison:
     html: Path
     json: Path
 
-    @property
-    def interrupted(self) -> bool:
-        """Whether it was asked to stop."""
-        return self.comparison is None
-
 
 def compare_samplers(
     plan: ComparisonPlan, home: Home, *, fresh: bool, on_progress: OnProgress, say: Callable[[str], None]
@@ -74,7 +68,7 @@ def compare_samplers(
         home: Where the studies and the report live.
         fresh: If true, archive the studies of an earlier comparison first.
         on_progress: Called at the start of each study and after every trial.
-        say: Called with what is worth telling before the searches, line by line.
+        say: Called with each line that is worth telling before the searches.
 
     Raises:
         CaviarError: If a study file, the data, the home or the storage is not fit to run.
@@ -83,8 +77,7 @@ def compare_samplers(
         say(line)
     if fresh and (archived := archive_comparison(plan, home)):
         say(f"{len(archived)} studies of the earlier comparison were renamed, such as {archived[0]}.")
-    name = re.sub(r"[^\w.-]", "_", plan.spec.name)
-    html, data = home.reports / f"{name}-compare.html", home.reports / f"{name}-compare.json"
+    html, data = home.report_files(f"{plan.spec.name}-compare")
     searches = []
     for sampler, repeat, spec in plan.searches:
         most = plan.grid_size if sampler == "grid" else None
@@ -107,8 +100,7 @@ def archive_comparison(plan: ComparisonPlan, home: Home) -> list[str]:
         return []
     storage = open_storage(home.storage, owner=new_owner())
     with creation_lock(storage):
-        found = [archive_family(storage, home, spec.name) for _, _, spec in plan.searches]
-    return [name for name in found if name is not None]
+        return [name for *_, spec in plan.searches if (name := archive_family(storage, home, spec.name)) is not None]
 
 
 def plan_comparison(
@@ -178,7 +170,7 @@ def comparison_summary(written: WrittenComparison) -> dict[str, Any]:
     """Return what ``caviar compare --json`` prints: where the report is, and everything it says except the pictures."""
     said = {} if written.comparison is None else dataclasses.asdict(written.comparison)
     said.pop("figures", None)
-    return {**said, "interrupted": written.interrupted, "html": str(written.html), "json": str(written.json)}
+    return {**said, "interrupted": written.comparison is None, "html": str(written.html), "json": str(written.json)}
 
 
 def _search_spec(

@@ -1,5 +1,6 @@
 """A study and its zooms: linked both ways, opened, archived and charted together."""
 
+import itertools
 import json
 import urllib.parse
 from typing import Final
@@ -74,8 +75,7 @@ def open_family(storage: LeasedStorage, study: optuna.Study) -> list[optuna.Stud
 
 def charts_link(home: Home, storage: LeasedStorage, study: optuna.Study) -> str | None:
     """Return where `make mlflow` shows the charts of a study and its relatives; None when MLflow is down."""
-    found = [(member, stored_spec(member)) for member in open_family(storage, study)]
-    specs = [(member, spec) for member, spec in found if spec is not None]
+    specs = [(member, spec) for member in open_family(storage, study) if (spec := stored_spec(member)) is not None]
     mirrors = [open_mirror(home, member, spec) for member, spec in specs]
     if len(mirrors) == 1:
         return mirrors[0].experiment_link(_MLFLOW_PAGES)
@@ -99,10 +99,8 @@ def set_leftovers_aside(storage: LeasedStorage, home: Home, name: str) -> None:
     """
     left = home.networks / name
     if left.exists() and name not in optuna.get_all_study_names(storage):
-        number = 1
-        while (aside := home.networks / f"{name}.left-{number}").exists():
-            number += 1
-        left.rename(aside)
+        places = (home.networks / f"{name}.left-{number}" for number in itertools.count(1))
+        left.rename(next(place for place in places if not place.exists()))
 
 
 def archive_family(storage: LeasedStorage, home: Home, name: str) -> str | None:

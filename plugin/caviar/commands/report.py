@@ -112,10 +112,8 @@ def report_lines(written: WrittenReport) -> list[str]:
     if written.in_mlflow is not None:
         lines.append(f"attached in MLflow to the run of trial {written.in_mlflow}")
     elif best is not None:
-        lines.append(
-            f"not attached in MLflow, which is down or lacks the best trial's run: run `caviar sync {report.study}`, "
-            f"then `caviar report {report.study}`"
-        )
+        ways_on = f"run `caviar sync {report.study}`, then `caviar report {report.study}`"
+        lines.append(f"not attached in MLflow, which is down or lacks the best trial's run: {ways_on}")
     return lines
 
 

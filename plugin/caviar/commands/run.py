@@ -104,10 +104,10 @@ def run_study(
     Args:
         spec: The study file.
         home: Where the study lives.
-        source: The name or the file of a study that a new one starts from, or None.
+        source: The name or the file of a study that a new one starts from.
         fresh: If true, archive the existing study of this name and start a new one.
         on_progress: Called at the start and after every trial.
-        uid: The identity of the study to resume, or None for whichever study has the name.
+        uid: The identity of the study to resume; by default whichever study has the name.
 
     Raises:
         CaviarError: If the study file, the data, the home or the storage is not fit to run.
@@ -130,7 +130,7 @@ def run_study(
             if uid is not None:
                 open_study(storage, spec.name, uid=uid)
             set_leftovers_aside(storage, home, spec.name)
-            attributes = {**new_study_attributes(facts), **warm_start_attributes(warm, spec)}
+            attributes = new_study_attributes(facts) | warm_start_attributes(warm, spec)
             study = create_study(storage, spec, attributes=attributes)
             if warm is not None:  # another run may have begun the study meanwhile
                 check_source(study, warm.source)
@@ -195,15 +195,10 @@ def create_and_run(
         keep_stages(study, spec.search)
         before = read_progress(storage, study, spec)
         on_progress(before)
-        timeout_s, stop = spec.search.timeout_s, threading.Event()
-        order = WorkOrder(
-            home=home,
-            study=study.study_name,
-            uid=study_key(storage, study).uid,
-            spec=spec,
-            threads=threads,
-            deadline_s=None if timeout_s is None else time.monotonic() + timeout_s,
-        )
+        stop = threading.Event()
+        deadline_s = None if spec.search.timeout_s is None else time.monotonic() + spec.search.timeout_s
+        name, uid = study.study_name, study_key(storage, study).uid
+        order = WorkOrder(home=home, study=name, uid=uid, spec=spec, threads=threads, deadline_s=deadline_s)
 
         def show() -> None:
             on_progress(read_progress(storage, study, spec))
@@ -216,7 +211,7 @@ def create_and_run(
         finished_now=after.done - before.done,
         progress=after,
         interrupted=stop.is_set(),
-        out_of_time=order.deadline_s is not None and time.monotonic() >= order.deadline_s and after.done < after.budget,
+        out_of_time=deadline_s is not None and time.monotonic() >= deadline_s and after.done < after.budget,
         missed=len(mirror.missing_trials(trials_with_runs(study.get_trials(deepcopy=False)))),
         mlflow_link=charts_link(home, storage, study),
     )
@@ -258,9 +253,8 @@ def result_lines(result: RunResult, name: str) -> list[str]:
     if result.interrupted:
         lines.append("Interrupted. Finished trials are kept; the same command resumes the study.")
     if result.out_of_time:
-        lines.append(
-            f"Time is up after {progress.done} of {progress.budget} trials; the same command resumes the study."
-        )
+        done = f"{progress.done} of {progress.budget}"
+        lines.append(f"Time is up after {done} trials; the same command resumes the study.")
     if result.missed:
         lines.append(f"MLflow lacks {result.missed} trials; `caviar sync {name}` adds them.")
     elif result.mlflow_link is not None:

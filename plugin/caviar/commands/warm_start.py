@@ -18,8 +18,6 @@ from .family import open_family, open_if_any
 def plan_warm_start(spec: StudySpec, home: Home, source: str | None, *, fresh: bool) -> WarmStart | None:
     """Return what a study to run takes over from the source, or took over when it was begun; None for a cold start.
 
-    Nothing is written.
-
     Raises:
         SpecError: If nothing can be taken from the source, or the study exists and was begun otherwise.
         StorageError: If there is no such source.
@@ -58,8 +56,7 @@ def check_source(study: optuna.Study, source: str) -> None:
 def _learn(spec: StudySpec, home: Home, source: str) -> WarmStart:
     storage, opened = open_existing(home, source)
     required_spec(opened)
-    found = [(member, stored_spec(member)) for member in open_family(storage, opened)]
-    studies = [(member, known) for member, known in found if known is not None]
+    studies = [(member, known) for member in open_family(storage, opened) if (known := stored_spec(member)) is not None]
     name = opened.study_name
     if spec.name in (member.study_name for member, _ in studies):
         raise SpecError(

@@ -1,6 +1,7 @@
 """Zooming in: a child study in the narrower space that holds a study's best trials."""
 
 import dataclasses
+import itertools
 import json
 import math
 import re
@@ -23,15 +24,7 @@ from ..storage.opening import open_existing, required_spec
 from ..storage.studies import check_still_there, create_study, create_whole_study, open_study, study_key
 from .family import open_ancestors, open_children, set_leftovers_aside
 from .report import show_family
-from .run import (
-    Progress,
-    RunResult,
-    check_runnable,
-    create_and_run,
-    new_study_attributes,
-    read_progress,
-    result_lines,
-)
+from .run import Progress, RunResult, check_runnable, create_and_run, new_study_attributes, read_progress, result_lines
 
 _LONGEST_NAME = 100
 
@@ -97,7 +90,7 @@ def zoom_study(
         keep: Share of its trials, in (0, 1), that counts as the best; 0.2 by default.
         trials: New trials of the zoom; by default as many as the study had of its own.
         on_progress: Called at the start and after every trial.
-        say: Called with what is worth telling before the run, line by line.
+        say: Called with each line that is worth telling before the run.
 
     Raises:
         SpecError: If an argument is not allowed, or the study has too few trials with a result.
@@ -227,12 +220,9 @@ def _plan(storage: LeasedStorage, parent: optuna.Study, *, rule: ZoomRule, trial
     known = zoom_facts(parent)
     n_new = trials or (spec.search.trials if known is None else known.trials)
     copies = copies_that_fit(result.space, stored)
-    child = dataclasses.replace(
-        spec,
-        name=_next_name(parent.study_name, optuna.get_all_study_names(storage)),
-        space=result.space,
-        search=dataclasses.replace(spec.search, trials=len(copies) + n_new),
-    )
+    search = dataclasses.replace(spec.search, trials=len(copies) + n_new)
+    name = _next_name(parent.study_name, optuna.get_all_study_names(storage))
+    child = dataclasses.replace(spec, name=name, space=result.space, search=search)
     facts = ZoomFacts(
         keep=rule.keep,
         trials=n_new,
@@ -265,10 +255,8 @@ def _create(
 def _next_name(parent: str, names: Collection[str]) -> str:
     """Return the first of ``NAME-zoom-1``, ``NAME-zoom-2``, … that is free; a zoom's zoom continues the count."""
     stem = re.sub(r"-zoom-\d+$", "", parent)
-    number = 1
-    while (name := f"{stem[: _LONGEST_NAME - len(f'-zoom-{number}')]}-zoom-{number}") in names:
-        number += 1
-    return name
+    endings = (f"-zoom-{number}" for number in itertools.count(1))
+    return next(name for end in endings if (name := stem[: _LONGEST_NAME - len(end)] + end) not in names)
 
 
 def _unfinished_zoom(storage: LeasedStorage, parent: optuna.Study, *, keep: float | None) -> str | None:
