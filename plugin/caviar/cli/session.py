@@ -60,11 +60,8 @@ class Session:
 
     def print(self, value: Any, text: Callable[[], str]) -> None:
         """Print a result as JSON if ``--json`` was given, else as text."""
-        if self.as_json:
-            utf8 = (self.results.encoding or "").lower().replace("-", "") == "utf8"
-            shown = json.dumps(value, indent=2, ensure_ascii=not utf8)
-        else:
-            shown = printable(text())
+        utf8 = (self.results.encoding or "").lower().replace("-", "") == "utf8"
+        shown = json.dumps(value, indent=2, ensure_ascii=not utf8) if self.as_json else printable(text())
         with self.writing() as results:
             click.echo(shown, file=results)
 
@@ -87,9 +84,7 @@ def with_session(function: _Function) -> _Function:
         with _results_alone() as results:
             return function(*arguments, session=Session(**shared, results=results), **options)
 
-    wrapped: Any = call
-    for option in reversed(_OPTIONS):
-        wrapped = option(wrapped)
+    wrapped: Any = functools.reduce(lambda verb, option: option(verb), reversed(_OPTIONS), call)
     return wrapped  # type: ignore[no-any-return]  # the decorator changes what click calls, not what it is
 
 

@@ -121,12 +121,8 @@ def _check_networks(spec: StudySpec, facts: DatasetFacts | None, *, share: int) 
 
 
 def _data_shape(facts: DatasetFacts) -> DataShape:
-    return DataShape(
-        n_train=facts.n_train,
-        n_validation=facts.n_validation,
-        n_features=math.prod(facts.feature_shape),
-        n_classes=facts.n_classes,
-    )
+    n_train, n_validation, n_features = facts.n_train, facts.n_validation, math.prod(facts.feature_shape)
+    return DataShape(n_train=n_train, n_validation=n_validation, n_features=n_features, n_classes=facts.n_classes)
 
 
 def _gigabytes(n_bytes: int) -> str:
