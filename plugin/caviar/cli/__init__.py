@@ -7,9 +7,8 @@ import os
 import click
 
 from .. import __version__
-from .champions import champion, export, predict
 from .looking import check, datasets, report, status, trials
-from .running import compare, run, worker, zoom
+from .running import champion, compare, export, predict, run, worker, zoom
 from .session import CaviarGroup
 from .upkeep import delete, doctor, sync
 

@@ -18,7 +18,7 @@ def delete(study: str, *, yes: bool, session: Session) -> None:
     Example:
       caviar delete digits
     """
-    from ..commands.delete import delete_study, describe_deletion
+    from ..commands.family import delete_study, describe_deletion
 
     home = session.home()
     what, uid = describe_deletion(home, study)

@@ -17,10 +17,9 @@ from .advice import next_steps
 from .cost import measure_cost, panda_or_caviar
 from .family import Member, with_zoom_stages
 from .guessing import guess_of
-from .importance import Importance, measure_importance
+from .importance import Importance, judge_pairs, measure_importance, tier_sentences
 from .page import figures_as_data, render_page
 from .rows import STATES, TrialRow, best_rows, drawn_parameters, trial_rows
-from .tiers import judge_pairs, tier_sentences
 from .warm_start import warm_start_sentences, warm_start_table
 from .words import range_shown
 
@@ -40,8 +39,7 @@ class Report:
         counts: Trials by state.
         trials: A ``rows.TrialRow`` each, with how many ``epochs`` it reported.
         top: The best complete trials, best first, like ``trials``.
-        importance: An ``importance.Importance``, with ``comparisons`` with the course's tiers (``tiers.RankedPair``),
-            and ``sentences`` that say all this.
+        importance: An ``Importance`` with ``comparisons`` with the course's tiers (``RankedPair``) and ``sentences``.
         zooms: The studies of a search from coarse to fine, and this study's zoom stages; empty without any.
         warm_start: As ``warm_start_table`` returns it, with ``sentences`` and, for each configuration, ``value_here``,
             what it reached in this study. None for a cold start.
