@@ -2,6 +2,7 @@
 
 import dataclasses
 import datetime
+import functools
 import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -31,8 +32,7 @@ class Comparison:
     Attributes:
         made_at: UTC, ISO 8601.
         data: The data set and its splits, in words.
-        budget_epochs: Epochs that each search may spend.
-        epochs: Of one whole training.
+        budget_epochs: Epochs that each search may spend; ``epochs`` are one whole training's.
         repeats: Seeds.
         baseline: The sampler that the others are paired with.
         samplers: For each sampler ``sampler``, ``finals`` by repeat, their ``median``, ``worst`` and ``best``,
@@ -120,13 +120,11 @@ def _sampler_entry(
 ) -> dict[str, Any]:
     """Return a sampler's entry of ``Comparison.samplers``; its searches are paired with the baseline's by repeat."""
     maximize = spec.objective.direction == "maximize"
-    curves, others = (
-        [best_so_far(search.trials, budget_epochs=budget_epochs, maximize=maximize) for search in found]
-        for found in (searches, baseline)
-    )
+    best = functools.partial(best_so_far, budget_epochs=budget_epochs, maximize=maximize)
+    curves = [best(search.trials) for search in searches]
     finals = [curve.final for curve in curves]
     known = sorted((value for value in finals if value is not None), reverse=not maximize)
-    test = paired_test(finals, [curve.final for curve in others], maximize=maximize)
+    test = paired_test(finals, [best(search.trials).final for search in baseline], maximize=maximize)
     counted = [within_budget(search.trials, budget_epochs) for search in searches]
     distinct = [distinct_values(trials, names) for trials in counted]
     return {
@@ -152,25 +150,24 @@ def _sentences(
 ) -> list[str]:
     """Return in words what a comparison says, and what it cannot say."""
     said = []
-    pair = {entry["sampler"]: entry for entry in samplers if entry["sampler"] in ("grid", "random")}
-    if len(pair) == 2 and important:
-        counts = " and ".join(f"{pair['grid']['distinct'][name]:g} values of {name}" for name in important)
-        more = " and ".join(f"{pair['random']['distinct'][name]:g}" for name in important)
-        n_grid, n_random = (statistics.median(pair[name]["trials"]) for name in ("grid", "random"))
+    entries = {entry["sampler"]: entry for entry in samplers}
+    if {"grid", "random"} <= set(entries) and important:
+        grid, random = entries["grid"], entries["random"]
+        counts = " and ".join(f"{grid['distinct'][name]:g} values of {name}" for name in important)
+        more = " and ".join(f"{random['distinct'][name]:g}" for name in important)
+        n_grid, n_random = (statistics.median(entry["trials"]) for entry in (grid, random))
         said.append(f"The grid tried {counts} in {n_grid:g} trials, random search {more} in {n_random:g}.")
     if repeats < (needed := repeats_needed()):
-        said.append(
-            f"{_repeats(repeats)} cannot show a difference: even winning them all has p = {smallest_p(repeats):.2g}. "
-            f"Use {needed}: --repeats {needed} adds to these."
-        )
-        return said
-    others = [entry for entry in samplers if entry["sampler"] != baseline]
-    for entry in others:
+        p = f"even winning them all has p = {smallest_p(repeats):.2g}"
+        advice = f"Use {needed}: --repeats {needed} adds to these."
+        return [*said, f"{_repeats(repeats)} cannot show a difference: {p}. {advice}"]
+    others = {name: entry for name, entry in entries.items() if name != baseline}
+    for name, entry in others.items():
+        how = "better" if entry["wins"] > entry["losses"] else "worse"
         if entry["p"] is None or entry["p"] >= SIGNIFICANCE:
-            said.append(f"{entry['sampler']}: no difference from {baseline} beyond chance.")
+            said.append(f"{name}: no difference from {baseline} beyond chance.")
         else:
-            how = "better" if entry["wins"] > entry["losses"] else "worse"
-            said.append(f"{entry['sampler']} is {how} than {baseline}, p = {entry['p']:.2g}.")
+            said.append(f"{name} is {how} than {baseline}, p = {entry['p']:.2g}.")
     if len(others) > 1:
         said.append(f"Each p is for its own pair, not corrected for the {len(others)} comparisons.")
     return said

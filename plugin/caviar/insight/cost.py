@@ -47,9 +47,7 @@ def measure_cost(rows: Sequence[TrialRow], *, epochs: int) -> Cost:
     A pruned trial saved the epochs that it did not train, at its own seconds an epoch. Building and compiling are a
     large part of a short trial, and more epochs would not have repeated them. So a line is fitted through all finished
     trials' (epochs, seconds). Its slope is the time of an epoch, scaled by how much longer or shorter than the line
-    says the trial itself took.
-
-    Inherited trials are left out. ``epochs`` is the length of a trial that is not pruned.
+    says the trial itself took. Inherited trials are left out. ``epochs`` is the length of a trial that is not pruned.
     """
     rows = [row for row in rows if not row.inherited]
     timed = [(row, row.seconds) for row in rows if row.is_finished and row.seconds and row.curve]

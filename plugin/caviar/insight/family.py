@@ -98,9 +98,8 @@ def with_zoom_stages(members: Sequence[Member], study: optuna.Study, spec: Study
         return zoom_stages(study, spec)
     found: list[Member] = []
     for member in members:
-        found.append(member)
-        if member.is_current:
-            found += zoom_stages(study, spec, generation=member.generation + 1)
+        stages = zoom_stages(study, spec, generation=member.generation + 1) if member.is_current else ()
+        found += [member, *stages]
     return tuple(found)
 
 

@@ -19,7 +19,6 @@ class Guess:
     """What guessing reaches on the validation split, without looking at the features.
 
     Attributes:
-        n_examples: Validation examples.
         accuracy: Of always naming the most frequent class, in (0, 1].
         loss: Of giving every class its frequency as its probability, in nats.
         balanced_accuracy: Of any rule that does not look at the features: 1 / n_classes. None in an old study.
@@ -35,13 +34,9 @@ class Guess:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LikeGuessing:
-    """A search whose best may be a guess.
+    """A search whose best in a metric of the validation split, over all epochs of all trials, may be a guess.
 
-    Attributes:
-        metric: ``val_accuracy``, ``val_loss`` or ``val_balanced_accuracy``.
-        guess: What guessing reaches.
-        n_looks: How many epochs, over all trials, ``best`` is the best of.
-        p: At most the chance that the best of so many guesses is as good.
+    ``guess`` is what guessing reaches, and ``p`` at most the chance that the best of ``n_looks`` guesses is as good.
     """
 
     metric: str

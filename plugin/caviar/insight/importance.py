@@ -34,8 +34,7 @@ class ParameterImportance:
         tier: The course's, 1 to 3; 4 if the course does not rank it.
         share: Of the whole measured importance, in [0, 1]; all shares sum to 1.
         low: The share's 5th percentile over resamples of the trials; ``high`` is its 95th.
-        above_chance: Whether the importance is larger than shuffled values explain. If nothing matters, any
-            hyperparameter is above chance in at most 5% of studies.
+        above_chance: See the function ``above_chance``.
     """
 
     name: str
@@ -169,7 +168,7 @@ def ped_anova(
 def above_chance(observed: NDArray[np.float64], shuffled: NDArray[np.float64]) -> NDArray[np.bool_]:
     """Return which measures, (n,), are larger than shuffles, (n_shuffles, n), explain.
 
-    If nothing matters, any is in at most 5% of cases.
+    If nothing matters, any is in at most 5% of studies.
 
     Source:
         Phipson and Smyth, Permutation p-values should never be zero, 2010; Holm, Scandinavian Journal of Statistics
@@ -178,9 +177,7 @@ def above_chance(observed: NDArray[np.float64], shuffled: NDArray[np.float64]) -
     p = (1 + (shuffled >= observed).sum(axis=0)) / (1 + len(shuffled))
     order = np.argsort(p, kind="stable")
     holds = np.logical_and.accumulate(p[order] * np.arange(len(p), 0, -1) <= _CHANCE * (1 + 1e-9))
-    above = np.zeros(len(p), dtype=bool)
-    above[order[holds]] = True
-    return above
+    return np.isin(np.arange(len(p)), order[holds])
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -226,10 +223,8 @@ def tier_sentences(importance: Importance, *, sampler: str) -> list[str]:
     pairs = judge_pairs(importance)
     agreeing = [(pair.first, pair.second) for pair in pairs if pair.verdict == "agrees"]
     differing = [(pair.second, pair.first) for pair in pairs if pair.verdict == "differs"]
-    if agreeing:
-        sentences.append(f"As the course says, {_orders(agreeing)}.")
-    if differing:
-        sentences.append(f"Unlike the course, this data set says that {_orders(differing)}.")
+    sentences += [f"As the course says, {_orders(agreeing)}."] * bool(agreeing)
+    sentences += [f"Unlike the course, this data set says that {_orders(differing)}."] * bool(differing)
     if n_open := len(pairs) - len(agreeing) - len(differing):
         which = f"{n_open} of the {len(pairs)} pairs that the course ranks"
         sentences.append(f"For {which}, the trials do not settle the order.")
@@ -277,9 +272,7 @@ def _shares(divergences: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def _orders(pairs: Sequence[tuple[str, str]]) -> str:
     """Return ``a matters more than b and c; d matters more than e``."""
-    over: dict[str, list[str]] = {}
-    for winner, loser in pairs:
-        over.setdefault(winner, []).append(loser)
+    over = {winner: [lower for upper, lower in pairs if upper == winner] for winner, _ in pairs}
     return "; ".join(f"{winner} matters more than {listed(losers)}" for winner, losers in over.items())
 
 

@@ -71,12 +71,9 @@ def render_page(template: str, figures: Mapping[str, Any], **values: Any) -> str
     import jinja2
     from plotly.offline import get_plotlyjs
 
+    loader, undefined = jinja2.PackageLoader(__package__), jinja2.StrictUndefined
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader(__package__),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
+        loader=loader, autoescape=True, undefined=undefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters |= {"shown": shown, "duration": duration}
     # Only `<` could end a script element; as \u003c it is the same JSON.

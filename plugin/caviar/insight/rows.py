@@ -31,8 +31,7 @@ class TrialRow:
     Attributes:
         value: The metric of its best epoch, also for a pruned trial; None if it reported nothing.
         best_epoch: Which epoch that was, counted from 0.
-        curve: The metric, epoch by epoch.
-        curves: Every stored curve by its name, the metric's included.
+        curve: The metric, epoch by epoch; ``curves`` has every stored one by its name.
         seconds: Spent on building, compiling and training.
         inherited: Whether it was copied from the parent study, and so cost nothing here.
         hyperparameters: What was drawn, by the names that the user knows (``momentum``, ``units_2``).
