@@ -152,10 +152,8 @@ def describe_deletion(home: Home, study: str) -> tuple[str, str]:
 def delete_study(home: Home, study: str, *, uid: str) -> bool:
     """Delete a study, its zooms, and their experiments in MLflow, which keeps deleted ones until ``mlflow gc``.
 
-    The zooms go first, the youngest before its parent, so that an interrupted call leaves sound links.
-
-    Returns:
-        Whether MLflow has forgotten them too; False when it is down.
+    The zooms go first, the youngest before its parent, so that an interrupted call leaves sound links. Returns False
+    when MLflow is down, and so still has the experiments.
 
     Raises:
         FatalError: If the study of this name is not the one that ``uid`` says.
@@ -165,18 +163,15 @@ def delete_study(home: Home, study: str, *, uid: str) -> bool:
     parent = open_parent(storage, opened)
     doomed = [opened, *open_descendants(storage, opened)]
     check_deletable(storage, doomed)
-    gone = [_delete(home, storage, one) for one in reversed(doomed)]
+    gone = True
+    for one in reversed(doomed):
+        if (spec := stored_spec(one)) is not None:
+            gone &= open_mirror(home, one, spec).delete_experiment()
+        open_checkpoints(home, one).remove_all()
+        shutil.rmtree(home.networks / one.study_name, ignore_errors=True)
+        for report in home.report_files(one.study_name):
+            report.unlink(missing_ok=True)
+        delete_stored_study(storage, one)
     if parent is not None:
         parent.set_user_attr(CHILDREN, [name for name in child_names(parent) if name != opened.study_name])
-    return all(gone)
-
-
-def _delete(home: Home, storage: LeasedStorage, opened: optuna.Study) -> bool:
-    spec = stored_spec(opened)
-    gone = True if spec is None else open_mirror(home, opened, spec).delete_experiment()
-    open_checkpoints(home, opened).remove_all()
-    shutil.rmtree(home.networks / opened.study_name, ignore_errors=True)
-    for report in home.report_files(opened.study_name):
-        report.unlink(missing_ok=True)
-    delete_stored_study(storage, opened)
     return gone

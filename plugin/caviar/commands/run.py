@@ -23,7 +23,7 @@ from ..errors import CaviarError
 from ..insight.warm_start import warm_start_sentences, warm_start_table
 from ..insight.words import range_shown, shown
 from ..optuna_private import id_of_study
-from ..parameters import ChoiceParameter, Parameter
+from ..parameters import ChoiceParameter
 from ..record.environment import environment_versions
 from ..record.tracking import prepare_template, prepare_tracking
 from ..search.pruners import make_pruner
@@ -227,17 +227,17 @@ def dry_run_lines(spec: StudySpec, home: Home, *, source: str | None, fresh: boo
         f"{search.trials} trials of at most {objective.epochs} epochs, to {objective.direction} {objective.metric}",
         *warm_start_sentences(warm_start_table(warm, spec.space)),
         f"sampler {search.sampler}, pruner {search.pruner}, trainer {search.trainer}",
-        *(f"{parameter.name}: {_drawn_from(parameter)}" for parameter in spec.space.parameters),
+        *(
+            f"{p.name}: one of {range_shown(p)}"
+            if isinstance(p, ChoiceParameter)
+            else f"{p.name}: {range_shown(p)}, {p.scale} scale"
+            for p in spec.space.parameters
+        ),
         *(f"{name} = {shown(value)}" for name, value in spec.space.fixed.items()),
         f"storage {masked(home.storage)}",
         f"tracking {masked(home.tracking_uri)}",
         *(fleet_plan_lines(spec, warm) if spec.trains_in_fleets else ()),
     ]
-
-
-def _drawn_from(parameter: Parameter) -> str:
-    where = range_shown(parameter)
-    return f"one of {where}" if isinstance(parameter, ChoiceParameter) else f"{where}, {parameter.scale} scale"
 
 
 def result_lines(result: RunResult, name: str) -> list[str]:

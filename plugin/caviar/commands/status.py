@@ -28,20 +28,15 @@ _RATE_TRIALS = 20
 def study_status(home: Home, study: str) -> dict[str, Any]:
     """Return how a study stands, ready for JSON.
 
-    Returns:
-        ``study``, ``metric``, ``direction``, ``budget``;
-        ``trials``: how many are in each state; ``paused`` ones are waiting too;
-        ``best``, or None: ``number``, ``value``, ``params`` as Optuna stores them, ``hyperparameters`` by their usual
-        names, ``network``, the trained network's file, or None and in ``network_missing`` why;
-        ``trials_per_minute`` over the last trials, and ``seconds_left`` at that rate, or None;
-        ``workers`` that hold a trial;
-        ``copied``: how many of a zoom's finished trials come from its parent;
-        ``family``, empty for a study without zooms: its studies, parents first, each with ``study``, ``parent``
-        or None, ``budget``, ``done``, ``copied`` and ``best`` as above;
-        ``family_best``: the best of theirs with its ``study``, or None;
-        ``warm_start``: what it took over from another study, as ``warm_start_table`` has it, or None;
-        ``storage`` and ``tracking_uri``, masked;
-        ``former_stages``: how many ``[[search.stages]]`` its file had, if any.
+    ``best`` is None or has ``number``, ``value``, ``params`` as Optuna stores them, ``hyperparameters`` by their usual
+    names, ``network``, the trained network's file, or None and in ``network_missing`` why. ``trials`` counts states;
+    ``paused`` ones are waiting too. ``trials_per_minute`` is over the last trials, ``seconds_left`` at that rate.
+    ``workers`` are those that hold a trial. ``copied`` is how many of a zoom's finished trials come from its parent.
+
+    ``family``, empty for a study without zooms, has the search's studies, parents first, each with its ``parent`` or
+    None, ``budget``, ``done``, ``copied`` and ``best``; ``family_best`` is the best of theirs with its ``study``.
+    ``warm_start`` is as ``warm_start_table`` has it. Addresses are masked. ``former_stages``: how many
+    ``[[search.stages]]`` the study's file had, if any.
     """
     storage, opened = open_existing(home, study)
     spec = required_spec(opened)

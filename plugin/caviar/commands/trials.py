@@ -18,11 +18,10 @@ _COLUMNS = frozenset({*_FIXED, PARENT_TRIAL, "warm_start", FAIL_REASON})
 def list_trials(home: Home, study: str) -> list[dict[str, Any]]:
     """Return a study's trials, by number.
 
-    Returns:
-        For each trial ``number``, ``state``, Optuna's ``value``, ``best_value`` and ``best_epoch``, ``epochs``
-        reported, ``seconds`` of training, every hyperparameter by its name (``params_value`` if the name is that of a
-        column), and ``fail_reason``. A zoom's copies have ``parent_trial``, their number in the parent. The first
-        trials of a warm-started study have ``warm_start``, the study and the number of the trial they repeat.
+    Each has ``number``, ``state``, Optuna's ``value``, ``best_value`` and ``best_epoch``, ``epochs`` reported,
+    ``seconds`` of training, every hyperparameter by its name (``params_value``, as in Optuna's own table, if the name
+    is that of a column), and ``fail_reason``. A zoom's copies have ``parent_trial``, their number in the parent. The
+    first trials of a warm-started study have ``warm_start``, the study and the number of the trial they repeat.
     """
     _, opened = open_existing(home, study)
     space, warm = required_spec(opened).space, warm_start_of(opened)
@@ -37,18 +36,13 @@ def list_trials(home: Home, study: str) -> list[dict[str, Any]]:
             "best_epoch": trial.user_attrs.get(BEST_EPOCH),
             "epochs": len(trial.intermediate_values),
             "seconds": trial.user_attrs.get(TRAIN_SECONDS),
-            **_named_apart(space.hyperparameters(trial.params)),
-            **({PARENT_TRIAL: trial.user_attrs[PARENT_TRIAL]} if PARENT_TRIAL in trial.user_attrs else {}),
+            **{f"params_{k}" if k in _COLUMNS else k: v for k, v in space.hyperparameters(trial.params).items()},
+            **{key: value for key, value in trial.user_attrs.items() if key == PARENT_TRIAL},
             **({"warm_start": f"{c.study} {c.trial}"} if (c := taken.get(trial.number)) else {}),
             "fail_reason": trial.user_attrs.get(FAIL_REASON),
         }
         for trial in trials
     ]
-
-
-def _named_apart(hyperparameters: Mapping[str, Any]) -> dict[str, Any]:
-    """Return hyperparameters under names that no other column has, as in Optuna's own table."""
-    return {f"params_{name}" if name in _COLUMNS else name: value for name, value in hyperparameters.items()}
 
 
 def trials_csv(rows: Sequence[Mapping[str, Any]]) -> str:

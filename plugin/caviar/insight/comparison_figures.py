@@ -52,7 +52,8 @@ def _curves(
         colour = looks[name][0]
         edge = {"mode": "lines", "line": {"width": 0, "shape": "hv", "color": colour}, "legendgroup": name, **_QUIET}
         figure.add_scatter(x=band["epochs"], y=axis.positions(band["low"]), **edge)
-        fill = {"fill": "tonexty", "fillcolor": _faded(colour)}
+        red, green, blue = bytes.fromhex(colour[1:])
+        fill = {"fill": "tonexty", "fillcolor": f"rgba({red},{green},{blue},0.16)"}
         figure.add_scatter(x=band["epochs"], y=axis.positions(band["high"]), **fill, **edge)
         texts = [
             f"{name}, {at:g} epochs<br>{shown(middle)}, {shown(low)} to {shown(high)}"
@@ -139,8 +140,3 @@ def _with_room(layout: Mapping[str, Any]) -> dict[str, Any]:
     """Return an axis with room for a rug before its low end."""
     low, high = layout["range"]
     return {**layout, "range": [low - 0.09 * (high - low), high]}
-
-
-def _faded(colour: str) -> str:
-    red, green, blue = (int(colour[place : place + 2], 16) for place in (1, 3, 5))
-    return f"rgba({red},{green},{blue},0.16)"

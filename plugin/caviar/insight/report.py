@@ -24,6 +24,7 @@ from .warm_start import warm_start_sentences, warm_start_table
 from .words import range_shown
 
 _N_TOP = 10
+_ZOOM = ("name", "generation", "is_current", "n_trials", "n_copied", "best_value")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -120,7 +121,13 @@ def build_report(
         trials=[_trial(row) for row in rows],
         top=[_trial(row) for row in best[:_N_TOP]],
         importance=_importance(importance, sampler=spec.search.sampler),
-        zooms=[_zoom(member) for member in members],
+        zooms=[
+            {
+                **{name: getattr(member, name) for name in _ZOOM},
+                "ranges": {parameter.name: range_shown(parameter) for parameter in member.parameters},
+            }
+            for member in members
+        ],
         warm_start=_warm_start(study, spec, rows),
         cost=dataclasses.asdict(cost),
         approach=approach,
@@ -186,9 +193,3 @@ def _warm_start(study: optuna.Study, spec: StudySpec, rows: Sequence[TrialRow]) 
     for configuration in table["configurations"]:
         configuration["value_here"] = here.get((configuration["study"], configuration["trial"]))
     return {**table, "sentences": warm_start_sentences(table)}
-
-
-def _zoom(member: Member) -> dict[str, Any]:
-    names = ("name", "generation", "is_current", "n_trials", "n_copied", "best_value")
-    ranges = {parameter.name: range_shown(parameter) for parameter in member.parameters}
-    return {name: getattr(member, name) for name in names} | {"ranges": ranges}
