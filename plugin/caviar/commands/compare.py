@@ -21,10 +21,10 @@ from ..spec import StudySpec, parse_spec, spec_table
 from ..storage.database import creation_lock, database_exists, new_owner, open_storage
 from ..storage.home import Home, prepare_home
 from ..storage.opening import open_existing
-from .epoch_budget import OnProgress, Spending, read_trials, spend_on_study
+from .epoch_budget import read_trials, spend_on_study
 from .family import archive_family
 from .report import write_report_file
-from .run import check_runnable
+from .run import OnProgress, check_runnable
 
 _REPEATS = 5
 _GRID_POINTS = 5
@@ -78,13 +78,21 @@ def compare_samplers(
     if fresh and (archived := archive_comparison(plan, home)):
         say(f"{len(archived)} studies of the earlier comparison were renamed, such as {archived[0]}.")
     html, data = home.report_files(f"{plan.spec.name}-compare")
-    searches = []
+    searches, parameters = [], drawn_parameters(plan.spec.space)
     for sampler, repeat, spec in plan.searches:
         most = plan.grid_size if sampler == "grid" else None
         spending = spend_on_study(spec, home, budget_epochs=plan.budget_epochs, most=most, on_progress=on_progress)
         if spending.interrupted:
             return WrittenComparison(comparison=None, html=html, json=data)
-        searches.append(_read_search(sampler, repeat, spending, home, plan.spec))
+        trials = tuple(
+            PaidTrial(
+                epochs=len(trial.intermediate_values),
+                value=trial.value if trial.state.name == "COMPLETE" else None,
+                hyperparameters=drawn_values(trial, parameters),
+            )
+            for trial in read_trials(home, spending.study, uid=spending.uid)
+        )
+        searches.append(Search(sampler=sampler, repeat=repeat, study=spending.study, trials=trials))
     prepare_home(home)
     _, study = open_existing(home, searches[0].study)
     words, now = str(study.user_attrs.get(DATA, plan.spec.data.dataset)), datetime.datetime.now(datetime.UTC)
@@ -204,16 +212,3 @@ def _grid_points(spec: StudySpec, budget_epochs: int) -> tuple[int, int]:
             break
         points, size = points + 1, larger
     return points, size
-
-
-def _read_search(sampler: str, repeat: int, spending: Spending, home: Home, spec: StudySpec) -> Search:
-    parameters = drawn_parameters(spec.space)
-    trials = tuple(
-        PaidTrial(
-            epochs=len(trial.intermediate_values),
-            value=trial.value if trial.state.name == "COMPLETE" else None,
-            hyperparameters=drawn_values(trial, parameters),
-        )
-        for trial in read_trials(home, spending.study, uid=spending.uid)
-    )
-    return Search(sampler=sampler, repeat=repeat, study=spending.study, trials=trials)

@@ -8,8 +8,7 @@ little, so whoever reads the trials counts them only up to the budget.
 """
 
 import dataclasses
-from collections.abc import Callable, Iterable, Sequence
-from typing import TypeAlias
+from collections.abc import Iterable, Sequence
 
 from optuna.trial import FrozenTrial, TrialState
 
@@ -18,9 +17,7 @@ from ..spec import StudySpec
 from ..storage.home import Home
 from ..worker.mirroring import trials_with_runs
 from .family import open_if_any
-from .run import Progress, run_study
-
-OnProgress: TypeAlias = Callable[[Progress], None]
+from .run import OnProgress, run_study
 
 _DONE = (TrialState.COMPLETE, TrialState.PRUNED)
 

@@ -9,7 +9,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, TypeAlias
 
 import optuna
 from optuna.trial import TrialState
@@ -67,6 +67,11 @@ class Progress:
         return self.done >= self.budget and not self.unfinished
 
 
+#: Called at the start of a run and after every trial.
+OnProgress: TypeAlias = Callable[[Progress], None]
+_Create: TypeAlias = Callable[[LeasedStorage, DatasetFacts], tuple[optuna.Study, StudySpec]]
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RunResult:
     """What a run did.
@@ -94,7 +99,7 @@ def run_study(
     *,
     source: str | None = None,
     fresh: bool = False,
-    on_progress: Callable[[Progress], None] = lambda _progress: None,
+    on_progress: OnProgress = lambda _progress: None,
     uid: str | None = None,
 ) -> RunResult:
     """Run a study until its budget is spent, its time is up, or Ctrl-C or SIGTERM ends it.
@@ -167,13 +172,7 @@ def new_study_attributes(facts: DatasetFacts) -> dict[str, Any]:
     }
 
 
-def create_and_run(
-    spec: StudySpec,
-    home: Home,
-    create: Callable[[LeasedStorage, DatasetFacts], tuple[optuna.Study, StudySpec]],
-    *,
-    on_progress: Callable[[Progress], None],
-) -> RunResult:
+def create_and_run(spec: StudySpec, home: Home, create: _Create, *, on_progress: OnProgress) -> RunResult:
     """Create what is missing while workers get ready, then a study, and run what is left of it.
 
     The workers get ready for ``spec``. ``create`` creates or opens the study under ``creation_lock``, and also returns

@@ -39,20 +39,10 @@ def work_on_study(
     Raises:
         CaviarError: If a worker cannot go on, workers keep dying, or the study was deleted or archived.
     """
-    supervise(
-        engine,
-        order,
-        n_workers=n_workers,
-        count_epochs=lambda: count_epochs(storage, id_of_study(study)),
-        stop=stop,
-        on_poll=on_poll,
-    )
+    count = functools.partial(count_epochs, storage, id_of_study(study))
+    supervise(engine, order, n_workers=n_workers, count_epochs=count, stop=stop, on_poll=on_poll)
     check_still_there(storage, study)
-    _finish_for_the_dead(order, study)
-
-
-def _finish_for_the_dead(order: WorkOrder, study: optuna.Study) -> None:
-    """Do what workers that were killed just after a trial's end left undone: remove checkpoints, write runs."""
+    # What workers that were killed just after a trial's end left undone: checkpoints to remove, runs to write.
     ended = [trial for trial in study.get_trials(deepcopy=False) if trial.state.is_finished()]
     checkpoints = open_checkpoints(order.home, study)
     for number in {trial.number for trial in ended}.intersection(checkpoints.numbers()):

@@ -24,7 +24,15 @@ from ..storage.opening import open_existing, required_spec
 from ..storage.studies import check_still_there, create_study, create_whole_study, open_study, study_key
 from .family import open_ancestors, open_children, set_leftovers_aside
 from .report import show_family
-from .run import Progress, RunResult, check_runnable, create_and_run, new_study_attributes, read_progress, result_lines
+from .run import (
+    OnProgress,
+    RunResult,
+    check_runnable,
+    create_and_run,
+    new_study_attributes,
+    read_progress,
+    result_lines,
+)
 
 _LONGEST_NAME = 100
 
@@ -76,7 +84,7 @@ def zoom_study(
     *,
     keep: float | None = None,
     trials: int | None = None,
-    on_progress: Callable[[Progress], None] = lambda _progress: None,
+    on_progress: OnProgress = lambda _progress: None,
     say: Callable[[str], None] = lambda _line: None,
 ) -> ZoomOutcome:
     """Zoom in to a study, and run the zoom until its budget is spent, its time is up, or Ctrl-C or SIGTERM ends it.
@@ -120,10 +128,8 @@ def zoom_study(
             uid = study_key(storage, parent).uid
             outcome = _make_and_run(home, parent.study_name, planned, uid=uid, on_progress=on_progress, say=say)
         elif trials is None or known is None or trials <= known.trials:
-            reason = (
-                f"The zoom of these trials, {same.study_name!r}, is already finished. To zoom in further, run "
-                f"`caviar zoom {same.study_name}`; to give it more trials, use --trials."
-            )
+            further = f"To zoom in further, run `caviar zoom {same.study_name}`; to give it more trials, use --trials."
+            reason = f"The zoom of these trials, {same.study_name!r}, is already finished. {further}"
             return ZoomOutcome(parent=parent.study_name, reason=reason)
         else:
             outcome = resume(same.study_name, f"The zoom of these trials, {same.study_name!r}, gets more trials.")
@@ -132,7 +138,7 @@ def zoom_study(
     return outcome
 
 
-def _run_zoom(home: Home, name: str, *, trials: int | None, on_progress: Callable[[Progress], None]) -> RunResult:
+def _run_zoom(home: Home, name: str, *, trials: int | None, on_progress: OnProgress) -> RunResult:
     """Resume a zoom until it has run so many new trials in all, by default as many as it was given before."""
     storage, child = open_existing(home, name)
     uid = study_key(storage, child).uid
@@ -175,13 +181,7 @@ def outcome_table(outcome: ZoomOutcome) -> dict[str, str | bool | None]:
 
 
 def _make_and_run(
-    home: Home,
-    name: str,
-    planned: _Plan,
-    *,
-    uid: str,
-    on_progress: Callable[[Progress], None],
-    say: Callable[[str], None],
+    home: Home, name: str, planned: _Plan, *, uid: str, on_progress: OnProgress, say: Callable[[str], None]
 ) -> ZoomOutcome:
     """Create the planned zoom of the study of this name and uid, and run it."""
     check_runnable(planned.spec)

@@ -106,12 +106,13 @@ def check_storage(home: Home, study: str | None, found: Findings, *, mounts: Mou
     if versions is None:
         _no_database(found, study, subject)
         return False
-    if versions.current == versions.head:
+    current, head = versions.current, versions.head
+    if current == head:
         return True
     if not versions.known:
-        return found.add("optuna_newer", subject, current=versions.current, head=versions.head)
-    upgrade = functools.partial(upgrade_optuna_schema, home.storage, label=versions.current)
-    return found.add("optuna_older", subject, mend=upgrade, current=versions.current, head=versions.head)
+        return found.add("optuna_newer", subject, current=current, head=head)
+    upgrade = functools.partial(upgrade_optuna_schema, home.storage, label=current)
+    return found.add("optuna_older", subject, mend=upgrade, current=current, head=head)
 
 
 def check_tracking(home: Home, study: str | None, found: Findings, *, mounts: Mounts | None) -> bool:

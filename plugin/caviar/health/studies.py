@@ -109,19 +109,17 @@ def _read_study(home: Home, only: str | None, found: Findings, storage: LeasedSt
         if only is not None:
             found.add("foreign_study", f"study {name}")
         return None
-    # In this order: a checkpoint or a lease that is there while its trial is read as finished is a leftover.
     checkpoints = open_checkpoints(home, study)
-    checkpointed = checkpoints.numbers()
-    running = read_running(storage, id_of_study(study))
     return StudyState(
         name=name,
         uid=study.user_attrs.get(STUDY_UID, ""),
         study_id=id_of_study(study),
         spec=spec,
         environment=environment,
+        # In this order: a checkpoint or a lease that is there while its trial is read as finished is a leftover.
         checkpoints=checkpoints,
-        checkpointed=checkpointed,
-        running=running,
+        checkpointed=checkpoints.numbers(),
+        running=read_running(storage, id_of_study(study)),
         trials=study.get_trials(deepcopy=False),
     )
 

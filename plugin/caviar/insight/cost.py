@@ -85,10 +85,8 @@ def panda_or_caviar(trial_s: float, trials: int, *, cores: int) -> tuple[str, st
         The course's "Hyperparameters tuning in practice: Pandas vs. Caviar": it depends on your computing power.
     """
     total_s, limit = trial_s * trials, f"{_CAVIAR_LIMIT_H:.0f} h"
-    took = (
-        f"One trial takes about {trial_s:.1f} s on the {cores} core{'s' if cores > 1 else ''} here, "
-        f"so {trials} trials take {duration(total_s)} without pruning."
-    )
+    one = f"One trial takes about {trial_s:.1f} s on the {cores} core{'s' if cores > 1 else ''} here"
+    took = f"{one}, so {trials} trials take {duration(total_s)} without pruning."
     fits = int(_CAVIAR_LIMIT_H * 3600 / trial_s)
     if total_s <= _CAVIAR_LIMIT_H * 3600:
         return "caviar", f"{took} Train many in parallel and keep the best."

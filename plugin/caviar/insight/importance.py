@@ -100,7 +100,9 @@ def measure_importance(
     if reason is not None:
         return Importance(n_trials=n_trials, reason=reason)
     fraction = max(_BEST_FRACTION, _MIN_BEST / n_trials)
-    n_shuffles = n_resamples or _shuffles_needed(len(drawn), n_trials=n_trials)
+    # With the bare minimum, a single shuffle that is larger by chance hides what matters; few trials make more cheap.
+    least = round(len(drawn) / _CHANCE) - 1  # lets one of so many parameters stand out
+    n_shuffles = n_resamples or (2 * least + 1 if n_trials <= _FEW_TRIALS else least)
     n_resamples = n_resamples or min(100, max(30, 100_000 // n_trials))
     rng = np.random.default_rng(seed)
     draws = np.stack([np.bincount(rng.integers(n_trials, size=n_trials), None, n_trials) for _ in range(n_resamples)])
@@ -243,15 +245,6 @@ def tier_sentences(importance: Importance, *, sampler: str) -> list[str]:
             'little importance. To measure importance over the full ranges, search with sampler = "random".'
         )
     return sentences
-
-
-def _shuffles_needed(n_parameters: int, *, n_trials: int) -> int:
-    """Return how many shuffles let one of so many parameters stand out; twice these if few trials make them cheap.
-
-    With the bare minimum, a single shuffle that is larger by chance hides what matters.
-    """
-    least = round(n_parameters / _CHANCE) - 1
-    return 2 * least + 1 if n_trials <= _FEW_TRIALS else least
 
 
 def _why_not(values: Sequence[float], drawn: Sequence[Parameter]) -> str | None:

@@ -9,7 +9,7 @@ import optuna
 
 from ..attributes import DATA
 from ..config import NetworkConfig, TrainingConfig
-from ..parameters import ChoiceParameter, Parameter
+from ..parameters import ChoiceParameter
 from ..search.warm_start import configurations_by_trial, warm_start_of
 from ..spec import StudySpec, spec_table
 from ..storage.studies import n_former_stages
@@ -114,7 +114,16 @@ def build_report(
         metric=metric,
         direction=spec.objective.direction,
         settings=_settings(study, spec),
-        searched=[_searched(parameter, best) for parameter in parameters],
+        searched=[
+            {
+                "name": parameter.name,
+                "tier": parameter.tier,
+                "range": range_shown(parameter),
+                "scale": "choices" if isinstance(parameter, ChoiceParameter) else parameter.scale,
+                "best": best[0].hyperparameters.get(parameter.name) if best else None,
+            }
+            for parameter in parameters
+        ],
         fixed=_fixed(spec),
         counts={state: sum(row.state == state for row in rows) for state in STATES.values()},
         budget=spec.search.trials,
@@ -158,16 +167,6 @@ def _fixed(spec: StudySpec) -> dict[str, Any]:
     defaults = {name: value for config in configs for name, value in dataclasses.asdict(config).items()}
     fixed = {**({} if spec.objective.network else defaults), **spec.space.fixed}
     return {name: value for name, value in fixed.items() if name not in drawn and name != "epochs"}
-
-
-def _searched(parameter: Parameter, best: Sequence[TrialRow]) -> dict[str, Any]:
-    return {
-        "name": parameter.name,
-        "tier": parameter.tier,
-        "range": range_shown(parameter),
-        "scale": "choices" if isinstance(parameter, ChoiceParameter) else parameter.scale,
-        "best": best[0].hyperparameters.get(parameter.name) if best else None,
-    }
 
 
 def _trial(row: TrialRow) -> dict[str, Any]:

@@ -92,10 +92,9 @@ def _family_note(members: Sequence[Member], metric: str) -> str:
     lines = ["## One search, from coarse to fine", ""]
     for member in members:
         found = "no complete trial" if member.best_value is None else f"best {metric} {member.best_value:.4f}"
+        link = f"[{html.escape(member.name)}](/dashboard/studies/{member.study_id})"
         here = " (this one)" if member.is_current else ""
-        address = f"/dashboard/studies/{member.study_id}"
-        told = f"[{html.escape(member.name)}]({address}){here}: {member.n_trials} trials, {found}"
-        lines.append(f"{'  ' * member.generation}- {told}")
+        lines.append(f"{'  ' * member.generation}- {link}{here}: {member.n_trials} trials, {found}")
     together = ",".join(str(member.study_id) for member in members)
     lines += ["", f"[Their histories side by side](/dashboard/compare-studies?ids={together})"]
     return "\n".join(lines)
@@ -103,9 +102,7 @@ def _family_note(members: Sequence[Member], metric: str) -> str:
 
 def _report_note(report: Report) -> str:
     lines = [f"## Report of {report.made_at.replace('T', ' ').replace('+00:00', ' UTC')}", ""]
-    if report.top:
-        best = report.top[0]
-        lines.append(f"Best {report.metric} **{best['value']:.4f}**, trial {best['number']}.")
+    lines += [f"Best {report.metric} **{best['value']:.4f}**, trial {best['number']}." for best in report.top[:1]]
     lines += ["", "### Importance against the course's tiers", ""]
     lines += [f"- {sentence}" for sentence in report.importance["sentences"]]
     if report.advice:
