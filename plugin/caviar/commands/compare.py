@@ -32,12 +32,9 @@ _GRID_POINTS = 5
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ComparisonPlan:
-    """What a comparison runs, checked before any work.
+    """What a comparison runs, checked before any work: the sampler, repeat and study file of each search.
 
-    Attributes:
-        budget_epochs: Of each search.
-        searches: Sampler, repeat and study file of each search, repeat by repeat.
-        grid_size: Points of the grid, or None without a grid.
+    ``budget_epochs`` is what each may spend, ``grid_size`` how many points a grid has; None without one.
     """
 
     spec: StudySpec
@@ -61,14 +58,8 @@ def compare_samplers(
     """Run every search of a comparison until its budget is spent, and write what they say.
 
     Nothing that is done is done again: the same call resumes an interrupted comparison, and one with more samplers,
-    repeats or epochs adds to it.
-
-    Args:
-        plan: What to run.
-        home: Where the studies and the report live.
-        fresh: If true, archive the studies of an earlier comparison first.
-        on_progress: Called at the start of each study and after every trial.
-        say: Called with each line that is worth telling before the searches.
+    repeats or epochs adds to it. If ``fresh``, the studies of an earlier comparison are archived first. ``say`` is
+    called with each line that is worth telling before the searches.
 
     Raises:
         CaviarError: If a study file, the data, the home or the storage is not fit to run.

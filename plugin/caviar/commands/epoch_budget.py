@@ -44,12 +44,8 @@ def trials_to_run(
     If less than one training is left, that is as many as have finished, pruned ones included. Otherwise unfinished
     trials count at their full price, and new ones at the price of the finished.
 
-    Args:
-        trials: The study's own, in any state.
-        budget_epochs: What the study may spend, these trials included.
-        epochs: Of one whole training.
-        pruner: Its name; trials may end early with any but ``none``.
-        most: How many trials the study can have, or None for any number.
+    ``trials`` are the study's own, in any state; ``budget_epochs`` is what it may spend, these included, ``epochs`` a
+    whole training, and ``most`` how many trials it can have. With any pruner but ``none``, trials may end early.
     """
     done = [trial for trial in trials if trial.state in _DONE]
     busy = [trial for trial in trials if not trial.state.is_finished()]

@@ -74,14 +74,10 @@ _Create: TypeAlias = Callable[[LeasedStorage, DatasetFacts], tuple[optuna.Study,
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RunResult:
-    """What a run did.
+    """What a run did: how many trials it finished, and whether its time ran out before its budget.
 
-    Attributes:
-        finished_now: Trials that finished in this run.
-        out_of_time: Whether its time ran out before its budget.
-        missed: Trials that MLflow lacks, because it was down.
-        archived: The new name of the study that a fresh one replaced, or None.
-        mlflow_link: Where `make mlflow` shows the runs, or None while MLflow is down.
+    MLflow lacks the trials ``missed`` if it was down, and has no ``mlflow_link`` while it is. ``archived`` is the new
+    name of the study that a fresh one replaced.
     """
 
     finished_now: int
@@ -104,15 +100,9 @@ def run_study(
 ) -> RunResult:
     """Run a study until its budget is spent, its time is up, or Ctrl-C or SIGTERM ends it.
 
-    All that the user may have got wrong is checked before anything is created or trained.
-
-    Args:
-        spec: The study file.
-        home: Where the study lives.
-        source: The name or the file of a study that a new one starts from.
-        fresh: If true, archive the existing study of this name and start a new one.
-        on_progress: Called at the start and after every trial.
-        uid: The identity of the study to resume; by default whichever study has the name.
+    All that the user may have got wrong is checked before anything is created or trained. A new study can start from
+    the ``source``, the name or the file of another. If ``fresh``, an existing study of this name is archived first.
+    ``uid`` is the identity of the study to resume; by default whichever study has the name is resumed.
 
     Raises:
         CaviarError: If the study file, the data, the home or the storage is not fit to run.

@@ -32,12 +32,8 @@ _WIDE_UNITS: Final = 192
 def check_sizes(spec: StudySpec, facts: DatasetFacts | None = None, *, memory_bytes: int | None = None) -> None:
     """Refuse more workers, or larger networks, than this machine's memory holds.
 
-    Networks of the user's own are not checked: nobody knows what they take before they are built.
-
-    Args:
-        spec: The study file.
-        facts: About its data. Without them, only what would not fit with any data is refused.
-        memory_bytes: What may be taken; by default what is free here.
+    Networks of the user's own are not checked: nobody knows what they take before they are built. Without facts about
+    the data, only what would not fit with any data is refused. ``memory_bytes`` is, by default, what is free here.
 
     Raises:
         SpecError: Naming what would fit.

@@ -41,12 +41,8 @@ _LONGEST_NAME = 100
 class ZoomFacts:
     """How a study was narrowed from its parent, stored with it as JSON.
 
-    Attributes:
-        keep: Share of the parent's trials that counted as the best.
-        trials: New trials to run, besides the copied ones.
-        n_best: Trials that the space was drawn around.
-        volume: The space's share of the parent's, on the parameters' own scales.
-        notes: Parameter → what became of its range, in words.
+    ``trials`` are to run besides the copied ones. The space was drawn around the ``n_best`` trials, and has this share
+    of the parent's ``volume``, on the parameters' own scales. ``notes`` say what became of each parameter's range.
     """
 
     keep: float
@@ -90,15 +86,9 @@ def zoom_study(
     """Zoom in to a study, and run the zoom until its budget is spent, its time is up, or Ctrl-C or SIGTERM ends it.
 
     An unfinished zoom is resumed. A new one is created if it would differ from the existing ones. optuna-dashboard then
-    shows the whole search with each of its studies.
-
-    Args:
-        home: Where the study lives.
-        study: Its name or its file.
-        keep: Share of its trials, in (0, 1), that counts as the best; 0.2 by default.
-        trials: New trials of the zoom; by default as many as the study had of its own.
-        on_progress: Called at the start and after every trial.
-        say: Called with each line that is worth telling before the run.
+    shows the whole search with each of its studies. ``keep`` is the share of the study's trials, in (0, 1), that counts
+    as the best; 0.2 by default. ``trials`` are the zoom's new ones; by default as many as the study had of its own.
+    ``say`` is called with each line that is worth telling before the run.
 
     Raises:
         SpecError: If an argument is not allowed, or the study has too few trials with a result.

@@ -67,8 +67,8 @@ def like_guessing(rows: Sequence[TrialRow], guess: Guess | None, *, metric: str)
     An accuracy is tested by the exact binomial tail, with Šidák's correction for the number of looks. A loss is tested
     by its likelihood ratio to the classes' frequencies. Under guessing the ratio's mean is at most 1, so Markov's
     inequality bounds its tail, and Bonferroni's correction bounds the best of many looks. Epochs of one trial resemble
-    each other, so both err on the side of guessing. A metric of the training split is judged
-    on the validation split, and macro F1 by the balanced accuracy, whose tail Hoeffding's inequality bounds.
+    each other, so both err on the side of guessing. A metric of the training split is judged on the validation split,
+    and macro F1 by the balanced accuracy, whose tail Hoeffding's inequality bounds.
 
     Source:
         Šidák, Journal of the American Statistical Association 1967; Vovk and Wang, E-values, Annals of Statistics 2021;

@@ -81,15 +81,10 @@ def build_report(
     now: datetime.datetime,
     n_resamples: int | None = None,
 ) -> Report:
-    """Read a study and return what it says; nothing is written.
+    """Read a study, in any state, and return what it says; nothing is written.
 
-    Args:
-        study: In any state, even without trials.
-        spec: The study file that it was run from.
-        family: The search that it belongs to, as ``family.family_members`` returns it.
-        cores: Of the machine that would run the next search.
-        now: The present, with its time zone.
-        n_resamples: As ``measure_importance`` takes it.
+    ``family`` is as ``family_members`` returns it, ``cores`` are those of the machine that would run the next search,
+    ``now`` has a time zone, and ``n_resamples`` is as ``measure_importance`` takes it.
     """
     from .figures import report_figures  # loads plotly
 
