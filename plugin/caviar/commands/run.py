@@ -20,7 +20,7 @@ from ..data.names import parse_name
 from ..engines.engine import WorkOrder
 from ..engines.processes import ProcessEngine
 from ..errors import CaviarError
-from ..insight.warm_start import warm_start_sentences, warm_start_table
+from ..insight.family import warm_start_sentences, warm_start_table
 from ..insight.words import range_shown, shown
 from ..optuna_private import id_of_study
 from ..parameters import ChoiceParameter

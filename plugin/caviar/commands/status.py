@@ -7,8 +7,7 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from ..attributes import NETWORK_LOST, OWNER, PARENT_TRIAL, PAUSED
-from ..insight.family import parent_name
-from ..insight.warm_start import warm_start_sentences, warm_start_table
+from ..insight.family import parent_name, warm_start_sentences, warm_start_table
 from ..insight.words import shown
 from ..optuna_private import id_of_study
 from ..search.warm_start import warm_start_of

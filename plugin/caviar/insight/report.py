@@ -15,12 +15,11 @@ from ..spec import StudySpec, spec_table
 from ..storage.studies import n_former_stages
 from .advice import next_steps
 from .cost import measure_cost, panda_or_caviar
-from .family import Member, with_zoom_stages
+from .family import Member, warm_start_sentences, warm_start_table, with_zoom_stages
 from .guessing import guess_of
 from .importance import Importance, judge_pairs, measure_importance, tier_sentences
 from .page import figures_as_data, render_page
 from .rows import STATES, TrialRow, best_rows, drawn_parameters, trial_rows
-from .warm_start import warm_start_sentences, warm_start_table
 from .words import range_shown
 
 _N_TOP = 10
