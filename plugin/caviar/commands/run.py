@@ -7,8 +7,9 @@ import os
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from types import MappingProxyType
 from typing import Any, TypeAlias
 
 import optuna
@@ -97,12 +98,14 @@ def run_study(
     fresh: bool = False,
     on_progress: OnProgress = lambda _progress: None,
     uid: str | None = None,
+    also: Mapping[str, str] = MappingProxyType({}),
 ) -> RunResult:
     """Run a study until its budget is spent, its time is up, or Ctrl-C or SIGTERM ends it.
 
     All that the user may have got wrong is checked before anything is created or trained. A new study can start from
     the ``source``, the name or the file of another. If ``fresh``, an existing study of this name is archived first.
-    ``uid`` is the identity of the study to resume; by default whichever study has the name is resumed.
+    ``uid`` is the identity of the study to resume; by default whichever study has the name is resumed. The study gets
+    the attributes ``also``, even if it exists already.
 
     Raises:
         CaviarError: If the study file, the data, the home or the storage is not fit to run.
@@ -129,6 +132,8 @@ def run_study(
             study = create_study(storage, spec, attributes=attributes)
             if warm is not None:  # another run may have begun the study meanwhile
                 check_source(study, warm.source)
+            for name, value in also.items():
+                study.set_user_attr(name, value)
             return study, spec
 
         result = create_and_run(spec, home, create, on_progress=on_progress)

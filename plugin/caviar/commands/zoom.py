@@ -21,7 +21,7 @@ from ..spec import StudySpec, parse_spec, spec_table
 from ..storage.home import Home, prepare_home
 from ..storage.leased_storage import LeasedStorage
 from ..storage.opening import open_existing, required_spec
-from ..storage.studies import check_still_there, create_study, create_whole_study, open_study, study_key
+from ..storage.studies import check_still_there, create_whole_study, open_study, study_key
 from .family import open_ancestors, open_children, set_leftovers_aside
 from .report import show_family
 from .run import (
@@ -32,6 +32,7 @@ from .run import (
     new_study_attributes,
     read_progress,
     result_lines,
+    run_study,
 )
 
 _LONGEST_NAME = 100
@@ -131,25 +132,11 @@ def zoom_study(
 def _run_zoom(home: Home, name: str, *, trials: int | None, on_progress: OnProgress) -> RunResult:
     """Resume a zoom until it has run so many new trials in all, by default as many as it was given before."""
     storage, child = open_existing(home, name)
-    uid = study_key(storage, child).uid
-    spec, known = required_spec(child), zoom_facts(child)
+    spec, known, also = required_spec(child), zoom_facts(child), dict[str, str]()
     if trials is not None and known is not None:
-        known = dataclasses.replace(known, trials=trials)
+        also = {ZOOM: json.dumps(dataclasses.asdict(dataclasses.replace(known, trials=trials)))}
         spec = dataclasses.replace(spec, search=dataclasses.replace(spec.search, trials=known.n_copied + trials))
-    progress = read_progress(storage, child, spec)
-    if progress.is_complete:
-        on_progress(progress)
-        return RunResult(finished_now=0, progress=progress)
-    check_runnable(spec)
-
-    def resume(storage: LeasedStorage, facts: DatasetFacts) -> tuple[optuna.Study, StudySpec]:
-        open_study(storage, name, uid=uid)
-        zoom = create_study(storage, spec, attributes=new_study_attributes(facts))
-        if known is not None:
-            zoom.set_user_attr(ZOOM, json.dumps(dataclasses.asdict(known)))
-        return zoom, spec
-
-    return create_and_run(spec, home, resume, on_progress=on_progress)
+    return run_study(spec, home, on_progress=on_progress, uid=study_key(storage, child).uid, also=also)
 
 
 def zoom_facts(study: optuna.Study) -> ZoomFacts | None:

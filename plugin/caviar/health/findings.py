@@ -118,10 +118,7 @@ _TEXTS: Final[Mapping[str, tuple[str, str]]] = {
         "It was not made from a study file, so only its storage was checked.",
         "Open it with optuna-dashboard.",
     ),
-    "orphans": (
-        "RUNNING, but nobody holds a lease on them: {trials}. The process that ran them is gone.",
-        _HAND_BACK,
-    ),
+    "orphans": ("RUNNING, but nobody holds a lease on them: {trials}. The process that ran them is gone.", _HAND_BACK),
     "expired": ("RUNNING, but their worker has been silent for over {lease_s:g} s: {trials}.", _HAND_BACK),
     "other_versions": (
         "It was begun with other versions than are installed here: {changes}.",
