@@ -20,8 +20,7 @@ from caviar.attributes import CHILDREN, FINGERPRINT, PARENT, PAUSED, SAMPLING_SE
 from caviar.cli import main
 from caviar.commands.family import archive_family, open_ancestors, open_descendants
 from caviar.commands.report import read_family
-from caviar.commands.status import status_lines, study_status
-from caviar.commands.trials import list_trials
+from caviar.commands.status import list_trials, status_lines, study_status
 from caviar.commands.zoom import zoom_facts, zoom_study
 from caviar.data.dataset import DatasetFacts
 from caviar.data.loading import load_dataset

@@ -7,10 +7,9 @@ import os
 import click
 
 from .. import __version__
-from .looking import check, datasets, report, status, trials
+from .looking import check, datasets, delete, doctor, report, status, sync, trials
 from .running import champion, compare, export, predict, run, worker, zoom
 from .session import CaviarGroup
-from .upkeep import delete, doctor, sync
 
 _TRAINING = (run, zoom, compare, champion, predict, export, worker)
 _LOOKING = (status, trials, report, check, datasets, delete, sync, doctor)
