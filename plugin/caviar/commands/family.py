@@ -1,5 +1,6 @@
 """A study and its zooms: linked both ways, opened, archived, deleted and charted together."""
 
+import contextlib
 import itertools
 import json
 import shutil
@@ -30,17 +31,14 @@ def open_if_any(home: Home, name: str, *, uid: str | None = None) -> tuple[Lease
     if not database_exists(home.storage):
         return None
     storage = open_storage(home.storage, owner=new_owner())
-    try:
-        return storage, open_study(storage, name, uid=uid)
-    except UnknownStudyError:
-        return None
+    study = _open_relative(storage, name, uid=uid)
+    return None if study is None else (storage, study)
 
 
-def _open_relative(storage: LeasedStorage, name: str) -> optuna.Study | None:
-    try:
-        return open_study(storage, name)
-    except UnknownStudyError:
-        return None
+def _open_relative(storage: LeasedStorage, name: str, *, uid: str | None = None) -> optuna.Study | None:
+    with contextlib.suppress(UnknownStudyError):
+        return open_study(storage, name, uid=uid)
+    return None
 
 
 def open_parent(storage: LeasedStorage, study: optuna.Study) -> optuna.Study | None:

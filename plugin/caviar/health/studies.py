@@ -80,13 +80,12 @@ def check_study(home: Home, state: StudyState, found: Findings, *, tracked: bool
         if numbers:
             mend = functools.partial(_hand_back, home, state)
             found.add(kind, subject, mend=mend, trials=numbered(numbers), lease_s=lease_s)
-    begun, installed = state.environment, environment_versions()
-    changes = [
-        f"{name} {begun.get(name, 'not installed')} → {installed.get(name, 'not installed')}"
-        for name in _DECISIVE
-        if begun and begun.get(name) != installed.get(name)
-    ]
-    if changes:
+    begun, installed = (
+        {name: of.get(name, "not installed") for name in _DECISIVE}
+        for of in (state.environment, environment_versions())
+    )
+    changes = [f"{name} {begun[name]} → {installed[name]}" for name in _DECISIVE if begun[name] != installed[name]]
+    if changes and state.environment:
         found.add("other_versions", subject, changes=", ".join(changes))
     settled = _settled_trials(state)
     left = sorted({trial.number for trial in settled}.intersection(state.checkpointed))
@@ -166,11 +165,8 @@ def _settled_trials(state: StudyState) -> list[FrozenTrial]:
     what ended within the last lease is left out.
     """
     lease_s = state.spec.search.lease_s
-    at_work = any(trial.leased and not trial.expired(lease_s) for trial in state.running)
+    ended = [trial for trial in state.trials if trial.state.is_finished()]
+    if not any(trial.leased and not trial.expired(lease_s) for trial in state.running):
+        return ended
     now, lease = datetime.datetime.now(), datetime.timedelta(seconds=lease_s)  # noqa: DTZ005  (Optuna's times)
-    return [
-        trial
-        for trial in state.trials
-        if trial.state.is_finished()
-        and not (at_work and trial.datetime_complete is not None and abs(now - trial.datetime_complete) < lease)
-    ]
+    return [t for t in ended if t.datetime_complete is None or abs(now - t.datetime_complete) >= lease]

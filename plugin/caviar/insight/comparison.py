@@ -108,12 +108,10 @@ def spread(curves: Sequence[BestSoFar], *, budget_epochs: int) -> dict[str, list
     if any(not curve.epochs for curve in curves):
         return None
     start = max(curve.epochs[0] for curve in curves)
-    steps = sorted({at for curve in curves for at in curve.epochs if at > start})
+    steps = {at for curve in curves for at in curve.epochs if at > start}
     if len(steps) > _MAX_POINTS:
-        steps = sorted({round(at) for at in np.linspace(start, budget_epochs, _MAX_POINTS)} - {start})
-    epochs = [float(at) for at in (start, *steps)]
-    if epochs[-1] < budget_epochs:
-        epochs.append(float(budget_epochs))
+        steps = {round(at) for at in np.linspace(start, budget_epochs, _MAX_POINTS)}
+    epochs = [float(at) for at in sorted(steps | {start, budget_epochs})]
     values = np.array([[curve.at(at) for at in epochs] for curve in curves])
     low, median, high = np.quantile(values, (0.25, 0.5, 0.75), axis=0).tolist()
     return {"epochs": epochs, "median": median, "low": low, "high": high}

@@ -100,12 +100,12 @@ def _start_and_epoch_s(points: Sequence[tuple[int, float]]) -> tuple[float, floa
 
     If all trials have one length, or longer ones took no longer, all time is counted to the epochs.
     """
-    if len({epochs for epochs, _ in points}) >= 2:
-        slope, intercept = np.polyfit([epochs for epochs, _ in points], [seconds for _, seconds in points], 1)
+    epochs, seconds = [epochs for epochs, _ in points], [seconds for _, seconds in points]
+    if len(set(epochs)) >= 2:
+        slope, intercept = np.polyfit(epochs, seconds, 1)
         if slope > 0 and intercept >= 0:
             return round(float(intercept), 3), float(slope)
-    epochs_trained = sum(epochs for epochs, _ in points)
-    return 0.0, sum(seconds for _, seconds in points) / epochs_trained if epochs_trained else 1.0
+    return 0.0, sum(seconds) / sum(epochs) if sum(epochs) else 1.0
 
 
 def _covered_s(spans: Sequence[tuple[datetime.datetime, datetime.datetime]]) -> float:

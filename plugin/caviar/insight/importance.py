@@ -92,9 +92,8 @@ def measure_importance(
         Watanabe et al., PED-ANOVA, IJCAI 2023, as Optuna has it; Efron & Tibshirani, An Introduction to the Bootstrap.
     """
     finished = [trial for trial in trials if trial.state in (TrialState.COMPLETE, TrialState.PRUNED)]
-    reached = [(trial, best_reached(trial, metric=metric)) for trial in finished]
-    kept, values = [trial for trial, value in reached if value is not None], [v for _, v in reached if v is not None]
-    n_trials = len(kept)
+    reached = [(t, value) for t in finished if (value := best_reached(t, metric=metric)) is not None]
+    kept, values, n_trials = [trial for trial, _ in reached], [value for _, value in reached], len(reached)
     drawn = [p for p in parameters if any(p.parameter in trial.params for trial in kept)]
     reason = _why_not(values, drawn)
     if reason is not None:

@@ -119,7 +119,7 @@ def build_report(
             for parameter in parameters
         ],
         fixed=_fixed(spec),
-        counts={state: sum(row.state == state for row in rows) for state in STATES.values()},
+        counts={state: sum(row.state == state for row in rows) for state in STATES},
         budget=spec.search.trials,
         trials=[_trial(row) for row in rows],
         top=[_trial(row) for row in best[:_N_TOP]],

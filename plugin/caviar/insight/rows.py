@@ -14,14 +14,8 @@ from ..metrics import direction_of
 from ..parameters import Parameter
 from ..space import SearchSpace
 
-#: A trial's states in words, by Optuna's.
-STATES: Mapping[TrialState, str] = {
-    TrialState.COMPLETE: "complete",
-    TrialState.PRUNED: "pruned",
-    TrialState.FAIL: "failed",
-    TrialState.RUNNING: "running",
-    TrialState.WAITING: "waiting",
-}
+#: What a ``TrialRow``'s state can be.
+STATES = ("complete", "pruned", "failed", "running", "waiting")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -95,7 +89,7 @@ def _row(trial: FrozenTrial, parameters: Sequence[Parameter], metric: str) -> Tr
     curves = {name: _finite(curve) for name, curve in (trial.user_attrs.get(CURVES) or {}).items()}
     return TrialRow(
         number=trial.number,
-        state=STATES[trial.state],
+        state="failed" if trial.state == TrialState.FAIL else trial.state.name.lower(),
         value=best_reached(trial, metric=metric),
         best_epoch=trial.user_attrs.get(BEST_EPOCH),
         curve=curves.get(metric, reported),
