@@ -40,9 +40,16 @@ from ..storage.studies import check_resumable, create_study, open_study, study_k
 from ..worker.mirroring import trials_with_runs
 from ..worker.objective import network_function
 from ..worker.opening import open_mirror
-from .family import archive_family, charts_link, open_if_any, set_leftovers_aside
+from .family import (
+    archive_family,
+    charts_link,
+    check_source,
+    open_if_any,
+    plan_warm_start,
+    set_leftovers_aside,
+    warm_start_attributes,
+)
 from .sizing import check_sizes, fleet_plan_lines, threads_for
-from .warm_start import check_source, plan_warm_start, warm_start_attributes
 from .work import stop_on_signals, work_on_study
 
 

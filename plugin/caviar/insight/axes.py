@@ -18,13 +18,10 @@ _MAX_TICKS = 7
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Axis:
-    """One axis, whose ``position`` says where a value lies.
+    """One axis, whose ``position`` says where a value lies; it shows positions from ``low`` to ``high``.
 
-    Attributes:
-        title: The hyperparameter or metric, and its scale unless that is uniform.
-        ticks: (position, label), ascending.
-        low: Smallest position that the axis shows; ``high`` is the largest.
-        spread: How far points may be moved around a position so that equal ones do not hide each other.
+    ``ticks`` are (position, label), ascending. Points may be moved by half the ``spread`` around a position, so that
+    equal ones do not hide each other.
     """
 
     title: str

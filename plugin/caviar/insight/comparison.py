@@ -22,11 +22,9 @@ _EXACT_SIGN_FLIPS = 2**13
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PaidTrial:
-    """One trial, with the epochs that it cost.
+    """One trial, with the epochs that it cost, and what it drew, by the names that the user knows.
 
-    Attributes:
-        value: The metric of its best epoch if it is complete; None for a pruned or failed one, which has no result.
-        hyperparameters: What was drawn, by the names that the user knows.
+    ``value`` is the metric of its best epoch if it is complete; None for a pruned or failed one, which has no result.
     """
 
     epochs: int
@@ -64,12 +62,10 @@ class BestSoFar:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PairedTest:
-    """One sampler against another, repeat by repeat.
+    """One sampler against another, in the ``n`` repeats in which both have a result.
 
-    Attributes:
-        n: Pairs in which both have a result.
-        wins: Pairs in which the first is strictly better; in ``losses`` it is strictly worse.
-        p: Two-sided, of Wilcoxon's signed-rank test; None if so few pairs can never be below ``SIGNIFICANCE``.
+    In ``wins`` the first is strictly better, in ``losses`` strictly worse. ``p`` is two-sided, of Wilcoxon's
+    signed-rank test; None if so few pairs can never be below ``SIGNIFICANCE``.
     """
 
     n: int

@@ -22,15 +22,11 @@ from .words import listed, range_shown
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Member:
-    """One study of a family, or one zoom stage of a study.
+    """One study of a family, or one zoom stage of a study; ``is_current`` if the report is about it.
 
-    Attributes:
-        generation: 0 for the study without a parent, 1 for its zooms, and so on.
-        is_current: Whether the report is about it.
-        n_trials: Its finished trials, without those copied from its parent.
-        best_value: Of its complete trials, copied ones included, or None.
-        rows: Its finished trials, without copies; empty for a stage, whose trials its study has.
-        study_id: Optuna's id, which the dashboard's addresses contain; None for a stage.
+    The study without a parent has generation 0, its zooms 1, and so on. ``n_trials`` and ``rows`` are the finished
+    trials without those copied from the parent; ``best_value`` counts copies too. The dashboard's addresses contain
+    the ``study_id``. A stage has no rows, which its study has, and no id.
     """
 
     name: str

@@ -18,11 +18,9 @@ SIGNIFICANCE = 0.05
 class Guess:
     """What guessing reaches on the validation split, without looking at the features.
 
-    Attributes:
-        accuracy: Of always naming the most frequent class, in (0, 1].
-        loss: Of giving every class its frequency as its probability, in nats.
-        balanced_accuracy: Of any rule that does not look at the features: 1 / n_classes. None in an old study.
-        recall_weights: Sum of squares of the weights that examples have in balanced accuracy. None in an old study.
+    The accuracy, in (0, 1], is that of always naming the most frequent class; the loss, in nats, that of giving every
+    class its frequency. Any such rule has the balanced accuracy 1 / n_classes. ``recall_weights`` is the sum of squares
+    of the weights that examples have in it; an old study has neither.
     """
 
     n_examples: int

@@ -28,13 +28,10 @@ _FEW_TRIALS = 500
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ParameterImportance:
-    """One hyperparameter's importance.
+    """One hyperparameter's share of the whole measured importance, in [0, 1]; all shares sum to 1.
 
-    Attributes:
-        tier: The course's, 1 to 3; 4 if the course does not rank it.
-        share: Of the whole measured importance, in [0, 1]; all shares sum to 1.
-        low: The share's 5th percentile over resamples of the trials; ``high`` is its 95th.
-        above_chance: See the function ``above_chance``.
+    ``low`` and ``high`` are the share's 5th and 95th percentile over resamples of the trials; ``above_chance`` is as
+    the function has it. The ``tier`` is the course's, 1 to 3; 4 if the course does not rank it.
     """
 
     name: str
@@ -47,14 +44,10 @@ class ParameterImportance:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Importance:
-    """What the trials say about importance.
+    """What ``n_trials`` finished trials, pruned ones included, say about importance: most important first.
 
-    Attributes:
-        parameters: Most important first; empty if nothing can be said.
-        reason: Why nothing can be said, or None.
-        n_trials: Finished trials that were used, pruned ones included.
-        best_fraction: Share of them that count as the best.
-        samples: Shares in [0, 1], in the order of ``parameters``; (n_resamples, n_parameters).
+    ``best_fraction`` of them count as the best. ``samples`` are shares in [0, 1], (n_resamples, n_parameters). If
+    nothing can be said, ``reason`` says why, and there are no ``parameters``.
     """
 
     parameters: tuple[ParameterImportance, ...] = ()
