@@ -107,11 +107,8 @@ def plan_comparison(
 ) -> ComparisonPlan:
     """Check what the user asked for, and return what a comparison runs.
 
-    Args:
-        spec: The study file. Its sampler's options apply to that sampler alone; its time limit is ignored.
-        samplers: Two or more of ``SAMPLERS``, each once.
-        budget_epochs: Of each search, at least one training; by default a quarter of what the study file may spend.
-        repeats: Seeds, at least 1; 5 by default.
+    The study file's options apply to its own sampler alone, and its time limit is ignored. Each search may spend
+    ``budget_epochs``, by default a quarter of what the study file may. There are 5 ``repeats`` by default.
 
     Raises:
         SpecError: Naming what is not allowed.

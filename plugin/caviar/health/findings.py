@@ -15,12 +15,7 @@ _ENVIRONMENTS_FAULTS = (CaviarError, OSError, sqlite3.Error, sqlalchemy.exc.SQLA
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Finding:
-    """One thing that is not as it should be.
-
-    Attributes:
-        subject: What it is about: a file, a directory, an address or a study.
-        fixable: Whether ``--fix`` mends it.
-    """
+    """One thing that is not as it should be, about its ``subject``: a file, a directory, an address or a study."""
 
     subject: str
     severity: Literal["problem", "note"]

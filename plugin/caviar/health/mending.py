@@ -61,8 +61,7 @@ def upgrade_optuna_schema(url: str, *, label: str) -> None:
 def sync_study(home: Home, study: str) -> tuple[int, int]:
     """Record in MLflow what it lacks of a study's trials; a second call changes nothing.
 
-    Returns:
-        How many trials were recorded, and how many could not be, because MLflow is down or refuses them.
+    Return how many trials were recorded, and how many could not be, because MLflow is down or refuses them.
     """
     _, opened = open_existing(home, study)
     spec = required_spec(opened)

@@ -33,7 +33,6 @@ class Comparison:
         made_at: UTC, ISO 8601.
         data: The data set and its splits, in words.
         budget_epochs: Epochs that each search may spend; ``epochs`` are one whole training's.
-        repeats: Seeds.
         baseline: The sampler that the others are paired with.
         samplers: For each sampler ``sampler``, ``finals`` by repeat, their ``median``, ``worst`` and ``best``,
             ``wins``, ``losses``, ``pairs``, ``p``, ``trials`` and ``epochs`` spent by repeat, ``band``, ``distinct``

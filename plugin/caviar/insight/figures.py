@@ -258,8 +258,7 @@ def _zooms(members: Sequence[Member]) -> go.Figure | None:
 
 def _timeline(study: optuna.Study) -> go.Figure:
     """Return Optuna's timeline of the last trials, in our colours, without its hover texts, which hold every curve."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ExperimentalWarning)
+    with warnings.catch_warnings(action="ignore", category=ExperimentalWarning):
         figure = optuna.visualization.plot_timeline(study, n_recent_trials=_MAX_TIMELINE)
     colours = {"COMPLETE": "complete", "PRUNED": "pruned", "FAIL": "failed", "RUNNING": "faint", "WAITING": "grid"}
     for bar in figure.data:

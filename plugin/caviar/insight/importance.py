@@ -147,10 +147,9 @@ def ped_anova(
 
     def measure(losses: NDArray[np.float64], counts: NDArray[np.int_]) -> NDArray[np.float64]:
         targets = np.where(copy < counts[origin], losses[origin], np.inf).tolist()
-        with warnings.catch_warnings():
-            # Optuna warns that a target is minimised, as it is meant to be, and of conditions that few trials of a
-            # resample meet, which the interval shows.
-            warnings.simplefilter("ignore")
+        # Optuna warns that a target is minimised, as it is meant to be, and of conditions that few trials of a resample
+        # meet, which the interval shows.
+        with warnings.catch_warnings(action="ignore"):
             found = get_param_importances(
                 study, evaluator=evaluator, params=list(names), target=lambda t: targets[t.number], normalize=False
             )

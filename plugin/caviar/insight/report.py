@@ -36,16 +36,14 @@ class Report:
         settings: The study file's, by their keys.
         searched: For every hyperparameter that was drawn, ``name``, ``tier``, ``range``, ``scale`` and ``best`` value.
         fixed: Hyperparameters that every trial shares.
-        counts: Trials by state.
-        trials: A ``rows.TrialRow`` each, with how many ``epochs`` it reported.
+        trials: A ``rows.TrialRow`` each, with how many ``epochs`` it reported; ``counts`` are by state.
         top: The best complete trials, best first, like ``trials``.
         importance: An ``Importance`` with ``comparisons`` with the course's tiers (``RankedPair``) and ``sentences``.
         zooms: The studies of a search from coarse to fine, and this study's zoom stages; empty without any.
         warm_start: As ``warm_start_table`` returns it, with ``sentences`` and, for each configuration, ``value_here``,
             what it reached in this study. None for a cold start.
-        cost: A ``cost.Cost``.
         approach: ``panda`` or ``caviar``, or None before the first complete trial.
-        advice: What to try next, each an ``advice.Advice``.
+        advice: What to try next, each an ``advice.Advice``, as ``cost`` is a ``cost.Cost``.
         figures: Plotly figures by name, without those that would show nothing.
     """
 

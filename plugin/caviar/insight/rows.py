@@ -22,13 +22,10 @@ STATES = ("complete", "pruned", "failed", "running", "waiting")
 class TrialRow:
     """One trial.
 
-    Attributes:
-        value: The metric of its best epoch, also for a pruned trial; None if it reported nothing.
-        best_epoch: Which epoch that was, counted from 0.
-        curve: The metric, epoch by epoch; ``curves`` has every stored one by its name.
-        seconds: Spent on building, compiling and training.
-        inherited: Whether it was copied from the parent study, and so cost nothing here.
-        hyperparameters: What was drawn, by the names that the user knows (``momentum``, ``units_2``).
+    ``value`` is the metric of its best epoch, counted from 0, also for a pruned trial; None if it reported nothing.
+    ``curve`` is the metric, epoch by epoch; ``curves`` has every stored one by its name. ``seconds`` were spent on
+    building, compiling and training. An ``inherited`` trial was copied from the parent study, and so cost nothing here.
+    ``hyperparameters`` are what was drawn, by the names that the user knows (``momentum``, ``units_2``).
     """
 
     number: int

@@ -78,8 +78,7 @@ def _save_picture(study: optuna.Study, name: str, title: str, figure: Any) -> No
 def _keep(study: optuna.Study, page: Path, artifacts: Path) -> None:
     artifacts.mkdir(parents=True, exist_ok=True)
     store = FileSystemArtifactStore(base_path=artifacts)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ExperimentalWarning)
+    with warnings.catch_warnings(action="ignore", category=ExperimentalWarning):
         known = [meta for meta in get_all_artifact_meta(study) if meta.filename == page.name]
         if not known:
             upload_artifact(study_or_trial=study, file_path=str(page), artifact_store=store)
