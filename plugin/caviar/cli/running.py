@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from ..commands.run import Progress
     from ..storage.home import Home
 
-
 _FORMAT = "{desc}: {n_fmt}/{total_fmt} |{bar}| {elapsed}<{remaining}{postfix}"
 
 

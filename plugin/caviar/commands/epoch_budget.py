@@ -66,9 +66,6 @@ def spend_on_study(
     """Run a study until less than one training of a budget of epochs is left, or a signal ends it.
 
     The study file's own budget is ignored. ``most`` is how many trials the study can have, such as a grid's points.
-
-    Raises:
-        CaviarError: If the study file, the data, the home or the storage is not fit to run.
     """
     interrupted, uid = False, None
     while not interrupted:
@@ -88,8 +85,7 @@ def spend_on_study(
 def read_trials(home: Home, name: str, *, uid: str | None) -> list[FrozenTrial]:
     """Return a study's trials, without those that a zoom copied; none if there is no study of this name.
 
-    Raises:
-        FatalError: If the name now belongs to another study than ``uid``.
+    Raises a FatalError if the name now belongs to another study than ``uid``.
     """
     found = open_if_any(home, name, uid=uid)
     return [] if found is None else trials_with_runs(found[1].get_trials(deepcopy=False))

@@ -40,15 +40,7 @@ from ..storage.studies import check_resumable, create_study, open_study, study_k
 from ..worker.mirroring import trials_with_runs
 from ..worker.objective import network_function
 from ..worker.opening import open_mirror
-from .family import (
-    archive_family,
-    charts_link,
-    check_source,
-    open_if_any,
-    plan_warm_start,
-    set_leftovers_aside,
-    warm_start_attributes,
-)
+from . import family
 from .sizing import check_sizes, fleet_plan_lines, threads_for
 from .work import stop_on_signals, work_on_study
 
@@ -118,10 +110,10 @@ def run_study(
         CaviarError: If the study file, the data, the home or the storage is not fit to run.
     """
     check_runnable(spec)
-    warm = None if source is None else plan_warm_start(spec, home, source, fresh=fresh)
+    warm = None if source is None else family.plan_warm_start(spec, home, source, fresh=fresh)
     with _undo_empty_home(home):
         prepare_home(home, study=spec.name)
-        if not fresh and (found := open_if_any(home, spec.name, uid=uid)) is not None:
+        if not fresh and (found := family.open_if_any(home, spec.name, uid=uid)) is not None:
             check_resumable(found[1], spec, fingerprint=None)
             progress = read_progress(*found, spec)
             if progress.is_complete:
@@ -131,14 +123,14 @@ def run_study(
 
         def create(storage: LeasedStorage, facts: DatasetFacts) -> tuple[optuna.Study, StudySpec]:
             nonlocal archived
-            archived = archive_family(storage, home, spec.name) if fresh else None
+            archived = family.archive_family(storage, home, spec.name) if fresh else None
             if uid is not None:
                 open_study(storage, spec.name, uid=uid)
-            set_leftovers_aside(storage, home, spec.name)
-            attributes = new_study_attributes(facts) | warm_start_attributes(warm, spec)
+            family.set_leftovers_aside(storage, home, spec.name)
+            attributes = new_study_attributes(facts) | family.warm_start_attributes(warm, spec)
             study = create_study(storage, spec, attributes=attributes)
             if warm is not None:  # another run may have begun the study meanwhile
-                check_source(study, warm.source)
+                family.check_source(study, warm.source)
             for name, value in also.items():
                 study.set_user_attr(name, value)
             return study, spec
@@ -214,14 +206,14 @@ def create_and_run(spec: StudySpec, home: Home, create: _Create, *, on_progress:
         interrupted=stop.is_set(),
         out_of_time=deadline_s is not None and time.monotonic() >= deadline_s and after.done < after.budget,
         missed=len(mirror.missing_trials(trials_with_runs(study.get_trials(deepcopy=False)))),
-        mlflow_link=charts_link(home, storage, study),
+        mlflow_link=family.charts_link(home, storage, study),
     )
 
 
 def dry_run_lines(spec: StudySpec, home: Home, *, source: str | None, fresh: bool) -> list[str]:
     """Check a study file as ``run_study`` does, and return what would run; nothing is written to the home."""
     check_runnable(spec)
-    warm = plan_warm_start(spec, home, source, fresh=fresh)
+    warm = family.plan_warm_start(spec, home, source, fresh=fresh)
     search, objective = spec.search, spec.objective
     return [
         f"study {spec.name}, seed {spec.seed}, data {spec.data.dataset}",

@@ -65,10 +65,7 @@ def fleet_plan_lines(spec: StudySpec, warm: WarmStart | None) -> list[str]:
     """Return the fleets of a worker's first trials, one a line; another process loads the data for its shape.
 
     The trials are drawn as the study will draw them while it has no results. Prices are this machine's if they have
-    been measured, else typical ones.
-
-    Raises:
-        CaviarError: If the data cannot be loaded.
+    been measured, else typical ones. Raises a CaviarError if the data cannot be loaded.
     """
     search = spec.search
     threads = threads_for(spec, n_workers=search.workers)

@@ -43,7 +43,7 @@ class Report:
         warm_start: As ``warm_start_table`` returns it, with ``sentences`` and, for each configuration, ``value_here``,
             what it reached in this study. None for a cold start.
         approach: ``panda`` or ``caviar``, or None before the first complete trial.
-        advice: What to try next, each an ``advice.Advice``, as ``cost`` is a ``cost.Cost``.
+        advice: What to try next, each an ``advice.Advice``; ``cost`` is a ``cost.Cost``.
         figures: Plotly figures by name, without those that would show nothing.
     """
 
