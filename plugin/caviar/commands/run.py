@@ -47,10 +47,7 @@ from .work import stop_on_signals, work_on_study
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Progress:
-    """How far a run is, in trials.
-
-    Those ``done`` are complete or pruned, those ``unfinished`` wait or run; failed ones are neither.
-    """
+    """How far a run is, in trials: those ``done`` are complete or pruned, those ``unfinished`` wait or run."""
 
     study: str
     budget: int

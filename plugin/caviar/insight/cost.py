@@ -17,16 +17,11 @@ _CAVIAR_LIMIT_H = 8.0
 class Cost:
     """What a search took.
 
-    Attributes:
-        epochs_trained: By all trials, failed and running ones included.
-        seconds_trained: Spent on building, compiling and training, over all trials that recorded it.
-        epochs_saved: That pruned trials did not train; ``seconds_saved`` is an estimate of what they would have taken.
-        share_saved: ``epochs_saved`` of all epochs that the same trials would have trained unpruned, in [0, 1].
-        start_up_s: Seconds that a trial takes to build and compile, by the same estimate.
-        full_trial_s: Median seconds of a complete trial, or None before the first.
-        busy_s: Seconds in which at least one trial ran.
-        lanes: How many trials ran at once, on average over ``busy_s``; None if that is 0.
-        diverged: Pruned trials whose training diverged.
+    Epochs and seconds trained are those of all trials, failed and running ones included; seconds count building and
+    compiling too. Pruned trials did not train ``epochs_saved``, ``share_saved`` of all epochs that the same trials
+    would have trained unpruned, which would have taken an estimated ``seconds_saved``. By the same estimate, a trial
+    takes ``start_up_s`` to build and compile. ``full_trial_s`` is the median of complete trials. At least one trial ran
+    in ``busy_s``, and ``lanes`` at once, on average. ``diverged`` counts pruned trials whose training diverged.
     """
 
     epochs_trained: int
