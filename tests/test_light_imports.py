@@ -32,7 +32,7 @@ def test_status_and_trials_load_nothing_heavy(tmp_path: Path) -> None:
     code = f"""
 import sys
 from caviar.commands.status import study_status
-from caviar.commands.trials import list_trials
+from caviar.commands.status import list_trials
 from caviar.spec import parse_spec
 from caviar.storage.database import new_owner, open_storage
 from caviar.storage.home import locate_home

@@ -13,7 +13,7 @@ from click.testing import CliRunner, Result
 from caviar.attributes import CHILDREN, PARENT, STUDY_UID
 from caviar.cli import main
 from caviar.commands.family import archive_family, open_parent, set_leftovers_aside
-from caviar.commands.family_view import read_family
+from caviar.commands.report import read_family
 from caviar.spec import StudySpec
 from caviar.storage import database
 from caviar.storage.home import Home

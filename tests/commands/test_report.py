@@ -9,8 +9,7 @@ from optuna.artifacts import get_all_artifact_meta
 from tests.insight.synthetic import DATA, make_spec, make_study
 
 from caviar.attributes import CHILDREN, PARENT
-from caviar.commands.family_view import show_family
-from caviar.commands.report import report_lines, report_study, report_summary
+from caviar.commands.report import report_lines, report_study, report_summary, show_family
 from caviar.errors import StorageError
 from caviar.record.mlflow_mirror import MlflowMirror
 from caviar.storage.database import new_owner, open_storage

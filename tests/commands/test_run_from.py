@@ -16,8 +16,7 @@ from tests.processes import Watch, kill_holders, running_here, wait_until
 from caviar.attributes import FINGERPRINT, WARM_START
 from caviar.cli import main
 from caviar.commands.report import report_study
-from caviar.commands.status import study_status
-from caviar.commands.trials import list_trials
+from caviar.commands.status import list_trials, study_status
 from caviar.data.loading import load_dataset
 from caviar.insight.report import render_html
 from caviar.search.sequences import value_at

@@ -2,7 +2,7 @@
 
 import optuna
 
-from caviar.commands.trials import list_trials, trials_csv
+from caviar.commands.status import list_trials, trials_csv
 from caviar.spec import parse_spec
 from caviar.storage.home import Home
 from caviar.storage.leased_storage import LeasedStorage

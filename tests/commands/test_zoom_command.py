@@ -19,9 +19,8 @@ from tests.processes import Watch, running, running_here, wait_until
 from caviar.attributes import CHILDREN, FINGERPRINT, PARENT, PAUSED, SAMPLING_SEED, STUDY_UID
 from caviar.cli import main
 from caviar.commands.family import archive_family, open_ancestors, open_descendants
-from caviar.commands.family_view import read_family
-from caviar.commands.status import status_lines, study_status
-from caviar.commands.trials import list_trials
+from caviar.commands.report import read_family
+from caviar.commands.status import list_trials, status_lines, study_status
 from caviar.commands.zoom import zoom_facts, zoom_study
 from caviar.data.dataset import DatasetFacts
 from caviar.data.loading import load_dataset

@@ -21,9 +21,9 @@ from tests.databases import claim_ticket
 
 from caviar.attributes import ENVIRONMENT, STUDY_UID
 from caviar.cli import main
-from caviar.commands.upkeep import sync_study
 from caviar.health.doctor import doctor_lines, doctor_report, examine, is_healthy
 from caviar.health.findings import Finding
+from caviar.health.mending import sync_study
 from caviar.record import environment_versions, prepare_tracking
 from caviar.spec import StudySpec
 from caviar.storage.checkpoints import Checkpoint

@@ -23,13 +23,8 @@ from caviar.insight.comparison import (
     spread,
     within_budget,
 )
-from caviar.insight.comparison_report import (
-    Comparison,
-    build_comparison,
-    comparison_json,
-    comparison_lines,
-    render_comparison,
-)
+from caviar.insight.comparison_report import Comparison, build_comparison, comparison_lines, render_comparison
+from caviar.insight.page import as_json
 from caviar.insight.rows import drawn_parameters
 
 from .synthetic import NOW, make_spec
@@ -203,7 +198,7 @@ def test_lines_page_and_json_say_the_same(comparison: Comparison) -> None:
     lines = comparison_lines(comparison)
     assert lines[0] == "toy: best val_accuracy after 250 epochs, 6 repeats"
     assert any(line.startswith("grid ") and "0 of 6" in line and "0.031" in line for line in lines)
-    table = json.loads(comparison_json(comparison))
+    table = json.loads(as_json(comparison))
     assert set(table["figures"]) == {"curves", "finals", "coverage"}
     page = Page(render_comparison(comparison))
     assert page.sections == ["result", "curves", "finals", "coverage"]
@@ -230,7 +225,7 @@ def test_searches_without_a_complete_trial_are_shown_and_not_counted() -> None:
     assert comparison.samplers[1]["pairs"] == 0
     assert comparison.figures == {}
     assert "No trial was completed." in Page(render_comparison(comparison)).text
-    comparison_json(comparison)
+    as_json(comparison)
     assert any(line.startswith("qmc") for line in comparison_lines(comparison))
 
 

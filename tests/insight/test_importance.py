@@ -5,9 +5,16 @@ import optuna
 import pytest
 from optuna.exceptions import ExperimentalWarning
 
-from caviar.insight.importance import Importance, ParameterImportance, above_chance, measure_importance, ped_anova
+from caviar.insight.importance import (
+    Importance,
+    ParameterImportance,
+    above_chance,
+    judge_pairs,
+    measure_importance,
+    ped_anova,
+    tier_sentences,
+)
 from caviar.insight.rows import drawn_parameters
-from caviar.insight.tiers import judge_pairs, tier_sentences
 from caviar.spec import StudySpec
 
 from .synthetic import learning_rate_alone, make_spec, make_study

@@ -9,7 +9,8 @@ import pytest
 from optuna.trial import TrialState
 
 from caviar.insight.family import Member
-from caviar.insight.report import Report, build_report, render_html, report_json
+from caviar.insight.page import as_json
+from caviar.insight.report import Report, build_report, render_html
 from caviar.insight.rows import drawn_parameters, trial_rows
 from caviar.spec import StudySpec
 
@@ -95,7 +96,7 @@ def test_what_came_from_a_user_is_escaped_in_the_page_and_in_its_pictures(report
 
 
 def test_the_json_holds_the_same_with_every_trial(report: Report) -> None:
-    read = json.loads(report_json(report))
+    read = json.loads(as_json(report))
     assert len(read["trials"]) == 61
     assert read["counts"] == {"complete": 40, "pruned": 20, "failed": 1, "running": 0, "waiting": 0}
     assert read["top"][0]["value"] == max(t["value"] for t in read["trials"] if t["state"] == "complete")
@@ -124,7 +125,7 @@ def test_a_study_of_few_trials_has_a_page_too(n_complete: int, n_pruned: int, fi
     page = Page(render_html(report))
     assert tuple(page.sections) == SECTIONS
     assert report.importance["reason"] is not None
-    json.loads(report_json(report))
+    json.loads(as_json(report))
 
 
 def test_running_waiting_and_foreign_trials_do_not_disturb() -> None:

@@ -7,15 +7,16 @@ import os
 import click
 
 from .. import __version__
-from .champions import champion, export, predict
 from .live import control, panda, replay
-from .looking import check, datasets, report, status, trials
-from .running import compare, run, worker, zoom
+from .looking import check, datasets, delete, doctor, report, status, sync, trials
+from .running import champion, compare, export, predict, run, worker, zoom
 from .session import CaviarGroup
-from .upkeep import delete, doctor, sync
+
+_TRAINING = (run, zoom, compare, champion, predict, export, worker, control, panda, replay)
+_LOOKING = (status, trials, report, check, datasets, delete, sync, doctor)
 
 
-@click.group(cls=CaviarGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=CaviarGroup, commands=_TRAINING + _LOOKING, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="caviar")
 def main() -> None:
     """Find the best Keras network for a classification data set, and never lose a trial.
@@ -27,26 +28,3 @@ def main() -> None:
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow's notes to developers are not for the user
     atexit.register(gc.freeze)  # to look for garbage among all that was imported takes a quarter of a second
-
-
-for _verb in (
-    run,
-    zoom,
-    compare,
-    champion,
-    predict,
-    export,
-    worker,
-    control,
-    panda,
-    replay,
-    status,
-    trials,
-    report,
-    check,
-    datasets,
-    delete,
-    sync,
-    doctor,
-):
-    main.add_command(_verb)

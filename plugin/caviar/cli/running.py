@@ -1,4 +1,4 @@
-"""The verbs that train: run, zoom, compare, worker."""
+"""The verbs that train networks and use them: run, zoom, compare, worker, champion, predict, export."""
 
 import json
 import sys
@@ -7,11 +7,61 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .progress_bar import ProgressBar
-from .session import INTERRUPTED, Session, printable, with_session
+from .session import INTERRUPTED, Session, say, with_session
 
 if TYPE_CHECKING:
+    from ..commands.run import Progress
     from ..storage.home import Home
+
+_FORMAT = "{desc}: {n_fmt}/{total_fmt} |{bar}| {elapsed}<{remaining}{postfix}"
+
+
+class ProgressBar:
+    """A line on stderr for each study that runs: trials done, best so far, pruned, time left."""
+
+    def __init__(self) -> None:
+        self._study = ""
+        self._bar: Any = None
+
+    def __enter__(self) -> "ProgressBar":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._close()
+
+    def show(self, progress: "Progress") -> None:
+        """Show how far a run is; another study gets another line."""
+        from tqdm import tqdm
+
+        if progress.study != self._study:
+            self._close()
+        if self._bar is None:
+            self._study = progress.study
+            n, total, name = progress.done, progress.budget, progress.study
+            self._bar = tqdm(total=total, initial=n, desc=name, dynamic_ncols=True, bar_format=_FORMAT)
+        self._bar.total = progress.budget
+        self._bar.update(progress.done - self._bar.n)
+        best = "–" if progress.best_value is None else f"{progress.best_value:.4f}"
+        failed = f", {progress.failed} failed" if progress.failed else ""
+        self._bar.set_postfix_str(f"best {best}, {progress.pruned} pruned{failed}")
+
+    def count(self, done: int, total: int) -> None:
+        """Show how many of a race's trainings have ended, of how many there are at most."""
+        from tqdm import tqdm
+
+        if self._bar is None:
+            self._bar = tqdm(total=total, desc="race", unit="training", dynamic_ncols=True)
+        self._bar.update(done - self._bar.n)
+
+    def say(self, line: str) -> None:
+        """Print a line below the last study's."""
+        self._close()
+        click.echo(line, err=True)
+
+    def _close(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
 
 
 @click.command()
@@ -30,17 +80,12 @@ if TYPE_CHECKING:
 def run(
     study_file: Path,
     *,
-    trials: int | None,
-    workers: int | None,
-    timeout_s: float | None,
-    trainer: str | None,
-    sampler: str | None,
-    pruner: str | None,
     settings: tuple[str, ...],
     source: str | None,
     fresh: bool,
     dry_run: bool,
     session: Session,
+    **search: object,
 ) -> None:
     """Run a study, or resume it, until its budget is spent.
 
@@ -53,9 +98,7 @@ def run(
     from ..engines.fork_server import start_fork_server
     from ..spec import read_spec
 
-    options: dict[str, Any] = {"trials": trials, "workers": workers, "timeout_s": timeout_s}
-    options |= {"trainer": trainer, "sampler": sampler, "pruner": pruner}
-    given = [f"search.{key}={json.dumps(value)}" for key, value in options.items() if value is not None]
+    given = [f"search.{key}={json.dumps(value)}" for key, value in search.items() if value is not None]
     spec = read_spec(study_file, settings=[*settings, *given])
     if not dry_run:
         start_fork_server()  # TensorFlow loads while this process imports the rest
@@ -70,11 +113,8 @@ def run(
         return
     with ProgressBar() as bar:
         result = run_study(spec, home, source=source, fresh=fresh, on_progress=bar.show)
-    for line in result_lines(result, spec.name):
-        click.echo(printable(line), err=True)
-    _print_status(session, home, spec.name)
-    if result.interrupted:
-        sys.exit(INTERRUPTED)
+    say(result_lines(result, spec.name))
+    _end(session, home, spec.name, interrupted=result.interrupted)
 
 
 @click.command()
@@ -97,11 +137,9 @@ def zoom(study: str, *, keep: float | None, trials: int | None, session: Session
     home = session.home()
     with ProgressBar() as bar:
         outcome = zoom_study(home, study, keep=keep, trials=trials, on_progress=bar.show, say=bar.say)
-    for line in outcome_lines(outcome):
-        click.echo(printable(line), err=True)
-    _print_status(session, home, outcome.child or outcome.parent, zoom=outcome_table(outcome))
-    if outcome.run is not None and outcome.run.interrupted:
-        sys.exit(INTERRUPTED)
+    say(outcome_lines(outcome))
+    interrupted = outcome.run is not None and outcome.run.interrupted
+    _end(session, home, outcome.child or outcome.parent, interrupted=interrupted, zoom=outcome_table(outcome))
 
 
 @click.command()
@@ -134,28 +172,16 @@ def compare(
     Example:
       caviar compare studies/digits.toml --samplers grid,random,qmc,tpe,zoom --budget-epochs 500 --repeats 6
     """
-    from ..commands.compare import (
-        archive_comparison,
-        compare_samplers,
-        comparison_summary,
-        plan_comparison,
-        plan_lines,
-        written_lines,
-    )
+    from ..commands.compare import compare_samplers, comparison_summary, plan_comparison, written_lines
     from ..spec import read_spec
 
     names = [name.strip() for name in samplers.split(",") if name.strip()]
     spec = read_spec(study_file, settings=settings)
     plan = plan_comparison(spec, names, budget_epochs=budget_epochs, repeats=repeats)
-    home = session.home()
     with ProgressBar() as bar:
-        for line in plan_lines(plan):
-            bar.say(line)
-        if fresh and (archived := archive_comparison(plan, home)):
-            bar.say(f"{len(archived)} studies of the earlier comparison were renamed, such as {archived[0]}.")
-        written = compare_samplers(plan, home, on_progress=bar.show)
+        written = compare_samplers(plan, session.home(), fresh=fresh, on_progress=bar.show, say=bar.say)
     session.print(comparison_summary(written), lambda: "\n".join(written_lines(written)))
-    if written.interrupted:
+    if written.comparison is None:
         sys.exit(INTERRUPTED)
 
 
@@ -173,16 +199,88 @@ def worker(study: str, *, trial: int | None, session: Session) -> None:
       caviar worker digits --storage postgresql+psycopg://user@host/studies
     """
     from ..commands.work import work_on_existing
-    from ..storage.opening import study_name
 
     home = session.home()
-    name = study_name(study)
-    work_on_existing(home, name, trial=trial)
-    _print_status(session, home, name)
+    work_on_existing(home, study, trial=trial)
+    _end(session, home, study)
 
 
-def _print_status(session: Session, home: "Home", study: str, **also: Any) -> None:
+@click.command()
+@click.argument("study")
+@click.option("--top", type=int, default=5, show_default=True, help="How many of the best trials race.")
+@click.option("--seeds", type=int, default=5, show_default=True, help="Trainings of each, on average.")
+@click.option("--ensemble", type=int, metavar="K", help="Average K networks of the winner, if that is better than one.")
+@click.option("--fresh", is_flag=True, help="Archive an earlier race and begin a new one.")
+@click.option("--again", is_flag=True, help="Read the test split a second time; that is written down.")
+@with_session
+def champion(
+    study: str, *, top: int, seeds: int, ensemble: int | None, fresh: bool, again: bool, session: Session
+) -> None:
+    """Find the network of a study that is really best, train it on all data, test it once, and export it.
+
+    \b
+    Example:
+      caviar champion digits
+      caviar champion digits --top 8 --seeds 10
+    """
+    from ..commands.champion import champion_lines, make_champion
+
+    home = session.home()
+    with ProgressBar() as bar:
+        result = make_champion(
+            home, study, top=top, seeds=seeds, ensemble=ensemble, fresh=fresh, again=again, on_trial=bar.count
+        )
+    if result.description is None:
+        say(champion_lines(result))
+        sys.exit(INTERRUPTED)
+    session.print({**result.description, "directory": str(result.directory)}, lambda: "\n".join(champion_lines(result)))
+
+
+@click.command()
+@click.argument("champion")
+@click.argument("path", type=click.Path(path_type=Path), metavar="INPUT")
+@click.option("--output", type=click.Path(path_type=Path), help="A .csv, .json or .parquet file; default: print CSV.")
+@click.option("--strict", is_flag=True, help="Refuse values that no row of training had.")
+@with_session
+def predict(champion: str, path: Path, *, output: Path | None, strict: bool, session: Session) -> None:
+    """Predict the label and the probabilities of every row of a table, array, image or folder of images.
+
+    \b
+    Example:
+      caviar predict digits new.npy
+      caviar predict iris flowers.csv --output labels.parquet
+    """
+    from ..commands.predict import predict_file
+
+    home = session.home()
+    with session.writing() as results:
+        n = predict_file(home, champion, path, output=output, results=results, strict=strict)
+    if output is not None:
+        session.print({"output": str(output), "examples": n}, lambda: f"{n} predictions in {output}")
+
+
+@click.command()
+@click.argument("champion")
+@click.argument("path", type=click.Path(path_type=Path), metavar="FILE")
+@with_session
+def export(champion: str, path: Path, *, session: Session) -> None:
+    """Write a champion's network to an .onnx or .tflite file, for machines without TensorFlow.
+
+    \b
+    Example:
+      caviar export digits digits.tflite
+      caviar export digits digits.onnx
+    """
+    from ..commands.predict import export_champion
+
+    export_champion(session.home(), champion, path)
+    session.print({"output": str(path)}, lambda: str(path))
+
+
+def _end(session: Session, home: "Home", study: str, *, interrupted: bool = False, **also: Any) -> None:
     from ..commands.status import status_lines, study_status
 
     state = {**study_status(home, study), **also}
     session.print(state, lambda: "\n".join(status_lines(state)))
+    if interrupted:
+        sys.exit(INTERRUPTED)

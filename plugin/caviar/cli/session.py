@@ -8,7 +8,7 @@ import json
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TextIO, TypeVar
 
@@ -60,11 +60,8 @@ class Session:
 
     def print(self, value: Any, text: Callable[[], str]) -> None:
         """Print a result as JSON if ``--json`` was given, else as text."""
-        if self.as_json:
-            utf8 = (self.results.encoding or "").lower().replace("-", "") == "utf8"
-            shown = json.dumps(value, indent=2, ensure_ascii=not utf8)
-        else:
-            shown = printable(text())
+        utf8 = (self.results.encoding or "").lower().replace("-", "") == "utf8"
+        shown = json.dumps(value, indent=2, ensure_ascii=not utf8) if self.as_json else printable(text())
         with self.writing() as results:
             click.echo(shown, file=results)
 
@@ -79,7 +76,7 @@ class Session:
 
 
 def with_session(function: _Function) -> _Function:
-    """Give a verb the options that all verbs have; it gets their values as the argument ``session``."""
+    """Give a verb the options that all verbs have, as its argument ``session``."""
 
     @functools.wraps(function)
     def call(*arguments: Any, **options: Any) -> Any:
@@ -87,9 +84,7 @@ def with_session(function: _Function) -> _Function:
         with _results_alone() as results:
             return function(*arguments, session=Session(**shared, results=results), **options)
 
-    wrapped: Any = call
-    for option in reversed(_OPTIONS):
-        wrapped = option(wrapped)
+    wrapped: Any = functools.reduce(lambda verb, option: option(verb), reversed(_OPTIONS), call)
     return wrapped  # type: ignore[no-any-return]  # the decorator changes what click calls, not what it is
 
 
@@ -153,6 +148,12 @@ def fail(message: str, exit_code: int) -> NoReturn:
         short = f"{short[:1500]} … {short[-500:]}"
     click.echo(f"Error: {printable(short)}", err=True)
     sys.exit(exit_code)
+
+
+def say(lines: Iterable[str]) -> None:
+    """Print lines to stderr."""
+    for line in lines:
+        click.echo(printable(line), err=True)
 
 
 def printable(text: str) -> str:

@@ -90,19 +90,12 @@ def check_spec(spec: StudySpec) -> CheckResult:
 
 def check_lines(result: CheckResult) -> list[str]:
     """Return a check's findings in words."""
-    kinds = [f"{kind}: {', '.join(names)}" for kind, names in _by_kind(result.columns).items()]
+    kinds = result.columns.values()
     return [
-        *kinds,
+        *(f"{kind}: {', '.join(k for k, v in result.columns.items() if v == kind)}" for kind in dict.fromkeys(kinds)),
         *(f"Look at this: {line}" for line in result.odd_columns),
         result.summary,
         f"{result.n_parameters} trainable parameters, output {result.output}, with {shown(result.hyperparameters)}",
         f"The first epoch took {result.first_epoch_s:.2f} s, the next one {result.epoch_s:.3f} s.",
         f"{result.approach.capitalize()}: {result.reason}",
     ]
-
-
-def _by_kind(columns: Mapping[str, str]) -> dict[str, list[str]]:
-    found: dict[str, list[str]] = {}
-    for name, kind in columns.items():
-        found.setdefault(kind, []).append(name)
-    return found

@@ -5,21 +5,15 @@ A comparison keeps no state of its own: its studies, named after the sampler and
 
 import dataclasses
 import datetime
-import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from ..attributes import DATA
 from ..errors import SpecError, nearest_name
 from ..insight.comparison import PaidTrial, Search
-from ..insight.comparison_report import (
-    Comparison,
-    build_comparison,
-    comparison_json,
-    comparison_lines,
-    render_comparison,
-)
+from ..insight.comparison_report import Comparison, build_comparison, comparison_lines, render_comparison
+from ..insight.page import as_json
 from ..insight.rows import drawn_parameters, drawn_values
 from ..sampler_table import SAMPLERS
 from ..search.sequences import GridSequence
@@ -27,27 +21,20 @@ from ..spec import StudySpec, parse_spec, spec_table
 from ..storage.database import creation_lock, database_exists, new_owner, open_storage
 from ..storage.home import Home, prepare_home
 from ..storage.opening import open_existing
-from .epoch_budget import OnProgress, Spending, read_trials, spend_on_study
+from .epoch_budget import read_trials, spend_on_study
 from .family import archive_family
 from .report import write_report_file
-from .run import check_runnable
+from .run import OnProgress, check_runnable
 
-DEFAULT_SAMPLERS = ("grid", "random", "qmc", "tpe", "zoom")
-DEFAULT_REPEATS = 5
-#: Each search has this part of the study file's own budget by default, since a comparison runs many.
-DEFAULT_SHARE = 4
+_REPEATS = 5
 _GRID_POINTS = 5
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ComparisonPlan:
-    """What a comparison runs, checked before any work.
+    """What a comparison runs, checked before any work: the sampler, repeat and study file of each search.
 
-    Attributes:
-        spec: The study file.
-        budget_epochs: Of each search.
-        searches: Sampler, repeat and study file of each search, repeat by repeat.
-        grid_size: Points of the grid, or None without a grid.
+    ``budget_epochs`` is what each may spend, ``grid_size`` how many points a grid has; None without one.
     """
 
     spec: StudySpec
@@ -58,77 +45,61 @@ class ComparisonPlan:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class WrittenComparison:
-    """A comparison and where it was written.
-
-    Attributes:
-        comparison: What it says; None if a signal ended the work before the budgets were spent.
-        html: The page.
-        json: The same as data.
-    """
+    """A comparison, None if a signal ended it before its budgets were spent, and its files: a page, and data."""
 
     comparison: Comparison | None
     html: Path
     json: Path
 
-    @property
-    def interrupted(self) -> bool:
-        """Whether it was asked to stop."""
-        return self.comparison is None
-
 
 def compare_samplers(
-    plan: ComparisonPlan,
-    home: Home,
-    *,
-    on_progress: OnProgress = lambda _progress: None,
+    plan: ComparisonPlan, home: Home, *, fresh: bool, on_progress: OnProgress, say: Callable[[str], None]
 ) -> WrittenComparison:
     """Run every search of a comparison until its budget is spent, and write what they say.
 
     Nothing that is done is done again: the same call resumes an interrupted comparison, and one with more samplers,
-    repeats or epochs adds to it.
-
-    Args:
-        plan: What to run.
-        home: Where the studies and the report live.
-        on_progress: Called at the start of each study and after every trial.
+    repeats or epochs adds to it. If ``fresh``, the studies of an earlier comparison are archived first. ``say`` is
+    called with each line that is worth telling before the searches.
 
     Raises:
         CaviarError: If a study file, the data, the home or the storage is not fit to run.
     """
-    name = re.sub(r"[^\w.-]", "_", plan.spec.name)
-    html, data = home.reports / f"{name}-compare.html", home.reports / f"{name}-compare.json"
-    searches = []
+    for line in plan_lines(plan):
+        say(line)
+    if fresh and (archived := archive_comparison(plan, home)):
+        say(f"{len(archived)} studies of the earlier comparison were renamed, such as {archived[0]}.")
+    html, data = home.report_files(f"{plan.spec.name}-compare")
+    searches, parameters = [], drawn_parameters(plan.spec.space)
     for sampler, repeat, spec in plan.searches:
         most = plan.grid_size if sampler == "grid" else None
         spending = spend_on_study(spec, home, budget_epochs=plan.budget_epochs, most=most, on_progress=on_progress)
         if spending.interrupted:
             return WrittenComparison(comparison=None, html=html, json=data)
-        searches.append(_read_search(sampler, repeat, spending, home, plan.spec))
+        trials = tuple(
+            PaidTrial(
+                epochs=len(trial.intermediate_values),
+                value=trial.value if trial.state.name == "COMPLETE" else None,
+                hyperparameters=drawn_values(trial, parameters),
+            )
+            for trial in read_trials(home, spending.study, uid=spending.uid)
+        )
+        searches.append(Search(sampler=sampler, repeat=repeat, study=spending.study, trials=trials))
     prepare_home(home)
-    comparison = build_comparison(
-        plan.spec,
-        searches,
-        budget_epochs=plan.budget_epochs,
-        data=_data_in_words(home, searches[0], plan.spec),
-        now=datetime.datetime.now(datetime.UTC),
-    )
+    _, study = open_existing(home, searches[0].study)
+    words, now = str(study.user_attrs.get(DATA, plan.spec.data.dataset)), datetime.datetime.now(datetime.UTC)
+    comparison = build_comparison(plan.spec, searches, budget_epochs=plan.budget_epochs, data=words, now=now)
     write_report_file(html, render_comparison(comparison))
-    write_report_file(data, comparison_json(comparison))
+    write_report_file(data, as_json(comparison))
     return WrittenComparison(comparison=comparison, html=html, json=data)
 
 
 def archive_comparison(plan: ComparisonPlan, home: Home) -> list[str]:
-    """Rename the studies of an earlier comparison, and their zooms, to make way for new ones.
-
-    Returns:
-        The names that they have now.
-    """
+    """Rename the studies of an earlier comparison, and their zooms, to make way for new ones; return the new names."""
     if not database_exists(home.storage):
         return []
     storage = open_storage(home.storage, owner=new_owner())
     with creation_lock(storage):
-        found = [archive_family(storage, home, spec.name) for _, _, spec in plan.searches]
-    return [name for name in found if name is not None]
+        return [name for *_, spec in plan.searches if (name := archive_family(storage, home, spec.name)) is not None]
 
 
 def plan_comparison(
@@ -136,11 +107,8 @@ def plan_comparison(
 ) -> ComparisonPlan:
     """Check what the user asked for, and return what a comparison runs.
 
-    Args:
-        spec: The study file. Its sampler's options apply to that sampler alone; its time limit is ignored.
-        samplers: Two or more of ``SAMPLERS``, each once.
-        budget_epochs: Of each search, at least one training; by default a quarter of what the study file may spend.
-        repeats: Seeds, at least 1; 5 by default.
+    The study file's options apply to its own sampler alone, and its time limit is ignored. Each search may spend
+    ``budget_epochs``, by default a quarter of what the study file may. There are 5 ``repeats`` by default.
 
     Raises:
         SpecError: Naming what is not allowed.
@@ -150,7 +118,7 @@ def plan_comparison(
             raise SpecError(f"No sampler is called {name!r}. {nearest_name(name, SAMPLERS)}")
     if len(samplers) < 2 or len(set(samplers)) < len(samplers):
         raise SpecError(f"--samplers needs two or more different samplers, but got {','.join(samplers) or 'none'!r}.")
-    n_repeats = DEFAULT_REPEATS if repeats is None else repeats
+    n_repeats = _REPEATS if repeats is None else repeats
     if n_repeats < 1:
         raise SpecError(f"--repeats must be at least 1, but got {n_repeats}.")
     epochs = spec.objective.epochs
@@ -173,12 +141,12 @@ def plan_comparison(
 
 def default_budget(spec: StudySpec) -> int:
     """Return a quarter of the epochs that a study file's trials may spend, but at least one training."""
-    return max(spec.search.trials * spec.objective.epochs // DEFAULT_SHARE, spec.objective.epochs)
+    return max(spec.search.trials * spec.objective.epochs // 4, spec.objective.epochs)
 
 
 def plan_lines(plan: ComparisonPlan) -> list[str]:
     """Return in words what a comparison is about to do."""
-    samplers, budget = _samplers_of(plan), plan.budget_epochs
+    samplers, budget = dict.fromkeys(sampler for sampler, _, _ in plan.searches), plan.budget_epochs
     n, n_whole = len(plan.searches), budget // plan.spec.objective.epochs
     trainings = f"{n_whole} whole training{'s' if n_whole > 1 else ''}"
     lines = [f"{plan.spec.name}: {', '.join(samplers)}; {budget} epochs ({trainings}) for each of {n} searches"]
@@ -198,7 +166,7 @@ def comparison_summary(written: WrittenComparison) -> dict[str, Any]:
     """Return what ``caviar compare --json`` prints: where the report is, and everything it says except the pictures."""
     said = {} if written.comparison is None else dataclasses.asdict(written.comparison)
     said.pop("figures", None)
-    return {**said, "interrupted": written.interrupted, "html": str(written.html), "json": str(written.json)}
+    return {**said, "interrupted": written.comparison is None, "html": str(written.html), "json": str(written.json)}
 
 
 def _search_spec(
@@ -209,13 +177,7 @@ def _search_spec(
     points, size = grid
     if sampler == "grid":
         options, trials = {"points": points}, min(trials, size or trials)
-    search = dataclasses.replace(
-        spec.search,
-        trials=trials,
-        sampler=sampler,
-        sampler_options=options,
-        timeout_s=None,
-    )
+    search = dataclasses.replace(spec.search, trials=trials, sampler=sampler, sampler_options=options, timeout_s=None)
     seed = (spec.seed + repeat) % 2**32
     word = "zooming" if sampler == "zoom" else sampler  # NAME-zoom-1 is what a zoom of NAME is called
     made = dataclasses.replace(spec, name=f"{spec.name}-compare-{word}-{repeat}", seed=seed, search=search)
@@ -238,29 +200,3 @@ def _grid_points(spec: StudySpec, budget_epochs: int) -> tuple[int, int]:
             break
         points, size = points + 1, larger
     return points, size
-
-
-def _read_search(sampler: str, repeat: int, spending: Spending, home: Home, spec: StudySpec) -> Search:
-    parameters = drawn_parameters(spec.space)
-    return Search(
-        sampler=sampler,
-        repeat=repeat,
-        study=spending.study,
-        trials=tuple(
-            PaidTrial(
-                epochs=len(trial.intermediate_values),
-                value=trial.value if trial.state.name == "COMPLETE" else None,
-                hyperparameters=drawn_values(trial, parameters),
-            )
-            for trial in read_trials(home, spending.study, uid=spending.uid)
-        ),
-    )
-
-
-def _data_in_words(home: Home, search: Search, spec: StudySpec) -> str:
-    _, study = open_existing(home, search.study)
-    return str(study.user_attrs.get(DATA, spec.data.dataset))
-
-
-def _samplers_of(plan: ComparisonPlan) -> list[str]:
-    return list(dict.fromkeys(sampler for sampler, _, _ in plan.searches))

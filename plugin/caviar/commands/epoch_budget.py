@@ -8,45 +8,27 @@ little, so whoever reads the trials counts them only up to the budget.
 """
 
 import dataclasses
-from collections.abc import Callable, Iterable, Sequence
-from typing import TypeAlias
+from collections.abc import Iterable, Sequence
 
-import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from ..attributes import PARENT_TRIAL
-from ..errors import UnknownStudyError
 from ..search.stages import TRIALS_A_TRAINING
 from ..spec import StudySpec
-from ..storage.database import database_exists, new_owner, open_storage
 from ..storage.home import Home
-from ..storage.studies import open_study
-from .run import Progress, run_study
-
-OnProgress: TypeAlias = Callable[[Progress], None]
+from ..worker.mirroring import trials_with_runs
+from .family import open_if_any
+from .run import OnProgress, run_study
 
 _DONE = (TrialState.COMPLETE, TrialState.PRUNED)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Spending:
-    """Where a search's budget went.
-
-    Attributes:
-        study: The study that holds the search.
-        uid: Tells it apart from others of its name; None if nothing was run.
-        interrupted: Whether it was asked to stop before the budget was spent.
-    """
+    """Where a search's budget went: its study, whose ``uid`` is None if nothing was run."""
 
     study: str
     uid: str | None
     interrupted: bool
-
-
-def own_trials(study: optuna.Study) -> list[FrozenTrial]:
-    """Return a study's trials by number, without those that a zoom copied from its parent."""
-    trials = study.get_trials(deepcopy=False)
-    return sorted((t for t in trials if PARENT_TRIAL not in t.user_attrs), key=lambda trial: trial.number)
 
 
 def n_epochs(trials: Iterable[FrozenTrial]) -> int:
@@ -55,25 +37,15 @@ def n_epochs(trials: Iterable[FrozenTrial]) -> int:
 
 
 def trials_to_run(
-    trials: Sequence[FrozenTrial],
-    *,
-    budget_epochs: int,
-    epochs: int,
-    pruner: str,
-    most: int | None = None,
+    trials: Sequence[FrozenTrial], *, budget_epochs: int, epochs: int, pruner: str, most: int | None = None
 ) -> int:
     """Return how many trials a study should finish in all to spend the rest of a budget.
 
-    Args:
-        trials: The study's own, in any state.
-        budget_epochs: What the study may spend, these trials included.
-        epochs: Of one whole training.
-        pruner: Its name; trials may end early with any but ``none``.
-        most: How many trials the study can have, or None for any number.
+    If less than one training is left, that is as many as have finished, pruned ones included. Otherwise unfinished
+    trials count at their full price, and new ones at the price of the finished.
 
-    Returns:
-        As many as have finished, pruned ones included, if less than one training is left. Otherwise unfinished trials
-        count at their full price, and new ones at the price of the finished.
+    ``trials`` are the study's own, in any state; ``budget_epochs`` is what it may spend, these included, ``epochs`` a
+    whole training, and ``most`` how many trials it can have. With any pruner but ``none``, trials may end early.
     """
     done = [trial for trial in trials if trial.state in _DONE]
     busy = [trial for trial in trials if not trial.state.is_finished()]
@@ -93,26 +65,13 @@ def spend_on_study(
 ) -> Spending:
     """Run a study until less than one training of a budget of epochs is left, or a signal ends it.
 
-    Args:
-        spec: The study file; its own budget is ignored.
-        home: Where it lives.
-        budget_epochs: At least one training.
-        most: How many trials the study can have, such as a grid's points, or None for any number.
-        on_progress: As ``run_study`` takes it.
-
-    Raises:
-        CaviarError: If the study file, the data, the home or the storage is not fit to run.
+    The study file's own budget is ignored. ``most`` is how many trials the study can have, such as a grid's points.
     """
     interrupted, uid = False, None
     while not interrupted:
         trials = read_trials(home, spec.name, uid=uid)
-        total = trials_to_run(
-            trials,
-            budget_epochs=budget_epochs,
-            epochs=spec.objective.epochs,
-            pruner=spec.search.pruner,
-            most=most,
-        )
+        epochs, pruner = spec.objective.epochs, spec.search.pruner
+        total = trials_to_run(trials, budget_epochs=budget_epochs, epochs=epochs, pruner=pruner, most=most)
         if total <= sum(trial.state in _DONE for trial in trials):
             break
         search = dataclasses.replace(spec.search, trials=total)
@@ -126,13 +85,7 @@ def spend_on_study(
 def read_trials(home: Home, name: str, *, uid: str | None) -> list[FrozenTrial]:
     """Return a study's trials, without those that a zoom copied; none if there is no study of this name.
 
-    Raises:
-        FatalError: If the name now belongs to another study than ``uid``.
+    Raises a FatalError if the name now belongs to another study than ``uid``.
     """
-    if not database_exists(home.storage):
-        return []
-    storage = open_storage(home.storage, owner=new_owner())
-    try:
-        return own_trials(open_study(storage, name, uid=uid))
-    except UnknownStudyError:
-        return []
+    found = open_if_any(home, name, uid=uid)
+    return [] if found is None else trials_with_runs(found[1].get_trials(deepcopy=False))

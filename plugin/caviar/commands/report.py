@@ -7,27 +7,28 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import optuna
+
 from ..atomic_write import write_whole
 from ..errors import StorageError
-from ..insight.report import Report, build_report, render_html, report_json
-from ..insight.showing import show_in_dashboard
+from ..insight.family import Member, family_members
+from ..insight.page import as_json
+from ..insight.report import Report, build_report, render_html
+from ..insight.showing import show_family_in_dashboard, show_in_dashboard
 from ..storage.home import Home, prepare_home
+from ..storage.leased_storage import LeasedStorage
 from ..storage.opening import open_existing, required_spec
-from ..storage.studies import check_still_there
+from ..storage.studies import check_still_there, open_study
 from ..worker.opening import open_mirror
-from .family_view import read_family, show_family
+from .family import open_family
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class WrittenReport:
-    """A report and where it was written.
+    """A report, and where it was written: as a page and as data.
 
-    Attributes:
-        report: What it says.
-        html: The page.
-        json: The same as data.
-        in_mlflow: The trial whose run in MLflow holds both files, the study's best that is no copy; None if MLflow is
-            down or lacks the run.
+    ``in_mlflow`` is the trial whose run in MLflow holds both files, the study's best that is no copy; None if MLflow
+    is down or lacks the run.
     """
 
     report: Report
@@ -42,10 +43,6 @@ def report_study(home: Home, study: str) -> WrittenReport:
     The page and its data are written below the home. In optuna-dashboard, the study gets a note, the page as an
     artifact, and the pictures that the dashboard lacks. In MLflow, the best trial's run gets both files.
 
-    Args:
-        home: Where the study lives.
-        study: Its name or its file.
-
     Raises:
         StorageError: If there is no such study, or its home cannot be written.
     """
@@ -57,13 +54,31 @@ def report_study(home: Home, study: str) -> WrittenReport:
     prepare_home(home)
     html, data = home.report_files(opened.study_name)
     write_report_file(html, render_html(report))
-    write_report_file(data, report_json(report))
+    write_report_file(data, as_json(report))
     check_still_there(storage, opened)
     show_in_dashboard(opened, report, page=html, artifacts=home.artifacts)
     show_family(storage, opened)
     best = next((trial["number"] for trial in report.top if not trial["inherited"]), None)
     attached = best is not None and open_mirror(home, opened, spec).attach_report(best, (html, data))
     return WrittenReport(report=report, html=html, json=data, in_mlflow=best if attached else None)
+
+
+def read_family(storage: LeasedStorage, study: optuna.Study) -> tuple[Member, ...]:
+    """Return the members of a study's family, each after its parent; none for a study alone."""
+    return family_members(open_family(storage, study), current=study)
+
+
+def show_family(storage: LeasedStorage, study: optuna.Study) -> None:
+    """Show the family of a study in optuna-dashboard with each of its members; nothing changes for a study alone.
+
+    Raises:
+        StorageError: If a member was not made from a study file, or is deleted meanwhile.
+    """
+    members = read_family(storage, study)
+    for member in members:
+        shown = [dataclasses.replace(one, is_current=one is member) for one in members]
+        metric = required_spec(study).objective.metric
+        show_family_in_dashboard(open_study(storage, member.name), shown, metric=metric)
 
 
 def report_summary(written: WrittenReport) -> dict[str, Any]:
@@ -90,21 +105,15 @@ def report_lines(written: WrittenReport) -> list[str]:
     if report.advice:
         lines += ["", "What to try next:"]
     for number, step in enumerate(report.advice, 1):
-        lines += [
-            f"{number}. {step['title']}. {step['evidence']}",
-            *([f"   {step['change']}"] if step["change"] else []),
-        ]
-    lines += [
-        "",
-        f"report {written.html}, also shown in optuna-dashboard; as data: {written.json.name}",
-    ]
+        lines.append(f"{number}. {step['title']}. {step['evidence']}")
+        if step["change"]:
+            lines.append(f"   {step['change']}")
+    lines += ["", f"report {written.html}, also shown in optuna-dashboard; as data: {written.json.name}"]
     if written.in_mlflow is not None:
         lines.append(f"attached in MLflow to the run of trial {written.in_mlflow}")
     elif best is not None:
-        lines.append(
-            f"not attached in MLflow, which is down or lacks the best trial's run: run `caviar sync {report.study}`, "
-            f"then `caviar report {report.study}`"
-        )
+        ways_on = f"run `caviar sync {report.study}`, then `caviar report {report.study}`"
+        lines.append(f"not attached in MLflow, which is down or lacks the best trial's run: {ways_on}")
     return lines
 
 
@@ -113,11 +122,7 @@ def _best(report: Report) -> Mapping[str, Any] | None:
 
 
 def write_report_file(path: Path, text: str) -> None:
-    """Write a report's file, whole or not at all.
-
-    Raises:
-        StorageError: If it cannot be written.
-    """
+    """Write a report's file, whole or not at all, or raise a StorageError."""
     try:
         write_whole(path, text)
     except OSError as error:

@@ -7,9 +7,10 @@ import os
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from types import MappingProxyType
+from typing import Any, TypeAlias
 
 import optuna
 from optuna.trial import TrialState
@@ -20,10 +21,10 @@ from ..data.names import parse_name
 from ..engines.engine import WorkOrder
 from ..engines.processes import ProcessEngine
 from ..errors import CaviarError
-from ..insight.warm_start import warm_start_sentences, warm_start_table
-from ..insight.words import shown
+from ..insight.family import warm_start_sentences, warm_start_table
+from ..insight.words import range_shown, shown
 from ..optuna_private import id_of_study
-from ..parameters import ChoiceParameter, Parameter
+from ..parameters import ChoiceParameter
 from ..record.environment import environment_versions
 from ..record.tracking import prepare_template, prepare_tracking
 from ..search.pruners import make_pruner
@@ -39,26 +40,14 @@ from ..storage.studies import check_resumable, create_study, open_study, study_k
 from ..worker.mirroring import trials_with_runs
 from ..worker.objective import network_function
 from ..worker.opening import open_mirror
-from .family import archive_family, charts_link, open_if_any, set_leftovers_aside
+from . import family
 from .sizing import check_sizes, fleet_plan_lines, threads_for
-from .warm_start import check_source, plan_warm_start, warm_start_attributes
 from .work import stop_on_signals, work_on_study
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Progress:
-    """How far a run is.
-
-    Attributes:
-        study: The study's name.
-        budget: Trials to finish.
-        done: Finished trials, pruned ones included.
-        pruned: Pruned trials.
-        failed: Failed trials, which are not among ``done``.
-        best_value: The best complete trial's, or None.
-        uid: The study's identity.
-        unfinished: Trials that wait or run.
-    """
+    """How far a run is, in trials: those ``done`` are complete or pruned, those ``unfinished`` wait or run."""
 
     study: str
     budget: int
@@ -75,18 +64,17 @@ class Progress:
         return self.done >= self.budget and not self.unfinished
 
 
+#: Called at the start of a run and after every trial.
+OnProgress: TypeAlias = Callable[[Progress], None]
+_Create: TypeAlias = Callable[[LeasedStorage, DatasetFacts], tuple[optuna.Study, StudySpec]]
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RunResult:
-    """What a run did.
+    """What a run did: how many trials it finished, and whether its time ran out before its budget.
 
-    Attributes:
-        finished_now: Trials that finished in this run.
-        progress: How the study stands.
-        interrupted: Whether it was asked to stop.
-        out_of_time: Whether its time ran out before its budget.
-        missed: Trials that MLflow lacks, because it was down.
-        archived: The new name of the study that a fresh one replaced, or None.
-        mlflow_link: Where `make mlflow` shows the runs, or None while MLflow is down.
+    MLflow lacks the trials ``missed`` if it was down, and has no ``mlflow_link`` while it is. ``archived`` is the new
+    name of the study that a fresh one replaced.
     """
 
     finished_now: int
@@ -104,44 +92,44 @@ def run_study(
     *,
     source: str | None = None,
     fresh: bool = False,
-    on_progress: Callable[[Progress], None] = lambda _progress: None,
+    on_progress: OnProgress = lambda _progress: None,
     uid: str | None = None,
+    also: Mapping[str, str] = MappingProxyType({}),
 ) -> RunResult:
     """Run a study until its budget is spent, its time is up, or Ctrl-C or SIGTERM ends it.
 
-    All that the user may have got wrong is checked before anything is created or trained.
-
-    Args:
-        spec: The study file.
-        home: Where the study lives.
-        source: The name or the file of a study that a new one starts from, or None.
-        fresh: If true, archive the existing study of this name and start a new one.
-        on_progress: Called at the start and after every trial.
-        uid: The identity of the study to resume, or None for whichever study has the name.
+    All that the user may have got wrong is checked before anything is created or trained. A new study can start from
+    the ``source``, the name or the file of another. If ``fresh``, an existing study of this name is archived first.
+    ``uid`` is the identity of the study to resume; by default whichever study has the name is resumed. The study gets
+    the attributes ``also``, even if it exists already.
 
     Raises:
         CaviarError: If the study file, the data, the home or the storage is not fit to run.
     """
     check_runnable(spec)
-    warm = None if source is None else plan_warm_start(spec, home, source, fresh=fresh)
+    warm = None if source is None else family.plan_warm_start(spec, home, source, fresh=fresh)
     with _undo_empty_home(home):
         prepare_home(home, study=spec.name)
-        finished = None if fresh else _finished_study(spec, home, uid=uid)
-        if finished is not None:
-            on_progress(finished)
-            return RunResult(finished_now=0, progress=finished)
+        if not fresh and (found := family.open_if_any(home, spec.name, uid=uid)) is not None:
+            check_resumable(found[1], spec, fingerprint=None)
+            progress = read_progress(*found, spec)
+            if progress.is_complete:
+                on_progress(progress)
+                return RunResult(finished_now=0, progress=progress)
         archived: str | None = None
 
         def create(storage: LeasedStorage, facts: DatasetFacts) -> tuple[optuna.Study, StudySpec]:
             nonlocal archived
-            archived = archive_family(storage, home, spec.name) if fresh else None
+            archived = family.archive_family(storage, home, spec.name) if fresh else None
             if uid is not None:
                 open_study(storage, spec.name, uid=uid)
-            set_leftovers_aside(storage, home, spec.name)
-            attributes = {**new_study_attributes(facts), **warm_start_attributes(warm, spec)}
+            family.set_leftovers_aside(storage, home, spec.name)
+            attributes = new_study_attributes(facts) | family.warm_start_attributes(warm, spec)
             study = create_study(storage, spec, attributes=attributes)
             if warm is not None:  # another run may have begun the study meanwhile
-                check_source(study, warm.source)
+                family.check_source(study, warm.source)
+            for name, value in also.items():
+                study.set_user_attr(name, value)
             return study, spec
 
         result = create_and_run(spec, home, create, on_progress=on_progress)
@@ -175,28 +163,21 @@ def new_study_attributes(facts: DatasetFacts) -> dict[str, Any]:
     }
 
 
-def create_and_run(
-    spec: StudySpec,
-    home: Home,
-    create: Callable[[LeasedStorage, DatasetFacts], tuple[optuna.Study, StudySpec]],
-    *,
-    on_progress: Callable[[Progress], None],
-) -> RunResult:
+def create_and_run(spec: StudySpec, home: Home, create: _Create, *, on_progress: OnProgress) -> RunResult:
     """Create what is missing while workers get ready, then a study, and run what is left of it.
 
-    Args:
-        spec: What the workers need to get ready for.
-        home: Where the study lives.
-        create: Creates or opens the study under ``creation_lock``; also returns the study file to run.
-        on_progress: As ``run_study`` has it.
+    The workers get ready for ``spec``. ``create`` creates or opens the study under ``creation_lock``, and also returns
+    the study file to run.
     """
     n_workers = spec.search.workers
     threads = threads_for(spec, n_workers=n_workers)
     with ThreadPoolExecutor(1) as pool, ProcessEngine() as engine:
-        prepared = pool.submit(_prepare_databases, home)  # the fork server has yet to load TensorFlow
+        # Templates, in the user's cache, while the fork server loads TensorFlow.
+        prepared = pool.submit(prepare_storage_template, home.storage), pool.submit(prepare_template, home.tracking_uri)
         facts = engine.get_ready(spec, threads=threads, n_workers=n_workers)
         check_sizes(spec, facts)
-        prepared.result()
+        for made in prepared:
+            made.result()
         prepare_tracking(home.tracking_uri, artifact_location=home.mlflow_artifacts.as_uri())
         storage = open_storage(home.storage, owner=new_owner(), create=True)
         with creation_lock(storage):
@@ -204,66 +185,49 @@ def create_and_run(
         keep_stages(study, spec.search)
         before = read_progress(storage, study, spec)
         on_progress(before)
-        timeout_s, stop = spec.search.timeout_s, threading.Event()
-        order = WorkOrder(
-            home=home,
-            study=study.study_name,
-            uid=study_key(storage, study).uid,
-            spec=spec,
-            threads=threads,
-            deadline_s=None if timeout_s is None else time.monotonic() + timeout_s,
-        )
+        stop = threading.Event()
+        deadline_s = None if spec.search.timeout_s is None else time.monotonic() + spec.search.timeout_s
+        name, uid = study.study_name, study_key(storage, study).uid
+        order = WorkOrder(home=home, study=name, uid=uid, spec=spec, threads=threads, deadline_s=deadline_s)
+
+        def show() -> None:
+            on_progress(read_progress(storage, study, spec))
+
         with stop_on_signals(stop):
-            work_on_study(
-                engine,
-                order,
-                storage,
-                study,
-                n_workers=n_workers,
-                stop=stop,
-                on_poll=lambda: on_progress(read_progress(storage, study, spec)),
-            )
+            work_on_study(engine, order, storage, study, n_workers=n_workers, stop=stop, on_poll=show)
     after = read_progress(storage, study, spec)
     mirror = open_mirror(home, study, spec)
     return RunResult(
         finished_now=after.done - before.done,
         progress=after,
         interrupted=stop.is_set(),
-        out_of_time=order.deadline_s is not None and time.monotonic() >= order.deadline_s and after.done < after.budget,
+        out_of_time=deadline_s is not None and time.monotonic() >= deadline_s and after.done < after.budget,
         missed=len(mirror.missing_trials(trials_with_runs(study.get_trials(deepcopy=False)))),
-        mlflow_link=charts_link(home, storage, study),
+        mlflow_link=family.charts_link(home, storage, study),
     )
-
-
-def _prepare_databases(home: Home) -> None:
-    """Make the templates of a new home's databases; nothing is written to the home."""
-    prepare_storage_template(home.storage)
-    prepare_template(home.tracking_uri)
 
 
 def dry_run_lines(spec: StudySpec, home: Home, *, source: str | None, fresh: bool) -> list[str]:
     """Check a study file as ``run_study`` does, and return what would run; nothing is written to the home."""
     check_runnable(spec)
-    warm = plan_warm_start(spec, home, source, fresh=fresh)
-    warm_table = warm_start_table(warm, spec.space)
+    warm = family.plan_warm_start(spec, home, source, fresh=fresh)
     search, objective = spec.search, spec.objective
     return [
         f"study {spec.name}, seed {spec.seed}, data {spec.data.dataset}",
         f"{search.trials} trials of at most {objective.epochs} epochs, to {objective.direction} {objective.metric}",
-        *(() if warm_table is None else warm_start_sentences(warm_table)),
+        *warm_start_sentences(warm_start_table(warm, spec.space)),
         f"sampler {search.sampler}, pruner {search.pruner}, trainer {search.trainer}",
-        *(f"{parameter.name}: {_range_in_words(parameter)}" for parameter in spec.space.parameters),
+        *(
+            f"{p.name}: one of {range_shown(p)}"
+            if isinstance(p, ChoiceParameter)
+            else f"{p.name}: {range_shown(p)}, {p.scale} scale"
+            for p in spec.space.parameters
+        ),
         *(f"{name} = {shown(value)}" for name, value in spec.space.fixed.items()),
         f"storage {masked(home.storage)}",
         f"tracking {masked(home.tracking_uri)}",
         *(fleet_plan_lines(spec, warm) if spec.trains_in_fleets else ()),
     ]
-
-
-def _range_in_words(parameter: Parameter) -> str:
-    if isinstance(parameter, ChoiceParameter):
-        return f"one of {shown(parameter.choices)}"
-    return f"{shown(parameter.low)} to {shown(parameter.high)}, {parameter.scale} scale"
 
 
 def result_lines(result: RunResult, name: str) -> list[str]:
@@ -279,9 +243,8 @@ def result_lines(result: RunResult, name: str) -> list[str]:
     if result.interrupted:
         lines.append("Interrupted. Finished trials are kept; the same command resumes the study.")
     if result.out_of_time:
-        lines.append(
-            f"Time is up after {progress.done} of {progress.budget} trials; the same command resumes the study."
-        )
+        done = f"{progress.done} of {progress.budget}"
+        lines.append(f"Time is up after {done} trials; the same command resumes the study.")
     if result.missed:
         lines.append(f"MLflow lacks {result.missed} trials; `caviar sync {name}` adds them.")
     elif result.mlflow_link is not None:
@@ -303,17 +266,6 @@ def read_progress(storage: LeasedStorage, study: optuna.Study, spec: StudySpec) 
         uid=study_key(storage, study).uid,
         unfinished=counts[TrialState.WAITING] + counts[TrialState.RUNNING],
     )
-
-
-def _finished_study(spec: StudySpec, home: Home, *, uid: str | None) -> Progress | None:
-    """Return the progress of a study with nothing left to run, else None; refuse one whose file has changed."""
-    found = open_if_any(home, spec.name, uid=uid)
-    if found is None:
-        return None
-    storage, study = found
-    check_resumable(study, spec, fingerprint=None)
-    progress = read_progress(storage, study, spec)
-    return progress if progress.is_complete else None
 
 
 @contextlib.contextmanager

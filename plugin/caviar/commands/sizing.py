@@ -32,12 +32,8 @@ _WIDE_UNITS: Final = 192
 def check_sizes(spec: StudySpec, facts: DatasetFacts | None = None, *, memory_bytes: int | None = None) -> None:
     """Refuse more workers, or larger networks, than this machine's memory holds.
 
-    Networks of the user's own are not checked: nobody knows what they take before they are built.
-
-    Args:
-        spec: The study file.
-        facts: About its data. Without them, only what would not fit with any data is refused.
-        memory_bytes: What may be taken; by default what is free here.
+    Networks of the user's own are not checked: nobody knows what they take before they are built. Without facts about
+    the data, only what would not fit with any data is refused. ``memory_bytes`` is, by default, what is free here.
 
     Raises:
         SpecError: Naming what would fit.
@@ -69,20 +65,14 @@ def fleet_plan_lines(spec: StudySpec, warm: WarmStart | None) -> list[str]:
     """Return the fleets of a worker's first trials, one a line; another process loads the data for its shape.
 
     The trials are drawn as the study will draw them while it has no results. Prices are this machine's if they have
-    been measured, else typical ones.
-
-    Raises:
-        CaviarError: If the data cannot be loaded.
+    been measured, else typical ones. Raises a CaviarError if the data cannot be loaded.
     """
     search = spec.search
     threads = threads_for(spec, n_workers=search.workers)
     with ProcessEngine() as engine:
-        facts = engine.get_ready(spec, threads=threads, n_workers=1)
-    prices = known_prices(prices_path(threads=threads))
-    memory_bytes = available_memory() // (2 * search.workers)
-    packer = Packer(
-        cost=prices, data=_data_shape(facts), memory_bytes=memory_bytes, deepest=spec.space.largest("depth")
-    )
+        data = _data_shape(engine.get_ready(spec, threads=threads, n_workers=1))
+    prices, memory_bytes = known_prices(prices_path(threads=threads)), available_memory() // (2 * search.workers)
+    packer = Packer(cost=prices, data=data, memory_bytes=memory_bytes, deepest=spec.space.largest("depth"))
     wanted = trials_to_take(search, in_hand=0, set_aside=0, left=search.trials, running=0)
     n = min(wanted, search.trials, MOST_IN_HAND)
     lanes = _first_lanes(spec, warm, n)
@@ -124,12 +114,8 @@ def _check_networks(spec: StudySpec, facts: DatasetFacts | None, *, share: int) 
 
 
 def _data_shape(facts: DatasetFacts) -> DataShape:
-    return DataShape(
-        n_train=facts.n_train,
-        n_validation=facts.n_validation,
-        n_features=math.prod(facts.feature_shape),
-        n_classes=facts.n_classes,
-    )
+    n_train, n_validation, n_features = facts.n_train, facts.n_validation, math.prod(facts.feature_shape)
+    return DataShape(n_train=n_train, n_validation=n_validation, n_features=n_features, n_classes=facts.n_classes)
 
 
 def _gigabytes(n_bytes: int) -> str:

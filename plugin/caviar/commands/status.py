@@ -1,18 +1,29 @@
-"""How a study stands: trials by state, budget, best, rate, time left, workers."""
+"""How a study stands: trials by state, budget, best, rate, time left, workers; and its trials, one a row."""
 
+import csv
+import io
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from ..attributes import HELD, NETWORK_LOST, OWNER, PARENT_TRIAL, PAUSED
-from ..insight.family import parent_name
-from ..insight.warm_start import warm_start_sentences, warm_start_table
-from ..insight.words import shown
+from ..attributes import (
+    BEST_EPOCH,
+    BEST_VALUE,
+    CHANGES,
+    FAIL_REASON,
+    HELD,
+    NETWORK_LOST,
+    OWNER,
+    PARENT_TRIAL,
+    PAUSED,
+    TRAIN_SECONDS,
+)
+from ..insight.family import parent_name, warm_start_sentences, warm_start_table
+from ..insight.words import aligned, shown
 from ..optuna_private import id_of_study
-from ..search.warm_start import warm_start_of
+from ..search.warm_start import configurations_by_trial, warm_start_of
 from ..storage.addresses import masked
 from ..storage.home import Home
 from ..storage.leased_storage import LeasedStorage
@@ -24,34 +35,31 @@ from ..worker.mirroring import trials_with_runs
 from .family import open_family, open_parent
 
 _RATE_TRIALS = 20
+_FIXED = ("number", "state", "value", "best_value", "best_epoch", "epochs", "seconds")
+_COLUMNS = frozenset({*_FIXED, PARENT_TRIAL, "warm_start", CHANGES, FAIL_REASON})
 
 
 def study_status(home: Home, study: str) -> dict[str, Any]:
     """Return how a study stands, ready for JSON.
 
-    Returns:
-        ``study``, ``metric``, ``direction``, ``budget``;
-        ``trials``: how many are in each state;
-        ``best``, or None: ``number``, ``value``, ``params`` as Optuna stores them, ``hyperparameters`` by their usual
-        names, ``network``, the trained network's file, or None and in ``network_missing`` why;
-        ``trials_per_minute`` over the last trials, and ``seconds_left`` at that rate, or None;
-        ``workers`` that hold a trial;
-        ``copied``: how many of a zoom's finished trials come from its parent;
-        ``family``, empty for a study without zooms: its studies, parents first, each with ``study``, ``parent``
-        or None, ``budget``, ``done``, ``copied`` and ``best`` as above;
-        ``family_best``: the best of theirs with its ``study``, or None;
-        ``warm_start``: what it took over from another study, as ``warm_start_table`` has it, or None;
-        ``storage`` and ``tracking_uri``, masked;
-        ``former_stages``: how many ``[[search.stages]]`` its file had, if any.
+    ``best`` is None or has ``number``, ``value``, ``params`` as Optuna stores them, ``hyperparameters`` by their usual
+    names, ``network``, the trained network's file, or None and in ``network_missing`` why. ``trials`` counts states;
+    ``paused`` ones are waiting too. ``trials_per_minute`` is over the last trials, ``seconds_left`` at that rate.
+    ``workers`` are those that hold a trial. ``copied`` is how many of a zoom's finished trials come from its parent.
+
+    ``family``, empty for a study without zooms, has the search's studies, parents first, each with its ``parent`` or
+    None, ``budget``, ``done``, ``copied`` and ``best``; ``family_best`` is the best of theirs with its ``study``.
+    ``warm_start`` is as ``warm_start_table`` has it. Addresses are masked. ``former_stages``: how many
+    ``[[search.stages]]`` the study's file had, if any.
     """
     storage, opened = open_existing(home, study)
     spec = required_spec(opened)
     trials = opened.get_trials(deepcopy=False)
-    counts = _count_by_state(trials)
+    own, counts = trials_with_runs(trials), _count_by_state(trials)
     members = open_family(storage, opened)
     family = [_describe_member(home, storage, member) for member in members] if len(members) > 1 else []
-    rate = _trials_per_minute(trials_with_runs(trials))
-    left = max(0, spec.search.trials - counts["complete"] - counts["pruned"])
+    found = [{"study": member["study"], **member["best"]} for member in family if member["best"] is not None]
+    rate, left = _trials_per_minute(own), max(0, spec.search.trials - counts["complete"] - counts["pruned"])
     return {
         "study": opened.study_name,
         "metric": spec.objective.metric,
@@ -62,9 +70,10 @@ def study_status(home: Home, study: str) -> dict[str, Any]:
         "trials_per_minute": rate,
         "seconds_left": None if rate is None else round(60 * left / rate, 1),
         "workers": _describe_workers(read_leases(storage, id_of_study(opened)), trials, lease_s=spec.search.lease_s),
-        "copied": _n_copied(trials),
+        "copied": len(trials) - len(own),
         "family": family,
-        "family_best": _best_of(family, minimize=spec.objective.direction == "minimize"),
+        # Of equal ones the first study's: a zoom has copies of its parent's.
+        "family_best": min(found, key=lambda best: spec.objective.direction.cost(best["value"]), default=None),
         "warm_start": warm_start_table(warm_start_of(opened), spec.space),
         "storage": masked(home.storage),
         "tracking_uri": masked(home.tracking_uri),
@@ -73,13 +82,10 @@ def study_status(home: Home, study: str) -> dict[str, Any]:
 
 
 def _count_by_state(trials: Sequence[FrozenTrial]) -> dict[str, int]:
-    """Return how many trials are waiting, running, complete, pruned, fail; and paused, which are waiting too."""
-    counts = dict.fromkeys(("waiting", "running", "complete", "pruned", "fail"), 0)
-    for trial in trials:
-        counts[trial.state.name.lower()] += 1
-    paused = sum(
-        trial.state == TrialState.WAITING and not {PAUSED, HELD}.isdisjoint(trial.system_attrs) for trial in trials
-    )
+    states = ("waiting", "running", "complete", "pruned", "fail")
+    counts = {name: sum(trial.state.name == name.upper() for trial in trials) for name in states}
+    marks = {PAUSED, HELD}
+    paused = sum(trial.state == TrialState.WAITING and not marks.isdisjoint(trial.system_attrs) for trial in trials)
     return counts | {"paused": paused}
 
 
@@ -105,13 +111,19 @@ def _describe_best(storage: LeasedStorage, study: optuna.Study, home: Home) -> d
             break
         origin, trial = parent, parent.get_trials(deepcopy=False)[copied]
     path = home.networks / origin.study_name / f"{trial.number}.keras"
+    if NETWORK_LOST in trial.user_attrs:
+        missing = f"it could not be saved: {trial.user_attrs[NETWORK_LOST]}"
+    elif trial is not best:
+        missing = f"{path} does not exist: the trial was copied from trial {trial.number}, which was not the best there"
+    else:
+        missing = f"{path} was removed, or the trial was not run with this home"
     return {
         "number": best.number,
         "value": best.value,
         "params": best.params,
         "hyperparameters": required_spec(study).space.hyperparameters(best.params),
         "network": str(path) if path.exists() else None,
-        "network_missing": None if path.exists() else _why_missing(trial, path, is_copy=trial is not best),
+        "network_missing": None if path.exists() else missing,
     }
 
 
@@ -123,43 +135,21 @@ def _describe_member(home: Home, storage: LeasedStorage, member: optuna.Study) -
         "parent": parent_name(member),
         "budget": required_spec(member).search.trials,
         "done": counts["complete"] + counts["pruned"],
-        "copied": _n_copied(trials),
+        "copied": len(trials) - len(trials_with_runs(trials)),
         "best": _describe_best(storage, member, home),
     }
-
-
-def _best_of(family: Sequence[Mapping[str, Any]], *, minimize: bool) -> dict[str, Any] | None:
-    """Return the best trial of a family; of equal ones the first study's, since a zoom has copies of its parent's."""
-    found = [{"study": member["study"], **member["best"]} for member in family if member["best"] is not None]
-    return min(found, key=lambda best: best["value"] if minimize else -best["value"], default=None)
-
-
-def _n_copied(trials: Sequence[FrozenTrial]) -> int:
-    return len(trials) - len(trials_with_runs(trials))
-
-
-def _why_missing(trial: FrozenTrial, path: Path, *, is_copy: bool) -> str:
-    if NETWORK_LOST in trial.user_attrs:
-        return f"it could not be saved: {trial.user_attrs[NETWORK_LOST]}"
-    if is_copy:
-        return f"{path} does not exist: the trial was copied from trial {trial.number}, which was not the best there"
-    return f"{path} was removed, or the trial was not run with this home"
 
 
 def _describe_workers(
     leases: Sequence[RunningTrial], trials: Sequence[FrozenTrial], *, lease_s: float
 ) -> list[dict[str, Any]]:
-    workers: dict[str, dict[str, Any]] = {}
-    for lease in leases:
+    workers = []
+    for lease in {lease.owner: lease for lease in leases}.values():
         host, pid, _ = lease.owner.rsplit(":", 2)
         finished = sum(trial.state.is_finished() and trial.system_attrs.get(OWNER) == lease.owner for trial in trials)
-        workers[lease.owner] = {
-            "pid": int(pid),
-            "host": host,
-            "trials": finished,
-            "lease_expires": lease.expires_at(lease_s).isoformat(timespec="seconds") + "Z",
-        }
-    return list(workers.values())
+        expires = lease.expires_at(lease_s).isoformat(timespec="seconds") + "Z"
+        workers.append({"pid": int(pid), "host": host, "trials": finished, "lease_expires": expires})
+    return workers
 
 
 def status_lines(status: Mapping[str, Any]) -> list[str]:
@@ -175,16 +165,13 @@ def status_lines(status: Mapping[str, Any]) -> list[str]:
             f"Its study file had {status['former_stages']} [[search.stages]], which caviar no longer runs. "
             f"To search further, use `caviar zoom {status['study']}`."
         )
-    if status["warm_start"] is not None:
-        lines += warm_start_sentences(status["warm_start"])
+    lines += warm_start_sentences(status["warm_start"])
     best = status["family_best"] or status["best"]
     if best is not None:
         where = f" of {best['study']}" if best.get("study") else ""
         lines.append(f"best {status['metric']} {best['value']:.4f}, trial {best['number']}{where}:")
         lines += [f"  {name} = {shown(value)}" for name, value in best["hyperparameters"].items()]
-        lines.append(
-            f"no network: {best['network_missing']}" if best["network"] is None else f"network {best['network']}"
-        )
+        lines.append(f"network {best['network']}" if best["network"] else f"no network: {best['network_missing']}")
     if status["trials_per_minute"] is not None and status["workers"]:
         lines.append(f"{status['trials_per_minute']} trials a minute, about {status['seconds_left']} s left")
     lines += [f"worker {worker['pid']} on {worker['host']}: {worker['trials']} trials" for worker in status["workers"]]
@@ -199,3 +186,55 @@ def _member_line(member: Mapping[str, Any], family: Sequence[Mapping[str, Any]],
     best = "" if member["best"] is None else f", best {metric} {member['best']['value']:.4f}"
     new = f"{member['done'] - member['copied']} of {member['budget'] - member['copied']}"
     return f"{'  ' * depth}{'↳ ' if depth else ''}{member['study']}: {new} trials{best}"
+
+
+def list_trials(home: Home, study: str) -> list[dict[str, Any]]:
+    """Return a study's trials, by number.
+
+    Each has ``number``, ``state``, Optuna's ``value``, ``best_value`` and ``best_epoch``, ``epochs`` reported,
+    ``seconds`` of training, every hyperparameter by its name (``params_value``, as in Optuna's own table, if the name
+    is that of a column), and ``fail_reason``. A zoom's copies have ``parent_trial``, their number in the parent. The
+    first trials of a warm-started study have ``warm_start``, the study and the number of the trial they repeat.
+    """
+    _, opened = open_existing(home, study)
+    space, warm = required_spec(opened).space, warm_start_of(opened)
+    trials = opened.get_trials(deepcopy=False)
+    taken = {} if warm is None else configurations_by_trial(warm, trials)
+    return [
+        {
+            "number": trial.number,
+            "state": trial.state.name,
+            "value": trial.value,
+            "best_value": trial.user_attrs.get(BEST_VALUE),
+            "best_epoch": trial.user_attrs.get(BEST_EPOCH),
+            "epochs": len(trial.intermediate_values),
+            "seconds": trial.user_attrs.get(TRAIN_SECONDS),
+            **{f"params_{k}" if k in _COLUMNS else k: v for k, v in space.hyperparameters(trial.params).items()},
+            **{key: value for key, value in trial.user_attrs.items() if key == PARENT_TRIAL},
+            **({"warm_start": f"{c.study} {c.trial}"} if (c := taken.get(trial.number)) else {}),
+            **({CHANGES: trial.user_attrs[CHANGES]} if CHANGES in trial.user_attrs else {}),
+            "fail_reason": trial.user_attrs.get(FAIL_REASON),
+        }
+        for trial in trials
+    ]
+
+
+def trials_csv(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return the rows as CSV, with a header and a column for every key that any row has."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, _columns(rows), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue().rstrip("\n")
+
+
+def trials_table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return the rows as a table of aligned columns."""
+    columns = [name for name in _columns(rows) if any(row.get(name) is not None for row in rows)]
+    cells = [["" if row.get(name) is None else shown(row[name]) for name in columns] for row in rows]
+    return "\n".join(aligned([columns, *cells], str.rjust))
+
+
+def _columns(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    drawn = dict.fromkeys(name for row in rows for name in row if name not in (*_FIXED, FAIL_REASON))
+    return [*_FIXED, *drawn, FAIL_REASON]

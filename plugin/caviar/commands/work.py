@@ -1,6 +1,7 @@
 """Working on a study: the workers that share it, and what is put right after them."""
 
 import contextlib
+import functools
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -13,12 +14,11 @@ from ..engines.engine import Engine, WorkOrder
 from ..engines.processes import ProcessEngine
 from ..engines.supervisor import supervise
 from ..optuna_private import id_of_study
-from ..storage.database import new_owner, open_storage
 from ..storage.home import Home, prepare_home
 from ..storage.leased_storage import LeasedStorage
-from ..storage.opening import required_spec
+from ..storage.opening import open_existing, required_spec
 from ..storage.overview import count_epochs
-from ..storage.studies import check_still_there, open_study, study_key
+from ..storage.studies import check_still_there, study_key
 from ..worker.mirroring import sync_trials
 from ..worker.opening import open_checkpoints, open_mirror
 from .sizing import threads_for
@@ -39,50 +39,34 @@ def work_on_study(
     Raises:
         CaviarError: If a worker cannot go on, workers keep dying, or the study was deleted or archived.
     """
-    supervise(
-        engine,
-        order,
-        n_workers=n_workers,
-        count_epochs=lambda: count_epochs(storage, id_of_study(study)),
-        stop=stop,
-        on_poll=on_poll,
-    )
+    count = functools.partial(count_epochs, storage, id_of_study(study))
+    supervise(engine, order, n_workers=n_workers, count_epochs=count, stop=stop, on_poll=on_poll)
     check_still_there(storage, study)
-    _finish_for_the_dead(order, study)
-
-
-def _finish_for_the_dead(order: WorkOrder, study: optuna.Study) -> None:
-    """Do what workers that were killed just after a trial's end left undone: remove checkpoints, write runs."""
+    # What workers that were killed just after a trial's end left undone: checkpoints to remove, runs to write.
     ended = [trial for trial in study.get_trials(deepcopy=False) if trial.state.is_finished()]
     checkpoints = open_checkpoints(order.home, study)
     for number in {trial.number for trial in ended}.intersection(checkpoints.numbers()):
         checkpoints.remove(number)
     mirror, spec = open_mirror(order.home, study, order.spec), order.spec
-    filled, _ = sync_trials(mirror, ended, space=spec.space, metric=spec.objective.metric) if ended else (0, 0)
-    if filled:  # another run's worker may have been writing the same run: the second look removes the double
-        sync_trials(mirror, ended, space=spec.space, metric=spec.objective.metric)
+    sync = functools.partial(sync_trials, mirror, ended, space=spec.space, metric=spec.objective.metric)
+    if ended and sync()[0]:  # another run's worker may have been writing the same run: a second look removes the double
+        sync()
 
 
 def work_on_existing(home: Home, study: str, *, trial: int | None = None) -> None:
     """Join a study that exists with one worker, until nothing is left to do, Ctrl-C or SIGTERM.
 
-    Args:
-        home: Where the study lives.
-        study: Its name.
-        trial: The number of the one trial to run, or None for all that is left.
-
-    Raises:
-        CaviarError: If the study cannot go on.
+    With the number of a trial, run that trial alone.
     """
+    stop = threading.Event()
     with ProcessEngine() as engine:
-        storage = open_storage(home.storage, owner=new_owner())
-        opened = open_study(storage, study)
-        prepare_home(home, study=study)
-        stop = threading.Event()
+        storage, opened = open_existing(home, study)
+        name = opened.study_name
+        prepare_home(home, study=name)
         spec = required_spec(opened)
         threads = threads_for(spec, n_workers=1)
         uid = study_key(storage, opened).uid
-        order = WorkOrder(home=home, study=study, uid=uid, spec=spec, threads=threads, trial=trial)
+        order = WorkOrder(home=home, study=name, uid=uid, spec=spec, threads=threads, trial=trial)
         with stop_on_signals(stop):
             work_on_study(engine, order, storage, opened, n_workers=1, stop=stop)
     if stop.is_set():
@@ -96,8 +80,7 @@ def stop_on_signals(stop: threading.Event) -> Iterator[None]:
         yield
         return
 
-    def ask(number: int, frame: FrameType | None) -> None:
-        del frame
+    def ask(number: int, _frame: FrameType | None) -> None:
         if stop.is_set() and number == signal.SIGINT:
             raise KeyboardInterrupt
         stop.set()

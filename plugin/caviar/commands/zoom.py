@@ -1,6 +1,7 @@
 """Zooming in: a child study in the narrower space that holds a study's best trials."""
 
 import dataclasses
+import itertools
 import json
 import math
 import re
@@ -9,9 +10,10 @@ from collections.abc import Callable, Collection, Mapping
 import optuna
 from optuna.trial import FrozenTrial
 
-from ..attributes import FINGERPRINT, PARENT, SAMPLING_SEED, ZOOM
+from ..attributes import CHILDREN, FINGERPRINT, PARENT, SAMPLING_SEED, ZOOM
 from ..data.dataset import DatasetFacts
 from ..errors import SpecError
+from ..insight.family import child_names
 from ..interventions import learned_trials
 from ..search.narrowing import MIN_TRIALS, ZoomRule
 from ..search.seeds import trial_seed
@@ -20,17 +22,18 @@ from ..spec import StudySpec, parse_spec, spec_table
 from ..storage.home import Home, prepare_home
 from ..storage.leased_storage import LeasedStorage
 from ..storage.opening import open_existing, required_spec
-from ..storage.studies import check_still_there, create_study, create_whole_study, open_study, study_key
-from .family import add_child, open_ancestors, open_children, set_leftovers_aside
-from .family_view import show_family
+from ..storage.studies import check_still_there, create_whole_study, open_study, study_key
+from .family import open_ancestors, open_children, set_leftovers_aside
+from .report import show_family
 from .run import (
-    Progress,
+    OnProgress,
     RunResult,
     check_runnable,
     create_and_run,
     new_study_attributes,
     read_progress,
     result_lines,
+    run_study,
 )
 
 _LONGEST_NAME = 100
@@ -40,14 +43,8 @@ _LONGEST_NAME = 100
 class ZoomFacts:
     """How a study was narrowed from its parent, stored with it as JSON.
 
-    Attributes:
-        keep: Share of the parent's trials that counted as the best.
-        trials: New trials to run, besides the copied ones.
-        n_copied: Trials copied from the parent.
-        n_best: Trials that the space was drawn around.
-        volume: The space's share of the parent's, on the parameters' own scales.
-        reason: Why it was worth it, in words.
-        notes: Parameter → what became of its range, in words.
+    ``trials`` are to run besides the copied ones. The space was drawn around the ``n_best`` trials, and has this share
+    of the parent's ``volume``, on the parameters' own scales. ``notes`` say what became of each parameter's range.
     """
 
     keep: float
@@ -64,8 +61,8 @@ class ZoomOutcome:
     """What became of a zoom: a child created now, an earlier one resumed, or none, and why."""
 
     parent: str
-    child: str | None
-    created: bool
+    child: str | None = None
+    created: bool = False
     reason: str
     run: RunResult | None = None
 
@@ -74,7 +71,6 @@ class ZoomOutcome:
 class _Plan:
     """A zoom that does not exist yet."""
 
-    parent_uid: str
     spec: StudySpec
     copies: list[FrozenTrial]
     facts: ZoomFacts
@@ -86,21 +82,15 @@ def zoom_study(
     *,
     keep: float | None = None,
     trials: int | None = None,
-    on_progress: Callable[[Progress], None] = lambda _progress: None,
+    on_progress: OnProgress = lambda _progress: None,
     say: Callable[[str], None] = lambda _line: None,
 ) -> ZoomOutcome:
     """Zoom in to a study, and run the zoom until its budget is spent, its time is up, or Ctrl-C or SIGTERM ends it.
 
     An unfinished zoom is resumed. A new one is created if it would differ from the existing ones. optuna-dashboard then
-    shows the whole search with each of its studies.
-
-    Args:
-        home: Where the study lives.
-        study: Its name or its file.
-        keep: Share of its trials, in (0, 1), that counts as the best; 0.2 by default.
-        trials: New trials of the zoom; by default as many as the study had of its own.
-        on_progress: Called at the start and after every trial.
-        say: Called with what is worth telling before the run, line by line.
+    shows the whole search with each of its studies. ``keep`` is the share of the study's trials, in (0, 1), that counts
+    as the best; 0.2 by default. ``trials`` are the zoom's new ones; by default as many as the study had of its own.
+    ``say`` is called with each line that is worth telling before the run.
 
     Raises:
         SpecError: If an argument is not allowed, or the study has too few trials with a result.
@@ -115,7 +105,7 @@ def zoom_study(
     def resume(name: str, reason: str) -> ZoomOutcome:
         say(reason)
         run = _run_zoom(home, name, trials=trials, on_progress=on_progress)
-        return ZoomOutcome(parent=parent.study_name, child=name, created=False, reason=reason, run=run)
+        return ZoomOutcome(parent=parent.study_name, child=name, reason=reason, run=run)
 
     unfinished = _unfinished_zoom(storage, parent, keep=keep)
     if unfinished is not None:
@@ -123,17 +113,16 @@ def zoom_study(
     else:
         planned = _plan(storage, parent, rule=rule, trials=trials)
         if isinstance(planned, str):
-            return ZoomOutcome(parent=parent.study_name, child=None, created=False, reason=planned)
+            return ZoomOutcome(parent=parent.study_name, reason=planned)
         same = _same_zoom(storage, parent, planned.spec)
         known = None if same is None else zoom_facts(same)
         if same is None:
-            outcome = _make_and_run(home, parent, planned, on_progress=on_progress, say=say)
+            uid = study_key(storage, parent).uid
+            outcome = _make_and_run(home, parent.study_name, planned, uid=uid, on_progress=on_progress, say=say)
         elif trials is None or known is None or trials <= known.trials:
-            reason = (
-                f"The zoom of these trials, {same.study_name!r}, is already finished. To zoom in further, run "
-                f"`caviar zoom {same.study_name}`; to give it more trials, use --trials."
-            )
-            return ZoomOutcome(parent=parent.study_name, child=None, created=False, reason=reason)
+            further = f"To zoom in further, run `caviar zoom {same.study_name}`; to give it more trials, use --trials."
+            reason = f"The zoom of these trials, {same.study_name!r}, is already finished. {further}"
+            return ZoomOutcome(parent=parent.study_name, reason=reason)
         else:
             outcome = resume(same.study_name, f"The zoom of these trials, {same.study_name!r}, gets more trials.")
     check_still_there(storage, parent)
@@ -141,28 +130,14 @@ def zoom_study(
     return outcome
 
 
-def _run_zoom(home: Home, name: str, *, trials: int | None, on_progress: Callable[[Progress], None]) -> RunResult:
+def _run_zoom(home: Home, name: str, *, trials: int | None, on_progress: OnProgress) -> RunResult:
     """Resume a zoom until it has run so many new trials in all, by default as many as it was given before."""
     storage, child = open_existing(home, name)
-    uid = study_key(storage, child).uid
-    spec, known = required_spec(child), zoom_facts(child)
+    spec, known, also = required_spec(child), zoom_facts(child), dict[str, str]()
     if trials is not None and known is not None:
-        known = dataclasses.replace(known, trials=trials)
+        also = {ZOOM: json.dumps(dataclasses.asdict(dataclasses.replace(known, trials=trials)))}
         spec = dataclasses.replace(spec, search=dataclasses.replace(spec.search, trials=known.n_copied + trials))
-    progress = read_progress(storage, child, spec)
-    if progress.is_complete:
-        on_progress(progress)
-        return RunResult(finished_now=0, progress=progress)
-    check_runnable(spec)
-
-    def resume(storage: LeasedStorage, facts: DatasetFacts) -> tuple[optuna.Study, StudySpec]:
-        open_study(storage, name, uid=uid)
-        zoom = create_study(storage, spec, attributes=new_study_attributes(facts))
-        if known is not None:
-            zoom.set_user_attr(ZOOM, json.dumps(dataclasses.asdict(known)))
-        return zoom, spec
-
-    return create_and_run(spec, home, resume, on_progress=on_progress)
+    return run_study(spec, home, on_progress=on_progress, uid=study_key(storage, child).uid, also=also)
 
 
 def zoom_facts(study: optuna.Study) -> ZoomFacts | None:
@@ -184,18 +159,13 @@ def outcome_table(outcome: ZoomOutcome) -> dict[str, str | bool | None]:
 
 
 def _make_and_run(
-    home: Home,
-    parent: optuna.Study,
-    planned: _Plan,
-    *,
-    on_progress: Callable[[Progress], None],
-    say: Callable[[str], None],
+    home: Home, name: str, planned: _Plan, *, uid: str, on_progress: OnProgress, say: Callable[[str], None]
 ) -> ZoomOutcome:
+    """Create the planned zoom of the study of this name and uid, and run it."""
     check_runnable(planned.spec)
-    name = parent.study_name
 
     def create(storage: LeasedStorage, facts: DatasetFacts) -> tuple[optuna.Study, StudySpec]:
-        parent = open_study(storage, name, uid=planned.parent_uid)
+        parent = open_study(storage, name, uid=uid)
         if parent.user_attrs.get(FINGERPRINT) not in (None, facts.fingerprint):
             raise SpecError(
                 f"The data set {facts.name!r} has changed since the study {name!r} was begun, so its trials say "
@@ -228,12 +198,9 @@ def _plan(storage: LeasedStorage, parent: optuna.Study, *, rule: ZoomRule, trial
     known = zoom_facts(parent)
     n_new = trials or (spec.search.trials if known is None else known.trials)
     copies = copies_that_fit(result.space, stored)
-    child = dataclasses.replace(
-        spec,
-        name=_next_name(parent.study_name, optuna.get_all_study_names(storage)),
-        space=result.space,
-        search=dataclasses.replace(spec.search, trials=len(copies) + n_new),
-    )
+    search = dataclasses.replace(spec.search, trials=len(copies) + n_new)
+    name = _next_name(parent.study_name, optuna.get_all_study_names(storage))
+    child = dataclasses.replace(spec, name=name, space=result.space, search=search)
     facts = ZoomFacts(
         keep=rule.keep,
         trials=n_new,
@@ -243,8 +210,7 @@ def _plan(storage: LeasedStorage, parent: optuna.Study, *, rule: ZoomRule, trial
         reason=result.reason,
         notes=dict(result.notes),
     )
-    uid = study_key(storage, parent).uid
-    return _Plan(parent_uid=uid, spec=parse_spec(spec_table(child)), copies=copies, facts=facts)
+    return _Plan(spec=parse_spec(spec_table(child)), copies=copies, facts=facts)
 
 
 def _create(
@@ -253,7 +219,7 @@ def _create(
     """Create the zoom and link it both ways; the parent first, since readers skip a child that does not exist yet."""
     name = _next_name(parent.study_name, optuna.get_all_study_names(storage))
     set_leftovers_aside(storage, home, name)
-    add_child(parent, name)
+    parent.set_user_attr(CHILDREN, [*(known for known in child_names(parent) if known != name), name])
     attributes = {
         **new_study_attributes(facts),
         PARENT: parent.study_name,
@@ -267,10 +233,8 @@ def _create(
 def _next_name(parent: str, names: Collection[str]) -> str:
     """Return the first of ``NAME-zoom-1``, ``NAME-zoom-2``, … that is free; a zoom's zoom continues the count."""
     stem = re.sub(r"-zoom-\d+$", "", parent)
-    number = 1
-    while (name := f"{stem[: _LONGEST_NAME - len(f'-zoom-{number}')]}-zoom-{number}") in names:
-        number += 1
-    return name
+    endings = (f"-zoom-{number}" for number in itertools.count(1))
+    return next(name for end in endings if (name := stem[: _LONGEST_NAME - len(end)] + end) not in names)
 
 
 def _unfinished_zoom(storage: LeasedStorage, parent: optuna.Study, *, keep: float | None) -> str | None:

@@ -22,17 +22,9 @@ def examine(
 ) -> list[Finding]:
     """Check a home and return what is not as it should be, the ground first.
 
-    Without ``fix`` nothing is written, and no file that was not there is left. What is broken becomes a finding.
-
-    Args:
-        home: The home, whose addresses may be unsound (`address_home`).
-        study: A study's name or file to look at alone; by default all are looked at.
-        fix: Whether what is safe to mend is mended.
-        mounts: The mounted file systems; by default this machine's.
-        min_free_bytes: Below this a disk counts as nearly full.
-
-    Returns:
-        The findings; none for a sound home.
+    Without ``fix`` nothing is written, and no file that was not there is left. What is broken becomes a finding, even
+    an unsound address (`address_home`). ``study`` is a name or a file to look at alone; by default all are looked at.
+    ``mounts`` are this machine's by default. A disk with less than ``min_free_bytes`` counts as nearly full.
 
     Raises:
         SpecError: If ``study`` is a file that cannot be read.

@@ -13,7 +13,6 @@ from ..record.mlflow_private import mlflow_revisions
 from ..storage.addresses import masked, sqlite_path
 from ..storage.filesystems import (
     Mounts,
-    Room,
     can_be_written,
     nearest_existing,
     network_file_system,
@@ -26,9 +25,8 @@ from ..user_cache import user_cache
 from .findings import Findings
 from .mending import switch_to_wal, upgrade_optuna_schema
 
-#: Below this a disk counts as nearly full. One study of 5,000 trials takes some 100 MB in both databases; the logs
-#: beside them, two checkpoints a worker and the copy made before an upgrade want as much again, and SQLite and MLflow
-#: stop at once where there is nothing left.
+#: Below this a disk counts as nearly full. A study of 5,000 trials takes some 100 MB in both databases; their logs,
+#: the checkpoints and the copy made before an upgrade take as much again.
 MIN_FREE_BYTES = 500 * 10**6
 #: With room for fewer new files than this a disk is nearly full too: every checkpoint and every artifact is one.
 MIN_FREE_FILES = 1000
@@ -53,9 +51,14 @@ def check_disks(home: Home, found: Findings, *, mounts: Mounts | None, min_free_
         except OSError as error:
             found.add("space_unknown", place, reason=error.strerror)
             continue
-        if room.device not in seen:
-            seen.add(room.device)
-            _check_room(found, place, room, min_free_bytes=min_free_bytes)
+        if room.device in seen:
+            continue
+        seen.add(room.device)
+        free, needed = _size(room.free_bytes), _size(min_free_bytes)
+        if room.free_bytes < min_free_bytes:
+            found.add("disk_full", place, free_bytes=room.free_bytes, free=free, needed=needed)
+        elif room.free_files is not None and room.free_files < MIN_FREE_FILES:
+            found.add("files_full", place, free_files=room.free_files, free=free, needed=needed)
     for path in dict.fromkeys(files):
         kind = network_file_system(path, mounts=mounts)
         if kind is not None:
@@ -70,11 +73,9 @@ def check_leftovers(home: Home, found: Findings) -> None:
     left = [path for place in flat for path in leftovers(place)]
     left += [path for place in deep for path in leftovers(place, below=True)]
     if left:
+        facts = {"count": len(left), "s": "" if len(left) == 1 else "s"}
         paths = ", ".join(map(str, left[:3])) + (", …" if len(left) > 3 else "")
-        plural = "" if len(left) == 1 else "s"
-        found.add(
-            "leftovers", home.path, mend=lambda: list(map(shutil.rmtree, left)), count=len(left), s=plural, paths=paths
-        )
+        found.add("leftovers", home.path, mend=lambda: list(map(shutil.rmtree, left)), paths=paths, **facts)
 
 
 def check_storage(home: Home, study: str | None, found: Findings, *, mounts: Mounts | None) -> bool:
@@ -105,12 +106,13 @@ def check_storage(home: Home, study: str | None, found: Findings, *, mounts: Mou
     if versions is None:
         _no_database(found, study, subject)
         return False
-    if versions.current == versions.head:
+    current, head = versions.current, versions.head
+    if current == head:
         return True
     if not versions.known:
-        return found.add("optuna_newer", subject, current=versions.current, head=versions.head)
-    upgrade = functools.partial(upgrade_optuna_schema, home.storage, label=versions.current)
-    return found.add("optuna_older", subject, mend=upgrade, current=versions.current, head=versions.head)
+        return found.add("optuna_newer", subject, current=current, head=head)
+    upgrade = functools.partial(upgrade_optuna_schema, home.storage, label=current)
+    return found.add("optuna_older", subject, mend=upgrade, current=current, head=head)
 
 
 def check_tracking(home: Home, study: str | None, found: Findings, *, mounts: Mounts | None) -> bool:
@@ -147,14 +149,6 @@ def check_tracking(home: Home, study: str | None, found: Findings, *, mounts: Mo
 def _sqlite_files(home: Home) -> list[Path]:
     paths = (sqlite_path(home.storage), sqlite_path(home.tracking_uri))
     return [path for path in paths if path is not None]
-
-
-def _check_room(found: Findings, place: Path, room: Room, *, min_free_bytes: int) -> None:
-    free, needed = _size(room.free_bytes), _size(min_free_bytes)
-    if room.free_bytes < min_free_bytes:
-        found.add("disk_full", place, free_bytes=room.free_bytes, free=free, needed=needed)
-    elif room.free_files is not None and room.free_files < MIN_FREE_FILES:
-        found.add("files_full", place, free_files=room.free_files, free=free, needed=needed)
 
 
 def _no_database(found: Findings, study: str | None, subject: object) -> None:

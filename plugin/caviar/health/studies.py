@@ -23,12 +23,12 @@ from ..storage.handing_back import hand_back_expired
 from ..storage.home import Home
 from ..storage.inspection import reading_storage
 from ..storage.leased_storage import LeasedStorage
-from ..storage.opening import open_existing, required_spec
 from ..storage.overview import RunningTrial, read_running
 from ..storage.studies import stored_spec
-from ..worker.mirroring import sync_trials, trials_with_runs
-from ..worker.opening import open_checkpoints, open_mirror
+from ..worker.mirroring import trials_with_runs
+from ..worker.opening import open_checkpoints
 from .findings import Findings, numbered
+from .mending import sync_study
 
 #: Seconds within which a worker records a trial in MLflow after it has ended it. Mostly it takes some 50 ms, but its
 #: first record imports mlflow and opens the store: over 5 s where several workers load a small machine.
@@ -80,20 +80,18 @@ def check_study(home: Home, state: StudyState, found: Findings, *, tracked: bool
         if numbers:
             mend = functools.partial(_hand_back, home, state)
             found.add(kind, subject, mend=mend, trials=numbered(numbers), lease_s=lease_s)
-    begun, installed = state.environment, environment_versions()
-    changes = [
-        f"{name} {begun.get(name, 'not installed')} → {installed.get(name, 'not installed')}"
-        for name in _DECISIVE
-        if begun and begun.get(name) != installed.get(name)
-    ]
-    if changes:
+    begun, installed = (
+        {name: of.get(name, "not installed") for name in _DECISIVE}
+        for of in (state.environment, environment_versions())
+    )
+    changes = [f"{name} {begun[name]} → {installed[name]}" for name in _DECISIVE if begun[name] != installed[name]]
+    if changes and state.environment:
         found.add("other_versions", subject, changes=", ".join(changes))
     settled = _settled_trials(state)
-    over = {trial.number for trial in settled}
-    left = [number for number in state.checkpointed if number in over]
+    left = sorted({trial.number for trial in settled}.intersection(state.checkpointed))
     if left:
-        mend = functools.partial(_remove_checkpoints, state.checkpoints, left)
-        found.add("old_checkpoints", subject, mend=mend, trials=numbered(left))
+        remove = state.checkpoints.remove
+        found.add("old_checkpoints", subject, mend=lambda: list(map(remove, left)), trials=numbered(left))
     if tracked:
         _check_runs(home, state, found, settled)
 
@@ -110,19 +108,17 @@ def _read_study(home: Home, only: str | None, found: Findings, storage: LeasedSt
         if only is not None:
             found.add("foreign_study", f"study {name}")
         return None
-    # In this order: a checkpoint or a lease that is there while its trial is read as finished is a leftover.
     checkpoints = open_checkpoints(home, study)
-    checkpointed = checkpoints.numbers()
-    running = read_running(storage, id_of_study(study))
     return StudyState(
         name=name,
         uid=study.user_attrs.get(STUDY_UID, ""),
         study_id=id_of_study(study),
         spec=spec,
         environment=environment,
+        # In this order: a checkpoint or a lease that is there while its trial is read as finished is a leftover.
         checkpoints=checkpoints,
-        checkpointed=checkpointed,
-        running=running,
+        checkpointed=checkpoints.numbers(),
+        running=read_running(storage, id_of_study(study)),
         trials=study.get_trials(deepcopy=False),
     )
 
@@ -135,8 +131,7 @@ def _check_runs(home: Home, state: StudyState, found: Findings, settled: Sequenc
         try:
             statuses = read_run_statuses(home.tracking_uri, study_name=state.name, study_uid=state.uid)
         except StorageError as error:
-            subject = masked(home.tracking_uri)
-            found.add("runs_unreadable", subject, study=state.name, reason=error)
+            found.add("runs_unreadable", masked(home.tracking_uri), study=state.name, reason=error)
             return
         numbers = missing_numbers(trials_with_runs(settled), statuses)
         if fresh.isdisjoint(numbers) or time.monotonic() >= deadline:
@@ -158,10 +153,7 @@ def _hand_back(home: Home, state: StudyState) -> None:
 
 
 def _sync(home: Home, name: str) -> None:
-    _, study = open_existing(home, name)
-    spec = required_spec(study)
-    mirror = open_mirror(home, study, spec)
-    _, failed = sync_trials(mirror, study.get_trials(deepcopy=False), space=spec.space, metric=spec.objective.metric)
+    _, failed = sync_study(home, name)
     if failed:
         raise StorageError(f"{failed} trials could not be recorded in MLflow; the warning above says why.")
 
@@ -173,16 +165,8 @@ def _settled_trials(state: StudyState) -> list[FrozenTrial]:
     what ended within the last lease is left out.
     """
     lease_s = state.spec.search.lease_s
-    at_work = any(trial.owner and not trial.expired(lease_s) for trial in state.running)
+    ended = [trial for trial in state.trials if trial.state.is_finished()]
+    if not any(trial.owner and not trial.expired(lease_s) for trial in state.running):
+        return ended
     now, lease = datetime.datetime.now(), datetime.timedelta(seconds=lease_s)  # noqa: DTZ005  (Optuna's times)
-    return [
-        trial
-        for trial in state.trials
-        if trial.state.is_finished()
-        and not (at_work and trial.datetime_complete is not None and abs(now - trial.datetime_complete) < lease)
-    ]
-
-
-def _remove_checkpoints(checkpoints: CheckpointStore, numbers: Sequence[int]) -> None:
-    for number in numbers:
-        checkpoints.remove(number)
+    return [t for t in ended if t.datetime_complete is None or abs(now - t.datetime_complete) >= lease]

@@ -24,13 +24,7 @@ _BOUNDS = {"momentum": (0.0, 0.9999), "dropout": (0.0, 0.9), "batch_norm_momentu
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Advice:
-    """One thing to try.
-
-    Attributes:
-        title: What to do, in a few words.
-        evidence: What in the data speaks for it.
-        change: The line of the study file, or the command, that does it.
-    """
+    """One thing to try; ``change`` is the line of the study file, or the command, that does it."""
 
     title: str
     evidence: str
@@ -49,36 +43,32 @@ def next_steps(
 
     If the best may be a guess, that is the only advice: all other would read noise. ``guess`` is None if it is unknown.
     """
-    metric = spec.objective.metric
+    metric, n_trials = spec.objective.metric, spec.search.trials
     # Class weights trade frequent classes for rare ones: a guess may well have the better accuracy or loss.
     is_comparable = spec.objective.class_weight is None or metric in CLASS_METRICS
     doubt = like_guessing(rows, guess, metric=metric) if is_comparable else None
     if doubt is not None:
-        return [_guessing(doubt, rows, n_trials=spec.search.trials)]
-    best = best_rows(rows, metric=spec.objective.metric)
+        return [_guessing(doubt, rows, n_trials=n_trials)]
+    best = best_rows(rows, metric=metric)
     finished = sum(row.is_finished for row in rows)
     found = [*_failures(rows)]
-    if finished < spec.search.trials:
-        evidence = f"{finished} of the {spec.search.trials} trials are done. The same command resumes the study."
+    if finished < n_trials:
+        evidence = f"{finished} of the {n_trials} trials are done. The same command resumes the study."
         found.append(Advice(title="Let the search finish", evidence=evidence))
     found += _diverged(rows, parameters)
     if best:
         for parameter in parameters:
             found += _edge(parameter, best)
-        found += _epochs(spec, best)
-        found += _overfitting(spec, best[0])
+        found += [*_epochs(spec, best), *_overfitting(spec, best[0])]
         found += _without_influence(importance, best[0], rows)
-        if finished >= spec.search.trials:
-            found += _budget(spec, rows, best[0])
-            found += _ties(best, metric=spec.objective.metric, guess=guess)
+        if finished >= n_trials:
+            found += [*_budget(spec, rows, best[0]), *_ties(best, metric=metric, guess=guess)]
     return found
 
 
 def _guessing(doubt: LikeGuessing, rows: Sequence[TrialRow], *, n_trials: int) -> Advice:
-    rule = {
-        "val_loss": "giving each class its frequency",
-        "val_balanced_accuracy": "any rule that ignores the features",
-    }.get(doubt.metric, "always naming the most frequent class")
+    rules = {"val_loss": "giving each class its frequency", "val_accuracy": "always naming the most frequent class"}
+    rule = rules.get(doubt.metric, "any rule that ignores the features")
     finished = sum(row.is_finished for row in rows)
     counts = [(finished, f"of {n_trials} trials are done")] if finished < n_trials else []
     counts += [(sum(row.diverged for row in rows), "diverged"), (sum(row.state == "failed" for row in rows), "failed")]
@@ -94,11 +84,10 @@ def _guessing(doubt: LikeGuessing, rows: Sequence[TrialRow], *, n_trials: int) -
 
 def _failures(rows: Sequence[TrialRow]) -> Iterator[Advice]:
     failed = [row for row in rows if row.state == "failed"]
-    reasons = [row.fail_reason for row in failed if row.fail_reason]
     if failed:
-        last = f" The last one said: {reasons[-1]}" if reasons else ""
+        reasons = [f" The last one said: {row.fail_reason}" for row in failed if row.fail_reason]
+        evidence = "Failed trials do not count towards the budget." + "".join(reasons[-1:])
         which = "trial that" if len(failed) == 1 else f"{len(failed)} trials that"
-        evidence = f"Failed trials do not count towards the budget.{last}"
         yield Advice(title=f"Look at the {which} failed", evidence=evidence)
 
 
@@ -112,20 +101,16 @@ def _diverged(rows: Sequence[TrialRow], parameters: Sequence[Parameter]) -> Iter
     if rate is None:
         yield Advice(title="Lower the learning rate", evidence=f"{evidence}.")
         return
-    rates = sorted(row.hyperparameters["learning_rate"] for row in diverged)
-    lowest = rates[len(rates) // 10]
+    lowest = sorted(row.hyperparameters["learning_rate"] for row in diverged)[len(diverged) // 10]
     above = sum(row.hyperparameters["learning_rate"] >= lowest for row in finished if not row.diverged)
+    with_rate = f"with a learning rate of at least {shown(lowest)}"
     if above >= len(diverged):  # the learning rate alone does not explain it
-        yield Advice(
-            title="Find what makes training diverge",
-            evidence=f"{evidence}, but {above} others with a learning rate of at least {shown(lowest)} did not.",
-        )
+        evidence = f"{evidence}, but {above} others {with_rate} did not."
+        yield Advice(title="Find what makes training diverge", evidence=evidence)
     else:
-        yield Advice(
-            title="Lower the high end of the learning rate",
-            evidence=f"{evidence}, nearly all of them with a learning rate of at least {shown(lowest)}.",
-            change=_range_line(rate, rate.low, _rounded(lowest)),
-        )
+        evidence = f"{evidence}, nearly all of them {with_rate}."
+        change = _range_line(rate, rate.low, _rounded(lowest))
+        yield Advice(title="Lower the high end of the learning rate", evidence=evidence, change=change)
 
 
 def _edge(parameter: Parameter, best: Sequence[TrialRow]) -> Iterator[Advice]:
@@ -165,16 +150,15 @@ def _widened(parameter: FloatParameter | IntParameter, *, at_high: bool) -> tupl
 
 def _epochs(spec: StudySpec, best: Sequence[TrialRow]) -> Iterator[Advice]:
     epochs = spec.objective.epochs
-    top = [
-        (row.curve, row.best_epoch) for row in best[:_TOP] if row.best_epoch is not None and len(row.curve) == epochs
-    ]
+    whole = [row for row in best[:_TOP] if len(row.curve) == epochs]
+    top = [(row.curve, row.best_epoch) for row in whole if row.best_epoch is not None]
     if epochs < 4 or len(top) < 3:
         return
     late = sum(best_epoch >= epochs - max(1, epochs // 10) for _, best_epoch in top)
     last = max(best_epoch + 1 for _, best_epoch in top)
     quarter = max(1, epochs // 4)
     change = np.mean([np.mean(curve[-quarter:]) - np.mean(curve[-2 * quarter : -quarter]) for curve, _ in top])
-    gain = float(-change if spec.objective.direction == "minimize" else change)
+    gain = -spec.objective.direction.cost(float(change))
     if late * 2 > len(top) and gain > 0:
         yield Advice(
             title="Train for more epochs",
@@ -183,11 +167,9 @@ def _epochs(spec: StudySpec, best: Sequence[TrialRow]) -> Iterator[Advice]:
             change=f"epochs = {2 * epochs}",
         )
     elif last * 2 <= epochs:
-        yield Advice(
-            title="Train for fewer epochs, and spend them on more trials",
-            evidence=f"The {len(top)} best trials were at their best by epoch {last} of {epochs}.",
-            change=f"epochs = {max(2, round(1.25 * last))}",
-        )
+        title = "Train for fewer epochs, and spend them on more trials"
+        evidence = f"The {len(top)} best trials were at their best by epoch {last} of {epochs}."
+        yield Advice(title=title, evidence=evidence, change=f"epochs = {max(2, round(1.25 * last))}")
 
 
 def _overfitting(spec: StudySpec, best: TrialRow) -> Iterator[Advice]:
@@ -230,18 +212,16 @@ def _budget(spec: StudySpec, rows: Sequence[TrialRow], best: TrialRow) -> Iterat
     before = sum(number < best.number for number in numbers) / len(numbers)
     came = f"The best trial came after {before:.0%} of the budget"
     if before >= 0.8:
-        yield Advice(
-            title="Run more trials",
-            evidence=f"{came}, so the search was still improving.",
-            change=f"trials = {2 * spec.search.trials}",
-        )
+        evidence = f"{came}, so the search was still improving."
+        yield Advice(title="Run more trials", evidence=evidence, change=f"trials = {2 * spec.search.trials}")
         return
-    copied = f"The best trial was copied from the parent: none of the {len(numbers)} that were run here is better."
-    yield Advice(
-        title="Zoom in: search a narrower space around the best trials",
-        evidence=copied if best.inherited else f"{came}, and the rest of it found no better one.",
-        change=f"caviar zoom {spec.name}",
-    )
+    evidence = f"{came}, and the rest of it found no better one."
+    if best.inherited:
+        evidence = (
+            f"The best trial was copied from the parent: none of the {len(numbers)} that were run here is better."
+        )
+    title = "Zoom in: search a narrower space around the best trials"
+    yield Advice(title=title, evidence=evidence, change=f"caviar zoom {spec.name}")
 
 
 def _ties(best: Sequence[TrialRow], *, metric: str, guess: Guess | None) -> Iterator[Advice]:

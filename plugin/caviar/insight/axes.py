@@ -18,15 +18,10 @@ _MAX_TICKS = 7
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Axis:
-    """One axis.
+    """One axis, whose ``position`` says where a value lies; it shows positions from ``low`` to ``high``.
 
-    Attributes:
-        title: The hyperparameter or metric, and its scale unless that is uniform.
-        position: Value → position.
-        ticks: (position, label), ascending.
-        low: Smallest position that the axis shows.
-        high: Largest position that the axis shows, above ``low``.
-        spread: How far points may be moved around a position so that equal ones do not hide each other.
+    ``ticks`` are (position, label), ascending. Points may be moved by half the ``spread`` around a position, so that
+    equal ones do not hide each other.
     """
 
     title: str
@@ -37,7 +32,7 @@ class Axis:
     spread: float = 0.0
 
     def positions(self, values: Iterable[Any]) -> list[float]:
-        """Return the positions of values."""
+        """Return where values lie."""
         return [self.position(value) for value in values]
 
     def layout(self) -> dict[str, Any]:
@@ -46,7 +41,8 @@ class Axis:
         return {
             "title_text": html.escape(self.title),
             "tickvals": [position for position, _ in self.ticks],
-            "ticktext": [_wrapped(html.escape(label)) for _, label in self.ticks],
+            # A long label, ``before_activation`` say, is broken at its underscores.
+            "ticktext": [html.escape(t).replace("_", "_<br>" if len(t) > 10 else "_") for _, t in self.ticks],
             "range": [self.low - margin, self.high + margin],
         }
 
@@ -135,10 +131,9 @@ def _tick_values(parameter: FloatParameter | IntParameter) -> list[float]:
         found = powers if isinstance(parameter, IntParameter) and len(powers) > 2 else _log_values(low, high)
     elif parameter.scale == "log-complement":
         found = sorted(complement(value) for value in _log_values(complement(high), complement(low)))
-    elif _is_countable(parameter):
-        found = [float(value) for value in range(int(low), int(high) + 1)]
     else:
-        found = [low + quarter * (high - low) / 4 for quarter in range(5)]
+        n_steps = int(high - low) if _is_countable(parameter) else 4
+        found = [low + step * (high - low) / n_steps for step in range(n_steps + 1)]
         if isinstance(parameter, IntParameter):
             found = sorted({float(round(value)) for value in found})
     return found or [float(low), float(high)]
@@ -168,8 +163,3 @@ def _even_values(low: float, high: float) -> list[float]:
     step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= rough)
     first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
     return [round(index * step, 12) for index in range(first, last + 1)]
-
-
-def _wrapped(label: str) -> str:
-    """Break a long label, ``before_activation`` say, at its underscores."""
-    return label.replace("_", "_<br>") if len(label) > 10 else label

@@ -22,11 +22,9 @@ _EXACT_SIGN_FLIPS = 2**13
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PaidTrial:
-    """One trial, with the epochs that it cost.
+    """One trial, with the epochs that it cost, and what it drew, by the names that the user knows.
 
-    Attributes:
-        value: The metric of its best epoch if it is complete; None for a pruned or failed one, which has no result.
-        hyperparameters: What was drawn, by the names that the user knows.
+    ``value`` is the metric of its best epoch if it is complete; None for a pruned or failed one, which has no result.
     """
 
     epochs: int
@@ -36,12 +34,7 @@ class PaidTrial:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Search:
-    """One search of a comparison: a sampler with a seed, held by one study.
-
-    Attributes:
-        repeat: From 0; searches of the same repeat are a pair.
-        trials: In the order in which they were started.
-    """
+    """One search of a comparison: a sampler with the seed of a repeat, and its study's trials as they were started."""
 
     sampler: str
     repeat: int
@@ -69,14 +62,10 @@ class BestSoFar:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PairedTest:
-    """One sampler against another, repeat by repeat.
+    """One sampler against another, in the ``n`` repeats in which both have a result.
 
-    Attributes:
-        n: Pairs in which both have a result.
-        wins: Pairs in which the first is strictly better.
-        losses: Pairs in which it is strictly worse.
-        p: Two-sided, of Wilcoxon's signed-rank test; None if no outcome of so few pairs could be below
-            ``SIGNIFICANCE``.
+    In ``wins`` the first is strictly better, in ``losses`` strictly worse. ``p`` is two-sided, of Wilcoxon's
+    signed-rank test; None if so few pairs can never be below ``SIGNIFICANCE``.
     """
 
     n: int
@@ -115,12 +104,10 @@ def spread(curves: Sequence[BestSoFar], *, budget_epochs: int) -> dict[str, list
     if any(not curve.epochs for curve in curves):
         return None
     start = max(curve.epochs[0] for curve in curves)
-    steps = sorted({at for curve in curves for at in curve.epochs if at > start})
+    steps = {at for curve in curves for at in curve.epochs if at > start}
     if len(steps) > _MAX_POINTS:
-        steps = sorted({round(at) for at in np.linspace(start, budget_epochs, _MAX_POINTS)} - {start})
-    epochs = [float(at) for at in (start, *steps)]
-    if epochs[-1] < budget_epochs:
-        epochs.append(float(budget_epochs))
+        steps = {round(at) for at in np.linspace(start, budget_epochs, _MAX_POINTS)}
+    epochs = [float(at) for at in sorted(steps | {start, budget_epochs})]
     values = np.array([[curve.at(at) for at in epochs] for curve in curves])
     low, median, high = np.quantile(values, (0.25, 0.5, 0.75), axis=0).tolist()
     return {"epochs": epochs, "median": median, "low": low, "high": high}
@@ -140,9 +127,7 @@ def paired_test(finals: Sequence[float | None], against: Sequence[float | None],
     pairs = [(one, other) for one, other in zip(finals, against, strict=True) if one is not None and other is not None]
     differences = [one - other if maximize else other - one for one, other in pairs]
     wins, losses = sum(d > 0 for d in differences), sum(d < 0 for d in differences)
-    p = None
-    if smallest_p(len(pairs)) < SIGNIFICANCE:
-        p = _wilcoxon([d for d in differences if d])
+    p = _wilcoxon([d for d in differences if d]) if smallest_p(len(pairs)) < SIGNIFICANCE else None
     return PairedTest(n=len(pairs), wins=wins, losses=losses, p=p)
 
 
@@ -173,8 +158,6 @@ def _wilcoxon(differences: Sequence[float]) -> float:
         return 1.0
     from scipy import stats
 
-    if 2 ** len(differences) <= _EXACT_SIGN_FLIPS:
-        method: Any = stats.PermutationMethod(n_resamples=_EXACT_SIGN_FLIPS)
-    else:
-        method = "asymptotic"
+    is_exact = 2 ** len(differences) <= _EXACT_SIGN_FLIPS
+    method = stats.PermutationMethod(n_resamples=_EXACT_SIGN_FLIPS) if is_exact else "asymptotic"
     return float(stats.wilcoxon(differences, method=method).pvalue)

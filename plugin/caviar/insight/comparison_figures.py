@@ -1,5 +1,6 @@
 """The comparison's pictures, as plotly figures; a sampler has the same colour in all of them."""
 
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,7 +14,7 @@ from .words import shown
 
 #: Okabe and Ito's colours, which nearly everybody can tell apart, without the yellow that is lost on white.
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#8c6d31", "#24313a")
-_SYMBOLS = ("circle", "square", "diamond", "triangle-up", "x", "cross", "star")
+_LOOKS = tuple(zip(_COLOURS, ("circle", "square", "diamond", "triangle-up", "x", "cross", "star"), strict=True))
 _QUIET = {"showlegend": False, "hoverinfo": "skip"}
 
 
@@ -29,10 +30,7 @@ def comparison_figures(
     The trials of ``searches``, each a sampler with the trials of one search, are drawn side by side, by two important
     hyperparameters, both numeric.
     """
-    looks = {
-        entry["sampler"]: (_COLOURS[index % len(_COLOURS)], _SYMBOLS[index % len(_SYMBOLS)])
-        for index, entry in enumerate(samplers)
-    }
+    looks = dict(zip((entry["sampler"] for entry in samplers), itertools.cycle(_LOOKS), strict=False))
     return {
         "curves": _curves(samplers, looks, metric=metric),
         "finals": _finals(samplers, looks, metric=metric),
@@ -54,17 +52,16 @@ def _curves(
         colour = looks[name][0]
         edge = {"mode": "lines", "line": {"width": 0, "shape": "hv", "color": colour}, "legendgroup": name, **_QUIET}
         figure.add_scatter(x=band["epochs"], y=axis.positions(band["low"]), **edge)
-        fill = {"fill": "tonexty", "fillcolor": _faded(colour)}
+        red, green, blue = bytes.fromhex(colour[1:])
+        fill = {"fill": "tonexty", "fillcolor": f"rgba({red},{green},{blue},0.16)"}
         figure.add_scatter(x=band["epochs"], y=axis.positions(band["high"]), **fill, **edge)
         texts = [
             f"{name}, {at:g} epochs<br>{shown(middle)}, {shown(low)} to {shown(high)}"
             for at, middle, low, high in zip(*(band[key] for key in ("epochs", "median", "low", "high")), strict=True)
         ]
-        line = {"color": colour, "width": 2.5, "shape": "hv"}
+        look = {"name": name, "legendgroup": name, "line": {"color": colour, "width": 2.5, "shape": "hv"}}
         height = axis.positions(band["median"])
-        lines.append(
-            go.Scatter(x=band["epochs"], y=height, mode="lines", name=name, legendgroup=name, line=line, **hover(texts))
-        )
+        lines.append(go.Scatter(x=band["epochs"], y=height, mode="lines", **look, **hover(texts)))
     figure.add_traces(lines)  # above every band
     figure.update_xaxes(title_text="epochs trained, all trials together", rangemode="tozero")
     return figure.update_yaxes(**axis.layout())
@@ -81,25 +78,15 @@ def _finals(
     figure = new_figure(height=150 + 52 * len(samplers))
     for repeat in range(len(samplers[0]["finals"])):
         joined = [(i, e["finals"][repeat]) for i, e in enumerate(samplers) if e["finals"][repeat] is not None]
-        figure.add_scatter(
-            x=axis.positions(value for _, value in joined),
-            y=[place for place, _ in joined],
-            mode="lines",
-            line={"color": "#d6dbde", "width": 1},
-            **_QUIET,
-        )
+        x, y = axis.positions(value for _, value in joined), [place for place, _ in joined]
+        figure.add_scatter(x=x, y=y, mode="lines", line={"color": "#d6dbde", "width": 1}, **_QUIET)
     for index, entry in enumerate(samplers):
         name, (colour, symbol) = entry["sampler"], looks[entry["sampler"]]
         known = [(repeat, value) for repeat, value in enumerate(entry["finals"]) if value is not None]
-        figure.add_scatter(
-            x=axis.positions(value for _, value in known),
-            y=[index] * len(known),
-            mode="markers",
-            name=name,
-            showlegend=False,
-            marker={"color": colour, "size": 9, "opacity": 0.8, "symbol": symbol},
-            **hover([f"{name}, repeat {repeat}<br>{metric} {shown(value)}" for repeat, value in known]),
-        )
+        x, y = axis.positions(value for _, value in known), [index] * len(known)
+        look = {"color": colour, "size": 9, "opacity": 0.8, "symbol": symbol}
+        texts = hover([f"{name}, repeat {repeat}<br>{metric} {shown(value)}" for repeat, value in known])
+        figure.add_scatter(x=x, y=y, mode="markers", name=name, showlegend=False, marker=look, **texts)
         if known:
             middle, mark = axis.position(entry["median"]), {"color": colour, "width": 3}
             figure.add_shape(type="line", x0=middle, x1=middle, y0=index - 0.3, y1=index + 0.3, line=mark)
@@ -127,12 +114,10 @@ def _coverage(
         sampler: [t.hyperparameters for t in trials if {across.name, up.name} <= set(t.hyperparameters)]
         for sampler, trials in searches
     }
-    titles = [
-        f"{sampler}: {len(drawn)} trials, "
-        + " × ".join(str(len({one[parameter.name] for one in drawn})) for parameter in important)
-        + " values"
-        for sampler, drawn in points.items()
-    ]
+    titles = []
+    for sampler, drawn in points.items():
+        n_across, n_up = (len({one[parameter.name] for one in drawn}) for parameter in important)
+        titles.append(f"{sampler}: {len(drawn)} trials, {n_across} × {n_up} values")
     grid = {"rows": 1, "cols": len(points), "horizontal_spacing": 0.09, "shared_yaxes": True}
     figure = new_figure(height=430, subplot_titles=titles, **grid).update_annotations(font_size=12)
     below = y_axis.low - 0.07 * (y_axis.high - y_axis.low)
@@ -155,8 +140,3 @@ def _with_room(layout: Mapping[str, Any]) -> dict[str, Any]:
     """Return an axis with room for a rug before its low end."""
     low, high = layout["range"]
     return {**layout, "range": [low - 0.09 * (high - low), high]}
-
-
-def _faded(colour: str) -> str:
-    red, green, blue = (int(colour[place : place + 2], 16) for place in (1, 3, 5))
-    return f"rgba({red},{green},{blue},0.16)"

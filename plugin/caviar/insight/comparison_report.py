@@ -2,7 +2,7 @@
 
 import dataclasses
 import datetime
-import json
+import functools
 import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -22,6 +22,7 @@ from .comparison import (
 )
 from .page import figures_as_data, render_page
 from .rows import drawn_parameters
+from .words import aligned
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -31,9 +32,7 @@ class Comparison:
     Attributes:
         made_at: UTC, ISO 8601.
         data: The data set and its splits, in words.
-        budget_epochs: Epochs that each search may spend.
-        epochs: Of one whole training.
-        repeats: Seeds.
+        budget_epochs: Epochs that each search may spend; ``epochs`` are one whole training's.
         baseline: The sampler that the others are paired with.
         samplers: For each sampler ``sampler``, ``finals`` by repeat, their ``median``, ``worst`` and ``best``,
             ``wins``, ``losses``, ``pairs``, ``p``, ``trials`` and ``epochs`` spent by repeat, ``band``, ``distinct``
@@ -63,12 +62,8 @@ def build_comparison(
 ) -> Comparison:
     """Return what searches of the same cost say of their samplers.
 
-    Args:
-        spec: The study file that they ran.
-        searches: One for each sampler and repeat; samplers in the order in which they are shown.
-        budget_epochs: Of each search, at least one training.
-        data: The data set and its splits, in words.
-        now: The present, with its time zone.
+    There is one for each sampler and repeat, samplers in the order in which they are shown. ``data`` and
+    ``budget_epochs`` are as ``Comparison`` has them; ``now`` has a time zone.
     """
     from .comparison_figures import comparison_figures  # loads plotly
 
@@ -83,13 +78,9 @@ def build_comparison(
         _sampler_entry(found, by_sampler[baseline], names, spec=spec, budget_epochs=budget_epochs)
         for found in by_sampler.values()
     ]
-    pair = [(name, found[0].trials) for name, found in by_sampler.items() if name in ("grid", "random")]
-    figures = comparison_figures(
-        entries,
-        [(name, within_budget(trials, budget_epochs)) for name, trials in sorted(pair)],
-        important,
-        metric=spec.objective.metric,
-    )
+    pair = [name for name in ("grid", "random") if name in by_sampler]
+    side_by_side = [(name, within_budget(by_sampler[name][0].trials, budget_epochs)) for name in pair]
+    figures = comparison_figures(entries, side_by_side, important, metric=spec.objective.metric)
     return Comparison(
         study=spec.name,
         made_at=now.astimezone(datetime.UTC).isoformat(timespec="seconds"),
@@ -107,11 +98,6 @@ def build_comparison(
     )
 
 
-def comparison_json(comparison: Comparison) -> str:
-    """Return the comparison as JSON, its keys the attributes' names."""
-    return json.dumps(dataclasses.asdict(comparison), ensure_ascii=False, allow_nan=False)
-
-
 def render_comparison(comparison: Comparison) -> str:
     """Return the comparison as one page that needs no network."""
     return render_page("comparison.html", comparison.figures, comparison=comparison, cells=_cells)
@@ -123,8 +109,7 @@ def comparison_lines(comparison: Comparison) -> list[str]:
     for entry in comparison.samplers:
         distinct = ", ".join(f"{name} {entry['distinct'][name]:g}" for name in comparison.important)
         rows.append([*_cells(entry, comparison.baseline), distinct or "–"])
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    table = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    table = [line.rstrip() for line in aligned(rows)]
     title = f"{comparison.study}: best {comparison.metric} after {comparison.budget_epochs} epochs"
     return [f"{title}, {_repeats(comparison.repeats)}", *table, *comparison.sentences]
 
@@ -134,13 +119,11 @@ def _sampler_entry(
 ) -> dict[str, Any]:
     """Return a sampler's entry of ``Comparison.samplers``; its searches are paired with the baseline's by repeat."""
     maximize = spec.objective.direction == "maximize"
-    curves, others = (
-        [best_so_far(search.trials, budget_epochs=budget_epochs, maximize=maximize) for search in found]
-        for found in (searches, baseline)
-    )
+    best = functools.partial(best_so_far, budget_epochs=budget_epochs, maximize=maximize)
+    curves = [best(search.trials) for search in searches]
     finals = [curve.final for curve in curves]
     known = sorted((value for value in finals if value is not None), reverse=not maximize)
-    test = paired_test(finals, [curve.final for curve in others], maximize=maximize)
+    test = paired_test(finals, [best(search.trials).final for search in baseline], maximize=maximize)
     counted = [within_budget(search.trials, budget_epochs) for search in searches]
     distinct = [distinct_values(trials, names) for trials in counted]
     return {
@@ -166,25 +149,24 @@ def _sentences(
 ) -> list[str]:
     """Return in words what a comparison says, and what it cannot say."""
     said = []
-    pair = {entry["sampler"]: entry for entry in samplers if entry["sampler"] in ("grid", "random")}
-    if len(pair) == 2 and important:
-        counts = " and ".join(f"{pair['grid']['distinct'][name]:g} values of {name}" for name in important)
-        more = " and ".join(f"{pair['random']['distinct'][name]:g}" for name in important)
-        n_grid, n_random = (statistics.median(pair[name]["trials"]) for name in ("grid", "random"))
+    entries = {entry["sampler"]: entry for entry in samplers}
+    if {"grid", "random"} <= set(entries) and important:
+        grid, random = entries["grid"], entries["random"]
+        counts = " and ".join(f"{grid['distinct'][name]:g} values of {name}" for name in important)
+        more = " and ".join(f"{random['distinct'][name]:g}" for name in important)
+        n_grid, n_random = (statistics.median(entry["trials"]) for entry in (grid, random))
         said.append(f"The grid tried {counts} in {n_grid:g} trials, random search {more} in {n_random:g}.")
     if repeats < (needed := repeats_needed()):
-        said.append(
-            f"{_repeats(repeats)} cannot show a difference: even winning them all has p = {smallest_p(repeats):.2g}. "
-            f"Use {needed}: --repeats {needed} adds to these."
-        )
-        return said
-    others = [entry for entry in samplers if entry["sampler"] != baseline]
-    for entry in others:
+        p = f"even winning them all has p = {smallest_p(repeats):.2g}"
+        advice = f"Use {needed}: --repeats {needed} adds to these."
+        return [*said, f"{_repeats(repeats)} cannot show a difference: {p}. {advice}"]
+    others = {name: entry for name, entry in entries.items() if name != baseline}
+    for name, entry in others.items():
+        how = "better" if entry["wins"] > entry["losses"] else "worse"
         if entry["p"] is None or entry["p"] >= SIGNIFICANCE:
-            said.append(f"{entry['sampler']}: no difference from {baseline} beyond chance.")
+            said.append(f"{name}: no difference from {baseline} beyond chance.")
         else:
-            how = "better" if entry["wins"] > entry["losses"] else "worse"
-            said.append(f"{entry['sampler']} is {how} than {baseline}, p = {entry['p']:.2g}.")
+            said.append(f"{name} is {how} than {baseline}, p = {entry['p']:.2g}.")
     if len(others) > 1:
         said.append(f"Each p is for its own pair, not corrected for the {len(others)} comparisons.")
     return said

@@ -17,17 +17,11 @@ _CAVIAR_LIMIT_H = 8.0
 class Cost:
     """What a search took.
 
-    Attributes:
-        epochs_trained: By all trials, failed and running ones included.
-        seconds_trained: Spent on building, compiling and training, over all trials that recorded it.
-        epochs_saved: That pruned trials did not train.
-        seconds_saved: What those epochs would have taken: an estimate.
-        share_saved: ``epochs_saved`` of all epochs that the same trials would have trained unpruned, in [0, 1].
-        start_up_s: Seconds that a trial takes to build and compile, by the same estimate.
-        full_trial_s: Median seconds of a complete trial, or None before the first.
-        busy_s: Seconds in which at least one trial ran.
-        lanes: How many trials ran at once, on average over ``busy_s``; None if that is 0.
-        diverged: Pruned trials whose training diverged.
+    Epochs and seconds trained are those of all trials, failed and running ones included; seconds count building and
+    compiling too. Pruned trials did not train ``epochs_saved``, ``share_saved`` of all epochs that the same trials
+    would have trained unpruned, which would have taken an estimated ``seconds_saved``. By the same estimate, a trial
+    takes ``start_up_s`` to build and compile. ``full_trial_s`` is the median of complete trials. At least one trial ran
+    in ``busy_s``, and ``lanes`` at once, on average. ``diverged`` counts pruned trials whose training diverged.
     """
 
     epochs_trained: int
@@ -48,20 +42,16 @@ def measure_cost(rows: Sequence[TrialRow], *, epochs: int) -> Cost:
     A pruned trial saved the epochs that it did not train, at its own seconds an epoch. Building and compiling are a
     large part of a short trial, and more epochs would not have repeated them. So a line is fitted through all finished
     trials' (epochs, seconds). Its slope is the time of an epoch, scaled by how much longer or shorter than the line
-    says the trial itself took.
-
-    Inherited trials are left out. ``epochs`` is the length of a trial that is not pruned.
+    says the trial itself took. Inherited trials are left out. ``epochs`` is the length of a trial that is not pruned.
     """
     rows = [row for row in rows if not row.inherited]
     timed = [(row, row.seconds) for row in rows if row.is_finished and row.seconds and row.curve]
     start_up_s, epoch_s = _start_and_epoch_s([(len(row.curve), seconds) for row, seconds in timed])
-    pruned = [row for row in rows if row.state == "pruned"]
     trained = sum(len(row.curve) for row in rows)
-    saved = sum(max(0, epochs - len(row.curve)) for row in pruned)
+    left = {row.number: max(0, epochs - len(row.curve)) for row in rows if row.state == "pruned"}
+    saved = sum(left.values())
     seconds_saved = sum(
-        max(0, epochs - len(row.curve)) * epoch_s * seconds / (start_up_s + epoch_s * len(row.curve))
-        for row, seconds in timed
-        if row.state == "pruned"
+        left.get(row.number, 0) * epoch_s * seconds / (start_up_s + epoch_s * len(row.curve)) for row, seconds in timed
     )
     full = [row.seconds for row in rows if row.state == "complete" and row.seconds]
     spans = [(row.started, row.ended) for row in rows if row.started is not None and row.ended is not None]
@@ -77,26 +67,21 @@ def measure_cost(rows: Sequence[TrialRow], *, epochs: int) -> Cost:
         full_trial_s=float(np.median(full)) if full else None,
         busy_s=round(busy_s, 3),
         lanes=round(total_s / busy_s, 2) if busy_s > 0 else None,
-        diverged=sum(row.diverged for row in pruned),
+        diverged=sum(row.diverged for row in rows if row.state == "pruned"),
     )
 
 
 def panda_or_caviar(trial_s: float, trials: int, *, cores: int) -> tuple[str, str]:
     """Say whether to train many networks side by side, ``caviar``, or to watch over one, ``panda``, and why.
 
-    Args:
-        trial_s: Seconds that one unpruned trial takes on this machine, which may use every core; above 0.
-        trials: The budget.
-        cores: The machine's; only named in the reason.
+    ``trial_s``, above 0, is what one unpruned trial takes on this machine; its ``cores`` are only named in the reason.
 
     Source:
         The course's "Hyperparameters tuning in practice: Pandas vs. Caviar": it depends on your computing power.
     """
     total_s, limit = trial_s * trials, f"{_CAVIAR_LIMIT_H:.0f} h"
-    took = (
-        f"One trial takes about {trial_s:.1f} s on the {cores} core{'s' if cores > 1 else ''} here, "
-        f"so {trials} trials take {duration(total_s)} without pruning."
-    )
+    one = f"One trial takes about {trial_s:.1f} s on the {cores} core{'s' if cores > 1 else ''} here"
+    took = f"{one}, so {trials} trials take {duration(total_s)} without pruning."
     fits = int(_CAVIAR_LIMIT_H * 3600 / trial_s)
     if total_s <= _CAVIAR_LIMIT_H * 3600:
         return "caviar", f"{took} Train many in parallel and keep the best."
@@ -110,12 +95,12 @@ def _start_and_epoch_s(points: Sequence[tuple[int, float]]) -> tuple[float, floa
 
     If all trials have one length, or longer ones took no longer, all time is counted to the epochs.
     """
-    if len({epochs for epochs, _ in points}) >= 2:
-        slope, intercept = np.polyfit([epochs for epochs, _ in points], [seconds for _, seconds in points], 1)
+    epochs, seconds = [epochs for epochs, _ in points], [seconds for _, seconds in points]
+    if len(set(epochs)) >= 2:
+        slope, intercept = np.polyfit(epochs, seconds, 1)
         if slope > 0 and intercept >= 0:
             return round(float(intercept), 3), float(slope)
-    epochs_trained = sum(epochs for epochs, _ in points)
-    return 0.0, sum(seconds for _, seconds in points) / epochs_trained if epochs_trained else 1.0
+    return 0.0, sum(seconds) / sum(epochs) if sum(epochs) else 1.0
 
 
 def _covered_s(spans: Sequence[tuple[datetime.datetime, datetime.datetime]]) -> float:

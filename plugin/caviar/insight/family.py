@@ -1,7 +1,8 @@
-"""A search from coarse to fine: a family of studies, each a zoom of its parent, and the stages of sampler ``zoom``."""
+"""Where a study comes from: its family of zooms, the stages of sampler ``zoom``, and its warm start."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import optuna
 from optuna.trial import FrozenTrial
@@ -10,24 +11,22 @@ from ..attributes import CHILDREN, PARENT
 from ..optuna_private import id_of_study
 from ..parameters import Parameter
 from ..search.stages import plan_of_study
+from ..search.warm_start import WarmStart
 from ..search.zoom_sampler import stage_spaces
 from ..space import SearchSpace
 from ..spec import StudySpec
 from ..storage.studies import stored_spec
 from .rows import TrialRow, best_rows, drawn_parameters, trial_rows
+from .words import listed, range_shown
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Member:
-    """One study of a family, or one zoom stage of a study.
+    """One study of a family, or one zoom stage of a study; ``is_current`` if the report is about it.
 
-    Attributes:
-        generation: 0 for the study without a parent, 1 for its zooms, and so on.
-        is_current: Whether the report is about it.
-        n_trials: Its finished trials, without those copied from its parent.
-        best_value: Of its complete trials, copied ones included, or None.
-        rows: Its finished trials, without copies; empty for a stage, whose trials its study has.
-        study_id: Optuna's id, which the dashboard's addresses contain; None for a stage.
+    The study without a parent has generation 0, its zooms 1, and so on. ``n_trials`` and ``rows`` are the finished
+    trials without those copied from the parent; ``best_value`` counts copies too. The dashboard's addresses contain
+    the ``study_id``. A stage has no rows, which its study has, and no id.
     """
 
     name: str
@@ -84,9 +83,8 @@ def zoom_stages(study: optuna.Study, spec: StudySpec, *, generation: int = 0) ->
     last = plan.stage_of(max((trial.number for trial in trials), default=0))
     if last == 0:
         return ()
-    spaces = stage_spaces(spec.space, trials, plan, spec.objective.direction, last=last)
     members = []
-    for stage, space in enumerate(spaces):
+    for stage, space in enumerate(stage_spaces(spec.space, trials, plan, spec.objective.direction, last=last)):
         own = [trial for trial in trials if plan.stage_of(trial.number) == stage]
         member = _member(f"{study.study_name}, stage {stage + 1}", own, spec, space, generation + stage)
         members.append(dataclasses.replace(member, is_current=stage == last, rows=()))
@@ -99,16 +97,49 @@ def with_zoom_stages(members: Sequence[Member], study: optuna.Study, spec: Study
         return zoom_stages(study, spec)
     found: list[Member] = []
     for member in members:
-        found.append(member)
-        if member.is_current:
-            found += zoom_stages(study, spec, generation=member.generation + 1)
+        stages = zoom_stages(study, spec, generation=member.generation + 1) if member.is_current else ()
+        found += [member, *stages]
     return tuple(found)
 
 
+def warm_start_table(warm: WarmStart | None, space: SearchSpace) -> dict[str, Any] | None:
+    """Return what a study takes over, ready for JSON, or None for a cold start.
+
+    ``source``; ``n_trials``, how many of its trials had a result; ``configurations``, the n-th of them trial n's, each
+    with the ``study`` and the ``trial`` that it was, the ``value`` reached there, and ``hyperparameters``; ``prior``,
+    hyperparameter → the narrower range that draws come from; ``prior_share``; ``reason``.
+    """
+    if warm is None:
+        return None
+    table = dataclasses.asdict(dataclasses.replace(warm, prior=None))
+    for configuration in table["configurations"]:
+        taken = space.hyperparameters(configuration.pop("params"))
+        configuration["hyperparameters"] = {name: value for name, value in taken.items() if name not in space.fixed}
+    narrowed = () if warm.prior is None else warm.prior.parameters
+    return table | {"prior": {one.name: range_shown(one) for one in narrowed if one not in space.parameters}}
+
+
+def warm_start_sentences(table: Mapping[str, Any] | None) -> list[str]:
+    """Return in words what ``warm_start_table`` says: what is tried first, and where else the search looks."""
+    if table is None:
+        return []
+    source = table["source"]
+    tried = [
+        f"trial {one['trial']}" + ("" if one["study"] == source else f" of {one['study']}")
+        for one in table["configurations"]
+    ]
+    sentences = [f"warm start from {source}" + (f": tries its {listed(tried)} first" if tried else "")]
+    if table["prior"]:
+        ranges = "; ".join(f"{name} {text}" for name, text in table["prior"].items())
+        share = f"{table['prior_share']:.0%}"
+        sentences.append(f"once these beat its own draws, {share} of its random draws come from {ranges}")
+    return sentences
+
+
 def _member(name: str, trials: Sequence[FrozenTrial], spec: StudySpec, space: SearchSpace, generation: int) -> Member:
-    parameters = drawn_parameters(space)
-    rows = trial_rows(trials, parameters, metric=spec.objective.metric)
-    best = best_rows(rows, metric=spec.objective.metric)
+    parameters, metric = drawn_parameters(space), spec.objective.metric
+    rows = trial_rows(trials, parameters, metric=metric)
+    best = best_rows(rows, metric=metric)
     own = tuple(row for row in rows if row.is_finished and not row.inherited)
     return Member(
         name=name,

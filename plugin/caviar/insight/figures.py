@@ -20,13 +20,12 @@ from .family import Member
 from .importance import Importance
 from .page import COLOURS, hover, new_figure
 from .rows import TrialRow, best_rows
-from .words import shown
+from .words import range_shown, shown
 
 _SCALE = ((0.0, "#e8dcc8"), (0.5, "#86aebb"), (1.0, "#16506f"))
 #: More lines are slow to open and show no more. Of more trials, the best and an even choice of the rest are drawn.
 _MAX_LINES = 400
 _MAX_TIMELINE = 300
-_ZOOM_COLUMNS = 2
 _DRAWN_STATES = ("pruned", "complete")
 #: Not everybody can tell states apart by colour alone.
 _MARKERS: Mapping[str, Mapping[str, Any]] = {
@@ -45,7 +44,7 @@ def report_figures(
     members: Sequence[Member],
     metric: str,
 ) -> Mapping[str, go.Figure | None]:
-    """Return the report's figures by name, without those that would show nothing."""
+    """Return the report's figures by name; those that would show nothing are None, or left out."""
     made: dict[str, go.Figure | None] = {}
     valued = [row for row in rows if row.is_finished and row.value is not None]
     best = next(iter(best_rows(rows, metric=metric)), None)
@@ -71,21 +70,16 @@ def _history(rows: Sequence[TrialRow], names: Sequence[str], *, metric: str, tit
     """Return the trials' values in the order given, with the best so far of the complete ones."""
     places = [place for place, row in enumerate(rows) if row.is_finished and row.value is not None]
     valued = [rows[place] for place in places]
-    axis = metric_axis(metric, [row.value for row in valued if row.value is not None])
+    axis = _value_axis(valued, metric)
     heights = axis.positions(row.value for row in valued)
     complete = [index for index, row in enumerate(valued) if row.state == "complete"]
     better = min if metric.endswith("loss") else max
     figure = new_figure(height=380)
     if complete:
         steps = list(itertools.accumulate((heights[index] for index in complete), better))
-        figure.add_scatter(
-            x=[*(places[index] for index in complete), places[-1]],
-            y=[*steps, steps[-1]],
-            mode="lines",
-            line={"shape": "hv", "color": COLOURS["best"], "width": 2},
-            name="best so far",
-            hoverinfo="skip",
-        )
+        x, y = [*(places[index] for index in complete), places[-1]], [*steps, steps[-1]]
+        line = {"shape": "hv", "color": COLOURS["best"], "width": 2}
+        figure.add_scatter(x=x, y=y, mode="lines", line=line, name="best so far", hoverinfo="skip")
     best = better(complete, key=heights.__getitem__, default=None)
     texts = [f"{names[place]}, {rows[place].state}<br>{metric} {shown(rows[place].value)}" for place in places]
     _add_trials(figure, valued, places, heights, texts, best=best)
@@ -97,13 +91,11 @@ def _search(members: Sequence[Member], *, metric: str) -> go.Figure | None:
     rows = [row for member in members for row in member.rows]
     if all(row.value is None for row in rows):
         return None
-    labels = [html.escape(member.name) for member in members]
-    names = [
-        f"{label}, trial {row.number}" for label, member in zip(labels, members, strict=True) for row in member.rows
-    ]
+    labels = {html.escape(member.name): member for member in members}
+    names = [f"{label}, trial {row.number}" for label, member in labels.items() for row in member.rows]
     figure = _history(rows, names, metric=metric, title="trials of the whole search")
     begin = -0.5
-    for label, member in zip(labels, members, strict=True):
+    for label, member in labels.items():
         if member.rows:
             text = {"text": label, "font": {"size": 11}, "showarrow": False, "xanchor": "left", "xshift": 3}
             figure.add_vline(x=begin, line={"color": COLOURS["faint"], "width": 1, "dash": "dot"})
@@ -122,14 +114,9 @@ def _curves(rows: Sequence[TrialRow], best: TrialRow | None, *, metric: str) -> 
         line = {"color": COLOURS[state], "width": 1}
         figure.add_scatter(**_polyline(curves, axis), name=state, line=line, opacity=0.55)
     ended = [row.curve for row in drawn if row.state == "pruned"]
-    figure.add_scatter(
-        x=[len(curve) for curve in ended],
-        y=axis.positions(curve[-1] for curve in ended),
-        mode="markers",
-        marker={"symbol": "x-thin", "size": 6, "line": {"color": COLOURS["pruned"], "width": 1.5}},
-        showlegend=False,
-        hoverinfo="skip",
-    )
+    x, y = [len(curve) for curve in ended], axis.positions(curve[-1] for curve in ended)
+    cross = {"symbol": "x-thin", "size": 6, "line": {"color": COLOURS["pruned"], "width": 1.5}}
+    figure.add_scatter(x=x, y=y, mode="markers", marker=cross, showlegend=False, hoverinfo="skip")
     changes = [(row, one) for row in drawn for one in row.interventions if 0 < one.epoch <= len(row.curve)]
     if changes:
         figure.add_scatter(
@@ -155,10 +142,9 @@ def _fit(best: TrialRow, *, metric: str) -> go.Figure | None:
         return None
     axis = metric_axis(kind, [*training, *validation])
     figure = new_figure(height=300)
-    dotted = {"color": COLOURS["faint"], "dash": "dot", "width": 2.5}
-    figure.add_scatter(**_polyline([(kind, training)], axis), name=kind, line=dotted)
-    solid = {"color": COLOURS["best"], "width": 2.5}
-    figure.add_scatter(**_polyline([(f"val_{kind}", validation)], axis), name=f"val_{kind}", line=solid)
+    for name, curve, look in ((kind, training, ("faint", "dot")), (f"val_{kind}", validation, ("best", None))):
+        line = {"color": COLOURS[look[0]], "dash": look[1], "width": 2.5}
+        figure.add_scatter(**_polyline([(name, curve)], axis), name=name, line=line)
     return figure.update_xaxes(title_text="epoch").update_yaxes(**axis.layout())
 
 
@@ -170,12 +156,11 @@ def _parallel(
     A trial that did not draw a hyperparameter is drawn at the lower end of its axis.
     """
     drawn = _at_most(valued, _MAX_LINES * 2, best)
-    value_axis = metric_axis(metric, [row.value for row in drawn if row.value is not None])
+    value_axis = _value_axis(drawn, metric)
     positions = value_axis.positions(row.value for row in drawn)
-    columns = [(metric, value_axis, positions)]
+    columns, drew = [(metric, value_axis, positions)], [row.hyperparameters for row in drawn]
     for parameter in parameters:
         name, axis = parameter.name, parameter_axis(parameter)
-        drew = [row.hyperparameters for row in drawn]
         columns.append((name, axis, [axis.position(one[name]) if name in one else axis.low for one in drew]))
     figure = new_figure(height=430)
     figure.add_parcoords(
@@ -201,7 +186,7 @@ def _slices(
     valued: Sequence[TrialRow], parameters: Sequence[Parameter], best: TrialRow | None, *, metric: str
 ) -> go.Figure:
     """Return for each hyperparameter, on its own scale, the values that the trials reached."""
-    value_axis = metric_axis(metric, [row.value for row in valued if row.value is not None])
+    value_axis = _value_axis(valued, metric)
     n_columns = min(3, len(parameters))
     n_rows = -(-len(parameters) // n_columns)
     grid = {"rows": n_rows, "cols": n_columns, "horizontal_spacing": 0.03, "vertical_spacing": 0.24 / n_rows}
@@ -227,36 +212,27 @@ def _slices(
 
 def _importance(importance: Importance) -> go.Figure:
     """Return each hyperparameter's share of the importance with its interval, and the course's tier."""
-    labels = {
-        p.name: f"{html.escape(p.name)}  <span style='color:{COLOURS['faint']}'>"
-        + (f"tier {p.tier}" if p.tier < 4 else "not ranked")
-        + "</span>  "
-        for p in reversed(importance.parameters)
-    }
+    tiers = {p.name: f"tier {p.tier}" if p.tier < 4 else "not ranked" for p in reversed(importance.parameters)}
+    span = f"<span style='color:{COLOURS['faint']}'>"
+    labels = {name: f"{html.escape(name)}  {span}{tier}</span>  " for name, tier in tiers.items()}
     figure = new_figure(height=120 + 38 * len(labels))
     for above, name in ((True, "above chance"), (False, "may be chance")):
         chosen = [p for p in importance.parameters if p.above_chance == above]
+        whiskers = {
+            "array": [max(0.0, p.high - p.share) for p in chosen],
+            "arrayminus": [max(0.0, p.share - p.low) for p in chosen],
+        }
         figure.add_bar(
             y=[labels[p.name] for p in chosen],
             x=[p.share for p in chosen],
             orientation="h",
             name=name,
             marker={"color": COLOURS["measured"] if above else COLOURS["grid"]},
-            error_x={
-                "symmetric": False,
-                "array": [max(0.0, p.high - p.share) for p in chosen],
-                "arrayminus": [max(0.0, p.share - p.low) for p in chosen],
-                "color": COLOURS["ink"],
-                "thickness": 1.2,
-                "width": 4,
-            },
+            error_x={"symmetric": False, **whiskers, "color": COLOURS["ink"], "thickness": 1.2, "width": 4},
             **hover([f"{p.share:.0%}; 90% of the resamples: {p.low:.0%} to {p.high:.0%}" for p in chosen]),
         )
-    figure.update_xaxes(
-        tickformat=".0%",
-        title_text="share of the importance, with the range of 90% of the resamples",
-        rangemode="tozero",
-    )
+    title = "share of the importance, with the range of 90% of the resamples"
+    figure.update_xaxes(tickformat=".0%", title_text=title, rangemode="tozero")
     figure.update_yaxes(categoryorder="array", categoryarray=list(labels.values()), showgrid=False)
     return figure.update_layout(bargap=0.45)
 
@@ -272,24 +248,18 @@ def _zooms(members: Sequence[Member]) -> go.Figure | None:
     names = list(dict.fromkeys(p.name for _, _, p in ranges))
     if not names:
         return None
-    n_rows = -(-len(names) // _ZOOM_COLUMNS)
-    grid = {"rows": n_rows, "cols": _ZOOM_COLUMNS, "vertical_spacing": 0.36 / n_rows, "horizontal_spacing": 0.06}
+    n_rows = -(-len(names) // 2)
+    grid = {"rows": n_rows, "cols": 2, "vertical_spacing": 0.36 / n_rows, "horizontal_spacing": 0.06}
     figure = new_figure(height=80 + n_rows * (70 + 22 * len(members)), **grid)
     for index, name in enumerate(names):
-        where = {"row": index // _ZOOM_COLUMNS + 1, "col": index % _ZOOM_COLUMNS + 1}
+        where = {"row": index // 2 + 1, "col": index % 2 + 1}
         of_name = [one for one in ranges if one[2].name == name]
         axis = parameter_axis(of_name[0][2])  # the widest: a zoom is narrower than its parent
         for label, is_current, p in of_name:
-            text = f"{label}<br>{html.escape(name)} {shown(p.low)} to {shown(p.high)}"
-            figure.add_scatter(
-                x=[axis.position(p.low), axis.position(p.high)],
-                y=[label] * 2,
-                mode="lines",
-                line={"color": COLOURS["ink"] if is_current else COLOURS["faint"], "width": 11},
-                showlegend=False,
-                **hover([text] * 2),
-                **where,
-            )
+            ends = {"x": axis.positions((p.low, p.high)), "y": [label] * 2}
+            line = {"color": COLOURS["ink" if is_current else "faint"], "width": 11}
+            text = f"{label}<br>{html.escape(name)} {range_shown(p)}"
+            figure.add_scatter(**ends, mode="lines", line=line, showlegend=False, **hover([text] * 2), **where)
         figure.update_xaxes(**axis.layout(), autorange=True, tickangle=0, tickfont_size=10, **where)
         figure.update_yaxes(showticklabels=where["col"] == 1, **where)
     labels = [html.escape(member.name) for member in members]
@@ -299,8 +269,7 @@ def _zooms(members: Sequence[Member]) -> go.Figure | None:
 
 def _timeline(study: optuna.Study) -> go.Figure:
     """Return Optuna's timeline of the last trials, in our colours, without its hover texts, which hold every curve."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ExperimentalWarning)
+    with warnings.catch_warnings(action="ignore", category=ExperimentalWarning):
         figure = optuna.visualization.plot_timeline(study, n_recent_trials=_MAX_TIMELINE)
     colours = {"COMPLETE": "complete", "PRUNED": "pruned", "FAIL": "failed", "RUNNING": "faint", "WAITING": "grid"}
     for bar in figure.data:
@@ -309,6 +278,10 @@ def _timeline(study: optuna.Study) -> go.Figure:
         bar.update(hovertext=None, text=None, hovertemplate="trial %{y}<extra></extra>")
     figure.update_layout(new_figure(height=340).layout, title_text=None, bargap=0.2)
     return figure.update_xaxes(title_text="time").update_yaxes(title_text="trial")
+
+
+def _value_axis(rows: Sequence[TrialRow], metric: str) -> Axis:
+    return metric_axis(metric, [row.value for row in rows if row.value is not None])
 
 
 def _add_trials(

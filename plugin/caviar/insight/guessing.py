@@ -18,12 +18,9 @@ SIGNIFICANCE = 0.05
 class Guess:
     """What guessing reaches on the validation split, without looking at the features.
 
-    Attributes:
-        n_examples: Validation examples.
-        accuracy: Of always naming the most frequent class, in (0, 1].
-        loss: Of giving every class its frequency as its probability, in nats.
-        balanced_accuracy: Of any rule that does not look at the features: 1 / n_classes. None in an old study.
-        recall_weights: Sum of squares of the weights that examples have in balanced accuracy. None in an old study.
+    The accuracy, in (0, 1], is that of always naming the most frequent class; the loss, in nats, that of giving every
+    class its frequency. Any such rule has the balanced accuracy 1 / n_classes. ``recall_weights`` is the sum of squares
+    of the weights that examples have in it; an old study has neither.
     """
 
     n_examples: int
@@ -35,13 +32,9 @@ class Guess:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LikeGuessing:
-    """A search whose best may be a guess.
+    """A search whose best in a metric of the validation split, over all epochs of all trials, may be a guess.
 
-    Attributes:
-        metric: ``val_accuracy``, ``val_loss`` or ``val_balanced_accuracy``.
-        guess: What guessing reaches.
-        n_looks: How many epochs, over all trials, ``best`` is the best of.
-        p: At most the chance that the best of so many guesses is as good.
+    ``guess`` is what guessing reaches, and ``p`` at most the chance that the best of ``n_looks`` guesses is as good.
     """
 
     metric: str
@@ -62,7 +55,7 @@ def guess_of(attributes: Mapping[str, Any], *, data: str) -> Guess | None:
     found = re.search(r"(\d+) validation, (\d+) classes", data)
     if found is None:
         return None
-    n_examples, n_classes = int(found[1]), int(found[2])
+    n_examples, n_classes = map(int, found.groups())
     return Guess(n_examples=n_examples, accuracy=1 / n_classes, loss=math.log(n_classes))
 
 
@@ -72,8 +65,8 @@ def like_guessing(rows: Sequence[TrialRow], guess: Guess | None, *, metric: str)
     An accuracy is tested by the exact binomial tail, with Šidák's correction for the number of looks. A loss is tested
     by its likelihood ratio to the classes' frequencies. Under guessing the ratio's mean is at most 1, so Markov's
     inequality bounds its tail, and Bonferroni's correction bounds the best of many looks. Epochs of one trial resemble
-    each other, so both err on the side of guessing. A metric of the training split is judged
-    on the validation split, and macro F1 by the balanced accuracy, whose tail Hoeffding's inequality bounds.
+    each other, so both err on the side of guessing. A metric of the training split is judged on the validation split,
+    and macro F1 by the balanced accuracy, whose tail Hoeffding's inequality bounds.
 
     Source:
         Šidák, Journal of the American Statistical Association 1967; Vovk and Wang, E-values, Annals of Statistics 2021;
@@ -81,15 +74,13 @@ def like_guessing(rows: Sequence[TrialRow], guess: Guess | None, *, metric: str)
     """
     from scipy.special import betainc
 
-    minimize = direction_of(metric) == "minimize"
     judged = "val_balanced_accuracy" if metric in CLASS_METRICS else f"val_{metric.removeprefix('val_')}"
     looks = [value for row in rows for value in row.curves.get(judged, ())]
-    if guess is None or not looks:
+    best = direction_of(metric).best(looks)
+    if guess is None or best is None:
         return None
-    best = min(looks) if minimize else max(looks)
-    if minimize:
-        tail = math.exp(min(0.0, guess.n_examples * (best - guess.loss)))
-        p = min(1.0, len(looks) * tail)
+    if direction_of(metric) == "minimize":
+        p = min(1.0, len(looks) * math.exp(min(0.0, guess.n_examples * (best - guess.loss))))
     elif judged == "val_balanced_accuracy":
         if guess.balanced_accuracy is None or guess.recall_weights is None:
             return None

@@ -1,5 +1,6 @@
 """How pages and their pictures look, and how a page is put together."""
 
+import dataclasses
 import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -57,6 +58,11 @@ def figures_as_data(figures: Mapping[str, "go.Figure | None"]) -> dict[str, Any]
     return {name: json.loads(figure.to_json()) for name, figure in figures.items() if figure is not None}
 
 
+def as_json(report: Any) -> str:
+    """Return a report, a dataclass, as JSON, its keys the attributes' names."""
+    return json.dumps(dataclasses.asdict(report), ensure_ascii=False, allow_nan=False)
+
+
 def render_page(template: str, figures: Mapping[str, Any], **values: Any) -> str:
     """Return a page that contains plotly's script and needs no network.
 
@@ -65,12 +71,9 @@ def render_page(template: str, figures: Mapping[str, Any], **values: Any) -> str
     import jinja2
     from plotly.offline import get_plotlyjs
 
+    loader, undefined = jinja2.PackageLoader(__package__), jinja2.StrictUndefined
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader(__package__),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
+        loader=loader, autoescape=True, undefined=undefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters |= {"shown": shown, "duration": duration}
     # Only `<` could end a script element; as \u003c it is the same JSON.

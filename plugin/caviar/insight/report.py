@@ -2,8 +2,6 @@
 
 import dataclasses
 import datetime
-import json
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,22 +9,21 @@ import optuna
 
 from ..attributes import DATA
 from ..config import NetworkConfig, TrainingConfig
-from ..parameters import ChoiceParameter, Parameter
+from ..parameters import ChoiceParameter
 from ..search.warm_start import configurations_by_trial, warm_start_of
 from ..spec import StudySpec, spec_table
 from ..storage.studies import n_former_stages
 from .advice import next_steps
 from .cost import measure_cost, panda_or_caviar
-from .family import Member, with_zoom_stages
+from .family import Member, warm_start_sentences, warm_start_table, with_zoom_stages
 from .guessing import guess_of
-from .importance import Importance, measure_importance
+from .importance import Importance, judge_pairs, measure_importance, tier_sentences
 from .page import figures_as_data, render_page
-from .rows import TrialRow, best_rows, drawn_parameters, trial_rows
-from .tiers import judge_pairs, tier_sentences
-from .warm_start import warm_start_sentences, warm_start_table
+from .rows import STATES, TrialRow, best_rows, drawn_parameters, trial_rows
 from .words import range_shown
 
 _N_TOP = 10
+_ZOOM = ("name", "generation", "is_current", "n_trials", "n_copied", "best_value")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -39,18 +36,14 @@ class Report:
         settings: The study file's, by their keys.
         searched: For every hyperparameter that was drawn, ``name``, ``tier``, ``range``, ``scale`` and ``best`` value.
         fixed: Hyperparameters that every trial shares.
-        counts: Trials by state.
-        budget: Trials that were to be finished.
-        trials: Every trial: ``number``, ``state``, ``value``, ``best_epoch``, ``epochs``, ``seconds``, ``curve``, …
+        trials: A ``rows.TrialRow`` each, with how many ``epochs`` it reported; ``counts`` are by state.
         top: The best complete trials, best first, like ``trials``.
-        importance: As ``importance.Importance``, with ``comparisons`` with the course's tiers (``tiers.RankedPair``),
-            and ``sentences`` that say all this.
+        importance: An ``Importance`` with ``comparisons`` with the course's tiers (``RankedPair``) and ``sentences``.
         zooms: The studies of a search from coarse to fine, and this study's zoom stages; empty without any.
         warm_start: As ``warm_start_table`` returns it, with ``sentences`` and, for each configuration, ``value_here``,
             what it reached in this study. None for a cold start.
-        cost: As ``cost.Cost``.
         approach: ``panda`` or ``caviar``, or None before the first complete trial.
-        advice: What to try next, as ``advice.Advice``.
+        advice: What to try next, each an ``advice.Advice``; ``cost`` is a ``cost.Cost``.
         figures: Plotly figures by name, without those that would show nothing.
     """
 
@@ -85,15 +78,10 @@ def build_report(
     now: datetime.datetime,
     n_resamples: int | None = None,
 ) -> Report:
-    """Read a study and return what it says; nothing is written.
+    """Read a study, in any state, and return what it says; nothing is written.
 
-    Args:
-        study: In any state, even without trials.
-        spec: The study file that it was run from.
-        family: The search that it belongs to, as ``family.family_members`` returns it.
-        cores: Of the machine that would run the next search.
-        now: The present, with its time zone.
-        n_resamples: For the uncertainty of the importance, as ``measure_importance`` takes it.
+    ``family`` is as ``family_members`` returns it, ``cores`` are those of the machine that would run the next search,
+    ``now`` has a time zone, and ``n_resamples`` is as ``measure_importance`` takes it.
     """
     from .figures import report_figures  # loads plotly
 
@@ -110,7 +98,6 @@ def build_report(
     if cost.full_trial_s:
         approach, reason = panda_or_caviar(cost.full_trial_s, spec.search.trials, cores=cores)
     advice = next_steps(spec, rows, parameters, importance, guess=guess_of(study.user_attrs, data=data))
-    counts = Counter(row.state for row in rows)
     figures = report_figures(study, rows, parameters, importance=importance, members=members, metric=metric)
     return Report(
         study=study.study_name,
@@ -119,14 +106,29 @@ def build_report(
         metric=metric,
         direction=spec.objective.direction,
         settings=_settings(study, spec),
-        searched=[_searched(parameter, best) for parameter in parameters],
+        searched=[
+            {
+                "name": parameter.name,
+                "tier": parameter.tier,
+                "range": range_shown(parameter),
+                "scale": "choices" if isinstance(parameter, ChoiceParameter) else parameter.scale,
+                "best": best[0].hyperparameters.get(parameter.name) if best else None,
+            }
+            for parameter in parameters
+        ],
         fixed=_fixed(spec),
-        counts={state: counts[state] for state in ("complete", "pruned", "failed", "running", "waiting")},
+        counts={state: sum(row.state == state for row in rows) for state in STATES},
         budget=spec.search.trials,
         trials=[_trial(row) for row in rows],
         top=[_trial(row) for row in best[:_N_TOP]],
         importance=_importance(importance, sampler=spec.search.sampler),
-        zooms=[_zoom(member) for member in members],
+        zooms=[
+            {
+                **{name: getattr(member, name) for name in _ZOOM},
+                "ranges": {parameter.name: range_shown(parameter) for parameter in member.parameters},
+            }
+            for member in members
+        ],
         warm_start=_warm_start(study, spec, rows),
         cost=dataclasses.asdict(cost),
         approach=approach,
@@ -136,24 +138,18 @@ def build_report(
     )
 
 
-def report_json(report: Report) -> str:
-    """Return the report as JSON, its keys the attributes' names."""
-    return json.dumps(dataclasses.asdict(report), ensure_ascii=False, allow_nan=False)
-
-
 def render_html(report: Report) -> str:
     """Return the report as one page that contains plotly's script and needs no network."""
     return render_page("report.html", report.figures, report=report)
 
 
 def _settings(study: optuna.Study, spec: StudySpec) -> dict[str, Any]:
-    table = spec_table(spec)
-    settings = {
-        f"{part}.{key}": value for part in ("data", "objective", "search") for key, value in table[part].items()
-    }
+    table, settings = spec_table(spec), dict[str, Any]()
+    for part in ("data", "objective", "search"):
+        settings |= {f"{part}.{key}": value for key, value in table[part].items() if value not in ({}, ())}
     if n_stages := n_former_stages(study):
         settings["search.stages"] = f"{n_stages}, no longer run"
-    return {key: value for key, value in {**settings, "seed": spec.seed}.items() if value not in ({}, ())}
+    return {**settings, "seed": spec.seed}
 
 
 def _fixed(spec: StudySpec) -> dict[str, Any]:
@@ -163,16 +159,6 @@ def _fixed(spec: StudySpec) -> dict[str, Any]:
     defaults = {name: value for config in configs for name, value in dataclasses.asdict(config).items()}
     fixed = {**({} if spec.objective.network else defaults), **spec.space.fixed}
     return {name: value for name, value in fixed.items() if name not in drawn and name != "epochs"}
-
-
-def _searched(parameter: Parameter, best: Sequence[TrialRow]) -> dict[str, Any]:
-    return {
-        "name": parameter.name,
-        "tier": parameter.tier,
-        "range": range_shown(parameter),
-        "scale": "choices" if isinstance(parameter, ChoiceParameter) else parameter.scale,
-        "best": best[0].hyperparameters.get(parameter.name) if best else None,
-    }
 
 
 def _trial(row: TrialRow) -> dict[str, Any]:
@@ -198,15 +184,3 @@ def _warm_start(study: optuna.Study, spec: StudySpec, rows: Sequence[TrialRow]) 
     for configuration in table["configurations"]:
         configuration["value_here"] = here.get((configuration["study"], configuration["trial"]))
     return {**table, "sentences": warm_start_sentences(table)}
-
-
-def _zoom(member: Member) -> dict[str, Any]:
-    return {
-        "name": member.name,
-        "generation": member.generation,
-        "is_current": member.is_current,
-        "n_trials": member.n_trials,
-        "n_copied": member.n_copied,
-        "best_value": member.best_value,
-        "ranges": {parameter.name: range_shown(parameter) for parameter in member.parameters},
-    }

@@ -5,7 +5,7 @@ import datetime
 import itertools
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 from optuna.trial import FrozenTrial, TrialState
 
@@ -24,34 +24,23 @@ from ..metrics import direction_of
 from ..parameters import Parameter
 from ..space import SearchSpace
 
-State = Literal["complete", "pruned", "failed", "running", "waiting"]
-
-_STATES: Mapping[TrialState, State] = {
-    TrialState.COMPLETE: "complete",
-    TrialState.PRUNED: "pruned",
-    TrialState.FAIL: "failed",
-    TrialState.RUNNING: "running",
-    TrialState.WAITING: "waiting",
-}
+#: What a ``TrialRow``'s state can be.
+STATES = ("complete", "pruned", "failed", "running", "waiting")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TrialRow:
     """One trial.
 
-    Attributes:
-        value: The metric of its best epoch, also for a pruned trial; None if it reported nothing.
-        best_epoch: Which epoch that was, counted from 0.
-        curve: The metric, epoch by epoch.
-        curves: Every stored curve by its name, the metric's included.
-        seconds: Spent on building, compiling and training.
-        inherited: Whether it was copied from the parent study, and so cost nothing here.
-        interventions: What was changed by hand, in order.
-        hyperparameters: What was drawn, by the names that the user knows (``momentum``, ``units_2``).
+    ``value`` is the metric of its best epoch, counted from 0, also for a pruned trial; None if it reported nothing.
+    ``curve`` is the metric, epoch by epoch; ``curves`` has every stored one by its name. ``seconds`` were spent on
+    building, compiling and training. An ``inherited`` trial was copied from the parent study, and so cost nothing here.
+    The ``interventions`` are what was changed by hand, in order. ``hyperparameters`` are what was drawn, by the names
+    that the user knows (``momentum``, ``units_2``).
     """
 
     number: int
-    state: State
+    state: str
     value: float | None
     best_epoch: int | None
     curve: tuple[float, ...]
@@ -89,9 +78,8 @@ def trial_rows(trials: Iterable[FrozenTrial], parameters: Sequence[Parameter], *
 
 def best_rows(rows: Iterable[TrialRow], *, metric: str) -> list[TrialRow]:
     """Return the complete trials, best first; of equal ones the earlier first, as Optuna has it."""
-    complete = [row for row in rows if row.state == "complete" and row.value is not None]
-    sign = 1 if direction_of(metric) == "minimize" else -1
-    return sorted(complete, key=lambda row: (sign * (row.value or 0.0), row.number))
+    valued = [(row.value, row) for row in rows if row.state == "complete" and row.value is not None]
+    return [row for _, row in sorted(valued, key=lambda one: (direction_of(metric).cost(one[0]), one[1].number))]
 
 
 def best_reached(trial: FrozenTrial, *, metric: str) -> float | None:
@@ -102,10 +90,7 @@ def best_reached(trial: FrozenTrial, *, metric: str) -> float | None:
     kept = trial.value if trial.state == TrialState.COMPLETE else trial.user_attrs.get(BEST_VALUE)
     if isinstance(kept, int | float) and math.isfinite(kept):
         return float(kept)
-    reported = [value for value in trial.intermediate_values.values() if math.isfinite(value)]
-    if not reported:
-        return None
-    return min(reported) if direction_of(metric) == "minimize" else max(reported)
+    return direction_of(metric).best(value for value in trial.intermediate_values.values() if math.isfinite(value))
 
 
 def _row(trial: FrozenTrial, parameters: Sequence[Parameter], metric: str) -> TrialRow:
@@ -113,7 +98,7 @@ def _row(trial: FrozenTrial, parameters: Sequence[Parameter], metric: str) -> Tr
     curves = {name: _finite(curve) for name, curve in (trial.user_attrs.get(CURVES) or {}).items()}
     return TrialRow(
         number=trial.number,
-        state=_STATES[trial.state],
+        state="failed" if trial.state == TrialState.FAIL else trial.state.name.lower(),
         value=best_reached(trial, metric=metric),
         best_epoch=trial.user_attrs.get(BEST_EPOCH),
         curve=curves.get(metric, reported),

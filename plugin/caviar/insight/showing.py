@@ -21,14 +21,8 @@ _logger = logging.getLogger(__name__)
 
 # Markdown's way to write what is not shown: the dashboard shows HTML comments as text. Notes that are stored have these
 # words, so they never change.
-_REPORT = (
-    "[//]: # (caviar report: what stands from here to its end is replaced by the next report)",
-    "[//]: # (end of the caviar report)",
-)
-_FAMILY = (
-    "[//]: # (caviar search: what stands from here to its end is replaced after the next zoom)",
-    "[//]: # (end of the caviar search)",
-)
+_FROM_HERE = "[//]: # (caviar {}: what stands from here to its end is replaced {})"
+_TO_HERE = "[//]: # (end of the caviar {})"
 #: The dashboard's cards for pictures all have this height, and cut off the rest.
 _CARD_HEIGHT = 440
 
@@ -36,11 +30,11 @@ _CARD_HEIGHT = 440
 def show_in_dashboard(study: optuna.Study, report: Report, *, page: Path, artifacts: Path) -> None:
     """Show a report in optuna-dashboard, in place of an earlier one; what the user noted there stays.
 
-    ``page`` is the file of ``report.render_html``, ``artifacts`` the dashboard's directory, created if it is missing.
+    ``page`` is the report's file, ``artifacts`` the dashboard's directory, created if it is missing.
     """
     import plotly.graph_objects as go
 
-    _save_note(study, _report_note(report), between=_REPORT)
+    _save_note(study, _report_note(report), "report", replaced="by the next report")
     if "importance" in report.figures:
         figure = go.Figure(report.figures["importance"])
         _save_picture(study, "importance", "Importance against the course's tiers", figure)
@@ -54,18 +48,18 @@ def show_family_in_dashboard(study: optuna.Study, members: Sequence[Member], *, 
     """Show a search from coarse to fine with one of its studies: its history, its ranges, and links to the others."""
     from .figures import family_figures
 
-    _save_note(study, _family_note(members, metric), between=_FAMILY)
+    _save_note(study, _family_note(members, metric), "search", replaced="after the next zoom")
     titles = {"search": "The whole search, from coarse to fine", "zooms": "What each study searched"}
     for name, figure in family_figures(members, metric=metric).items():
         if figure is not None:
             _save_picture(study, name, titles[name], figure)
 
 
-def _save_note(study: optuna.Study, ours: str, *, between: tuple[str, str]) -> None:
+def _save_note(study: optuna.Study, ours: str, what: str, *, replaced: str) -> None:
     """Put our part into the user's note, between two marks, where it stood before or at the end."""
     from optuna_dashboard import get_note, save_note
 
-    begin, end = between
+    begin, end = _FROM_HERE.format(what, replaced), _TO_HERE.format(what)
     before, found, rest = get_note(study).partition(begin)
     after = rest.partition(end)[2] if found else ""
     parts = (before.strip(), f"{begin}\n\n{ours}\n\n{end}", after.strip())
@@ -84,8 +78,7 @@ def _save_picture(study: optuna.Study, name: str, title: str, figure: Any) -> No
 def _keep(study: optuna.Study, page: Path, artifacts: Path) -> None:
     artifacts.mkdir(parents=True, exist_ok=True)
     store = FileSystemArtifactStore(base_path=artifacts)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ExperimentalWarning)
+    with warnings.catch_warnings(action="ignore", category=ExperimentalWarning):
         known = [meta for meta in get_all_artifact_meta(study) if meta.filename == page.name]
         if not known:
             upload_artifact(study_or_trial=study, file_path=str(page), artifact_store=store)
@@ -98,10 +91,9 @@ def _family_note(members: Sequence[Member], metric: str) -> str:
     lines = ["## One search, from coarse to fine", ""]
     for member in members:
         found = "no complete trial" if member.best_value is None else f"best {metric} {member.best_value:.4f}"
+        link = f"[{html.escape(member.name)}](/dashboard/studies/{member.study_id})"
         here = " (this one)" if member.is_current else ""
-        address = f"/dashboard/studies/{member.study_id}"
-        told = f"[{html.escape(member.name)}]({address}){here}: {member.n_trials} trials, {found}"
-        lines.append(f"{'  ' * member.generation}- {told}")
+        lines.append(f"{'  ' * member.generation}- {link}{here}: {member.n_trials} trials, {found}")
     together = ",".join(str(member.study_id) for member in members)
     lines += ["", f"[Their histories side by side](/dashboard/compare-studies?ids={together})"]
     return "\n".join(lines)
@@ -109,9 +101,7 @@ def _family_note(members: Sequence[Member], metric: str) -> str:
 
 def _report_note(report: Report) -> str:
     lines = [f"## Report of {report.made_at.replace('T', ' ').replace('+00:00', ' UTC')}", ""]
-    if report.top:
-        best = report.top[0]
-        lines.append(f"Best {report.metric} **{best['value']:.4f}**, trial {best['number']}.")
+    lines += [f"Best {report.metric} **{best['value']:.4f}**, trial {best['number']}." for best in report.top[:1]]
     lines += ["", "### Importance against the course's tiers", ""]
     lines += [f"- {sentence}" for sentence in report.importance["sentences"]]
     if report.advice:
