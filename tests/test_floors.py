@@ -25,7 +25,7 @@ FLOORS: tuple[frozenset[str], ...] = (
             "user_cache",
         }
     ),
-    frozenset({"space", "spec", "study_file"}),
+    frozenset({"interventions", "space", "spec", "study_file"}),
     frozenset({"data"}),
     frozenset({"networks"}),
     frozenset({"training"}),

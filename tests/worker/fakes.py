@@ -149,7 +149,7 @@ class PairPlan(Plan):
 class NoCheckpoints:
     """Takes the place of a checkpoint store: keeps nothing."""
 
-    def save(self, number: int, checkpoint: Any) -> None:
+    def save(self, number: int, checkpoint: Any, *, keep: int = 2) -> None:
         pass
 
     def load(self, number: int) -> None:

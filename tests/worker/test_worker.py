@@ -405,8 +405,8 @@ def test_a_trial_whose_worker_died_before_it_was_parked_does_not_train_on(
     promoting: Made, checkpoints: CheckpointStore
 ) -> None:
     class DyingCheckpoints(NoCheckpoints):
-        def save(self, number: int, checkpoint: Checkpoint) -> None:
-            checkpoints.save(number, checkpoint)
+        def save(self, number: int, checkpoint: Checkpoint, *, keep: int = 2) -> None:
+            checkpoints.save(number, checkpoint, keep=keep)
             raise Killed
 
     promoting.options = {"checkpoints": DyingCheckpoints()}

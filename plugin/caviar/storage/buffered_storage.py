@@ -78,17 +78,13 @@ class BufferedStorage(BaseStorage):
                 check_study(connection, self._study_id, known=self._backend.known_studies)
                 self._clock_offset = schema.database_now(connection) - _utc_now()
                 found = self._memory.read_changes(connection, besides=self._pending)
-                requests = read_requests(connection, self._pending)
+                self._requests = read_requests(connection, self._pending)
             self._take_in(found)
-            self._requests = {
-                trial_id: {key: asked for key, asked in found.items() if key not in pending.system_attributes}
-                for trial_id, found in requests.items()
-                if (pending := self._pending.get(trial_id)) is not None
-            }
 
     def requests(self, trial_id: int) -> Mapping[str, Request]:
         """Return what was asked of an own trial and is not answered, as of the last ``refresh``: by key, in order."""
-        return dict(self._requests.get(trial_id, {}))
+        answered = self._pending[trial_id].system_attributes
+        return {key: asked for key, asked in self._requests.get(trial_id, {}).items() if key not in answered}
 
     def answer(self, trial_id: int, key: str, request: Request, answer: Answer) -> None:
         """Answer a request; raises as ``set_trial_param`` does."""
@@ -116,12 +112,7 @@ class BufferedStorage(BaseStorage):
         return self._write(hand_back=frozenset(trial_ids))
 
     def park(self, trial_id: int, *, mark: str = PAUSED) -> None:
-        """Let an own trial wait from the next ``flush`` on; raises as ``set_trial_param`` does.
-
-        Args:
-            trial_id: Optuna's id of the trial.
-            mark: PAUSED, until it is promoted; or HELD, until somebody resumes it.
-        """
+        """Let an own trial wait from the next ``flush`` on: PAUSED until its promotion, HELD until it is resumed."""
         self.set_trial_system_attr(trial_id, mark, value=True)
         trial, _ = self._copy(trial_id)
         self.release(trial_id)

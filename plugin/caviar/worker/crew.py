@@ -41,6 +41,11 @@ class Timings:
     trials: int = 0  # trials that ended
     fleets: int = 0  # fleets that were started
 
+    @property
+    def trained_s(self) -> float:
+        """Seconds of all epochs."""
+        return self.compile_s + self.training_s
+
     @contextlib.contextmanager
     def phase(self, name: Phase) -> Iterator[None]:
         """Count the time within."""

@@ -99,7 +99,7 @@ class Worker:
                 self._take_more()
             self._announce()
             self._train()
-            is_due = self._trained_s - self._checkpointed_at_s >= setup.spec.search.checkpoint_s
+            is_due = self._timings.trained_s - self._checkpointed_at_s >= setup.spec.search.checkpoint_s
             if is_due or time.monotonic() - self._synced_at_s >= SYNC_S:
                 self._sync()
                 self._take_more()
@@ -107,10 +107,6 @@ class Worker:
             if is_due:
                 self._checkpoint()
         self._leave()
-
-    @property
-    def _trained_s(self) -> float:
-        return self._timings.compile_s + self._timings.training_s
 
     def _take_first(self) -> bool:
         """Claim trials when none is in hand; return False when nothing is left to do."""
@@ -191,12 +187,12 @@ class Worker:
 
     def _intervene(self) -> None:
         """Do what is asked of the running trials by hand."""
-        leaving = self._interventions.carry_out()
-        failed = {trial: error for trial, error in leaving.items() if isinstance(error, SpecError)}
-        self._crew.remove(failed)
-        for trial, error in failed.items():
-            self._fail(trial.ticket, TrialFailed(str(error)))
-        self._settle({trial: decision for trial, decision in leaving.items() if isinstance(decision, Decision)})
+        for trial, outcome in self._interventions.carry_out().items():
+            if isinstance(outcome, Decision):
+                self._settle({trial: outcome})
+            else:
+                self._crew.remove([trial])
+                self._fail(trial.ticket, TrialFailed(str(outcome)))
 
     def _decide(self, metrics: Sequence[Mapping[str, float]]) -> dict[TrialInHand, Decision]:
         """Report an epoch of the running trials, and decide what they do next; a trial whose pruner raises fails."""
@@ -214,18 +210,16 @@ class Worker:
                     trial.best_state = self._crew.lane_state(trial)
         self._crew.remove(failed)
         parked = self._to_park([trial for trial, ends in pruned.items() if not ends])
-        for trial in pruned:
-            if trial.watched:
-                trial.run.store()
-                self._save(trial)
+        for trial in [trial for trial in pruned if trial.watched]:
+            trial.run.store()
+            self._save(trial)
         return {
             trial: decide(epochs=trial.epochs, max_epochs=trial.max_epochs, pruned=ends, parked=trial in parked)
             for trial, ends in pruned.items()
         }
 
     def _to_park(self, trials: Sequence[TrialInHand]) -> set[TrialInHand]:
-        judged = {trial.ticket.number: trial.epochs for trial in trials if not trial.run.is_changed}
-        numbers = self._promoter.to_park(judged)
+        numbers = self._promoter.to_park({t.ticket.number: t.epochs for t in trials if not t.run.is_changed})
         return {trial for trial in trials if trial.ticket.number in numbers}
 
     def _settle(self, decisions: Mapping[TrialInHand, Decision]) -> None:
@@ -330,7 +324,7 @@ class Worker:
 
     def _checkpoint(self) -> None:
         """Checkpoint the trials that have begun, and show them in MLflow; comes after a write."""
-        self._checkpointed_at_s = self._trained_s
+        self._checkpointed_at_s = self._timings.trained_s
         with self._timings.phase("bookkeeping_s"):
             saved = [trial for trial in self._crew.begun if self._save(trial)]
             shown = [self._buffer.get_trial(trial.ticket.trial_id) for trial in saved]
