@@ -100,7 +100,8 @@ def measure_importance(
     n_shuffles = n_resamples or (2 * least + 1 if n_trials <= _FEW_TRIALS else least)
     n_resamples = n_resamples or min(100, max(30, 100_000 // n_trials))
     rng = np.random.default_rng(seed)
-    draws = np.stack([np.bincount(rng.integers(n_trials, size=n_trials), None, n_trials) for _ in range(n_resamples)])
+    picked = rng.integers(n_trials, size=(n_resamples, n_trials))
+    draws = np.stack([np.bincount(one, minlength=n_trials) for one in picked])
     names = [parameter.parameter for parameter in drawn]
     losses = np.asarray([direction_of(metric).cost(value) for value in values])
     once = np.ones(n_trials, dtype=int)
