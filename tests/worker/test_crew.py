@@ -26,7 +26,7 @@ def draw(objective: KerasObjective) -> Any:
             trial = study.ask()
             ticket = Ticket(trial_id=trial._trial_id, number=trial.number, origin=trial.number, resumed=False)
             lane, run = objective.draw(trial), objective.make_run(trial)
-            drawn.append(TrialInHand(ticket=ticket, run=run, lane=lane, **options))
+            drawn.append(TrialInHand(ticket=ticket, run=run, lane=lane, max_epochs=4, **options))
         return drawn
 
     return draw
