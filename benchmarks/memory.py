@@ -16,7 +16,7 @@ from tests.processes import Watch, write_study
 from caviar.commands.run import new_study_attributes
 from caviar.data.dataset import DatasetFacts
 from caviar.data.loading import load_dataset
-from caviar.engines.protocol import WorkOrder
+from caviar.engines.engine import WorkOrder
 from caviar.engines.work import work
 from caviar.record.tracking import prepare_tracking
 from caviar.spec import read_spec
