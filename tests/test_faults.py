@@ -178,7 +178,7 @@ def test_workers_of_a_killed_run_hand_back_and_end(tmp_path: Path, home: Path, w
     file = write_study(tmp_path, trials=2, workers=2, epochs=10000)
     with running("run", file, "--home", home) as process:
         wait_until(lambda: len(watch.holders()) == 2)
-        wait_until(lambda: all(trial.intermediate_values for trial in watch.trials()))  # one that has not begun has none
+        wait_until(lambda: all(trial.intermediate_values for trial in watch.trials()))  # before, there is no checkpoint
         workers = list(watch.holders().values())
         process.send(signal.SIGKILL)
         process.finish()
