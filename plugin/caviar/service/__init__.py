@@ -1,0 +1,1 @@
+"""`caviar serve`: pages, REST, optuna-dashboard and MLflow behind one address."""
