@@ -1,1 +1,1 @@
-"""`caviar serve`: pages, REST, optuna-dashboard and MLflow behind one address."""
+"""One address for everything: pages, a REST API, Optuna as a service, and the dashboards beside them."""

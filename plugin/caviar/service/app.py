@@ -1,0 +1,52 @@
+"""The one ASGI application: REST, pages and dashboards behind one guard."""
+
+import contextlib
+from collections.abc import AsyncIterator
+from typing import Final
+
+from fastapi import FastAPI
+
+from .. import __version__
+from . import login
+from .answers import explain_errors
+from .limits import Buckets
+from .security import Guard
+from .settings import ServiceSettings
+
+_DESCRIPTION: Final = """Studies of caviar, and Optuna as a service.
+
+Every request but GET and HEAD needs the header `X-Caviar: 1`. A service with a token needs
+`Authorization: Bearer TOKEN` as well. Errors are `{"error": {"message": …, "way_out"?: …}}`.
+"""
+
+
+def make_app(settings: ServiceSettings) -> FastAPI:
+    """Return the service's application.
+
+    Everything that a request needs stands in ``app.state``: ``settings``.
+
+    Args:
+        settings: Its home, its token and its limits.
+    """
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        for directory in (settings.runs, settings.uploads):
+            directory.mkdir(parents=True, exist_ok=True)
+        yield
+
+    app = FastAPI(
+        title="caviar",
+        version=__version__,
+        description=_DESCRIPTION,
+        lifespan=lifespan,
+        openapi_url="/v1/openapi.json",
+        docs_url=None,
+        redoc_url=None,
+    )
+    app.state.settings = settings
+    app.state.login_failures = Buckets(per_s=1 / 6, burst=10)
+    explain_errors(app)
+    app.include_router(login.router)
+    app.add_middleware(Guard, settings=settings)
+    return app
