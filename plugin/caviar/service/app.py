@@ -10,6 +10,8 @@ from .. import __version__
 from . import login
 from .answers import explain_errors
 from .limits import Buckets
+from .mounting import Dashboards
+from .runs import Runs
 from .security import Guard
 from .settings import ServiceSettings
 
@@ -46,7 +48,10 @@ def make_app(settings: ServiceSettings) -> FastAPI:
     )
     app.state.settings = settings
     app.state.login_failures = Buckets(per_s=1 / 6, burst=10)
+    app.state.runs = Runs(settings.home)
+    app.state.dashboards = Dashboards(settings.home)
     explain_errors(app)
     app.include_router(login.router)
+    app.state.dashboards.add_to(app)
     app.add_middleware(Guard, settings=settings)
     return app

@@ -11,6 +11,7 @@ import re
 import sys
 import threading
 import warnings
+from collections.abc import Mapping
 from typing import Final
 
 from fastapi import FastAPI
@@ -147,7 +148,7 @@ def _mlflow_pages(home: Home) -> WsgiProgram:
     return app
 
 
-def without_mlflow(environment: dict[str, str]) -> dict[str, str]:
+def without_mlflow(environment: Mapping[str, str]) -> dict[str, str]:
     """Return an environment without what tells MLflow that it is this server."""
     return {name: value for name, value in environment.items() if not name.startswith("_MLFLOW_")}
 

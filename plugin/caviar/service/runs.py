@@ -26,6 +26,7 @@ from ..atomic_write import write_whole
 from ..errors import CaviarError, SpecError, StorageError
 from ..spec import parse_spec
 from ..storage.home import Home, prepare_home
+from .mounting import without_mlflow
 
 #: The variable in a run's environment that names it.
 MARK: Final = "CAVIAR_SERVICE_RUN"
@@ -189,7 +190,7 @@ class Runs:
         return run
 
     def _spawn(self, run: RunInfo, arguments: Sequence[str]) -> subprocess.Popen[bytes]:
-        environment = {**os.environ, MARK: run.id, "CAVIAR_HOME": str(self._home.path)}
+        environment = {**without_mlflow(os.environ), MARK: run.id, "CAVIAR_HOME": str(self._home.path)}
         # Addresses may hold passwords, which a command line would show to every user of the machine.
         environment |= {"CAVIAR_STORAGE": self._home.storage, "MLFLOW_TRACKING_URI": self._home.tracking_uri}
         with (self.directory / f"{run.id}.log").open("wb") as log:
