@@ -33,6 +33,8 @@ WARM_START: Final = "caviar:warm_start"
 #: The name of the study that a zoom was narrowed from, and a study's zooms. Written by `zoom`; the report follows them.
 PARENT: Final = "caviar:parent"
 CHILDREN: Final = "caviar:children"
+#: What a study was created with that the service gives out by ask and tell, as JSON. Written and read by the service.
+ASKED: Final = "caviar:asked"
 #: How a zoom was narrowed, as JSON. Written by `zoom`, which reads it to continue an unfinished one.
 ZOOM: Final = "caviar:zoom"
 

@@ -44,7 +44,11 @@ def study_status(home: Home, study: str) -> dict[str, Any]:
         ``storage`` and ``tracking_uri``, masked;
         ``former_stages``: how many ``[[search.stages]]`` its file had, if any.
     """
-    storage, opened = open_existing(home, study)
+    return status_of(home, *open_existing(home, study))
+
+
+def status_of(home: Home, storage: LeasedStorage, opened: optuna.Study) -> dict[str, Any]:
+    """Return how an opened study stands, as ``study_status`` does."""
     spec = required_spec(opened)
     trials = opened.get_trials(deepcopy=False)
     counts = _count_by_state(trials)

@@ -5,6 +5,8 @@ import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import optuna
+
 from ..attributes import BEST_EPOCH, BEST_VALUE, FAIL_REASON, PARENT_TRIAL, TRAIN_SECONDS
 from ..insight.words import shown
 from ..search.warm_start import configurations_by_trial, warm_start_of
@@ -25,6 +27,11 @@ def list_trials(home: Home, study: str) -> list[dict[str, Any]]:
         trials of a warm-started study have ``warm_start``, the study and the number of the trial they repeat.
     """
     _, opened = open_existing(home, study)
+    return trials_of(opened)
+
+
+def trials_of(opened: optuna.Study) -> list[dict[str, Any]]:
+    """Return an opened study's trials, as ``list_trials`` does."""
     space, warm = required_spec(opened).space, warm_start_of(opened)
     trials = opened.get_trials(deepcopy=False)
     taken = {} if warm is None else configurations_by_trial(warm, trials)

@@ -1,6 +1,7 @@
 """Optuna's relational storage, with every write on a trial guarded by its lease."""
 
 import contextlib
+import copy
 import json
 from collections.abc import Container, Iterator, Mapping, Sequence
 from typing import Any, Final
@@ -47,6 +48,12 @@ class LeasedStorage(RDBStorage):
         self._ever_leased: set[int] = set()
         #: The studies that this worker or command was begun with, by Optuna's ids; it writes on no other of their name.
         self.known_studies: dict[int, StudyKey] = {}
+
+    def as_worker(self, owner: str) -> "LeasedStorage":
+        """Return this storage for another worker in this process; both use the same connections."""
+        other = copy.copy(self)
+        other.owner, other._ever_leased, other.known_studies = owner, set(), dict(self.known_studies)
+        return other
 
     def remember_lease(self, trial_id: int) -> None:
         """Note that this worker was given a trial: from then on it writes about it only while it holds the lease."""
