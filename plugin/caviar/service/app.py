@@ -7,13 +7,15 @@ from typing import Final
 from fastapi import FastAPI
 
 from .. import __version__
-from . import login
+from . import login, pages
 from .answers import explain_errors
 from .limits import Buckets
 from .mounting import Dashboards
+from .recent import Recent
 from .runs import Runs
 from .security import Guard
 from .settings import ServiceSettings
+from .store import Store
 
 _DESCRIPTION: Final = """Studies of caviar, and Optuna as a service.
 
@@ -49,9 +51,12 @@ def make_app(settings: ServiceSettings) -> FastAPI:
     app.state.settings = settings
     app.state.login_failures = Buckets(per_s=1 / 6, burst=10)
     app.state.runs = Runs(settings.home)
+    app.state.recent = Recent()
+    app.state.store = Store(settings.home)
     app.state.dashboards = Dashboards(settings.home)
     explain_errors(app)
     app.include_router(login.router)
+    app.include_router(pages.router)
     app.state.dashboards.add_to(app)
     app.add_middleware(Guard, settings=settings)
     return app

@@ -20,11 +20,16 @@ from ..insight.words import duration, shown
 from ..storage.addresses import masked
 from .answers import Refusal, shown_message
 from .mounting import dashboard_link
+from .security import PAGE_POLICY
 
 router = APIRouter(include_in_schema=False)
 
 _ASSETS: Final = {"caviar.css": "text/css", "caviar.js": "text/javascript", "icon.svg": "image/svg+xml"}
 _PLOTLY: Final = "plotly.js"
+#: The two style elements that plotly.js adds to a page, by their digests; the browser test fails if they change.
+_PLOTLY_STYLES: Final = (
+    "'sha256-47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=' 'sha256-ji27qzEtxXZW+7dun6UwjHXJ18e6WAin1VvNtkzIE/o='"
+)
 _FRESH_S: Final = 1.0
 _HEALTH_FRESH_S: Final = 300.0
 _LINK_FRESH_S: Final = 60.0
@@ -82,7 +87,7 @@ def study_page(request: Request, name: str) -> Response:
     link = state.recent.get_later(
         ("link", name), lambda: _link_or_none(lambda: mlflow_link(home, storage, study)), fresh_s=_LINK_FRESH_S
     )
-    return _page(
+    page = _page(
         "study.html",
         view=view,
         status=view["status"],
@@ -92,6 +97,14 @@ def study_page(request: Request, name: str) -> Response:
         dashboard=dashboard_link(view["id"]),
         mlflow=link or "/mlflow/",
     )
+    page.headers["Content-Security-Policy"] = PAGE_POLICY.replace("style-src", f"style-src {_PLOTLY_STYLES}")
+    return page
+
+
+@router.get("/favicon.ico")
+def icon(request: Request) -> Response:
+    """Return the icon that optuna-dashboard's page asks for."""
+    return asset(request, "icon.svg")
 
 
 @router.get("/assets/{name}")
