@@ -81,9 +81,7 @@ def open_family(storage: LeasedStorage, study: optuna.Study) -> list[optuna.Stud
     return [root, *open_descendants(storage, root)]
 
 
-def charts_link(
-    home: Home, storage: LeasedStorage, study: optuna.Study, *, pages: str = _MLFLOW_PAGES
-) -> str | None:
+def charts_link(home: Home, storage: LeasedStorage, study: optuna.Study, *, pages: str = _MLFLOW_PAGES) -> str | None:
     """Return where MLflow's pages show the charts of a study and its relatives; None when MLflow is down."""
     found = [(member, stored_spec(member)) for member in open_family(storage, study)]
     specs = [(member, spec) for member, spec in found if spec is not None]

@@ -56,7 +56,7 @@ class Dashboards:
     def __init__(self, home: Home) -> None:
         self._dashboard = WsgiApp(
             lambda: _optuna_dashboard(home),
-            allowed=lambda method, path: method in (*_READING, "POST", "PUT", "DELETE"),
+            allowed=lambda method, _path: method in (*_READING, "POST", "PUT", "DELETE"),
             headers=lambda path: _STORED if path.startswith("/artifacts/") else {},
         )
         self._mlflow: ASGIApp
@@ -163,4 +163,3 @@ def _check_version(name: str) -> None:
 def dashboard_link(study_id: int) -> str:
     """Return where optuna-dashboard shows a study."""
     return f"/dashboard/studies/{study_id}"
-

@@ -70,9 +70,7 @@ def serve_home(
         settings = ServiceSettings(home=home, token=token, hosts=names if needs_token else ())
         real_port = listener.getsockname()[1]
         shown = "localhost" if _is_wildcard(host) else f"[{host}]" if ":" in host else host
-        served = Served(
-            address=f"http://{shown}:{real_port}", token=token if is_new else None, needs_token=needs_token
-        )
+        served = Served(address=f"http://{shown}:{real_port}", token=token if is_new else None, needs_token=needs_token)
         on_start(served)
         _run(settings, listener)
 

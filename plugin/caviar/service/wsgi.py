@@ -6,7 +6,7 @@ Starlette's own bridge is deprecated, and copies a growing body with every part 
 import sys
 import tempfile
 from collections.abc import Callable, Iterable
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import anyio
 import anyio.from_thread
@@ -20,20 +20,12 @@ _IN_MEMORY_BYTES: Final = 2**20
 WsgiProgram = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
 
-class AllowedRequest(Protocol):
-    """Tells whether a program may be asked for a path by a method."""
-
-    def __call__(self, method: str, path: str) -> bool:
-        """Answer."""
-        ...
-
-
 class WsgiApp:
     """A WSGI program as an ASGI app; it is made when it is first asked for, in a thread.
 
     Args:
         make: Makes the program.
-        allowed: What it may be asked for.
+        allowed: Tells whether it may be asked, by method and path.
         headers: By path, what is added to an answer; the program's own headers of these names are left out.
         hidden: Beginnings, in lower case, of the names of headers of the program's that are left out.
     """
@@ -42,7 +34,7 @@ class WsgiApp:
         self,
         make: Callable[[], WsgiProgram],
         *,
-        allowed: AllowedRequest,
+        allowed: Callable[[str, str], bool],
         headers: Callable[[str], dict[str, str]] = lambda _path: {},
         hidden: tuple[str, ...] = (),
     ) -> None:
