@@ -11,7 +11,7 @@ from typing import Any, Final
 import anyio
 import anyio.from_thread
 import anyio.to_thread
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from .answers import Refusal
 
@@ -83,12 +83,15 @@ class WsgiApp:
                 + [(name.lower().encode(), value.encode()) for name, value in added.items()],
             )
 
+        async def pass_on(message: Message) -> None:
+            await send(message)
+
         def send_part(part: bytes, *, more: bool) -> None:
             nonlocal begun
             if not begun:
                 begun = True
-                anyio.from_thread.run(send, start)
-            anyio.from_thread.run(send, {"type": "http.response.body", "body": part, "more_body": more})
+                anyio.from_thread.run(pass_on, start)
+            anyio.from_thread.run(pass_on, {"type": "http.response.body", "body": part, "more_body": more})
 
         parts = program(environ, start_response)
         try:
