@@ -7,9 +7,10 @@ from typing import Final
 from fastapi import FastAPI
 
 from .. import __version__
-from . import login
+from . import api_asked, login
 from .answers import explain_errors
 from .limits import Buckets
+from .requests import Makings
 from .security import Guard
 from .settings import ServiceSettings
 
@@ -33,8 +34,12 @@ def make_app(settings: ServiceSettings) -> FastAPI:
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         for directory in (settings.runs, settings.uploads):
             directory.mkdir(parents=True, exist_ok=True)
-        yield
+        try:
+            yield
+        finally:
+            await makings.close()
 
+    makings = Makings(settings)
     app = FastAPI(
         title="caviar",
         version=__version__,
@@ -44,9 +49,10 @@ def make_app(settings: ServiceSettings) -> FastAPI:
         docs_url=None,
         redoc_url=None,
     )
-    app.state.settings = settings
+    app.state.settings, app.state.makings = settings, makings
     app.state.login_failures = Buckets(per_s=1 / 6, burst=10)
     explain_errors(app)
-    app.include_router(login.router)
+    for module in (login, api_asked):
+        app.include_router(module.router)
     app.add_middleware(Guard, settings=settings)
     return app
