@@ -25,9 +25,21 @@ from ..storage.leases import LeaseLost
 from ..storage.schema import explain_outage
 
 _LONGEST: Final = 2000
+
+
+class Conflict(CaviarError):  # noqa: N818  (it is an answer, as HTTPException is)
+    """What was asked for does not fit what is there."""
+
+
+class NotThere(CaviarError):  # noqa: N818
+    """What was asked about does not exist."""
+
+
 #: The first that fits decides.
 _STATUS: Final[tuple[tuple[type[CaviarError], int], ...]] = (
     (UnknownStudyError, 404),
+    (NotThere, 404),
+    (Conflict, 409),
     (LeaseLost, 409),
     (FatalError, 409),
     (StorageUnavailableError, 503),

@@ -7,15 +7,15 @@ from typing import Final
 from fastapi import FastAPI
 
 from .. import __version__
-from . import login, pages
+from . import api_asked, login, pages
 from .answers import explain_errors
 from .limits import Buckets
 from .mounting import Dashboards
 from .recent import Recent
+from .requests import Makings
 from .runs import Runs
 from .security import Guard
 from .settings import ServiceSettings
-from .store import Store
 
 _DESCRIPTION: Final = """Studies of caviar, and Optuna as a service.
 
@@ -37,8 +37,12 @@ def make_app(settings: ServiceSettings) -> FastAPI:
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         for directory in (settings.runs, settings.uploads):
             directory.mkdir(parents=True, exist_ok=True)
-        yield
+        try:
+            yield
+        finally:
+            await makings.close()
 
+    makings = Makings(settings)
     app = FastAPI(
         title="caviar",
         version=__version__,
@@ -48,15 +52,13 @@ def make_app(settings: ServiceSettings) -> FastAPI:
         docs_url=None,
         redoc_url=None,
     )
-    app.state.settings = settings
-    app.state.login_failures = Buckets(per_s=1 / 6, burst=10)
-    app.state.runs = Runs(settings.home)
-    app.state.recent = Recent()
-    app.state.store = Store(settings.home)
+    app.state.settings, app.state.makings = settings, makings
+    app.state.runs, app.state.recent = Runs(settings.home), Recent()
     app.state.dashboards = Dashboards(settings.home)
+    app.state.login_failures = Buckets(per_s=1 / 6, burst=10)
     explain_errors(app)
-    app.include_router(login.router)
-    app.include_router(pages.router)
+    for module in (login, pages, api_asked):
+        app.include_router(module.router)
     app.state.dashboards.add_to(app)
     app.add_middleware(Guard, settings=settings)
     return app

@@ -52,7 +52,7 @@ trials = 60
 def front_page(request: Request) -> Response:
     """Show every study, and what runs."""
     state = request.app.state
-    storage = state.store.storage()
+    storage = state.makings.store.storage()
     studies = [] if storage is None else _recent(request, "studies", lambda: list_studies(storage))
     home = state.settings.home
     return _page(
@@ -78,7 +78,7 @@ def study_page(request: Request, name: str) -> Response:
     home = state.settings.home
     runs = state.runs.list(study=name)
     try:
-        storage, study = state.store.study(name)
+        storage, study = state.makings.store.study(name)
     except CaviarError as error:
         if not runs:
             raise
