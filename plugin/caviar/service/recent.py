@@ -45,7 +45,9 @@ class Recent:
             known = self._kept.get(key)
             working = self._working.setdefault(key, threading.Lock())
         if (known is None or self._clock() >= known[0]) and not working.locked():
-            threading.Thread(target=lambda: self.get(key, work_out, fresh_s=fresh_s), daemon=True).start()
+            threading.Thread(
+                target=lambda: self.get(key, work_out, fresh_s=fresh_s), name="caviar-recent", daemon=True
+            ).start()
         return None if known is None else known[1]
 
     def _keep(self, key: Hashable, until: float, answer: Any) -> None:
