@@ -101,5 +101,5 @@ def home_health(home: Home) -> dict[str, Any]:
 
 
 def mlflow_link(home: Home, storage: LeasedStorage, study: optuna.Study) -> str | None:
-    """Return where the service's MLflow shows a study's charts; None when MLflow is down."""
-    return charts_link(home, storage, study, pages="/mlflow")
+    """Return where the service's MLflow shows a study's charts; None when MLflow is down, or the study has no file."""
+    return None if stored_spec(study) is None else charts_link(home, storage, study, pages="/mlflow")
