@@ -7,7 +7,7 @@ from typing import Final
 from fastapi import FastAPI
 
 from .. import __version__
-from . import api_asked, login
+from . import api_asked, api_champions, api_runs, api_studies, api_uploads, login
 from .answers import explain_errors
 from .limits import Buckets
 from .requests import Makings
@@ -21,13 +21,14 @@ Every request but GET and HEAD needs the header `X-Caviar: 1`. A service with a 
 """
 
 
-def make_app(settings: ServiceSettings) -> FastAPI:
+def make_app(settings: ServiceSettings, *, runs: api_runs.Runs | None = None) -> FastAPI:
     """Return the service's application.
 
-    Everything that a request needs stands in ``app.state``: ``settings``.
+    What a request needs stands in ``app.state``: ``settings``, ``makings`` and ``runs``.
 
     Args:
         settings: Its home, its token and its limits.
+        runs: What starts runs; without, the service starts none.
     """
 
     @contextlib.asynccontextmanager
@@ -49,10 +50,10 @@ def make_app(settings: ServiceSettings) -> FastAPI:
         docs_url=None,
         redoc_url=None,
     )
-    app.state.settings, app.state.makings = settings, makings
+    app.state.settings, app.state.makings, app.state.runs = settings, makings, runs
     app.state.login_failures = Buckets(per_s=1 / 6, burst=10)
     explain_errors(app)
-    for module in (login, api_asked):
+    for module in (login, api_studies, api_runs, api_champions, api_uploads, api_asked):
         app.include_router(module.router)
     app.add_middleware(Guard, settings=settings)
     return app
