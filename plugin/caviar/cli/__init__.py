@@ -10,6 +10,7 @@ from .. import __version__
 from .champions import champion, export, predict
 from .looking import check, datasets, report, status, trials
 from .running import compare, run, worker, zoom
+from .serving import serve
 from .session import CaviarGroup
 from .upkeep import delete, doctor, sync
 
@@ -44,5 +45,6 @@ for _verb in (
     delete,
     sync,
     doctor,
+    serve,
 ):
     main.add_command(_verb)

@@ -17,7 +17,7 @@ from ..storage.leased_storage import LeasedStorage
 from ..storage.studies import archive_study, open_study, stored_spec
 from ..worker.opening import open_mirror
 
-_MLFLOW_PAGES: Final = "http://127.0.0.1:5000"
+_MLFLOW_PAGES: Final = "http://127.0.0.1:5000"  # of `make mlflow`
 
 
 def open_if_any(home: Home, name: str, *, uid: str | None = None) -> tuple[LeasedStorage, optuna.Study] | None:
@@ -81,13 +81,13 @@ def open_family(storage: LeasedStorage, study: optuna.Study) -> list[optuna.Stud
     return [root, *open_descendants(storage, root)]
 
 
-def charts_link(home: Home, storage: LeasedStorage, study: optuna.Study) -> str | None:
-    """Return where `make mlflow` shows the charts of a study and its relatives; None when MLflow is down."""
+def charts_link(home: Home, storage: LeasedStorage, study: optuna.Study, *, pages: str = _MLFLOW_PAGES) -> str | None:
+    """Return where MLflow's pages show the charts of a study and its relatives; None when MLflow is down."""
     found = [(member, stored_spec(member)) for member in open_family(storage, study)]
     specs = [(member, spec) for member, spec in found if spec is not None]
     mirrors = [open_mirror(home, member, spec) for member, spec in specs]
     if len(mirrors) == 1:
-        return mirrors[0].experiment_link(_MLFLOW_PAGES)
+        return mirrors[0].experiment_link(pages)
     ids = [mirror.experiment_id() for mirror in mirrors]
     if None in ids:
         return None
@@ -100,7 +100,7 @@ def charts_link(home: Home, storage: LeasedStorage, study: optuna.Study) -> str 
             "workflowType": "machine_learning",
         }
     )
-    return f"{_MLFLOW_PAGES}/#/compare-experiments/s?{query}"
+    return f"{pages}/#/compare-experiments/s?{query}"
 
 
 def add_child(parent: optuna.Study, name: str) -> None:

@@ -1,18 +1,17 @@
 """Runs over HTTP: studies and races that the service starts, and that outlive it."""
 
 import dataclasses
-from collections.abc import Sequence
-from typing import Annotated, Any, Protocol
+from typing import Annotated, Any
 
 from anyio import to_thread
 from fastapi import APIRouter, Path, Query, Request, Response
 from pydantic import Field
 
-from .answers import Refusal
 from .api_studies import checked_study
 from .fresh import json_bytes
 from .network_study import toml_text
 from .requests import REFUSALS, Strict, StudyName, check_name, makings
+from .runs import RunInfo, Runs
 from .strict_json import StrictRoute
 
 router = APIRouter(prefix="/v1", tags=["Runs"], route_class=StrictRoute, responses=REFUSALS)
@@ -25,28 +24,6 @@ _TOML: dict[str, Any] = {
         "content": {"application/toml": {"schema": {"type": "string"}}},
     }
 }
-
-
-class Runs(Protocol):
-    """What starts processes and finds them again: ``service.runs.Runs``; what it returns are dataclasses."""
-
-    def start(self, text: str, *, settings: Sequence[str] = (), fresh: bool = False) -> Any:
-        """Start a run on a study file."""
-
-    def start_champion(self, study: str, *, top: int = 5, seeds: int = 5, fresh: bool = False) -> Any:
-        """Start the race for a study's champion."""
-
-    def list(self, *, study: str | None = None) -> Sequence[Any]:
-        """Return the runs."""
-
-    def get(self, run_id: str) -> Any:
-        """Return a run."""
-
-    def stop(self, run_id: str) -> Any:
-        """Ask a run to end."""
-
-    def log(self, run_id: str) -> str:
-        """Return the end of a run's log."""
 
 
 class Race(Strict):
@@ -101,11 +78,10 @@ async def stop_run(request: Request, run: _RunId) -> Response:
 
 
 def _runs(request: Request) -> Runs:
-    runs: Runs | None = request.app.state.runs
-    if runs is None:
-        raise Refusal(501, "This service starts no runs.")
+    runs = request.app.state.runs
+    assert isinstance(runs, Runs)
     return runs
 
 
-def _run(run: Any, *, status: int = 200, **more: Any) -> Response:
+def _run(run: RunInfo, *, status: int = 200, **more: Any) -> Response:
     return Response(json_bytes(dataclasses.asdict(run) | more), status_code=status, media_type="application/json")

@@ -7,10 +7,13 @@ from typing import Final
 from fastapi import FastAPI
 
 from .. import __version__
-from . import api_asked, api_champions, api_runs, api_studies, api_uploads, login
+from . import api_asked, api_champions, api_runs, api_studies, api_uploads, login, pages
 from .answers import explain_errors
 from .limits import Buckets
+from .mounting import Dashboards
+from .recent import Recent
 from .requests import Makings
+from .runs import Runs
 from .security import Guard
 from .settings import ServiceSettings
 
@@ -21,14 +24,13 @@ Every request but GET and HEAD needs the header `X-Caviar: 1`. A service with a 
 """
 
 
-def make_app(settings: ServiceSettings, *, runs: api_runs.Runs | None = None) -> FastAPI:
+def make_app(settings: ServiceSettings) -> FastAPI:
     """Return the service's application.
 
-    What a request needs stands in ``app.state``: ``settings``, ``makings`` and ``runs``.
+    What a request needs stands in ``app.state``.
 
     Args:
         settings: Its home, its token and its limits.
-        runs: What starts runs; without, the service starts none.
     """
 
     @contextlib.asynccontextmanager
@@ -50,10 +52,13 @@ def make_app(settings: ServiceSettings, *, runs: api_runs.Runs | None = None) ->
         docs_url=None,
         redoc_url=None,
     )
-    app.state.settings, app.state.makings, app.state.runs = settings, makings, runs
+    app.state.settings, app.state.makings = settings, makings
+    app.state.runs, app.state.recent = Runs(settings.home), Recent()
+    app.state.dashboards = Dashboards(settings.home)
     app.state.login_failures = Buckets(per_s=1 / 6, burst=10)
     explain_errors(app)
-    for module in (login, api_studies, api_runs, api_champions, api_uploads, api_asked):
+    for module in (login, pages, api_studies, api_runs, api_champions, api_uploads, api_asked):
         app.include_router(module.router)
+    app.state.dashboards.add_to(app)
     app.add_middleware(Guard, settings=settings)
     return app

@@ -180,7 +180,7 @@ def summarize_studies(storage: LeasedStorage) -> list[StudySummary]:
     """Return what is seen of every study, by name, in a few statements."""
     studies = optuna_tables().studies
     with schema.transaction(storage.engine) as connection:
-        names = connection.execute(sqlalchemy.select(studies.c.study_id, studies.c.study_name)).tuples().all()
+        names = connection.execute(sqlalchemy.select(studies.c.study_id, studies.c.study_name)).all()
         attributes, directions = _our_attributes(connection), _directions(connection)
         counts, workers = _counts_by_study(connection), _workers_by_study(connection)
         return [
