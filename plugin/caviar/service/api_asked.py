@@ -11,7 +11,7 @@ from optuna.trial import FrozenTrial, TrialState
 from pydantic import Field
 
 from .answers import Refusal
-from .asking import parse_asked
+from .asked_spec import parse_asked
 from .fresh import json_bytes
 from .requests import MAX_INT, REFUSALS, STUDY_NAME, Makings, Strict, StudyName, TrialNumber, makings
 from .strict_json import StrictRoute

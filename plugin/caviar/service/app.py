@@ -7,7 +7,7 @@ from typing import Final
 from fastapi import FastAPI
 
 from .. import __version__
-from . import api_asked, login, pages
+from . import api_asked, api_champions, api_runs, api_studies, api_uploads, login, pages
 from .answers import explain_errors
 from .limits import Buckets
 from .mounting import Dashboards
@@ -27,7 +27,7 @@ Every request but GET and HEAD needs the header `X-Caviar: 1`. A service with a 
 def make_app(settings: ServiceSettings) -> FastAPI:
     """Return the service's application.
 
-    Everything that a request needs stands in ``app.state``: ``settings``.
+    What a request needs stands in ``app.state``.
 
     Args:
         settings: Its home, its token and its limits.
@@ -57,7 +57,7 @@ def make_app(settings: ServiceSettings) -> FastAPI:
     app.state.dashboards = Dashboards(settings.home)
     app.state.login_failures = Buckets(per_s=1 / 6, burst=10)
     explain_errors(app)
-    for module in (login, pages, api_asked):
+    for module in (login, pages, api_studies, api_runs, api_champions, api_uploads, api_asked):
         app.include_router(module.router)
     app.state.dashboards.add_to(app)
     app.add_middleware(Guard, settings=settings)

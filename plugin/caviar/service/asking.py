@@ -4,116 +4,42 @@ Budgets and leases are those of our own workers. Each trial that is given out ha
 sends with all that it says of the trial: a client that was silent for longer than ``lease_s`` has lost it.
 """
 
-import dataclasses
 import json
 import math
 import secrets
 import threading
+import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import optuna
+from optuna.exceptions import StorageInternalError
 from optuna.trial import FrozenTrial, TrialState
 
 from ..attributes import ASKED, OWNER, STUDY_UID
-from ..errors import SpecError
+from ..errors import CaviarError
 from ..imports import describe_error
-from ..metrics import Direction
 from ..optuna_private import id_of_study, id_of_trial
 from ..search.pruners import make_pruner
-from ..search.samplers import make_sampler_factory, try_sampler
-from ..space import SearchSpace, parse_space, space_table
-from ..spec import SearchSpec
-from ..storage.database import creation_lock, new_owner
-from ..storage.handing_back import fail_trial, hand_back, hand_back_expired
+from ..search.samplers import make_sampler_factory
+from ..storage.buffered_storage import BufferedStorage
+from ..storage.database import creation_lock
+from ..storage.handing_back import hand_back_expired
 from ..storage.leased_storage import LeasedStorage
 from ..storage.leases import LeaseLost
-from ..storage.overview import count_trials
 from ..storage.studies import check_still_there, open_study, remove_orphans
-from ..storage.tickets import claim_tickets
+from ..storage.tickets import Ticket, claim_tickets
 from .answers import Conflict, NotThere
-from .network_study import check_search
+from .asked_spec import AskedSpec, parse_asked
 
-if TYPE_CHECKING:
-    from optuna.storages import BaseStorage
-
-MAX_PARAMETERS: Final = 200
 #: After so many failures, beyond twice the budget, a study gives out nothing more: its objective is broken.
 _FAILURES: Final = 20
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class AskedSpec:
-    """What an asked study was created with.
-
-    Attributes:
-        direction: Which way its metric is optimised.
-        metric: What its clients measure, by any name.
-        space: What is drawn, with names of the clients' own.
-        search: Budget, sampler, pruner, lease and retries.
-        seed: From which every draw derives.
-        max_steps: The last step that a trial may report, plus one; hyperband shares it out.
-    """
-
-    direction: Direction
-    metric: str
-    space: SearchSpace
-    search: SearchSpec
-    seed: int
-    max_steps: int
-
-    def table(self) -> dict[str, Any]:
-        """Return it ready for JSON."""
-        search = self.search
-        return {
-            "direction": str(self.direction),
-            "metric": self.metric,
-            "space": space_table(self.space),
-            "trials": search.trials,
-            "sampler": search.sampler,
-            "sampler_options": dict(search.sampler_options),
-            "pruner": search.pruner,
-            "pruner_options": dict(search.pruner_options),
-            "lease_s": search.lease_s,
-            "retries": search.retries,
-            "seed": self.seed,
-            "max_steps": self.max_steps,
-        }
-
-
-def parse_asked(table: Mapping[str, Any]) -> AskedSpec:
-    """Check what a study shall be created with, and return it.
-
-    Args:
-        table: As ``AskedSpec.table`` has it, with types and ranges checked; a parameter of the space may also have
-            ``type``, ``float`` or ``int``, for clients whose language cannot tell 1.0 from 1.
-
-    Raises:
-        SpecError: If the space, the sampler, the pruner or an option is not allowed.
-    """
-    keys = ("trials", "sampler", "sampler_options", "pruner", "pruner_options", "lease_s", "retries")
-    search = SearchSpec(**{key: table[key] for key in keys})
-    check_search(search)
-    if search.pruner == "promotion":
-        raise SpecError(
-            "The pruner 'promotion' pauses trials, which a client cannot. Use successive_halving or median."
-        )
-    if len(table["space"]) > MAX_PARAMETERS:
-        raise SpecError(f"The space has {len(table['space'])} parameters, and at most {MAX_PARAMETERS} are allowed.")
-    space = parse_space({name: _typed(name, entry) for name, entry in table["space"].items()}, own_names=True)
-    spec = AskedSpec(
-        direction=Direction(table["direction"]),
-        metric=table["metric"],
-        space=space,
-        search=search,
-        seed=table["seed"],
-        max_steps=table["max_steps"],
-    )
-    try_sampler(search, space, make_sampler_factory(search, space, seed=spec.seed))
-    make_pruner(search, epochs=spec.max_steps)
-    return spec
+#: Seconds for which an answer that there is no trial holds, unless a trial ends: clients may ask as often as they like.
+_NOTHING_S: Final = 0.2
+_MOST_LEASES: Final = 10_000
 
 
 def create_asked(storage: LeasedStorage, name: str, spec: AskedSpec) -> tuple["AskedStudy", bool]:
@@ -163,10 +89,14 @@ class AskedStudy:
         self.spec, self.name = spec, study.study_name
         self._study_id = id_of_study(study)
         self._storage, self._study = storage, study
-        self._cached: BaseStorage = optuna.storages.get_storage(storage)  # finished trials are read once
+        self._buffer = BufferedStorage(storage, self._study_id)
         self._make_sampler = make_sampler_factory(spec.search, spec.space, seed=spec.seed)
         self._pruner = make_pruner(spec.search, epochs=spec.max_steps)
         self._lock = threading.Lock()
+        self._nobody = storage.owner
+        self._is_doubtful = False  # whether memory may differ from what is stored, after an error
+        self._heard_at_s: dict[str, float] = {}  # lease → when it was last renewed, by this process' clock
+        self._nothing: tuple[float, dict[str, Any]] = (0.0, {})  # until when no trial is to be had, and why
 
     def check_still_there(self) -> None:
         """Raise FatalError if the study was deleted or renamed."""
@@ -184,10 +114,12 @@ class AskedStudy:
             Conflict: If too many trials have failed, or the sampler raises.
         """
         search = self.spec.search
-        owner = f"{new_owner().rpartition(':')[0]}:{secrets.token_hex(16)}"
-        with self._lock:
+        with self._working():
+            if time.monotonic() < self._nothing[0]:
+                return self._nothing[1]
             self._check_failures()
-            self._storage.owner = owner
+            lease = f"{self._nobody.rpartition(':')[0]}:{secrets.token_hex(16)}"
+            self._buffer.serve(lease)
             claimed = claim_tickets(
                 self._storage,
                 self._study_id,
@@ -197,23 +129,16 @@ class AskedStudy:
                 retries=search.retries,
             )
             if isinstance(claimed, str):
-                return {"state": claimed}
-            ticket = claimed[0]
-            study = self._fresh_study()
-            try:
-                study.sampler = self._make_sampler(ticket.origin, study)
-                hyperparameters = self.spec.space.suggest(optuna.Trial(study, ticket.trial_id))
-            except Exception as error:
-                hand_back(self._storage, ticket.trial_id)
-                if isinstance(error, TypeError | ValueError | ArithmeticError | LookupError | AttributeError):
-                    message = f"The sampler {search.sampler!r} raised {describe_error(error)}. Check its options."
-                    raise Conflict(message) from error
-                raise
-            trial = self._cached.get_trial(ticket.trial_id)
+                self._nothing = (time.monotonic() + _NOTHING_S, {"state": claimed})
+                return self._nothing[1]
+            self._heard_at_s[lease] = time.monotonic()
+            self._buffer.refresh()
+            hyperparameters = self._draw(claimed[0])
+            trial = self._buffer.get_trial(claimed[0].trial_id)
         return {
             "state": "trial",
-            "number": ticket.number,
-            "lease": owner,
+            "number": trial.number,
+            "lease": lease,
             "lease_s": search.lease_s,
             "params": trial.params,
             "hyperparameters": hyperparameters,
@@ -230,12 +155,11 @@ class AskedStudy:
         if step >= self.spec.max_steps:
             raise Conflict(f"The last step is {self.spec.max_steps - 1}, but got {step}. Create with more max_steps.")
         with self._held(number, lease) as trial:
-            if step in trial.intermediate_values:  # Optuna keeps the first, too
-                self._storage.renew(id_of_trial(trial))
-            else:
-                self._storage.report(id_of_trial(trial), {step: value})
-            judged = self._cached.get_trial(id_of_trial(trial))
-            return bool(self._pruner.prune(self._fresh_study(), judged))
+            if self.spec.search.pruner != "none":
+                self._buffer.refresh()
+            if step not in trial.intermediate_values:  # Optuna keeps the first, too
+                self._buffer.set_trial_intermediate_value(id_of_trial(trial), step, value)
+            return bool(self._pruner.prune(self._fresh_study(), self._buffer.get_trial(id_of_trial(trial))))
 
     def renew(self, number: int, *, lease: str) -> None:
         """Renew a lease.
@@ -243,8 +167,8 @@ class AskedStudy:
         Raises:
             LeaseLost: If it has run out, or the trial has ended.
         """
-        with self._held(number, lease) as trial:
-            self._storage.renew(id_of_trial(trial))
+        with self._held(number, lease):
+            pass
 
     def tell(self, number: int, *, lease: str, state: TrialState, value: float | None, reason: str = "") -> bool:
         """End a trial.
@@ -263,15 +187,16 @@ class AskedStudy:
             LeaseLost: If the lease has run out, or the trial has ended in another way.
             Conflict: If a pruned trial has reported nothing.
         """
-        ended = self._trial(number)
-        if ended.state == state and ended.system_attrs.get(OWNER) == lease:
-            if state != TrialState.COMPLETE or ended.value == value:
+        known = self._trial(number)
+        if known.state == state and known.system_attrs.get(OWNER) == lease:
+            if state != TrialState.COMPLETE or known.value == value:
                 return False
-            raise LeaseLost(f"Trial {number} has ended already, with {ended.value}.")
+            raise LeaseLost(f"Trial {number} has ended already, with {known.value}.")
         with self._held(number, lease) as trial:
             trial_id = id_of_trial(trial)
             if state == TrialState.FAIL:
-                fail_trial(self._storage, trial, reason=reason, retries=self.spec.search.retries)
+                self._nothing = (0.0, {})
+                self._buffer.fail(trial_id, reason=reason, retries=self.spec.search.retries)
                 return True
             if state == TrialState.PRUNED:
                 if trial.last_step is None:
@@ -279,22 +204,28 @@ class AskedStudy:
                 value = trial.intermediate_values[trial.last_step]
             assert value is not None
             assert math.isfinite(value)
-            self._storage.set_trial_state_values(trial_id, state, [value])
+            self._buffer.set_trial_state_values(trial_id, state, [value])
+            self._nothing = (0.0, {})
         return True
 
     def status(self) -> dict[str, Any]:
         """Return how the study stands, and what it was created with."""
-        counts = count_trials(self._storage, self._study_id)
+        trials = self._trials()
+        counts = Counter(trial.state for trial in trials)
         return {
             "study": self.name,
             **self.spec.table(),
-            "counts": {state.name.lower(): n for state, n in counts.items()},
-            "best": self.best(),
+            "counts": {state.name.lower(): counts[state] for state in TrialState},
+            "best": self._best(trials),
         }
 
     def best(self) -> dict[str, Any] | None:
         """Return the best complete trial, of equal ones the first; None before there is one."""
-        best = min(self.complete_trials(), key=lambda trial: self.spec.direction.cost(trial.value or 0.0), default=None)
+        return self._best(self._trials())
+
+    def _best(self, trials: Sequence[FrozenTrial]) -> dict[str, Any] | None:
+        complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
+        best = min(complete, key=lambda trial: self.spec.direction.cost(trial.value or 0.0), default=None)
         return None if best is None else self._describe(best)
 
     def complete_trials(self) -> list[FrozenTrial]:
@@ -316,51 +247,89 @@ class AskedStudy:
         }
 
     def _trials(self) -> list[FrozenTrial]:
-        return self._cached.get_all_trials(self._study_id, deepcopy=False)
+        """Return all trials as they are now."""
+        with self._working():
+            self._buffer.serve(self._nobody)
+            self._buffer.refresh()
+            return self._buffer.get_all_trials(self._study_id, deepcopy=False)
 
-    def _trial(self, number: int) -> FrozenTrial:
-        found = self._trials()
-        if not 0 <= number < len(found):
+    def _trial(self, number: int, *, known: bool = False) -> FrozenTrial:
+        """Return a trial as it is now, or as it was when it was last read."""
+        trials = self._buffer.get_all_trials(self._study_id, deepcopy=False) if known else self._trials()
+        if not 0 <= number < len(trials):
             raise NotThere(f"The study {self.name!r} has no trial {number}.")
-        return found[number]
+        return trials[number]
 
     def _fresh_study(self) -> optuna.Study:
         """Return the study anew: it remembers the trials that it has read."""
-        return optuna.Study(self.name, storage=self._cached, pruner=self._pruner)
+        return optuna.Study(self.name, storage=self._buffer, pruner=self._pruner)
+
+    def _draw(self, ticket: Ticket) -> dict[str, Any]:
+        """Draw a claimed trial's hyperparameters and store them; where that fails, the trial is handed back."""
+        study = self._fresh_study()
+        self._buffer.hold(ticket.trial_id)
+        try:
+            study.sampler = self._make_sampler(ticket.origin, study)
+            hyperparameters = self.spec.space.suggest(optuna.Trial(study, ticket.trial_id))
+        except Exception as error:
+            self._buffer.hand_back([ticket.trial_id])
+            if isinstance(error, CaviarError | StorageInternalError):
+                raise
+            message = f"The sampler {self.spec.search.sampler!r} raised {describe_error(error)}. Check its options."
+            raise Conflict(message) from error
+        self._buffer.release(ticket.trial_id)
+        if ticket.trial_id not in self._buffer.flush().held:
+            raise LeaseLost(f"Trial {ticket.number} was lost before it was given out. Ask for another one.")
+        return hyperparameters
 
     def _check_failures(self) -> None:
-        failed = count_trials(self._storage, self._study_id)[TrialState.FAIL]
+        trials = self._buffer.get_all_trials(self._study_id, deepcopy=False)
+        failed = sum(trial.state == TrialState.FAIL for trial in trials)
         if failed >= _FAILURES + 2 * self.spec.search.trials:
             raise Conflict(f"{failed} trials of {self.name!r} have failed, which is too many. Mend what trains them.")
 
     @contextmanager
+    def _working(self) -> Iterator[None]:
+        """Let one request at a time work on the study. After an error, what is in memory is read anew."""
+        with self._lock:
+            if self._is_doubtful:
+                self._buffer.serve(self._nobody)
+                self._buffer.refresh()
+                self._is_doubtful = False
+            try:
+                yield
+            except BaseException:
+                self._is_doubtful = True
+                raise
+
+    @contextmanager
     def _held(self, number: int, lease: str) -> Iterator[FrozenTrial]:
-        """Give a trial to be written for the client whose lease it is.
+        """Give a trial to be written by the client whose lease it is; what was written is stored at the end.
 
         Raises:
             LeaseLost: If the lease has run out, whether or not somebody else has the trial by now.
         """
         search = self.spec.search
-        with self._lock:
-            hand_back_expired(self._storage, self._study_id, lease_s=search.lease_s, retries=search.retries)
-            trial = self._trial(number)
-            if trial.state != TrialState.RUNNING or trial.system_attrs.get(OWNER) != lease:
-                what = "is given out anew" if not trial.state.is_finished() else f"has ended as {trial.state.name}"
-                raise LeaseLost(f"This lease on trial {number} has run out: the trial {what}. Ask for another one.")
-            self._storage.owner = lease
-            self._storage.remember_lease(id_of_trial(trial))
+        with self._working():
+            heard_at_s = self._heard_at_s.get(lease, -math.inf)
+            if time.monotonic() - heard_at_s > search.lease_s:  # or it is not known, since the service was restarted
+                hand_back_expired(self._storage, self._study_id, lease_s=search.lease_s, retries=search.retries)
+                self._buffer.refresh()
+                self._heard_at_s = {}
+            self._buffer.serve(lease)
+            trial = self._trial(number, known=True)
+            if id_of_trial(trial) not in self._buffer.own_trials:
+                raise self._lost(trial)
             yield trial
+            now_s = time.monotonic()
+            if id_of_trial(trial) not in self._buffer.own_trials:  # ended as failed
+                return
+            if id_of_trial(trial) not in self._buffer.flush().held:
+                raise self._lost(self._trial(number, known=True))
+            self._heard_at_s[lease] = now_s
+            if len(self._heard_at_s) > _MOST_LEASES:
+                self._heard_at_s = {}
 
-
-def _typed(name: str, entry: Any) -> Any:
-    """Return a parameter of a space without its ``type``, its ends of that type."""
-    if not isinstance(entry, Mapping) or "type" not in entry:
-        return entry
-    kind, rest = entry["type"], {key: value for key, value in entry.items() if key != "type"}
-    ends = {key: rest[key] for key in ("low", "high") if key in rest}
-    if kind not in ("float", "int") or "choices" in rest:
-        raise SpecError(f"space.{name}.type must be float or int, and only of a range, but got {kind!r}.")
-    for key, value in ends.items():
-        if isinstance(value, bool) or not isinstance(value, int | float) or (kind == "int" and value != int(value)):
-            raise SpecError(f"space.{name}.{key} must be a number of the type {kind}, but got {value!r}.")
-    return rest | {key: float(value) if kind == "float" else int(value) for key, value in ends.items()}
+    def _lost(self, trial: FrozenTrial) -> LeaseLost:
+        what = f"has ended as {trial.state.name}" if trial.state.is_finished() else "is given out anew"
+        return LeaseLost(f"This lease on trial {trial.number} has run out: the trial {what}. Ask for another one.")

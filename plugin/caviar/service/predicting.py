@@ -20,7 +20,7 @@ _MOST_ROWS: Final = 10**8
 _MOST_MEMBERS: Final = 100
 
 
-def check_data_file(path: Path, *, most_bytes: int) -> None:
+def check_data_file(path: Path, most_bytes: int) -> None:
     """Refuse a file of arrays or a Parquet file that says it holds more than its bytes could be meant for.
 
     Args:
@@ -92,9 +92,9 @@ def predict_rows(home: Home, name: str, rows: Sequence[Any]) -> dict[str, Any]:
     }
 
 
-def predict_upload(home: Home, name: str, path: Path, output: Path, *, most_bytes: int) -> int:
+def predict_upload(home: Home, name: str, path: Path, output: Path, most_bytes: int) -> int:
     """Write what a champion says of an uploaded file's examples as CSV; return how many there were."""
-    check_data_file(path, most_bytes=most_bytes)
+    check_data_file(path, most_bytes)
     try:
         return predict_file(home, str(home.champions / name), path, output=output, results=io.StringIO())
     except DataError as error:  # the place of an upload means nothing to whom it came from

@@ -9,7 +9,8 @@ from pydantic import BaseModel, ConfigDict
 
 from ..errors import FatalError, UnknownStudyError
 from .answers import Refusal
-from .asking import AskedSpec, AskedStudy, create_asked, open_asked
+from .asked_spec import AskedSpec
+from .asking import AskedStudy, create_asked, open_asked
 from .events import Streams
 from .fresh import FreshAnswers
 from .jobs import Jobs

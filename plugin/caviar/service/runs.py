@@ -23,9 +23,10 @@ import psutil
 from filelock import FileLock
 
 from ..atomic_write import write_whole
-from ..errors import CaviarError, SpecError, StorageError
+from ..errors import SpecError
 from ..spec import parse_spec
 from ..storage.home import Home, prepare_home
+from .answers import Conflict, NotThere
 from .mounting import without_mlflow
 
 #: The variable in a run's environment that names it.
@@ -36,11 +37,11 @@ _LOG_TAIL_BYTES: Final = 65_536
 _KEPT: Final = 200  # records; older ones of runs that have ended are removed
 
 
-class RunRefusedError(CaviarError):
+class RunRefusedError(Conflict):
     """A run cannot start now: its study is running already, or too many runs are."""
 
 
-class UnknownRunError(StorageError):
+class UnknownRunError(NotThere):
     """There is no run of this id."""
 
 

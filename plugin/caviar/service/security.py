@@ -24,7 +24,7 @@ _logger = logging.getLogger(__name__)
 COOKIE: Final = "caviar"
 WRITE_HEADER: Final = "x-caviar"
 #: What belongs to optuna-dashboard and MLflow: their pages have inline scripts, and know no header of ours.
-DASHBOARDS: Final = ("/dashboard", "/api", "/static", "/mlflow")
+DASHBOARDS: Final = ("/dashboard", "/api", "/static", "/artifacts", "/csv", "/mlflow")
 #: What is answered without a token: the way to show one, and what that page looks like.
 _OPEN: Final = ("/login", "/assets")
 #: What a plain form sends, which has no header of ours; Origin and Sec-Fetch-Site are checked all the same.

@@ -23,7 +23,7 @@ from .idle import count_idle
 from .leased_storage import LeasedStorage
 from .leases import LeaseCheck, LeaseLost, renew_leases
 from .pending_writes import PendingWrites, TrialEnd, write_pending
-from .study_memory import StudyMemory
+from .study_memory import StudyMemory, with_attribute
 
 
 class BufferedStorage(BaseStorage):
@@ -65,7 +65,13 @@ class BufferedStorage(BaseStorage):
     @property
     def n_idle(self) -> int:
         """How many workers of the study had found nothing to do, shortly before it was last read."""
-        return count_idle(self._memory.system_attrs, now=_utc_now() + self._clock_offset)
+        return count_idle(self._memory.system_attrs, now=schema.utc_now() + self._clock_offset)
+
+    def serve(self, owner: str) -> None:
+        """Go on as another worker, with its trials as far as they are known; what was pending of others is dropped."""
+        self._backend.owner, self._pending = owner, {}
+        self._held_back.clear()
+        self._take_in([trial for trial in self._memory.trials if trial.state == TrialState.RUNNING])
 
     def refresh(self) -> None:
         """Read what other workers have changed; own trials stay as in memory, and finished ones are not read again.
@@ -77,7 +83,7 @@ class BufferedStorage(BaseStorage):
         with self._database:
             with schema.transaction(self._backend.engine) as connection:
                 check_study(connection, self._study_id, known=self._backend.known_studies)
-                self._clock_offset = schema.database_now(connection) - _utc_now()
+                self._clock_offset = schema.database_now(connection) - schema.utc_now()
                 found = self._memory.read_changes(connection, besides=self._pending)
             self._take_in(found)
 
@@ -182,14 +188,14 @@ class BufferedStorage(BaseStorage):
         """Set a user attribute of an own trial; raises as ``set_trial_param`` does."""
         trial, pending = self._copy(trial_id)
         pending.user_attributes[key] = json.dumps(value)
-        trial.user_attrs = _with(trial.user_attrs, key, value)
+        trial.user_attrs = with_attribute(trial.user_attrs, key, value)
         self._memory.put(trial)
 
     def set_trial_system_attr(self, trial_id: int, key: str, value: Any) -> None:
         """Set a system attribute of an own trial; raises as ``set_trial_param`` does."""
         trial, pending = self._copy(trial_id)
         pending.system_attributes[key] = json.dumps(value)
-        trial.system_attrs = _with(trial.system_attrs, key, value)
+        trial.system_attrs = with_attribute(trial.system_attrs, key, value)
         self._memory.put(trial)
 
     def set_trial_state_values(self, trial_id: int, state: TrialState, values: Sequence[float] | None = None) -> bool:
@@ -207,7 +213,7 @@ class BufferedStorage(BaseStorage):
         if state == TrialState.WAITING:
             raise ValueError(f"Trial {self.get_trial(trial_id).number} is made to wait by hand_back, not by its state.")
         trial, pending = self._copy(trial_id)
-        at = _utc_now() + self._clock_offset
+        at = schema.utc_now() + self._clock_offset
         pending.end = TrialEnd(state=state, values=None if values is None else list(values), at=at)
         trial.state = state
         trial.datetime_complete = max(filter(None, (local_time(at), trial.datetime_start)))
@@ -263,13 +269,13 @@ class BufferedStorage(BaseStorage):
         """Set a user attribute of the study, in the database at once."""
         self._check_study(study_id)
         self._backend.set_study_user_attr(study_id, key, value)
-        self._memory.user_attrs = _with(self._memory.user_attrs, key, value)
+        self._memory.user_attrs = with_attribute(self._memory.user_attrs, key, value)
 
     def set_study_system_attr(self, study_id: int, key: str, value: Any) -> None:
         """Set a system attribute of the study, in the database at once."""
         self._check_study(study_id)
         self._backend.set_study_system_attr(study_id, key, value)
-        self._memory.system_attrs = _with(self._memory.system_attrs, key, value)
+        self._memory.system_attrs = with_attribute(self._memory.system_attrs, key, value)
 
     def create_new_study(self, *_arguments: object, **_options: object) -> int:
         """Refuse: one study is all there is."""
@@ -337,13 +343,4 @@ class BufferedStorage(BaseStorage):
             raise LeaseLost(f"the trial is not held by this worker ({self._backend.owner})")
 
 
-def _with(attributes: dict[str, Any], key: str, value: Any) -> dict[str, Any]:
-    """Return attributes with one more, as it comes back from the database."""
-    return {**attributes, key: json.loads(json.dumps(value))}
-
-
 _NOTHING = LeaseCheck(held=frozenset(), lost=frozenset(), ended=frozenset())
-
-
-def _utc_now() -> datetime.datetime:
-    return datetime.datetime.now(datetime.UTC).replace(tzinfo=None)
