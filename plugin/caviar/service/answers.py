@@ -49,8 +49,8 @@ _STATUS: Final[tuple[tuple[type[CaviarError], int], ...]] = (
 )
 
 
-class Refusal(Exception):  # noqa: N818  (it is an answer, as HTTPException is)
-    """An answer that refuses a request.
+class Refusal(HTTPException):
+    """An answer that refuses a request; FastAPI lets Starlette's exception through where it reads a body.
 
     Args:
         status: The HTTP status.
@@ -62,8 +62,8 @@ class Refusal(Exception):  # noqa: N818  (it is an answer, as HTTPException is)
     def __init__(
         self, status: int, message: str, *, way_out: str | None = None, headers: Mapping[str, str] | None = None
     ) -> None:
-        super().__init__(message)
-        self.status, self.message, self.way_out, self.headers = status, message, way_out, headers
+        super().__init__(status, message, headers)
+        self.way_out = way_out
 
 
 def error_answer(
@@ -103,7 +103,7 @@ def explain_errors(app: FastAPI) -> None:
 
 def _refused(_request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, Refusal)
-    return error_answer(error.status, error.message, way_out=error.way_out, headers=error.headers)
+    return error_answer(error.status_code, error.detail, way_out=error.way_out, headers=error.headers)
 
 
 def _http_error(request: Request, error: Exception) -> JSONResponse:

@@ -132,7 +132,7 @@ class Guard:
                 raise Refusal(403, "A request that changes something needs the header `X-Caviar: 1`.")
             _check_length(headers, self._most_bytes(path))
         except Refusal as refusal:
-            return error_answer(refusal.status, refusal.message, way_out=refusal.way_out, headers=refusal.headers)
+            return error_answer(refusal.status_code, refusal.detail, way_out=refusal.way_out, headers=refusal.headers)
         return None
 
     def _check_host(self, headers: Headers) -> None:
