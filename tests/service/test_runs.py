@@ -90,6 +90,9 @@ def test_a_run_is_stopped_and_its_end_is_kept(runs: Runs, home: Home, seen: Path
     runs.stop(run.id)
     ended = wait_for_end(runs, run)
     assert (ended.exit_code, ended.error) == (3, "it was stopped")
+    assert ended.stop_asked_at is not None
+    assert ended.ended_at is not None
+    assert run.began_at <= ended.stop_asked_at <= ended.ended_at
     assert runs.log(run.id) == "toy: 2/4\nError: it was stopped"
     assert Runs(home).list() == [ended], "another service reads the same"
 

@@ -39,7 +39,7 @@ def show_study(home: Home, storage: LeasedStorage, study: optuna.Study) -> dict[
     def row(trial: FrozenTrial) -> dict[str, Any]:
         reported = trial.intermediate_values
         last = max(reported, default=None)
-        value = trial.value if trial.state == TrialState.COMPLETE else None if last is None else reported[last]
+        value = values.get(trial.number, None if last is None else reported[last])
         return {
             "number": trial.number,
             "epoch": 0 if last is None else last + 1,
@@ -49,8 +49,8 @@ def show_study(home: Home, storage: LeasedStorage, study: optuna.Study) -> dict[
             "worker": holders.get(id_of_trial(trial)),
         }
 
-    complete = [trial for trial in trials if trial.state == TrialState.COMPLETE and trial.value is not None]
-    best = sorted(complete, key=lambda trial: (-trial.value if maximize else trial.value, trial.number))
+    values = {trial.number: trial.values[0] for trial in trials if trial.state == TrialState.COMPLETE and trial.values}
+    best = sorted(values, key=lambda number: (-values[number] if maximize else values[number], number))
     failed = [trial for trial in trials if trial.state == TrialState.FAIL]
     return {
         "study": study.study_name,
@@ -59,7 +59,7 @@ def show_study(home: Home, storage: LeasedStorage, study: optuna.Study) -> dict[
         "trials": len(trials),
         "epochs": None if spec is None else spec.objective.epochs,
         "running": [row(trial) for trial in trials if trial.state == TrialState.RUNNING],
-        "top": [row(trial) for trial in best[:_N_TOP]],
+        "top": [row(trials[number]) for number in best[:_N_TOP]],
         "failed": [
             {"number": trial.number, "reason": trial.user_attrs.get(FAIL_REASON, "no reason is known")}
             for trial in failed[-3:]
@@ -101,5 +101,5 @@ def home_health(home: Home) -> dict[str, Any]:
 
 
 def mlflow_link(home: Home, storage: LeasedStorage, study: optuna.Study) -> str | None:
-    """Return where the service's MLflow shows a study's charts; None when MLflow is down."""
-    return charts_link(home, storage, study, pages="/mlflow")
+    """Return where the service's MLflow shows a study's charts; None when MLflow is down, or the study has no file."""
+    return None if stored_spec(study) is None else charts_link(home, storage, study, pages="/mlflow")

@@ -131,6 +131,7 @@ def _mlflow_pages(home: Home) -> WsgiProgram:
     import_mlflow()
     wanted = {
         "_MLFLOW_SERVER_FILE_STORE": home.tracking_uri,
+        "_MLFLOW_SERVER_REGISTRY_STORE": home.tracking_uri,  # else a database in the working directory
         "_MLFLOW_SERVER_ARTIFACT_ROOT": home.mlflow_artifacts.as_uri(),
         "_MLFLOW_STATIC_PREFIX": MLFLOW,
         "_MLFLOW_IN_JOB_EXECUTOR": "false",

@@ -58,6 +58,7 @@ class RunInfo:
         ended_at: UTC, ISO 8601: when it was seen to have ended. None while it runs.
         exit_code: What it ended with; None while it runs, and where it ended while the service was down.
         error: What its log ended with, if that was an error.
+        stop_asked_at: UTC, ISO 8601: when it was first asked to end; None if nobody did.
     """
 
     id: str
@@ -68,6 +69,7 @@ class RunInfo:
     ended_at: str | None = None
     exit_code: int | None = None
     error: str | None = None
+    stop_asked_at: str | None = None
 
     @property
     def is_running(self) -> bool:
@@ -151,6 +153,7 @@ class Runs:
         run = self.get(run_id)
         process = _find_process(run) if run.is_running else None
         if process is not None:
+            self._write(dataclasses.replace(run, stop_asked_at=run.stop_asked_at or _now()))
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.terminate()
         return self.get(run_id)
@@ -219,7 +222,7 @@ class Runs:
         found = _ERROR.findall(_log_tail(self.directory / f"{run.id}.log"))
         ended = dataclasses.replace(
             run,
-            ended_at=datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds"),
+            ended_at=_now(),
             exit_code=exit_code,
             error=found[-1] if found else None,
         )
@@ -240,6 +243,10 @@ class Runs:
         for run in runs:
             for suffix in ("json", "toml", "log"):
                 (self.directory / f"{run.id}.{suffix}").unlink(missing_ok=True)
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
 
 
 def _find_process(run: RunInfo) -> psutil.Process | None:

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 _logger = logging.getLogger(__name__)
 
 _BACKLOG: Final = 256
-_LAST_WORDS_S: Final = 2  # for streams, which would never end by themselves
+_LAST_WORDS_S: Final = 5  # for what is being answered when the service ends
+_LOOK_S: Final = 0.2
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -93,9 +94,19 @@ def _run(settings: ServiceSettings, listener: socket.socket) -> None:
     server = uvicorn.Server(config)
 
     async def serve() -> None:
-        loading = asyncio.create_task(_load_dashboards(app.state.dashboards))
+        beside = [
+            asyncio.create_task(_load_dashboards(app.state.dashboards)),
+            asyncio.create_task(end_streams()),
+        ]
         await server.serve(sockets=[listener])
-        loading.cancel()
+        for task in beside:
+            task.cancel()
+
+    async def end_streams() -> None:
+        """End the streams once the server is asked to end: it waits for whoever it still answers."""
+        while not server.should_exit:
+            await asyncio.sleep(_LOOK_S)
+        await app.state.makings.streams.close()
 
     # uvicorn raises the signal that ended it once more, which by default would kill this process.
     before = signal.signal(signal.SIGTERM, lambda *_: None)

@@ -16,7 +16,9 @@ async function send(method, path, body, type) {
   const value = isJson ? await answer.json() : await answer.text();
   if (answer.ok) return value;
   const error = (value && value.error) || {};
-  throw new Error([error.message || "The service answered " + answer.status + ".", error.way_out].filter(Boolean).join(" "));
+  const said = new Error([error.message || "The service answered " + answer.status + ".", error.way_out].filter(Boolean).join(" "));
+  said.status = answer.status;
+  throw said;
 }
 
 const sendJson = (method, path, value) => send(method, path, JSON.stringify(value), "application/json");
@@ -157,7 +159,7 @@ async function showCurves() {
   const curves = new Curves(chart, document.body.dataset.metric);
   curves.draw();
   window.matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => curves.draw());
-  const stream = new EventSource(studyPath(name, "/events"));
+  const stream = new EventSource(studyPath(name, "/stream"));
   const take = (event) => curves.take(JSON.parse(event.data).trials);
   stream.addEventListener("picture", take);
   stream.addEventListener("update", take);
@@ -170,7 +172,7 @@ async function showCurves() {
   window.addEventListener("pagehide", () => stream.close());
   try {
     const answer = await fetch(studyPath(name, "/curves"), { credentials: "same-origin" });
-    if (answer.ok) curves.take((await answer.json()).trials);
+    if (answer.ok) curves.take(await answer.json());
   } catch (error) {
     say(byId("curves-said"), "Curves of ended trials could not be read: " + error.message, true);
   }
@@ -178,20 +180,36 @@ async function showCurves() {
 
 // The form for a study file -------------------------------------------------------------------------------------------
 
+/** Store a file under its name, or one like it where that is taken: a study must find the data it was begun with. */
+async function upload(file) {
+  const [, stem, suffix] = /^(.*?)(\.[A-Za-z]+)?$/.exec(file.name);
+  const plain = stem.replace(/[^A-Za-z0-9_-]/g, "_").replace(/^[^A-Za-z0-9]+/, "").slice(0, 60) || "table";
+  const names = [plain, plain + "-" + Date.now().toString(36)].map((name) => name + (suffix || "").toLowerCase());
+  for (const name of names) {
+    try {
+      return (await send("PUT", "/v1/uploads/" + encodeURIComponent(name), file, "application/octet-stream")).name;
+    } catch (error) {
+      if (error.status !== 409 || name === names[1]) throw error;
+    }
+  }
+}
+
 function showNewForm() {
   const form = byId("study-form");
   if (!form) return;
   const text = byId("text");
   const said = byId("said");
   byId("check").addEventListener("click", (event) => guarded(event.target, said, async () => {
-    const answer = await send("POST", "/v1/validate", text.value, "text/plain; charset=utf-8");
-    say(said, (answer.lines || ["The study file is valid."]).join("\n"));
+    const answer = await send("POST", "/v1/validate", text.value, "application/toml");
+    const { search, objective, data } = answer.file;
+    say(said, answer.study + " is valid: " + search.trials + " trials of at most " + objective.epochs + " epochs on " +
+      data.dataset.split("/").pop() + ", sampler " + search.sampler + ", pruner " + search.pruner + ".");
   }));
   form.addEventListener("submit", (event) => {
     event.preventDefault();
     guarded(event.submitter, said, async () => {
       const query = byId("fresh").checked ? "?fresh=true" : "";
-      const answer = await send("POST", "/v1/studies" + query, text.value, "text/plain; charset=utf-8");
+      const answer = await send("POST", "/v1/studies" + query, text.value, "application/toml");
       location.assign("/studies/" + encodeURIComponent(answer.study));
     });
   });
@@ -201,13 +219,12 @@ function showNewForm() {
     guarded(event.submitter, byId("table-said"), async () => {
       const file = byId("file").files[0];
       if (file.size > Number(table.dataset.mostBytes)) throw new Error("The file is too large.");
-      const clean = file.name.replace(/[^A-Za-z0-9._-]/g, "_").replace(/\.(?=.*\.)/g, "_").replace(/^[^A-Za-z0-9]+/, "");
-      const stored = await send("PUT", "/v1/uploads/" + encodeURIComponent(clean), file, "application/octet-stream");
-      const lines = ["name = " + JSON.stringify(byId("name").value), "", "[data]", "dataset = " + JSON.stringify(stored.name || clean)];
+      const stored = await upload(file);
+      const lines = ["name = " + JSON.stringify(byId("name").value), "", "[data]", "dataset = " + JSON.stringify(stored)];
       if (byId("label").value) lines.push("label = " + JSON.stringify(byId("label").value));
       lines.push("", "[search]", "trials = " + Number(byId("trials").value), "");
       text.value = lines.join("\n");
-      say(byId("table-said"), "The file is there as " + (stored.name || clean) + ". The study file above names it: check it, then start it.");
+      say(byId("table-said"), "The file is there as " + stored + ". The study file above names it: check it, then start it.");
       text.focus();
     });
   });
@@ -276,9 +293,9 @@ function showPrediction() {
     const said = byId("predict-said");
     guarded(event.submitter, said, async () => {
       const file = byId("predict-file").files[0];
-      const path = "/v1/champions/" + encodeURIComponent(document.body.dataset.study) + "/predict-file?name=" + encodeURIComponent(file.name);
+      const path = "/v1/champions/" + encodeURIComponent(document.body.dataset.study) + "/predict-file?format=" + encodeURIComponent(file.name.split(".").pop().toLowerCase());
       const answer = await send("POST", path, file, "application/octet-stream");
-      const rows = typeof answer === "string" ? answer.trim().split("\n").slice(1).map((line) => line.split(",")[0]) : answer.labels;
+      const rows = answer.trim().split("\n").slice(1).map((line) => line.split(",")[0]); // as CSV: label, probabilities
       say(said, rows.length + " predicted: " + rows.slice(0, 20).join(", ") + (rows.length > 20 ? ", …" : ""));
     });
   });
