@@ -113,6 +113,16 @@ class Streams:
         self._store, self._settings = store, settings
         self._watched: dict[str, _Watched] = {}
 
+    @property
+    def n_open(self) -> int:
+        """How many streams are open."""
+        return sum(len(watched.queues) for watched in self._watched.values())
+
+    @property
+    def n_looked_at(self) -> int:
+        """How many studies are looked at for them."""
+        return len(self._watched)
+
     async def watch(self, name: str) -> AsyncIterator[bytes]:
         """Return a study's events, as the lines of an event stream.
 
@@ -124,7 +134,7 @@ class Streams:
             Refusal: If there are too many streams.
             UnknownStudyError: If there is no such study.
         """
-        if sum(len(watched.queues) for watched in self._watched.values()) >= self._settings.max_streams:
+        if self.n_open >= self._settings.max_streams:
             raise Refusal(429, "Too many streams are open.", headers={"Retry-After": "10"})
         await self._look_at(name)  # so that what is wrong is said before the stream begins
         return self._lines(name)
