@@ -34,6 +34,9 @@ class Server:
     def client(self, **headers: str) -> httpx.Client:
         return httpx.Client(base_url=self.address, headers=headers, timeout=30, trust_env=False)
 
+    def end(self) -> None:
+        os.kill(self.pid, signal.SIGTERM)
+
     def kill(self) -> None:
         os.kill(self.pid, signal.SIGKILL)
 
@@ -49,13 +52,13 @@ def serving_caviar(home: Path, *options: str, port: int = 0) -> Iterator[Server]
         assert process.stdout is not None
         said = json.loads(process.stdout.readline())
         server = Server(address=said["address"], token=said["token"], pid=process.pid)
-        with server.client() as client:
+        with server.client(Host="localhost") as client:
             client.get("/login")  # the socket listens before the service is ready
         deadline.cancel()
         yield server
     finally:
         deadline.cancel()
-        process.send_signal(signal.SIGTERM)
+        process.send_signal(signal.SIGTERM)  # which a process that has ended does not get
         try:
             process.communicate(timeout=20)
         except subprocess.TimeoutExpired:

@@ -1,7 +1,9 @@
 """The pages as HTML: what they show, and that nothing in a study's name or errors is taken for markup."""
 
+import html
 import re
 import threading
+import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -20,7 +22,7 @@ from caviar.spec import parse_spec
 from caviar.storage.database import new_owner, open_storage
 from caviar.storage.home import Home, locate_home
 from caviar.storage.leased_storage import LeasedStorage
-from caviar.storage.studies import create_study
+from caviar.storage.studies import create_study, stored_spec
 
 Get = Callable[..., httpx.Response]
 SCRIPT = "<script>alert(1)</script>"
@@ -99,6 +101,14 @@ def test_a_study_has_its_page(get: Get, study: optuna.Study) -> None:
     assert 'href="/dashboard/studies/1"' in answer.text
     assert "Trial 2 failed: no &lt;script&gt;" in answer.text
     assert SCRIPT not in answer.text
+
+
+def test_the_form_has_a_studys_own_file_to_go_on_with(get: Get, study: optuna.Study) -> None:
+    page = get("/new?study=toy").text
+    text = html.unescape(re.search(r"<textarea[^>]*>(.*)</textarea>", page, re.DOTALL)[1])  # type: ignore[index]
+    assert parse_spec(tomllib.loads(text)) == stored_spec(study)
+    assert "[search]\n" in text
+    assert get("/new?study=other").status_code == 404
 
 
 def test_a_study_without_a_file_has_a_page_too(get: Get, storage: LeasedStorage) -> None:

@@ -62,8 +62,18 @@ def check_search(search: SearchSpec) -> None:
 
 
 def toml_text(spec: StudySpec) -> str:
-    """Return a study file that says what a spec does."""
-    return "".join(f"{json.dumps(key)} = {_toml(value)}\n" for key, value in spec_table(spec).items())
+    """Return a study file that says what a spec does, in tables as a person writes them."""
+    table = spec_table(spec)
+    lines = [_line(key, value) for key, value in table.items() if not isinstance(value, Mapping)]
+    for name, part in table.items():
+        if isinstance(part, Mapping):
+            lines += ["", f"[{name}]", *(_line(key, value) for key, value in part.items())]
+    return "\n".join([*lines, ""])
+
+
+def _line(key: str, value: Any) -> str:
+    bare = re.fullmatch(r"[A-Za-z0-9_-]+", key)
+    return f"{key if bare else _toml(key)} = {_toml(value)}"
 
 
 def _no_code(key: str, value: str) -> str:

@@ -6,10 +6,10 @@ import hashlib
 import importlib.metadata
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import jinja2
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Query, Request
 from starlette.responses import HTMLResponse, Response
 
 from .. import __version__
@@ -18,8 +18,10 @@ from ..commands.studies import list_studies
 from ..errors import CaviarError
 from ..insight.words import duration, shown
 from ..storage.addresses import masked
+from ..storage.studies import stored_spec
 from .answers import Refusal, shown_message
 from .mounting import dashboard_link
+from .network_study import toml_text
 from .security import PAGE_POLICY
 
 router = APIRouter(include_in_schema=False)
@@ -66,9 +68,16 @@ def front_page(request: Request) -> Response:
 
 
 @router.get("/new")
-def form_page(request: Request) -> Response:
-    """Show the form that checks a study file and starts it."""
-    return _page("new.html", example=_EXAMPLE, most_bytes=request.app.state.settings.max_upload_bytes)
+def form_page(request: Request, study: Annotated[str | None, Query(max_length=150)] = None) -> Response:
+    """Show the form that checks a study file and starts it; with a study's own file, to go on or to change it."""
+    state = request.app.state
+    spec = None if study is None else stored_spec(state.makings.store.study(study)[1])
+    return _page(
+        "new.html",
+        text=_EXAMPLE if spec is None else toml_text(spec),
+        study=None if spec is None else study,
+        most_bytes=state.settings.max_upload_bytes,
+    )
 
 
 @router.get("/studies/{name:path}")

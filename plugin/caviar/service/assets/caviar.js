@@ -104,7 +104,7 @@ class Curves {
     }
     if (!this.pending) {
       this.pending = true;
-      setTimeout(() => { this.pending = false; this.draw(); }, 200);
+      setTimeout(() => { this.pending = false; this.draw(); }, 400);
     }
   }
 
@@ -114,6 +114,7 @@ class Curves {
     const colour = (name) => style.getPropertyValue(name).trim();
     const ended = { x: [], y: [], text: [], n: 0 };
     const traces = [];
+    const chosen = byId("control-trial") ? byId("control-trial").value : "";
     const palette = ["#2b8cbe", "#d98e04", "#7b5ea7", "#2f9e6e", "#c2513d", "#5b7f95", "#b0569a", "#8a8f2a"];
     for (const [number, trial] of [...this.trials].sort((a, b) => a[0] - b[0])) {
       const steps = [...trial.points.keys()].sort((a, b) => a - b);
@@ -121,7 +122,7 @@ class Curves {
       if (trial.state === "running") {
         traces.push({
           x: steps, y: values, name: "trial " + number, mode: "lines+markers", type: "scatter",
-          line: { width: 2, color: palette[number % palette.length] }, marker: { size: 5 },
+          line: { width: String(number) === chosen ? 5 : 2, color: palette[number % palette.length] }, marker: { size: 5 },
         });
       } else if (steps.length) {
         ended.x.push(...steps, null);
@@ -131,14 +132,15 @@ class Curves {
       }
     }
     traces.unshift({
-      x: ended.x, y: ended.y, text: ended.text, name: "ended", mode: "lines", type: "scatter", hoverinfo: "text+y",
+      x: ended.x, y: ended.y, text: ended.text, name: "not running", mode: "lines", type: "scatter", hoverinfo: "text+y",
       line: { width: 1, color: colour("--faint") }, opacity: 0.35, connectgaps: false,
     });
     const axis = { gridcolor: colour("--line"), zeroline: false, automargin: true };
     const layout = {
       font: { family: "system-ui, sans-serif", size: 12, color: colour("--ink") },
       paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
-      margin: { l: 50, r: 10, t: 10, b: 45 }, showlegend: traces.length > 1, legend: { orientation: "h", y: -0.2 },
+      margin: { l: 50, r: 10, t: 10, b: 45 }, showlegend: traces.length > 1 && traces.length < 9, legend: { orientation: "h", y: -0.2 },
+      hovermode: "closest",
       xaxis: { ...axis, title: { text: "epoch, from 0" }, rangemode: "tozero" },
       yaxis: { ...axis, title: { text: this.metric } }, uirevision: "kept",
     };
@@ -147,8 +149,8 @@ class Curves {
     this.chart.dataset.points = String(points);
     this.chart.dataset.running = String(traces.length - 1);
     byId("curves-text").textContent =
-      traces.length - 1 + " trials are running, " + ended.n + " have ended. Running trials are drawn in colour and move " +
-      "as they learn; ended ones are grey. The table below holds the running ones.";
+      traces.length - 1 + " trials are running, " + ended.n + " have ended or are paused. Running trials are drawn in " +
+      "colour and move as they learn; the others are grey. A table below holds the running ones.";
   }
 }
 
@@ -158,6 +160,7 @@ async function showCurves() {
   if (!chart || !name) return;
   const curves = new Curves(chart, document.body.dataset.metric);
   curves.draw();
+  if (byId("control-trial")) byId("control-trial").addEventListener("change", () => curves.draw());
   window.matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => curves.draw());
   const stream = new EventSource(studyPath(name, "/stream"));
   const take = (event) => curves.take(JSON.parse(event.data).trials);
