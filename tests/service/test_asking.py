@@ -126,6 +126,19 @@ def test_a_client_outlives_a_restart_of_the_service(settings: ServiceSettings) -
         assert tell(client, study, trial, value=1.0).status_code == 200
 
 
+def test_two_services_on_one_database_share_a_budget(settings: ServiceSettings) -> None:
+    with calling(make_app(settings)) as one, calling(make_app(settings)) as other:
+        study = create(one, trials=10, sampler="random")
+        numbers = []
+        for client in (one, other) * 5:
+            trial = ask(client, study)
+            assert report(other if client is one else one, study, trial, step=0, value=1.0).status_code == 200
+            assert tell(client, study, trial, value=1.0).status_code == 200
+            numbers.append(trial["number"])
+        assert numbers == list(range(10))
+        assert [ask(client, study)["state"] for client in (one, other)] == ["done", "done"]
+
+
 def test_telling_twice_changes_nothing(client: AppClient) -> None:
     study = create(client)
     trial = ask(client, study)
@@ -185,9 +198,9 @@ def test_every_pruner_judges_reports(client: AppClient, pruner: str) -> None:
 
 @pytest.mark.slow  # another process loads scikit-learn
 def test_importance_names_what_matters(client: AppClient) -> None:
-    study = create(client, trials=30, sampler="random")
+    study = create(client, trials=15, sampler="random")
     assert client.get(f"{study}/importance").json()["importance"] is None
-    for _ in range(30):
+    for _ in range(15):
         trial = ask(client, study)
         tell(client, study, trial, value=trial["hyperparameters"]["x"] ** 2)
     found = client.get(f"{study}/importance").json()["importance"]

@@ -30,7 +30,7 @@ from ..storage.database import creation_lock
 from ..storage.handing_back import hand_back_expired
 from ..storage.leased_storage import LeasedStorage
 from ..storage.leases import LeaseLost
-from ..storage.studies import check_still_there, open_study, remove_orphans
+from ..storage.studies import check_still_there, name_metric, open_study, remove_orphans
 from ..storage.tickets import Ticket, claim_tickets
 from .answers import Conflict, NotThere
 from .asked_spec import AskedSpec, parse_asked
@@ -57,6 +57,7 @@ def create_asked(storage: LeasedStorage, name: str, spec: AskedSpec) -> tuple["A
         is_new = not study.user_attrs and not study.get_trials(deepcopy=False)
         is_new &= study.directions == [spec.direction.optuna]
         if is_new:  # the definition comes last: a study without it is made anew
+            name_metric(study, spec.metric)
             study.set_user_attr(STUDY_UID, uuid.uuid4().hex)
             study.set_user_attr(ASKED, json.dumps(spec.table()))
     if not is_new and json.loads(study.user_attrs.get(ASKED, "null")) != json.loads(json.dumps(spec.table())):

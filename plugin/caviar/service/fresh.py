@@ -13,6 +13,7 @@ from starlette.responses import Response
 from .answers import jsonable
 
 _MOST_ANSWERS: Final = 200
+_MOST_BYTES: Final = 2**26
 _YOUNGEST_S: Final = 0.5
 #: An answer is kept for so many times as long as it took, so that looking on takes at most a part of a core.
 _SHARE: Final = 20
@@ -49,8 +50,13 @@ class FreshAnswers:
         now = time.monotonic()
         self._answers[key] = (now + max(_YOUNGEST_S, _SHARE * (now - started)), body)
         self._answers.move_to_end(key)
-        if len(self._answers) > _MOST_ANSWERS:
-            self._answers.popitem(last=False)
+        kept = list(self._answers.items())  # made in one step, as other threads add theirs
+        n_bytes = sum(len(one) for _, (_, one) in kept)
+        for old, (_, one) in kept[:-1]:
+            if len(self._answers) <= _MOST_ANSWERS and n_bytes <= _MOST_BYTES:
+                break
+            n_bytes -= len(one)
+            self._answers.pop(old, None)
         return body
 
 

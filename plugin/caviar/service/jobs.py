@@ -40,9 +40,15 @@ class Jobs:
         if self._waiting >= _MOST_WAITING:
             raise Refusal(429, f"Too many {self._name} are waiting.", headers={"Retry-After": "5"})
         self._waiting += 1
-        pool = self._started()
+        pool, job = self._started(), None
         try:
-            return await asyncio.wait_for(asyncio.wrap_future(pool.submit(function, *arguments)), timeout_s)
+            job = pool.submit(function, *arguments)
+            return await asyncio.wait_for(asyncio.wrap_future(job), timeout_s)
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if job is None or not job.cancelled() or (task is not None and task.cancelling()):
+                raise  # whoever asked is gone
+            raise Refusal(503, f"The process for {self._name} was given up with what came before.") from None
         except TimeoutError:
             self._end(pool)
             raise Refusal(503, f"The {self._name} took longer than {timeout_s:.0f} s and were given up.") from None

@@ -19,6 +19,8 @@ from .settings import ServiceSettings
 UPLOAD_NAME: Final = r"[A-Za-z0-9][A-Za-z0-9_-]{0,80}\.(csv|tsv|parquet|npz|npy)"
 _TFDS: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(/[A-Za-z0-9_+.-]+)?(:(\d+|\*)\.(\d+|\*)\.(\d+|\*))?")
 _MOST_OPTIONS: Final = 1000
+#: Candidates and populations beyond this would take the service's memory.
+_LARGEST_OPTION: Final = 10_000
 
 
 def network_spec(text: str, settings: ServiceSettings) -> StudySpec:
@@ -53,6 +55,8 @@ def check_search(search: SearchSpec) -> None:
         for n, value in enumerate(_leaves(options)):
             if n >= _MOST_OPTIONS:
                 raise SpecError(f"search.{key}_options has more than {_MOST_OPTIONS} values.")
+            if key == "sampler" and isinstance(value, int) and abs(value) > _LARGEST_OPTION:
+                raise SpecError(f"search.sampler_options may hold at most {_LARGEST_OPTION} here, but got {value}.")
             if isinstance(value, str) and not re.fullmatch(r"\w{1,100}", value):
                 raise SpecError(_no_code(f"search.{key}_options", value))
 

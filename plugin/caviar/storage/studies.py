@@ -69,7 +69,7 @@ def create_whole_study(
 
 
 def _describe(study: optuna.Study, spec: StudySpec, attributes: Mapping[str, str]) -> None:
-    _name_metric(study, spec.objective.metric)
+    name_metric(study, spec.objective.metric)
     for key, value in attributes.items():
         study.set_user_attr(key, value)
 
@@ -79,7 +79,7 @@ def _keep_spec(study: optuna.Study, spec: StudySpec) -> None:
     study.set_user_attr(SPEC, json.dumps(spec_table(spec)))
 
 
-def _name_metric(study: optuna.Study, metric: str) -> None:
+def name_metric(study: optuna.Study, metric: str) -> None:
     """Have Optuna's dashboard and plots call the value by its name, not "Objective 0"."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
