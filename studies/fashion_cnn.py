@@ -9,7 +9,7 @@ from caviar.data.dataset import Dataset
 
 
 def network(hyperparameters: Mapping[str, Any], dataset: Dataset) -> keras.Model:
-    """Return two blocks of convolutions and a dense layer, which end in logits.
+    """Return two convolutions and a dense layer, which end in logits.
 
     Args:
         hyperparameters: What the trial drew from ``[space]``: our own ``filters``, ``hidden`` and ``dropout``.
@@ -20,8 +20,14 @@ def network(hyperparameters: Mapping[str, Any], dataset: Dataset) -> keras.Model
         [
             keras.Input(dataset.feature_shape),
             keras.layers.Rescaling(1 / 255),
-            *_block(filters),
-            *_block(2 * filters),
+            # A stride, instead of pooling: the first layer's maps are the largest, and take half of the time otherwise.
+            keras.layers.Conv2D(filters, 5, strides=2, padding="same", use_bias=False),
+            keras.layers.BatchNormalization(momentum=0.9),
+            keras.layers.ReLU(),
+            keras.layers.Conv2D(2 * filters, 3, padding="same", use_bias=False),
+            keras.layers.MaxPooling2D(),  # before the others, which then have a quarter to do; ReLU and maximum commute
+            keras.layers.BatchNormalization(momentum=0.9),
+            keras.layers.ReLU(),
             keras.layers.Flatten(),
             keras.layers.Dropout(hyperparameters["dropout"]),
             keras.layers.Dense(hyperparameters["hidden"], activation="relu"),
@@ -30,11 +36,3 @@ def network(hyperparameters: Mapping[str, Any], dataset: Dataset) -> keras.Model
         ]
     )
 
-
-def _block(filters: int) -> list[keras.layers.Layer]:
-    return [
-        keras.layers.Conv2D(filters, 3, padding="same", use_bias=False),
-        keras.layers.MaxPooling2D(),  # before the others, which then have a quarter to do; ReLU and maximum commute
-        keras.layers.BatchNormalization(momentum=0.9),
-        keras.layers.ReLU(),
-    ]
