@@ -86,11 +86,12 @@ def test_a_trial_is_steered_by_hand_and_replayed_to_the_same_curve(home: Home, t
         assert (code, "momentum must be at least 0" in said) == (2, True)
         begun = epochs()
         wait_for(lambda: epochs() > begun, "more epochs")
-        assert live.back(max(view_trial(home, "steered", 0).epochs - 3, 1)).done
-        fork = live.fork(learning_rate=0.002)
+        fork = live.fork(learning_rate=0.002)  # before the pause: without a trial to run, the run would end
         assert fork.number == 1
         assert live.pause().done
         wait_for(lambda: view_trial(home, "steered", 0).state == "PAUSED", "the pause")
+        # While it waits: a trial of this size trains hundreds of epochs in the second until a request is read.
+        assert not live.back(view_trial(home, "steered", 0).epochs - 3).done
         assert study_status(home, "steered")["trials"]["paused"] == 1
         wait_for(lambda: view_trial(home, "steered", 1).state == "RUNNING", "the fork")
         assert fork.stop().done
@@ -104,7 +105,7 @@ def test_a_trial_is_steered_by_hand_and_replayed_to_the_same_curve(home: Home, t
     view = view_trial(home, "steered", 0)
     assert view.live["learning_rate"] == 0.0003
     assert [text.split(":")[1].split()[0] for text in view.interventions] == [
-        *("learning_rate", "momentum", "back", "paused", "learning_rate", "stopped"),
+        *("learning_rate", "momentum", "paused", "back", "learning_rate", "stopped"),
     ]
     for number in (0, 1):
         replay = replay_trial(home, "steered", number)
