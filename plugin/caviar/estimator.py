@@ -6,7 +6,6 @@ import json
 import os
 import pickle
 import tempfile
-import threading
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -25,7 +24,6 @@ from .attributes import BEST_EPOCH, FINGERPRINT
 from .champion.saved import compiled
 from .data.loading import Data, data_of
 from .errors import DataError, SpecError
-from .search.pruners import make_pruner
 from .search.samplers import make_sampler_factory
 from .search.stages import keep_stages, plan_of_study
 from .space import DEFAULT_SPACE_TABLE
@@ -34,10 +32,6 @@ from .storage.database import new_owner, open_storage
 from .storage.home import locate_home
 from .storage.opening import open_existing
 from .storage.studies import create_study
-from .worker.objective import objective_of
-from .worker.opening import open_checkpoints
-from .worker.worker import Worker
-from .worker.worker_setup import WorkerSetup
 
 #: Rows that the network takes at a time, always so many: what it gives for one does not depend on the others.
 _ROWS: Final = 64
@@ -213,25 +207,22 @@ class CaviarClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
 
     def _search_here(self, directory: Path, data: Data, spec: StudySpec) -> optuna.Study:
         """Search in this process, in a database that is removed at the end."""
-        from .engines.work import make_crew
+        from .engines.work import work_here
 
         home = locate_home(directory)
         storage = open_storage(home.storage, owner=new_owner(), create=True)
         study = create_study(storage, spec, attributes={FINGERPRINT: data.fingerprint})
         keep_stages(study, spec.search)
         plan = plan_of_study(study, spec.search)
-        setup = WorkerSetup(
-            study=study,
-            storage=storage,
-            spec=spec,
-            objective=objective_of(spec, data.cut(validation_fraction=self.validation_fraction, seed=spec.seed)),
+        work_here(
+            study,
+            storage,
+            spec,
+            data.cut(validation_fraction=self.validation_fraction, seed=spec.seed),
+            home=home,
             make_sampler=make_sampler_factory(spec.search, spec.space, seed=spec.seed, plan=plan),
-            pruner=make_pruner(spec.search, epochs=spec.objective.epochs),
-            checkpoints=open_checkpoints(home, study),
-            stop=threading.Event(),
             deadline_s=None if self.timeout_s is None else time.monotonic() + self.timeout_s,
         )
-        Worker(setup, make_crew(setup, threads=os.cpu_count() or 1)).run()
         return study
 
     def _search_in(self, directory: Path, data: Data, seed: int) -> tuple[optuna.Study, StudySpec]:

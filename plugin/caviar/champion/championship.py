@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import os
 import threading
 import uuid
 from collections.abc import Callable, Mapping, Sequence
@@ -14,10 +13,9 @@ from optuna.trial import FrozenTrial, TrialState
 
 from ..attributes import BEST_EPOCH, CANDIDATE, CURVES, DATA, FINGERPRINT, PARENT, RACE, ROUND, STUDY_UID
 from ..data.loading import Data
-from ..engines.work import make_crew
+from ..engines.work import work_here
 from ..errors import SpecError, StorageError
 from ..interventions import was_changed
-from ..search.pruners import make_pruner
 from ..search.samplers import make_sampler_factory
 from ..search.seeds import trial_seed
 from ..search.sequences import origin_of
@@ -25,11 +23,8 @@ from ..spec import SearchSpec, StudySpec
 from ..storage.home import Home
 from ..storage.leased_storage import LeasedStorage
 from ..storage.studies import create_study
-from ..worker.objective import objective_of
-from ..worker.opening import open_checkpoints, open_mirror
+from ..worker.opening import open_mirror
 from ..worker.trial_run import worst_case
-from ..worker.worker import Worker
-from ..worker.worker_setup import WorkerSetup
 from .candidates import pick_candidates
 from .race import Interval, Standings, mean_interval, standings
 
@@ -229,19 +224,17 @@ class Race:
         n_enqueued = len(self.study.get_trials(deepcopy=False))
         spec = dataclasses.replace(self.spec, search=dataclasses.replace(self.spec.search, trials=n_enqueued))
         most = self._budget + self._seeds
-        setup = WorkerSetup(
-            study=self.study,
-            storage=self._storage,
-            spec=spec,
-            objective=objective_of(spec, dataset),
+        work_here(
+            self.study,
+            self._storage,
+            spec,
+            dataset,
+            home=self._home,
             make_sampler=make_sampler_factory(spec.search, spec.space, seed=spec.seed),
-            pruner=make_pruner(spec.search, epochs=spec.objective.epochs),
-            checkpoints=open_checkpoints(self._home, self.study),
-            stop=stop,
             mirror=open_mirror(self._home, self.study, spec),
+            stop=stop,
             on_trial=lambda trial: on_trial(trial, most),
         )
-        Worker(setup, make_crew(setup, threads=os.cpu_count() or 1)).run()
 
     def _value(self, trial: FrozenTrial) -> float:
         """Return what a trial reached; the worst case where it failed or diverged."""

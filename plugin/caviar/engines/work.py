@@ -1,20 +1,26 @@
 """What a worker does with its order, whoever gives it."""
 
+import os
 import threading
+from collections.abc import Callable
 
 import optuna
+from optuna.trial import FrozenTrial
 
 from ..attributes import FINGERPRINT
 from ..data.dataset import Dataset
 from ..data.loading import load_study_dataset
 from ..errors import SpecError
 from ..packing.calibration import load_or_calibrate, prices_path
+from ..record.mlflow_mirror import MlflowMirror
 from ..search.pruners import make_pruner
-from ..search.samplers import make_sampler_factory
+from ..search.samplers import SamplerFactory, make_sampler_factory
 from ..search.stages import plan_of_study
 from ..search.warm_start import warm_start_of
 from ..spec import StudySpec
 from ..storage.database import open_storage
+from ..storage.home import Home
+from ..storage.leased_storage import LeasedStorage
 from ..storage.studies import open_study
 from ..worker.best_network import NetworkFolder
 from ..worker.crew import Crew
@@ -46,7 +52,7 @@ def work(order: WorkOrder, *, owner: str, stop: threading.Event, dataset: Datase
     share = order.max_trials or (RECYCLE_FLEET_TRIALS if spec.trains_in_fleets else RECYCLE_TRIALS)
     share_done, ended = threading.Event(), 0
 
-    def count(_trial: optuna.trial.FrozenTrial) -> None:
+    def count(_trial: FrozenTrial) -> None:
         nonlocal ended
         ended += 1
         if ended >= share:
@@ -84,6 +90,40 @@ def work(order: WorkOrder, *, owner: str, stop: threading.Event, dataset: Datase
         host_and_process = owner.rsplit(":", 1)[0].replace(":", ".")
         crew.timings.save(home.timings / f"{study.study_name}.{host_and_process}.json")
     return share_done.is_set() and not stop.is_set()
+
+
+def work_here(
+    study: optuna.Study,
+    storage: LeasedStorage,
+    spec: StudySpec,
+    dataset: Dataset,
+    *,
+    home: Home,
+    make_sampler: SamplerFactory,
+    mirror: MlflowMirror | None = None,
+    stop: threading.Event | None = None,
+    deadline_s: float | None = None,
+    on_trial: Callable[[FrozenTrial], None] = lambda _trial: None,
+) -> None:
+    """Run trials of an opened study in this process, on all its cores; `WorkerSetup` says what the options are.
+
+    Raises:
+        CaviarError: If the study cannot go on.
+    """
+    setup = WorkerSetup(
+        study=study,
+        storage=storage,
+        spec=spec,
+        objective=objective_of(spec, dataset),
+        make_sampler=make_sampler,
+        pruner=make_pruner(spec.search, epochs=spec.objective.epochs),
+        checkpoints=open_checkpoints(home, study),
+        mirror=mirror,
+        stop=stop or threading.Event(),
+        deadline_s=deadline_s,
+        on_trial=on_trial,
+    )
+    Worker(setup, make_crew(setup, threads=os.cpu_count() or 1)).run()
 
 
 def prepare_devices(*, threads: int) -> None:
