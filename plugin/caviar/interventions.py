@@ -10,7 +10,7 @@ from typing import Any, Final, Literal, get_args
 from optuna.trial import FrozenTrial
 
 from .attributes import CHANGES, INTERVENTIONS
-from .config import MAX_EPOCHS, NetworkConfig, TrainingConfig
+from .config import DEFAULTS, MAX_EPOCHS, NetworkConfig, TrainingConfig
 from .errors import SpaceError, SpecError, nearest_name
 
 LiveHyperparameter = Literal["learning_rate", "momentum", "decay_rate", "dropout", "l2"]
@@ -115,9 +115,9 @@ class Intervention:
         return f"epoch {self.epoch}: {what} ({self.who})"
 
 
-def interventions_of(stored: Iterable[Mapping[str, Any]] | None) -> list[Intervention]:
-    """Return a trial's interventions from its attribute `INTERVENTIONS`."""
-    return [Intervention(**row) for row in stored or ()]
+def interventions_of(user_attributes: Mapping[str, Any]) -> list[Intervention]:
+    """Return a stored trial's interventions, in order."""
+    return [Intervention(**row) for row in user_attributes.get(INTERVENTIONS) or ()]
 
 
 def as_attributes(interventions: Sequence[Intervention]) -> dict[str, Any]:
@@ -132,13 +132,23 @@ def is_changed(interventions: Sequence[Intervention]) -> bool:
 
 def was_changed(user_attributes: Mapping[str, Any]) -> bool:
     """Tell whether a stored trial was changed by hand, so that its parameters alone do not explain its value."""
-    stored = user_attributes.get(INTERVENTIONS)
-    return stored is not None and is_changed(interventions_of(stored))
+    return INTERVENTIONS in user_attributes and is_changed(interventions_of(user_attributes))
 
 
 def learned_trials(trials: Iterable[FrozenTrial], babysat: str) -> list[FrozenTrial]:
     """Return the trials that a search learns from; those that were changed by hand only if the study file says so."""
     return [trial for trial in trials if babysat == "learn" or not was_changed(trial.user_attrs)]
+
+
+def live_values(hyperparameters: Mapping[str, Any], interventions: Iterable[Intervention]) -> dict[str, float]:
+    """Return the live hyperparameters of a trial that began with some, after its interventions."""
+    begun = {**DEFAULTS, **hyperparameters}
+    values = {name: float(begun[name]) for name in LIVE}
+    return values | {
+        one.name: one.new
+        for one in interventions
+        if one.action == "set" and one.name is not None and one.new is not None
+    }
 
 
 def live_curves(

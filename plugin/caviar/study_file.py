@@ -41,7 +41,7 @@ def read_table(path: Path, *, settings: Sequence[str] = ()) -> dict[str, Any]:
     except RecursionError as error:
         raise SpecError(f"The study file {path} is nested too deeply: {_DEEPEST} levels are allowed.") from error
     for setting in settings:
-        _apply_setting(table, setting)
+        apply_setting(table, setting)
     _check_depth(table, path)
     return table
 
@@ -123,7 +123,8 @@ def _check_depth(table: Mapping[str, Any], path: Path) -> None:
     raise SpecError(f"The study file {path} is nested too deeply: {_DEEPEST} levels are allowed.")
 
 
-def _apply_setting(table: dict[str, Any], setting: str) -> None:
+def apply_setting(table: dict[str, Any], setting: str) -> None:
+    """Set a table's value as ``--set KEY=VALUE`` says; raise SpecError for any other text."""
     key, separator, text = setting.partition("=")
     if not separator or not key:
         raise SpecError(f"--set takes KEY=VALUE, search.trials=60 for instance, but got {setting!r}.")

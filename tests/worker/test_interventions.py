@@ -49,7 +49,7 @@ class Hand:
 
 
 def changes(made: Made, number: int = 0) -> list[str]:
-    return [str(one).partition(" (")[0] for one in interventions_of(made.stored[number].user_attrs[INTERVENTIONS])]
+    return [str(one).partition(" (")[0] for one in interventions_of(made.stored[number].user_attrs)]
 
 
 def test_a_value_that_is_set_takes_effect_at_the_next_epoch_and_is_an_event(
@@ -61,7 +61,7 @@ def test_a_value_that_is_set_takes_effect_at_the_next_epoch_and_is_an_event(
     made.work(hand)
     (trial,) = made.stored
     assert hand.answers == [Answer(done=True, epoch=2)]
-    (event,) = interventions_of(trial.user_attrs[INTERVENTIONS])
+    (event,) = interventions_of(trial.user_attrs)
     assert (event.name, event.new, event.epoch, event.trained, event.who) == ("learning_rate", 0.5, 2, 2, "ann@lab")
     assert event.old == pytest.approx(trial.params["learning_rate"])
     assert "→ 0.5 (ann@lab)" in trial.user_attrs[CHANGES]

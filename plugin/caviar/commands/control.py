@@ -1,9 +1,10 @@
 """Live control: asks something of a trial, and waits until its worker has answered; forks trials."""
 
+import copy
 import dataclasses
 import functools
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, final
 
@@ -11,11 +12,11 @@ import optuna
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 
-from ..attributes import CURVES, HELD, INTERVENTIONS, WATCHED
-from ..config import DEFAULTS
+from ..attributes import CURVES, WATCHED
 from ..errors import CaviarError, SpecError
-from ..interventions import Intervention, Request, in_words, interventions_of
+from ..interventions import Intervention, Request, in_words, interventions_of, live_values
 from ..optuna_private import id_of_study, id_of_trial
+from ..search.promotion import is_held
 from ..search.sequences import origin_of
 from ..storage.control import Answer, hold_waiting, insert_fork, post_request, read_answer, release_waiting
 from ..storage.home import Home, locate_home
@@ -75,8 +76,8 @@ def control_trial(home: Home, study: str, number: int, request: Request, *, wait
         raise SpecError(f"Trial {number} runs, so there is nothing to resume.")
     try:
         key = post_request(storage, trial_id, request)
-    except UpdateFinishedTrialError as error:
-        raise SpecError(f"Trial {number} has just ended, so it cannot be changed: {error}") from error
+    except (UpdateFinishedTrialError, KeyError) as error:
+        raise SpecError(f"Trial {number} has just ended, so it cannot be changed: {error.args[0]}") from error
     if trial.state == TrialState.WAITING:
         return ControlResult(trial=number, done=False)
     answer = _await_answer(storage, trial_id, key, number=number, wait_s=wait_s)
@@ -110,7 +111,7 @@ def fork_trial(
     epoch = request.epoch
     if epoch is None:
         epoch = done if checkpoint is None or source.state.is_finished() else checkpoint.epochs
-    before = interventions_of(source.user_attrs.get(INTERVENTIONS))
+    before = interventions_of(source.user_attrs)
     if checkpoint is not None and checkpoint.epochs == epoch:
         notes = checkpoint.notes
         kept = _kept(before[: int(notes.get(N_APPLIED, 0))])
@@ -122,7 +123,7 @@ def fork_trial(
         )
     else:
         checkpoint, kept, trained = None, _kept(one for one in before if one.epoch < epoch), epoch
-    values = _live_values(required_spec(study).space.hyperparameters(source.params), kept)
+    values = live_values(required_spec(study).space.hyperparameters(source.params), kept)
     told = functools.partial(Intervention, epoch=epoch, trained=trained, who=request.who, at=request.at)
     fork = told(action="fork", old=source.number)
     sets = [told(action="set", name=name, old=values[name], new=value) for name, value in request.values.items()]
@@ -207,8 +208,8 @@ class LiveTrial:
     def fork(self, *, epoch: int | None = None, **values: float) -> "LiveTrial":
         """Queue a trial that goes on from this one's epoch with other values, and return it."""
         forked = self._ask(Request(action="fork", epoch=epoch, values=values))
-        made = LiveTrial.__new__(LiveTrial)
-        made._home, made._study, made._number, made._wait_s = self._home, self._study, forked.trial, self._wait_s
+        made = copy.copy(self)
+        made._number = forked.trial
         return made
 
     @property
@@ -227,7 +228,7 @@ class LiveTrial:
     def interventions(self) -> list[str]:
         """What was changed by hand, in words."""
         _, study = open_existing(self._home, self._study)
-        return [str(one) for one in interventions_of(find_trial(study, self._number).user_attrs.get(INTERVENTIONS))]
+        return [str(one) for one in interventions_of(find_trial(study, self._number).user_attrs)]
 
     def _ask(self, request: Request) -> ControlResult:
         return control_trial(self._home, self._study, self._number, request, wait_s=self._wait_s)
@@ -256,23 +257,15 @@ def _await_answer(storage: LeasedStorage, trial_id: int, key: str, *, number: in
         trial = storage.get_trial(trial_id)
         if trial.state.is_finished() and read_answer(storage, trial_id, key) is None:
             raise CaviarError(f"Trial {number} ended ({trial.state.name}) before that took effect.")
-        if (trial.state == TrialState.WAITING and HELD in trial.system_attrs) or time.monotonic() > deadline:
+        if is_held(trial) or time.monotonic() > deadline:
             return read_answer(storage, trial_id, key)
         time.sleep(_POLL_S)
     return answer
 
 
-def _kept(interventions: Any) -> list[Intervention]:
+def _kept(interventions: Iterable[Intervention]) -> list[Intervention]:
     """Return those that shape a fork: not when its source was paused or ended."""
     return [one for one in interventions if one.action not in ("pause", "resume", "stop")]
-
-
-def _live_values(hyperparameters: Mapping[str, Any], interventions: Sequence[Intervention]) -> dict[str, float]:
-    values = {**DEFAULTS, **hyperparameters}
-    for one in interventions:
-        if one.action == "set" and one.name is not None:
-            values[one.name] = one.new
-    return values
 
 
 def parse_request(
@@ -290,13 +283,11 @@ def parse_request(
     """
     numbers: dict[str, float] = {}
     for setting in values:
-        name, equals, text = setting.partition("=")
+        name, _, text = setting.partition("=")
         try:
             numbers[name.strip()] = float(text)
         except ValueError as error:
             raise SpecError(f"--set takes NAME=NUMBER, such as learning_rate=0.01, but got {setting!r}.") from error
-        if not equals:
-            raise SpecError(f"--set takes NAME=NUMBER, such as learning_rate=0.01, but got {setting!r}.")
     given = {"set": bool(numbers) and action != "fork", "epochs": epochs is not None, "back": back is not None}
     asked = [*(name for name, is_given in given.items() if is_given), *([action] if action else [])]
     if len(asked) != 1:

@@ -1,7 +1,6 @@
 """Panda: one trial under your eyes. Begins it, has a worker train it, and says how it stands."""
 
 import dataclasses
-import json
 import math
 import os
 import subprocess
@@ -11,14 +10,14 @@ from typing import Any
 
 from optuna.trial import FrozenTrial, TrialState
 
-from ..attributes import ENQUEUED, HELD, INTERVENTIONS, OWNER
-from ..config import DEFAULTS
-from ..errors import SpecError
-from ..interventions import LIVE, Request, interventions_of
+from ..attributes import ENQUEUED, OWNER
+from ..interventions import LIVE, Request, interventions_of, live_values
 from ..metrics import direction_of
 from ..search.given_params import check_inside, stored_params
+from ..search.promotion import is_held
 from ..storage.home import Home
 from ..storage.opening import open_existing, required_spec
+from ..study_file import apply_setting
 from ..worker.best_network import best_trial
 from .control import control_trial, curves_of, find_trial
 
@@ -74,7 +73,8 @@ def begin_trial(home: Home, study: str, *, settings: Sequence[str] = ()) -> int:
     best = best_trial(opened)
     drawn = {parameter.name for parameter in space.parameters}
     given = {} if best is None else {k: v for k, v in space.hyperparameters(best.params).items() if k in drawn}
-    given |= dict(map(_setting, settings))
+    for setting in settings:
+        apply_setting(given, setting)
     params = stored_params(given, space)
     check_inside(params, space.distributions())
     known = len(opened.get_trials(deepcopy=False))
@@ -132,27 +132,21 @@ def view_trial(home: Home, study: str, number: int) -> TrialView:
     _, opened = open_existing(home, study)
     spec, trial = required_spec(opened), find_trial(opened, number)
     metric = spec.objective.metric
-    hyperparameters = {**DEFAULTS, **spec.space.hyperparameters(trial.params)}
-    interventions = interventions_of(trial.user_attrs.get(INTERVENTIONS))
-    max_epochs = spec.objective.epochs
-    live = {name: float(hyperparameters[name]) for name in LIVE}
-    for one in interventions:
-        if one.action == "set" and one.name is not None and one.new is not None:
-            live[one.name] = one.new
-        elif one.action == "epochs" and one.new is not None:
-            max_epochs = int(one.new)
+    hyperparameters = spec.space.hyperparameters(trial.params)
+    interventions = interventions_of(trial.user_attrs)
+    lengths = [int(one.new) for one in interventions if one.action == "epochs" and one.new is not None]
     curves = curves_of(trial, metric)
     return TrialView(
         study=opened.study_name,
         number=number,
-        state="PAUSED" if trial.state == TrialState.WAITING and HELD in trial.system_attrs else trial.state.name,
+        state="PAUSED" if is_held(trial) else trial.state.name,
         metric=metric,
         epochs=len(curves[metric]),
-        max_epochs=max_epochs,
+        max_epochs=[spec.objective.epochs, *lengths][-1],
         best=_best(curves[metric], metric),
         curves=curves,
-        live=live,
-        fixed={name: value for name, value in spec.space.hyperparameters(trial.params).items() if name not in LIVE},
+        live=live_values(hyperparameters, interventions),
+        fixed={name: value for name, value in hyperparameters.items() if name not in LIVE},
         interventions=[str(one) for one in interventions],
         worker=_worker(trial) if trial.state == TrialState.RUNNING else None,
     )
@@ -167,13 +161,3 @@ def _best(curve: Sequence[float], metric: str) -> tuple[float, int] | None:
 def _worker(trial: FrozenTrial) -> str | None:
     owner = trial.system_attrs.get(OWNER)
     return None if owner is None else str(owner).rpartition(":")[0]
-
-
-def _setting(text: str) -> tuple[str, Any]:
-    name, equals, value = text.partition("=")
-    if not equals:
-        raise SpecError(f"--set takes NAME=VALUE, such as learning_rate=0.01, but got {text!r}.")
-    try:
-        return name.strip(), json.loads(value)
-    except ValueError:
-        return name.strip(), value.strip()

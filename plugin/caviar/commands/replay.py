@@ -5,7 +5,6 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from ..attributes import INTERVENTIONS
 from ..engines.work import open_objective, prepare_devices
 from ..errors import SpecError
 from ..interventions import Intervention, interventions_of
@@ -69,17 +68,19 @@ def replay_trial(home: Home, study: str, number: int) -> Replay:
     n_epochs = len(recorded[spec.objective.metric])
     if not n_epochs:
         raise SpecError(f"Trial {number} has no epoch yet, so there is nothing to replay.")
-    interventions = interventions_of(trial.user_attrs.get(INTERVENTIONS))
+    interventions = interventions_of(trial.user_attrs)
     prepare_devices(threads=threads_for(spec, n_workers=spec.search.workers))
     objective = open_objective(spec, opened, dataset=None)
     lane = objective.draw(trial, origin=origin_of(trial))
     trainers = FleetTrainers(objective.programs) if spec.trains_in_fleets else SoloTrainers(objective)
     due, trained = list(interventions), 0
+    returns = {int(one.new or 0) for one in interventions if one.action == "back"}
     curves: list[dict[str, float]] = []
     states: dict[int, Any] = {}
     with trainers.make([lane]) as trainer:
         while True:
-            states[len(curves)] = trainer.lane_state(0)
+            if len(curves) in returns:
+                states[len(curves)] = trainer.lane_state(0)
             while due and due[0].trained <= trained:
                 one = due.pop(0)
                 if one.action == "set":

@@ -6,23 +6,22 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import optuna
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial
 
 from ..attributes import (
     BEST_EPOCH,
     BEST_VALUE,
     CHANGES,
     FAIL_REASON,
-    HELD,
     NETWORK_LOST,
     OWNER,
     PARENT_TRIAL,
-    PAUSED,
     TRAIN_SECONDS,
 )
 from ..insight.family import parent_name, warm_start_sentences, warm_start_table
 from ..insight.words import aligned, shown
 from ..optuna_private import id_of_study
+from ..search.promotion import is_held, is_paused
 from ..search.warm_start import configurations_by_trial, warm_start_of
 from ..storage.addresses import masked
 from ..storage.home import Home
@@ -84,9 +83,7 @@ def study_status(home: Home, study: str) -> dict[str, Any]:
 def _count_by_state(trials: Sequence[FrozenTrial]) -> dict[str, int]:
     states = ("waiting", "running", "complete", "pruned", "fail")
     counts = {name: sum(trial.state.name == name.upper() for trial in trials) for name in states}
-    marks = {PAUSED, HELD}
-    paused = sum(trial.state == TrialState.WAITING and not marks.isdisjoint(trial.system_attrs) for trial in trials)
-    return counts | {"paused": paused}
+    return counts | {"paused": sum(is_paused(trial) or is_held(trial) for trial in trials)}
 
 
 def _trials_per_minute(trials: Sequence[FrozenTrial]) -> float | None:

@@ -15,7 +15,6 @@ from ..attributes import (
     CURVES,
     DIVERGED,
     FAIL_REASON,
-    INTERVENTIONS,
     PARENT_TRIAL,
     TRAIN_SECONDS,
 )
@@ -106,7 +105,7 @@ def _row(trial: FrozenTrial, parameters: Sequence[Parameter], metric: str) -> Tr
         seconds=trial.user_attrs.get(TRAIN_SECONDS),
         diverged=bool(trial.user_attrs.get(DIVERGED)),
         inherited=PARENT_TRIAL in trial.user_attrs,
-        interventions=tuple(interventions_of(trial.user_attrs.get(INTERVENTIONS))),
+        interventions=tuple(interventions_of(trial.user_attrs)),
         hyperparameters=drawn_values(trial, parameters),
         fail_reason=trial.user_attrs.get(FAIL_REASON),
         started=trial.datetime_start,

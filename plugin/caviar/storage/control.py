@@ -11,17 +11,15 @@ from collections.abc import Collection, Sequence
 from typing import Any, Literal
 
 import sqlalchemy
-from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 
 from ..attributes import FORKED_FROM, HELD, ORIGIN, PAUSED, REQUEST
 from ..interventions import Intervention, Request, as_attributes
 from ..optuna_private import optuna_tables
 from . import schema
-from .handing_back import stored_params_of
-from .leased_storage import LeasedStorage
+from .handing_back import queue_trial, stored_params_of
+from .leased_storage import LeasedStorage, check_unfinished
 from .leases import remove_attribute, take_leases
-from .overview import count_states
 from .pending_writes import PendingWrites, write_pending
 from .tickets import Ticket, is_held, start_trials
 
@@ -51,11 +49,12 @@ def post_request(storage: LeasedStorage, trial_id: int, request: Request) -> str
 
     Raises:
         UpdateFinishedTrialError: If the trial has ended.
+        KeyError: If it was deleted.
     """
     key = f"{REQUEST}{time.time_ns():020d}.{uuid.uuid4().hex[:8]}"  # workers take them in this order
     with schema.transaction(storage.engine) as connection:
         schema.take_write_lock(connection)
-        _check_unfinished(connection, trial_id)
+        check_unfinished(connection, trial_id)
         write_pending(connection, {trial_id: PendingWrites(system_attributes={key: request.to_json()})})
     return key
 
@@ -142,20 +141,14 @@ def insert_fork(
     Returns:
         Optuna's id of the new trial, and its number.
     """
-    tables = optuna_tables()
+    fork = PendingWrites(
+        params=stored_params_of(source),
+        user_attributes={**as_attributes(interventions), FORKED_FROM: {"trial": source.number, "epoch": epoch}},
+        system_attributes={ORIGIN: origin, HELD: True},
+    )
     with schema.transaction(storage.engine) as connection:
         schema.begin_claim(connection, study_id)
-        number = sum(count_states(connection, study_id).values())
-        trial_id: int = connection.execute(
-            tables.trials.insert().values(study_id=study_id, number=number, state=TrialState.WAITING)
-        ).inserted_primary_key[0]  # type: ignore[index]  # SQLAlchemy types it optional, an insert always has it
-        fork = PendingWrites(
-            params=stored_params_of(source),
-            user_attributes={**as_attributes(interventions), FORKED_FROM: {"trial": source.number, "epoch": epoch}},
-            system_attributes={ORIGIN: origin, HELD: True},
-        )
-        write_pending(connection, {trial_id: fork})
-    return trial_id, number
+        return queue_trial(connection, study_id, fork)
 
 
 def claim_trial(storage: LeasedStorage, study_id: int, number: int) -> list[Ticket] | Literal["wait", "done"]:
@@ -164,19 +157,14 @@ def claim_trial(storage: LeasedStorage, study_id: int, number: int) -> list[Tick
     with schema.transaction(storage.engine) as connection:
         schema.begin_claim(connection, study_id)
         row = connection.execute(
-            sqlalchemy.select(trials.c.trial_id, trials.c.state).where(
+            sqlalchemy.select(trials.c.trial_id, trials.c.state, is_held().label("held")).where(
                 trials.c.study_id == study_id, trials.c.number == number
             )
         ).one_or_none()
-        if row is None or row.state.is_finished():
+        if row is None or row.held or row.state.is_finished():
             return "done"
-        waiting = connection.execute(
-            sqlalchemy.select(trials.c.trial_id).where(
-                trials.c.trial_id == row.trial_id, trials.c.state == TrialState.WAITING, ~is_held()
-            )
-        ).first()
-        if waiting is None:
-            return "done" if row.state == TrialState.WAITING else "wait"
+        if row.state == TrialState.RUNNING:
+            return "wait"
         tickets = start_trials(connection, [(row.trial_id, number)])
         take_leases(connection, [row.trial_id], storage.owner)
     storage.ever_leased.add(row.trial_id)
@@ -188,9 +176,3 @@ def _state(connection: sqlalchemy.Connection, trial_id: int) -> TrialState | Non
     return connection.execute(
         sqlalchemy.select(trials.c.state).where(trials.c.trial_id == trial_id)
     ).scalar_one_or_none()
-
-
-def _check_unfinished(connection: sqlalchemy.Connection, trial_id: int) -> None:
-    state = _state(connection, trial_id)
-    if state is None or state.is_finished():
-        raise UpdateFinishedTrialError(f"The trial is {'deleted' if state is None else state.name}.")

@@ -58,16 +58,23 @@ def fail_trial(storage: LeasedStorage, trial: FrozenTrial, *, reason: str, retri
             return False
         own_study = sqlalchemy.select(trials.c.study_id).where(trials.c.trial_id == trial_id)
         study_id = connection.execute(own_study).scalar_one()
-        number = sum(count_states(connection, study_id).values())
-        retry_id = connection.execute(
-            trials.insert().values(study_id=study_id, number=number, state=TrialState.WAITING)
-        ).inserted_primary_key[0]  # type: ignore[index]  # SQLAlchemy types it optional, an insert always has it
-        retry = PendingWrites(system_attributes={FAILED_TRIAL: history[0], RETRY_HISTORY: history})
+        retry = PendingWrites(
+            params=stored_params_of(trial), system_attributes={FAILED_TRIAL: history[0], RETRY_HISTORY: history}
+        )
         if ENQUEUED in trial.system_attrs:
             retry.system_attributes[ENQUEUED] = trial.system_attrs[ENQUEUED]
-        retry.params.update(stored_params_of(trial))
-        write_pending(connection, {retry_id: retry})
+        queue_trial(connection, study_id, retry)
     return True
+
+
+def queue_trial(connection: sqlalchemy.Connection, study_id: int, writes: PendingWrites) -> tuple[int, int]:
+    """Add a trial that waits, in a claim's transaction; return Optuna's id of it, and its number."""
+    number = sum(count_states(connection, study_id).values())
+    trial_id: int = connection.execute(
+        optuna_tables().trials.insert().values(study_id=study_id, number=number, state=TrialState.WAITING)
+    ).inserted_primary_key[0]  # type: ignore[index]  # SQLAlchemy types it optional, an insert always has it
+    write_pending(connection, {trial_id: writes})
+    return trial_id, number
 
 
 def hand_back_expired(storage: LeasedStorage, study_id: int, *, lease_s: float, retries: int) -> None:

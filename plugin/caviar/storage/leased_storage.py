@@ -63,7 +63,7 @@ class LeasedStorage(RDBStorage):
                     raise LeaseLost(f"the trial is no longer held by this worker ({self.owner})")
             if self.known_studies:
                 check_study(connection, study_id, known=self.known_studies)
-            _check_unfinished(connection, trial_id)
+            check_unfinished(connection, trial_id)
             yield connection
 
     def renew(self, trial_id: int) -> None:
@@ -185,7 +185,8 @@ def _first_distribution(connection: sqlalchemy.Connection, trial_id: int, param_
     return None if text is None else json_to_distribution(text)
 
 
-def _check_unfinished(connection: sqlalchemy.Connection, trial_id: int) -> None:
+def check_unfinished(connection: sqlalchemy.Connection, trial_id: int) -> None:
+    """Raise KeyError if a trial was deleted, and UpdateFinishedTrialError if it has ended."""
     trials = optuna_tables().trials
     row = connection.execute(
         sqlalchemy.select(trials.c.number, trials.c.state).where(trials.c.trial_id == trial_id)

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from optuna.trial import FrozenTrial
 
-from ..attributes import CHANGES, CURVES, INTERVENTIONS, PARENT_TRIAL
+from ..attributes import CHANGES, CURVES, PARENT_TRIAL
 from ..interventions import interventions_of, live_curves
 from ..record.mlflow_mirror import MlflowMirror
 from ..record.run_content import TrialRecord
@@ -36,7 +36,7 @@ def mirror_trials(
         reported = [trial.intermediate_values[step] for step in sorted(trial.intermediate_values)]
         shown = stored or {metric: reported}
         hyperparameters = space.hyperparameters(trial.params)
-        changes = interventions_of(trial.user_attrs.get(INTERVENTIONS))
+        changes = interventions_of(trial.user_attrs)
         set_by_hand = live_curves(changes, hyperparameters, epochs=max(map(len, shown.values()), default=0))
         records.append(
             TrialRecord(

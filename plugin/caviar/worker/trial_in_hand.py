@@ -105,7 +105,7 @@ def draw_trial(ticket: Ticket, setup: WorkerSetup, buffer: BufferedStorage) -> T
         run=objective.make_run(
             trial,
             reported=frozenset(stored.intermediate_values if ticket.resumed else ()),
-            interventions=interventions_of(stored.user_attrs.get(INTERVENTIONS)),
+            interventions=interventions_of(stored.user_attrs),
             rewrite=functools.partial(buffer.set_trial_intermediate_value, ticket.trial_id),
         ),
         lane=lane,
