@@ -17,7 +17,7 @@ PARALLEL := -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install study test test-fast check format format-check lint types package dashboard mlflow clean
+.PHONY: help install study serve test test-fast check format format-check lint types package dashboard mlflow clean
 
 help: ## List the targets.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -26,6 +26,9 @@ install: $(VENV)/installed ## Make .venv with everything that running a study ne
 
 study: $(VENV)/installed ## Run the study of studies/digits.toml (another: STUDY=…, more options: ARGS="--trials 200").
 	$(BIN)/caviar run $(STUDY) $(ARGS)
+
+serve: $(VENV)/installed ## Serve studies, forms, REST and both dashboards, http://127.0.0.1:8000 (more options: ARGS="--port 8080").
+	$(BIN)/caviar serve $(ARGS)
 
 dashboard: $(VENV)/installed ## Show the studies in optuna-dashboard, http://127.0.0.1:8080.
 	$(BIN)/python -m caviar.commands.pages dashboard

@@ -40,6 +40,7 @@ FLOORS: tuple[frozenset[str], ...] = (
     frozenset({"champion"}),
     frozenset({"commands"}),
     frozenset({"estimator"}),
+    frozenset({"service"}),
     frozenset({"cli"}),
     frozenset({"__main__", "__init__"}),
 )

@@ -1,4 +1,4 @@
-"""Take the README's pictures in a real browser: the report, optuna-dashboard and MLflow's charts.
+"""Take the docs' pictures in a real browser: the report, optuna-dashboard, MLflow's charts and the service's pages.
 
     python docs/images/make.py [HOME]
 
@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 from base64 import b64decode
 from collections.abc import Iterator
 from io import BytesIO
@@ -28,7 +29,7 @@ from caviar.storage.home import Home, locate_home
 
 IMAGES = Path(__file__).parent
 STUDY = IMAGES.parents[1] / "studies" / "digits.toml"
-_WAIT_S = 120.0
+_WAIT_S = 180.0
 _LARGEST_BYTES = 250_000
 
 
@@ -38,7 +39,7 @@ class Browser:
     Chromium's own ``--screenshot`` cannot wait until a server has answered.
     """
 
-    def __init__(self, profile: Path, *, width: int, height: int) -> None:
+    def __init__(self, profile: Path, *, width: int, height: int, dark: bool = False) -> None:
         chromium = shutil.which("chromium") or sys.exit("Needs chromium (Debian: apt-get install chromium).")
         to_read, self._to = os.pipe()
         self._from, to_write = os.pipe()
@@ -59,6 +60,9 @@ class Browser:
         self._session = self._call("Target.attachToTarget", targetId=page["targetId"], flatten=True)["sessionId"]
         view = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
         self._call("Emulation.setDeviceMetricsOverride", **view)
+        if dark:
+            features = [{"name": "prefers-color-scheme", "value": "dark"}]
+            self._call("Emulation.setEmulatedMedia", features=features)
 
     def _call(self, method: str, **params: Any) -> Any:
         self._n_sent += 1
@@ -157,8 +161,42 @@ def serving(name: str, home: Home) -> Iterator[str]:
         server.wait(timeout=30)
 
 
+@contextlib.contextmanager
+def serving_all(home: Home) -> Iterator[str]:
+    """Run `caviar serve` on a home, and give its address."""
+    command = [sys.executable, "-m", "caviar", "serve", "--home", str(home.path), "--port", "0", "--json"]
+    server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert server.stdout is not None
+    try:
+        yield json.loads(server.stdout.readline())["address"]
+    finally:
+        server.terminate()
+        server.wait(timeout=30)
+
+
+def take_service_pictures(home: Home, profile: Path) -> None:
+    """Take the service's pages while the digits study runs, which is started in its form."""
+    curves = "Number(document.getElementById('curves')?.dataset.points)"
+    with serving_all(home) as address:
+        with contextlib.closing(Browser(profile / "service", width=1100, height=1000)) as browser:
+            browser.open(f"{address}/new", "New study")
+            browser.run(f"document.getElementById('text').value = {json.dumps(STUDY.read_text('utf-8'))}")
+            browser.run("document.querySelector('#study-form button[type=submit]').click()")
+            browser.wait(f"{curves} > 400")
+            browser.take("service")
+        with contextlib.closing(Browser(profile / "telephone", width=390, height=844, dark=True)) as browser:
+            browser.open(f"{address}/studies/digits", "Learning curves")
+            browser.wait(f"{curves} > 400")
+            browser.take("service-telephone")
+        for run in json.loads(urllib.request.urlopen(f"{address}/v1/runs").read()):
+            stop = urllib.request.Request(
+                f"{address}/v1/runs/{run['id']}/stop", headers={"X-Caviar": "1"}, method="POST"
+            )
+            urllib.request.urlopen(stop).close()
+
+
 def take_pictures(home: Home, profile: Path) -> None:
-    """Take all three pictures of a home that holds the digits study and its report."""
+    """Take the pictures of a home that holds the digits study and its report."""
     with contextlib.closing(Browser(profile / "report", width=1100, height=1300)) as browser:
         browser.open(home.report_files("digits")[0].as_uri(), "What to try next", "Importance")
         browser.take("report")
@@ -191,6 +229,7 @@ def main() -> None:
             for verb in (["run", str(STUDY)], ["report", "digits"]):
                 subprocess.run([sys.executable, "-m", "caviar", *verb, "--home", str(home.path)], check=True)
         take_pictures(home, Path(scratch) / "profiles")
+        take_service_pictures(locate_home(Path(scratch) / "served"), Path(scratch) / "profiles")
 
 
 if __name__ == "__main__":

@@ -32,6 +32,8 @@ WARM_START: Final = "caviar:warm_start"
 #: The name of the study that a zoom was narrowed from, and a study's zooms. Written by `zoom`; the report follows them.
 PARENT: Final = "caviar:parent"
 CHILDREN: Final = "caviar:children"
+#: What a study was created with that the service gives out by ask and tell, as JSON. Written and read by the service.
+ASKED: Final = "caviar:asked"
 #: How a zoom was narrowed, as JSON. Written by `zoom`, which reads it to continue an unfinished one.
 ZOOM: Final = "caviar:zoom"
 #: What a race was begun with, as JSON: its numbers, and the candidates. Written and read by `champion`.
@@ -82,6 +84,9 @@ PAUSED: Final = "caviar:paused"
 #: Marks a WAITING trial that was paused by hand: nobody claims it until it is resumed. Written and removed by
 #: `control`.
 HELD: Final = "caviar:held"
+#: Marks a WAITING trial that was resumed by hand at a rung: its next claim takes it beyond. Written by `control`,
+#: removed by the claim.
+RESUMED: Final = "caviar:resumed"
 #: Marks a trial under somebody's eyes: its curves are stored and a checkpoint is kept after every epoch.
 WATCHED: Final = "caviar:watched"
 #: Begins the keys of what is asked of a running trial. Written by `control`; the worker's answer goes under the key.

@@ -9,7 +9,7 @@ from typing import Any, Final, Literal, get_args
 
 from optuna.trial import FrozenTrial
 
-from .attributes import CHANGES, INTERVENTIONS
+from .attributes import CHANGES, CURVES, INTERVENTIONS, WATCHED
 from .config import DEFAULTS, MAX_EPOCHS, NetworkConfig, TrainingConfig
 from .errors import SpaceError, SpecError, nearest_name
 
@@ -170,6 +170,14 @@ def live_curves(
         if one.action == "set" and one.name is not None and one.new is not None:
             curves[one.name][one.epoch :] = [one.new] * (epochs - one.epoch)
     return curves
+
+
+def curves_of(trial: FrozenTrial, metric: str) -> Mapping[str, Sequence[float]]:
+    """Return a trial's stored curves, or what it reported if that goes further."""
+    reported = [value for _, value in sorted(trial.intermediate_values.items())]
+    stored: Mapping[str, Sequence[float]] = trial.user_attrs.get(CURVES) or {}
+    is_watched = WATCHED in trial.system_attrs  # one that went back has reported more than its curves have
+    return stored if stored and (is_watched or len(stored[metric]) >= len(reported)) else {metric: reported}
 
 
 def check_live(name: str, value: float) -> None:

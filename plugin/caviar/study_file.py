@@ -42,7 +42,23 @@ def read_table(path: Path, *, settings: Sequence[str] = ()) -> dict[str, Any]:
         raise SpecError(f"The study file {path} is nested too deeply: {_DEEPEST} levels are allowed.") from error
     for setting in settings:
         apply_setting(table, setting)
-    _check_depth(table, path)
+    _check_depth(table, f"The study file {path}")
+    return table
+
+
+def parse_table(text: str) -> dict[str, Any]:
+    """Return the table of a study file that is no file.
+
+    Raises:
+        SpecError: If it is not TOML, or nested deeper than any study file.
+    """
+    try:
+        table = tomllib.loads(text)
+    except RecursionError as error:
+        raise SpecError(f"The study file is nested too deeply: {_DEEPEST} levels are allowed.") from error
+    except ValueError as error:  # tomllib's own, or a number with thousands of digits
+        raise SpecError(f"The study file is not valid TOML: {error}.") from error
+    _check_depth(table, "The study file")
     return table
 
 
@@ -112,7 +128,7 @@ def _read_text(path: Path) -> str:
     return content.decode("utf-8-sig")
 
 
-def _check_depth(table: Mapping[str, Any], path: Path) -> None:
+def _check_depth(table: Mapping[str, Any], what: str) -> None:
     """Refuse what is nested deeper than any study file, before anything walks it."""
     level: list[Any] = [table]
     for _ in range(_DEEPEST):
@@ -120,7 +136,7 @@ def _check_depth(table: Mapping[str, Any], path: Path) -> None:
         level = [one for one in level if isinstance(one, Mapping | list)]
         if not level:
             return
-    raise SpecError(f"The study file {path} is nested too deeply: {_DEEPEST} levels are allowed.")
+    raise SpecError(f"{what} is nested too deeply: {_DEEPEST} levels are allowed.")
 
 
 def apply_setting(table: dict[str, Any], setting: str) -> None:

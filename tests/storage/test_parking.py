@@ -5,9 +5,11 @@ from concurrent.futures import ThreadPoolExecutor
 import optuna
 import pytest
 from optuna.trial import TrialState
+from tests.databases import hand_back
 
-from caviar.attributes import PAUSED
+from caviar.attributes import PAUSED, RESUMED
 from caviar.storage.buffered_storage import BufferedStorage
+from caviar.storage.control import claim_trial, release_waiting
 from caviar.storage.database import new_owner, open_storage
 from caviar.storage.leased_storage import LeasedStorage
 from caviar.storage.leases import take_leases
@@ -18,6 +20,12 @@ from caviar.storage.tickets import Ticket, claim_tickets
 
 def claim(storage: LeasedStorage, study: optuna.Study, n: int) -> list[Ticket] | str:
     return claim_tickets(storage, study._study_id, n=n, budget=4, lease_s=30, retries=2)
+
+
+def claim_one(storage: LeasedStorage, study: optuna.Study) -> Ticket:
+    tickets = claim(storage, study, 1)
+    assert not isinstance(tickets, str)
+    return tickets[0]
 
 
 @pytest.fixture
@@ -42,6 +50,27 @@ def test_parked_trials_have_no_owner_and_count_in_the_budget(
         trial = storage.get_trial(trial_id)
         assert trial.state == TrialState.WAITING
         assert trial.system_attrs == {PAUSED: True}
+
+
+def test_a_trial_resumed_by_hand_at_a_rung_goes_beyond_it_once(
+    storage: LeasedStorage, study: optuna.Study, parked: list[int]
+) -> None:
+    assert release_waiting(storage, parked[1])
+    ticket = claim_one(storage, study)
+    assert (ticket.trial_id, ticket.promoted) == (parked[1], True)
+    assert not {PAUSED, RESUMED} & set(storage.get_trial(parked[1]).system_attrs)
+    hand_back(storage, parked[1])
+    assert not claim_one(storage, study).promoted
+
+
+def test_one_trial_claimed_by_its_number_goes_beyond_its_rung(
+    storage: LeasedStorage, study: optuna.Study, parked: list[int]
+) -> None:
+    (ticket,) = claim_trial(storage, study._study_id, 2)
+    assert isinstance(ticket, Ticket)
+    assert (ticket.trial_id, ticket.promoted) == (parked[2], True)
+    assert PAUSED not in storage.get_trial(parked[2]).system_attrs
+    assert claim_trial(storage, study._study_id, 2) == "wait"
 
 
 def test_promoted_trials_run_in_the_order_asked_for_with_all_they_had(

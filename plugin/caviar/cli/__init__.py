@@ -10,9 +10,10 @@ from .. import __version__
 from .live import control, panda, replay
 from .looking import check, datasets, delete, doctor, report, status, sync, trials
 from .running import champion, compare, export, predict, run, worker, zoom
+from .serving import serve
 from .session import CaviarGroup
 
-_TRAINING = (run, zoom, compare, champion, predict, export, worker, control, panda, replay)
+_TRAINING = (run, zoom, compare, champion, predict, export, worker, control, panda, replay, serve)
 _LOOKING = (status, trials, report, check, datasets, delete, sync, doctor)
 
 

@@ -12,9 +12,8 @@ import optuna
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 
-from ..attributes import CURVES, WATCHED
 from ..errors import CaviarError, SpecError
-from ..interventions import Intervention, Request, in_words, interventions_of, live_values
+from ..interventions import Intervention, Request, curves_of, in_words, interventions_of, live_values
 from ..optuna_private import id_of_study, id_of_trial
 from ..search.promotion import is_held
 from ..search.sequences import origin_of
@@ -232,14 +231,6 @@ class LiveTrial:
 
     def _ask(self, request: Request) -> ControlResult:
         return control_trial(self._home, self._study, self._number, request, wait_s=self._wait_s)
-
-
-def curves_of(trial: FrozenTrial, metric: str) -> Mapping[str, Sequence[float]]:
-    """Return a trial's stored curves, or what it reported if that goes further."""
-    reported = [value for _, value in sorted(trial.intermediate_values.items())]
-    stored: Mapping[str, Sequence[float]] = trial.user_attrs.get(CURVES) or {}
-    is_watched = WATCHED in trial.system_attrs  # one that went back has reported more than its curves have
-    return stored if stored and (is_watched or len(stored[metric]) >= len(reported)) else {metric: reported}
 
 
 def find_trial(study: optuna.Study, number: int) -> FrozenTrial:

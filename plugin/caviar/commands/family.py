@@ -28,7 +28,7 @@ from ..storage.studies import archive_study, check_deletable, open_study, stored
 from ..storage.studies import delete_study as delete_stored_study
 from ..worker.opening import open_checkpoints, open_mirror
 
-_MLFLOW_PAGES: Final = "http://127.0.0.1:5000"
+_MLFLOW_PAGES: Final = "http://127.0.0.1:5000"  # of `make mlflow`
 
 
 def open_if_any(home: Home, name: str, *, uid: str | None = None) -> tuple[LeasedStorage, optuna.Study] | None:
@@ -82,12 +82,12 @@ def open_family(storage: LeasedStorage, study: optuna.Study) -> list[optuna.Stud
     return [root, *open_descendants(storage, root)]
 
 
-def charts_link(home: Home, storage: LeasedStorage, study: optuna.Study) -> str | None:
-    """Return where `make mlflow` shows the charts of a study and its relatives; None when MLflow is down."""
+def charts_link(home: Home, storage: LeasedStorage, study: optuna.Study, *, pages: str = _MLFLOW_PAGES) -> str | None:
+    """Return where MLflow's pages show the charts of a study and its relatives; None when MLflow is down."""
     specs = [(member, spec) for member in open_family(storage, study) if (spec := stored_spec(member)) is not None]
     mirrors = [open_mirror(home, member, spec) for member, spec in specs]
     if len(mirrors) == 1:
-        return mirrors[0].experiment_link(_MLFLOW_PAGES)
+        return mirrors[0].experiment_link(pages)
     ids = [mirror.experiment_id() for mirror in mirrors]
     if None in ids:
         return None
@@ -98,7 +98,7 @@ def charts_link(home: Home, storage: LeasedStorage, study: optuna.Study) -> str 
         "compareRunsMode": "CHART",
         "workflowType": "machine_learning",
     }
-    return f"{_MLFLOW_PAGES}/#/compare-experiments/s?{urllib.parse.urlencode(query)}"
+    return f"{pages}/#/compare-experiments/s?{urllib.parse.urlencode(query)}"
 
 
 def set_leftovers_aside(storage: LeasedStorage, home: Home, name: str) -> None:

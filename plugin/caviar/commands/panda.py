@@ -11,7 +11,7 @@ from typing import Any
 from optuna.trial import FrozenTrial, TrialState
 
 from ..attributes import ENQUEUED, OWNER
-from ..interventions import LIVE, Request, interventions_of, live_values
+from ..interventions import LIVE, Request, curves_of, interventions_of, live_values
 from ..metrics import direction_of
 from ..search.given_params import check_inside, stored_params
 from ..search.promotion import is_held
@@ -19,7 +19,7 @@ from ..storage.home import Home
 from ..storage.opening import open_existing, required_spec
 from ..study_file import apply_setting
 from ..worker.best_network import best_trial
-from .control import control_trial, curves_of, find_trial
+from .control import control_trial, find_trial
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -7,14 +7,14 @@ from typing import Any, Final
 
 from ..engines.work import open_objective, prepare_devices
 from ..errors import SpecError
-from ..interventions import Intervention, interventions_of
+from ..interventions import Intervention, curves_of, interventions_of
 from ..search.sequences import origin_of
 from ..storage.home import Home
 from ..storage.opening import open_existing, required_spec
 from ..worker.objective import KerasObjective
 from ..worker.trainers import FleetTrainers, SoloTrainers
 from ..worker.trial_run import worst_case
-from .control import curves_of, find_trial
+from .control import find_trial
 from .sizing import threads_for
 
 #: Float rounding alone makes no larger difference between two trainings of one program.

@@ -51,7 +51,11 @@ def study_status(home: Home, study: str) -> dict[str, Any]:
     ``warm_start`` is as ``warm_start_table`` has it. Addresses are masked. ``former_stages``: how many
     ``[[search.stages]]`` the study's file had, if any.
     """
-    storage, opened = open_existing(home, study)
+    return status_of(home, *open_existing(home, study))
+
+
+def status_of(home: Home, storage: LeasedStorage, opened: optuna.Study) -> dict[str, Any]:
+    """Return how an opened study stands, as ``study_status`` does."""
     spec = required_spec(opened)
     trials = opened.get_trials(deepcopy=False)
     own, counts = trials_with_runs(trials), _count_by_state(trials)
@@ -193,7 +197,11 @@ def list_trials(home: Home, study: str) -> list[dict[str, Any]]:
     is that of a column), and ``fail_reason``. A zoom's copies have ``parent_trial``, their number in the parent. The
     first trials of a warm-started study have ``warm_start``, the study and the number of the trial they repeat.
     """
-    _, opened = open_existing(home, study)
+    return trials_of(open_existing(home, study)[1])
+
+
+def trials_of(opened: optuna.Study) -> list[dict[str, Any]]:
+    """Return an opened study's trials, as ``list_trials`` does."""
     space, warm = required_spec(opened).space, warm_start_of(opened)
     trials = opened.get_trials(deepcopy=False)
     taken = {} if warm is None else configurations_by_trial(warm, trials)

@@ -26,7 +26,7 @@ def read_table(path: Path) -> "pd.DataFrame":
         DataError: If it cannot be read, has no rows, or its rows differ in length.
     """
     with _told(path):
-        table = pa.parquet.read_table(path) if _is_parquet(path) else pa.csv.read_csv(path, **_csv_options(path))
+        table = pa.parquet.read_table(path) if is_parquet(path) else pa.csv.read_csv(path, **_csv_options(path))
     if not table.num_rows:
         raise DataError(f"Table {str(path)!r} has no rows.")
     return _frame(table, path)
@@ -43,7 +43,7 @@ def read_table_parts(path: Path, *, rows: int = 65_536) -> "Iterator[pd.DataFram
     """
     n_rows = 0
     with _told(path), contextlib.ExitStack() as opened:
-        if _is_parquet(path):
+        if is_parquet(path):
             batches = opened.enter_context(pa.parquet.ParquetFile(path)).iter_batches(batch_size=rows)
         else:
             options = _csv_options(path, column_types=dict.fromkeys(_header(path), pa.string()), block_size=1 << 22)
@@ -122,7 +122,8 @@ def _header(path: Path) -> list[str]:
     return names
 
 
-def _is_parquet(path: Path) -> bool:
+def is_parquet(path: Path) -> bool:
+    """Return whether a file has the name of a Parquet file."""
     return path.suffix.lower() in (".parquet", ".pq")
 
 

@@ -107,18 +107,6 @@ class MlflowMirror:
             query["viewStateShareKey"] = VIEW_KEY
         return f"{server_url.rstrip('/')}/#/experiments/{experiment_id}/runs?{urllib.parse.urlencode(query)}"
 
-    def compare_link(self, server_url: str, numbers: Iterable[int]) -> str | None:
-        """Return the address of MLflow's comparison of these trials: parallel coordinates, scatter, box, contour.
-
-        They come in this order, without those that have no run. A hundred make an address of 4 kB.
-        """
-        runs = self._attempt_by_client("read the runs", self._list_runs)
-        if runs is None:
-            return None
-        chosen = ",".join(f'"{runs[number][0].info.run_id}"' for number in numbers if number in runs)
-        query = {"runs": f"[{chosen}]", "experiments": f'["{self._experiment_id}"]', "workflowType": "machine_learning"}
-        return f"{server_url.rstrip('/')}/#/compare-runs?{urllib.parse.urlencode(query)}"
-
     def record(
         self,
         trial: FrozenTrial,

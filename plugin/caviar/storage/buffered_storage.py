@@ -2,7 +2,6 @@
 
 import copy
 import datetime
-import json
 import threading
 from collections.abc import Collection, Container, Mapping, Sequence
 from typing import Any
@@ -25,7 +24,7 @@ from .idle import count_idle
 from .leased_storage import LeasedStorage
 from .leases import LeaseCheck, LeaseLost, renew_leases
 from .pending_writes import PendingWrites, TrialEnd, write_pending
-from .study_memory import StudyMemory
+from .study_memory import StudyMemory, with_attribute
 
 
 class BufferedStorage(BaseStorage):
@@ -64,7 +63,13 @@ class BufferedStorage(BaseStorage):
     @property
     def n_idle(self) -> int:
         """How many workers of the study had found nothing to do, shortly before it was last read."""
-        return count_idle(self._memory.system_attrs, now=_utc_now() + self._clock_offset)
+        return count_idle(self._memory.system_attrs, now=schema.utc_now() + self._clock_offset)
+
+    def serve(self, owner: str) -> None:
+        """Go on as another worker, with its trials as far as they are known; what was pending of others is dropped."""
+        self._backend.owner, self._pending = owner, {}
+        self._held_back.clear()
+        self._take_in([trial for trial in self._memory.trials if trial.state == TrialState.RUNNING])
 
     def refresh(self) -> None:
         """Read what other workers have changed; own trials stay as in memory, and finished ones are not read again.
@@ -76,7 +81,7 @@ class BufferedStorage(BaseStorage):
         with self._database:
             with schema.transaction(self._backend.engine) as connection:
                 check_study(connection, self._study_id, known=self._backend.known_studies)
-                self._clock_offset = schema.database_now(connection) - _utc_now()
+                self._clock_offset = schema.database_now(connection) - schema.utc_now()
                 found = self._memory.read_changes(connection, besides=self._pending)
                 self._requests = read_requests(connection, self._pending)
             self._take_in(found)
@@ -187,14 +192,14 @@ class BufferedStorage(BaseStorage):
     def set_trial_user_attr(self, trial_id: int, key: str, value: Any) -> None:
         """Set a user attribute of an own trial; raises as ``set_trial_param`` does."""
         trial, pending = self._copy(trial_id)
-        trial.user_attrs = _with(trial.user_attrs, key, value)
+        trial.user_attrs = with_attribute(trial.user_attrs, key, value)
         pending.user_attributes[key] = trial.user_attrs[key]
         self._memory.put(trial)
 
     def set_trial_system_attr(self, trial_id: int, key: str, value: Any) -> None:
         """Set a system attribute of an own trial; raises as ``set_trial_param`` does."""
         trial, pending = self._copy(trial_id)
-        trial.system_attrs = _with(trial.system_attrs, key, value)
+        trial.system_attrs = with_attribute(trial.system_attrs, key, value)
         pending.system_attributes[key] = trial.system_attrs[key]
         self._memory.put(trial)
 
@@ -213,7 +218,7 @@ class BufferedStorage(BaseStorage):
         if state == TrialState.WAITING:
             raise ValueError(f"Trial {self.get_trial(trial_id).number} is made to wait by hand_back, not by its state.")
         trial, pending = self._copy(trial_id)
-        at = _utc_now() + self._clock_offset
+        at = schema.utc_now() + self._clock_offset
         pending.end = TrialEnd(state=state, at=at, values=tuple(values or ()))
         trial.state = state
         trial.datetime_complete = max(filter(None, (local_time(at), trial.datetime_start)))
@@ -266,13 +271,13 @@ class BufferedStorage(BaseStorage):
         """Set a user attribute of the study, in the database at once."""
         memory = self._memory_of(study_id)
         self._backend.set_study_user_attr(study_id, key, value)
-        memory.user_attrs = _with(memory.user_attrs, key, value)
+        memory.user_attrs = with_attribute(memory.user_attrs, key, value)
 
     def set_study_system_attr(self, study_id: int, key: str, value: Any) -> None:
         """Set a system attribute of the study, in the database at once."""
         memory = self._memory_of(study_id)
         self._backend.set_study_system_attr(study_id, key, value)
-        memory.system_attrs = _with(memory.system_attrs, key, value)
+        memory.system_attrs = with_attribute(memory.system_attrs, key, value)
 
     def create_new_study(self, *_arguments: object, **_options: object) -> int:
         """Refuse: one study is all there is."""
@@ -339,12 +344,3 @@ class BufferedStorage(BaseStorage):
         self._check_unfinished(trial_id)
         if trial_id not in self._pending:
             raise LeaseLost(f"the trial is not held by this worker ({self._backend.owner})")
-
-
-def _with(attributes: dict[str, Any], key: str, value: Any) -> dict[str, Any]:
-    """Return attributes with one more, as it comes back from the database."""
-    return {**attributes, key: json.loads(json.dumps(value))}
-
-
-def _utc_now() -> datetime.datetime:
-    return datetime.datetime.now(datetime.UTC).replace(tzinfo=None)

@@ -13,13 +13,13 @@ from typing import Any, Literal
 import sqlalchemy
 from optuna.trial import FrozenTrial, TrialState
 
-from ..attributes import FORKED_FROM, HELD, ORIGIN, PAUSED, REQUEST
+from ..attributes import FORKED_FROM, HELD, ORIGIN, PAUSED, REQUEST, RESUMED
 from ..interventions import Intervention, Request, as_attributes
 from ..optuna_private import optuna_tables
 from . import schema
 from .handing_back import queue_trial, stored_params_of
 from .leased_storage import LeasedStorage, check_unfinished
-from .leases import remove_attribute, take_leases
+from .leases import read_attributes, remove_attribute, take_leases
 from .pending_writes import PendingWrites, write_pending
 from .tickets import Ticket, is_held, start_trials
 
@@ -111,11 +111,12 @@ def _change_waiting(storage: LeasedStorage, trial_id: int, *, held: bool) -> boo
         schema.take_write_lock(connection)
         if _state(connection, trial_id) != TrialState.WAITING:
             return False
-        if held:
-            write_pending(connection, {trial_id: PendingWrites(system_attributes={HELD: True})})
-        else:
-            for key in (HELD, PAUSED):
-                remove_attribute(connection, [trial_id], key)
+        marks = {HELD: True} if held else {}
+        if not held and read_attributes(connection, [trial_id], PAUSED):
+            marks = {RESUMED: True}
+        for key in () if held else (HELD, PAUSED):
+            remove_attribute(connection, [trial_id], key)
+        write_pending(connection, {trial_id: PendingWrites(system_attributes=marks)})
     return True
 
 
@@ -165,7 +166,9 @@ def claim_trial(storage: LeasedStorage, study_id: int, number: int) -> list[Tick
             return "done"
         if row.state == TrialState.RUNNING:
             return "wait"
-        tickets = start_trials(connection, [(row.trial_id, number)])
+        parked = bool(read_attributes(connection, [row.trial_id], PAUSED))
+        tickets = start_trials(connection, [(row.trial_id, number)], promoted=parked)
+        remove_attribute(connection, [row.trial_id], PAUSED)
         take_leases(connection, [row.trial_id], storage.owner)
     storage.ever_leased.add(row.trial_id)
     return tickets

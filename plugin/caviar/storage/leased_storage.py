@@ -1,6 +1,7 @@
 """Optuna's relational storage, with every write on a trial guarded by its lease."""
 
 import contextlib
+import copy
 from collections.abc import Container, Iterator, Mapping, Sequence
 from typing import Any, Final
 
@@ -37,6 +38,12 @@ class LeasedStorage(RDBStorage):
         self.ever_leased: set[int] = set()
         #: The studies that this worker or command was begun with, by Optuna's ids; it writes on no other of their name.
         self.known_studies: dict[int, StudyKey] = {}
+
+    def as_worker(self, owner: str) -> "LeasedStorage":
+        """Return this storage for another worker in this process; both use the same connections."""
+        other = copy.copy(self)
+        other.owner, other.ever_leased, other.known_studies = owner, set(), dict(self.known_studies)
+        return other
 
     @contextlib.contextmanager
     def owned(self, trial_id: int, *, claims: bool = False) -> Iterator[sqlalchemy.Connection]:

@@ -3,6 +3,8 @@
 import dataclasses
 import datetime
 import json
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import sqlalchemy
 from optuna.trial import TrialState
@@ -107,3 +109,118 @@ def read_running(storage: LeasedStorage, study_id: int) -> list[RunningTrial]:
         )
         for row in rows
     ]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class StudySummary:
+    """What is seen of a study without reading its trials.
+
+    Attributes:
+        name: Its name.
+        directions: ``maximize`` or ``minimize``, one for each objective.
+        attributes: Its user attributes that begin with ``caviar:``.
+        counts: How many trials are in each state, by the state's name in lower case.
+        best: Number and value of its best complete trial; None before the first, and with several objectives.
+        last_ends: When its last twenty trials with a result ended, the newest first; naive UTC.
+        n_workers: How many workers hold a lease on a running trial, be it expired.
+    """
+
+    name: str
+    directions: tuple[str, ...]
+    attributes: Mapping[str, Any]
+    counts: Mapping[str, int]
+    best: tuple[int, float] | None
+    last_ends: tuple[datetime.datetime, ...]
+    n_workers: int
+
+
+def summarize_studies(storage: LeasedStorage) -> list[StudySummary]:
+    """Return what is seen of every study, by name, in a few statements."""
+    studies = optuna_tables().studies
+    with schema.transaction(storage.engine) as connection:
+        names = connection.execute(sqlalchemy.select(studies.c.study_id, studies.c.study_name)).all()
+        attributes, directions = _our_attributes(connection), _directions(connection)
+        counts, workers = _counts_by_study(connection), _workers_by_study(connection)
+        return [
+            StudySummary(
+                name=name,
+                directions=tuple(directions.get(study_id, ())),
+                attributes=attributes.get(study_id, {}),
+                counts=dict.fromkeys((state.name.lower() for state in TrialState), 0) | counts.get(study_id, {}),
+                best=_best_complete(connection, study_id, directions.get(study_id, [])),
+                last_ends=_last_ends(connection, study_id),
+                n_workers=workers.get(study_id, 0),
+            )
+            for study_id, name in sorted(names, key=lambda row: str(row[1]))
+        ]
+
+
+def _our_attributes(connection: sqlalchemy.Connection) -> dict[int, dict[str, Any]]:
+    table = optuna_tables().study_user_attributes
+    wanted = table.c.key.like("caviar:%")
+    rows = connection.execute(sqlalchemy.select(table.c.study_id, table.c.key, table.c.value_json).where(wanted))
+    found: dict[int, dict[str, Any]] = {}
+    for study_id, key, text in rows:
+        found.setdefault(study_id, {})[key] = json.loads(text)
+    return found
+
+
+def _directions(connection: sqlalchemy.Connection) -> dict[int, list[str]]:
+    table = optuna_tables().studies.metadata.tables["study_directions"]
+    rows = connection.execute(sqlalchemy.select(table.c.study_id, table.c.direction).order_by(table.c.objective))
+    found: dict[int, list[str]] = {}
+    for study_id, direction in rows:
+        found.setdefault(study_id, []).append(direction.name.lower())
+    return found
+
+
+def _counts_by_study(connection: sqlalchemy.Connection) -> dict[int, dict[str, int]]:
+    trials = optuna_tables().trials
+    number = sqlalchemy.func.count()
+    rows = connection.execute(
+        sqlalchemy.select(trials.c.study_id, trials.c.state, number).group_by(trials.c.study_id, trials.c.state)
+    )
+    found: dict[int, dict[str, int]] = {}
+    for study_id, state, n in rows:
+        found.setdefault(study_id, {})[state.name.lower()] = n
+    return found
+
+
+def _workers_by_study(connection: sqlalchemy.Connection) -> dict[int, int]:
+    trials, owners = optuna_tables().trials, optuna_tables().system_attributes
+    rows = connection.execute(
+        sqlalchemy.select(trials.c.study_id, sqlalchemy.func.count(owners.c.value_json.distinct()))
+        .join(owners, owners.c.trial_id == trials.c.trial_id)
+        .where(trials.c.state == TrialState.RUNNING, owners.c.key == OWNER)
+        .group_by(trials.c.study_id)
+    )
+    return {study_id: n for study_id, n in rows}  # noqa: C416  (rows are no pairs to mypy)
+
+
+def _best_complete(
+    connection: sqlalchemy.Connection, study_id: int, directions: Sequence[str]
+) -> tuple[int, float] | None:
+    if len(directions) != 1:
+        return None
+    trials, values = optuna_tables().trials, optuna_tables().values
+    order = values.c.value.desc() if directions[0] == "maximize" else values.c.value.asc()
+    row = connection.execute(
+        sqlalchemy.select(trials.c.number, values.c.value)
+        .join(values, values.c.trial_id == trials.c.trial_id)
+        .where(trials.c.study_id == study_id, trials.c.state == TrialState.COMPLETE, values.c.value.is_not(None))
+        .order_by(order, trials.c.number)
+        .limit(1)
+    ).first()
+    return None if row is None else (row.number, row.value)
+
+
+def _last_ends(connection: sqlalchemy.Connection, study_id: int) -> tuple[datetime.datetime, ...]:
+    trials = optuna_tables().trials
+    ended = trials.c.state.in_([TrialState.COMPLETE, TrialState.PRUNED]), trials.c.datetime_complete.is_not(None)
+    rows = connection.execute(
+        sqlalchemy.select(trials.c.datetime_complete)
+        .where(trials.c.study_id == study_id, *ended)
+        .order_by(trials.c.datetime_complete.desc())
+        .limit(20)
+    )
+    return tuple(rows.scalars())

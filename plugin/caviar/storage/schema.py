@@ -107,12 +107,17 @@ def take_write_lock(connection: sqlalchemy.Connection) -> None:
         connection.exec_driver_sql("BEGIN IMMEDIATE")
 
 
+def utc_now() -> datetime.datetime:
+    """Return the time by this host's clock, naive UTC."""
+    return datetime.datetime.now(datetime.UTC).replace(tzinfo=None)
+
+
 def database_now(connection: sqlalchemy.Connection) -> datetime.datetime:
     """Return the time that leases are measured by, and that trials are stamped with, naive UTC as Optuna stores it.
 
     SQLite serves one host, whose clock is as good as any; a server's clients may disagree, so its own clock decides.
     """
     if connection.dialect.name == "sqlite":
-        return datetime.datetime.now(datetime.UTC).replace(tzinfo=None)
+        return utc_now()
     now: datetime.datetime = connection.execute(sqlalchemy.text("SELECT timezone('utc', now())")).scalar_one()
     return now

@@ -60,11 +60,16 @@ def create_whole_study(
 
 
 def _describe(study: optuna.Study, spec: StudySpec, attributes: Mapping[str, str]) -> None:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ExperimentalWarning)
-        study.set_metric_names([spec.objective.metric])  # else Optuna's dashboard and plots show "Objective 0"
+    name_metric(study, spec.objective.metric)
     for key, value in {**attributes, DIGEST: spec_digest(spec), SPEC: json.dumps(spec_table(spec))}.items():
         study.set_user_attr(key, value)
+
+
+def name_metric(study: optuna.Study, metric: str) -> None:
+    """Have Optuna's dashboard and plots call the value by its name, not "Objective 0"."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        study.set_metric_names([metric])
 
 
 def _was_begun(study: optuna.Study) -> bool:

@@ -82,6 +82,11 @@ class StudyMemory:
         self._unfinished.difference_update(trial_ids)
 
 
+def with_attribute(attributes: dict[str, Any], key: str, value: Any) -> dict[str, Any]:
+    """Return attributes with one more, as it comes back from the database."""
+    return {**attributes, key: json.loads(json.dumps(value))}
+
+
 def _read_attributes(connection: sqlalchemy.Connection, table: sqlalchemy.Table, study_id: int) -> dict[str, Any]:
     rows = connection.execute(sqlalchemy.select(table.c.key, table.c.value_json).where(table.c.study_id == study_id))
     return {key: json.loads(text) for key, text in rows}

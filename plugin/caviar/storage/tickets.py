@@ -11,14 +11,14 @@ from typing import Literal
 import sqlalchemy
 from optuna.trial import TrialState
 
-from ..attributes import DEATHS, HELD, ORIGIN, PAUSED, RETRY_HISTORY
+from ..attributes import DEATHS, HELD, ORIGIN, PAUSED, RESUMED, RETRY_HISTORY
 from ..optuna_private import optuna_tables
 from . import schema
 from .handing_back import put_back_expired
 from .identity import check_study
 from .idle import note_idle
 from .leased_storage import LeasedStorage
-from .leases import read_attributes, take_leases
+from .leases import read_attributes, remove_attribute, take_leases
 from .overview import count_states
 
 
@@ -33,7 +33,7 @@ class Ticket:
             that it retries.
         resumed: Whether it ran before, so that steps may be reported already.
         deaths: How often a worker died with it, after it had begun: one that may be to blame is best trained alone.
-        promoted: Whether it was parked, and was chosen to go on.
+        promoted: Whether it was parked, and was chosen to go on, by a rule or by hand.
     """
 
     trial_id: int
@@ -139,6 +139,8 @@ def start_trials(
     histories = read_attributes(connection, trial_ids, RETRY_HISTORY)
     origins = read_attributes(connection, trial_ids, ORIGIN)
     deaths = read_attributes(connection, trial_ids, DEATHS)
+    resumed = read_attributes(connection, trial_ids, RESUMED)
+    remove_attribute(connection, list(resumed), RESUMED)
     return [
         Ticket(
             trial_id=trial_id,
@@ -146,7 +148,7 @@ def start_trials(
             origin=(histories.get(trial_id) or [origins.get(trial_id, number)])[0],
             resumed=True,
             deaths=deaths.get(trial_id, 0),
-            promoted=promoted,
+            promoted=promoted or trial_id in resumed,
         )
         for trial_id, number in waiting
     ]

@@ -3,7 +3,7 @@
 import functools
 import logging
 import time
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Final, Literal, final
 
 import optuna
@@ -13,6 +13,7 @@ from optuna.trial import FrozenTrial, TrialState
 from ..attributes import HELD, PAUSED
 from ..errors import FatalError, SpecError, TrialFailed, ends_worker
 from ..optuna_private import id_of_study, id_of_trial
+from ..record.dashboard import plot_changes
 from ..search.pruners import promotion_rule
 from ..search.stages import plan_of_study
 from ..storage.buffered_storage import BufferedStorage
@@ -87,7 +88,7 @@ class Worker:
         crew, setup = self._crew, self._setup
         while not setup.stop.is_set():
             if setup.should_end():
-                self._hand_back(_ids(crew.unbegun))
+                self._hand_back({trial.ticket.trial_id for trial in crew.unbegun})
             if not crew.in_hand:
                 self._sync()
                 if setup.should_end() or not self._take_first():
@@ -134,7 +135,7 @@ class Worker:
     def _share(self) -> None:
         """Hand back trials that have not begun, if the other workers run out of trials."""
         n = self._intake.n_to_give(self._crew)
-        self._hand_back(_ids(self._crew.unbegun[-n:] if n else []))
+        self._hand_back({trial.ticket.trial_id for trial in self._crew.unbegun[-n:]} if n else ())
 
     def _claim(self, n: int) -> "list[Ticket] | Literal['wait', 'done']":
         with self._timings.phase("bookkeeping_s"):
@@ -314,6 +315,8 @@ class Worker:
         mirror, spec = self._setup.mirror, self._setup.spec
         if mirror is not None and trials:
             mirror_trials(mirror, trials, space=spec.space, metric=spec.objective.metric, curves=curves)
+        plot = functools.partial(plot_changes, self._study, trials, metric=spec.objective.metric)
+        self._patience.attempt(plot, what="plot what was changed by hand")
 
     def _save(self, trial: TrialInHand) -> bool:
         """Checkpoint a trial; return False if its last checkpoint is as new."""
@@ -336,15 +339,10 @@ class Worker:
             return
         self._crew.remove([trial for trial in self._crew.in_hand if trial.ticket.trial_id in trial_ids])
         with self._timings.phase("bookkeeping_s"):
-            what = f"hand {len(trial_ids)} trials back"
-            self._patience.outlast(lambda: self._buffer.hand_back(trial_ids), what=what)
+            self._patience.outlast(lambda: self._buffer.hand_back(trial_ids), what=f"hand {len(trial_ids)} trials back")
 
     def _leave(self) -> None:
         """Checkpoint and hand back all that this worker holds, so that any worker may go on with it."""
         self._sync()
         self._checkpoint()
         self._hand_back(self._buffer.own_trials)
-
-
-def _ids(trials: Iterable[TrialInHand]) -> set[int]:
-    return {trial.ticket.trial_id for trial in trials}

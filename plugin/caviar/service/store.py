@@ -1,0 +1,76 @@
+"""The service's one way to Optuna's database, opened when it is first needed and kept open."""
+
+import threading
+from collections import OrderedDict
+from typing import Final
+
+import optuna
+
+from ..errors import FatalError, UnknownStudyError
+from ..storage.database import database_exists, new_owner, open_storage
+from ..storage.home import Home, prepare_home
+from ..storage.leased_storage import LeasedStorage
+from ..storage.studies import check_still_there, open_study
+
+_MOST_STUDIES: Final = 100
+
+
+class Store:
+    """Keeps the database and the studies that were asked for last open: finished trials are read once.
+
+    All methods may be called from any thread.
+
+    Args:
+        home: Where the studies live.
+    """
+
+    def __init__(self, home: Home) -> None:
+        self.home = home
+        self._storage: LeasedStorage | None = None
+        self._studies: OrderedDict[str, optuna.Study] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def storage(self, *, create: bool = False) -> LeasedStorage | None:
+        """Return the database; None if there is none yet and it shall not be created.
+
+        Raises:
+            StorageError: If it cannot be opened.
+        """
+        with self._lock:
+            if self._storage is None:
+                if not create and not database_exists(self.home.storage):
+                    return None
+                if create:
+                    prepare_home(self.home)
+                self._storage = open_storage(self.home.storage, owner=new_owner(), create=create)
+            return self._storage
+
+    def study(self, name: str) -> tuple[LeasedStorage, optuna.Study]:
+        """Return a study that still has this name.
+
+        Raises:
+            UnknownStudyError: If there is none.
+        """
+        storage = self.storage()
+        if storage is None:
+            raise UnknownStudyError(f"There is no study {name!r}: there are no studies yet.")
+        with self._lock:
+            known = self._studies.get(name)
+        if known is not None:
+            try:
+                check_still_there(storage, known)
+            except FatalError:  # deleted, archived or replaced
+                known = None
+        study = open_study(storage, name) if known is None else known
+        with self._lock:
+            self._studies[name] = study
+            self._studies.move_to_end(name)
+            if len(self._studies) > _MOST_STUDIES:
+                self._studies.popitem(last=False)
+        return storage, study
+
+    def close(self) -> None:
+        """Close the database's connections."""
+        with self._lock:
+            if self._storage is not None:
+                self._storage.engine.dispose()

@@ -1,0 +1,230 @@
+"""The service in real Chromium: a study is submitted in the form, its curves move, and a killed service comes back."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pytest
+from PIL import Image
+from sklearn.datasets import load_digits
+
+from caviar.storage.database import new_owner, open_storage
+from caviar.storage.home import locate_home
+from caviar.storage.overview import summarize_studies
+
+from ..browser import BROWSER, free_port
+from .serving import Server, serving_caviar, wait_until
+
+_DRIVER = shutil.which("chromedriver")
+pytestmark = [
+    *BROWSER,
+    pytest.mark.skipif(_DRIVER is None, reason="needs chromedriver (Debian: apt-get install chromium-driver)"),
+]
+webdriver = pytest.importorskip("selenium.webdriver")
+QUICK = (Path(__file__).parents[2] / "studies" / "digits_quick.toml").read_text("utf-8")
+_SHOW_S = 60.0
+
+
+class Page:
+    """A page in Chromium, asked by JavaScript and by the elements' ids."""
+
+    def __init__(self, driver: Any, address: str) -> None:
+        self.driver, self.address = driver, address
+
+    def open(self, path: str) -> None:
+        self.driver.get(self.address + path)
+
+    def run(self, script: str, *arguments: Any) -> Any:
+        return self.driver.execute_script(f"return {script}", *arguments)
+
+    def text(self, selector: str = "body") -> str:
+        return str(self.run("document.querySelector(arguments[0])?.textContent ?? ''", selector))
+
+    def click(self, selector: str) -> None:
+        self.driver.find_element("css selector", selector).click()
+
+    def type(self, selector: str, text: str) -> None:
+        element = self.driver.find_element("css selector", selector)
+        element.clear()
+        element.send_keys(text)
+
+    def wait_for(self, script: str, *arguments: Any) -> None:
+        wait_until(lambda: self.run(f"Boolean({script})", *arguments), seconds=_SHOW_S)
+
+    def wait_for_text(self, text: str, selector: str = "body") -> None:
+        wait_until(lambda: text in self.text(selector), seconds=_SHOW_S)
+
+    def complaints(self) -> list[str]:
+        """Return what the browser has complained about since it was last asked: scripts, styles, missing files."""
+        return [entry["message"] for entry in self.driver.get_log("browser") if entry["level"] == "SEVERE"]
+
+
+@pytest.fixture(scope="module")
+def driver() -> Iterator[Any]:
+    options = webdriver.ChromeOptions()
+    options.binary_location = shutil.which("chromium") or shutil.which("chromium-browser")
+    for flag in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run"):
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(_DRIVER))
+    yield driver
+    driver.quit()
+
+
+@pytest.fixture
+def home(prepared_home: Path) -> Path:
+    return prepared_home
+
+
+@pytest.fixture
+def server(home: Path) -> Iterator[Server]:
+    with serving_caviar(home) as server:
+        yield server
+
+
+def n_done(home: Path) -> int:
+    storage = open_storage(locate_home(home).storage, owner=new_owner())
+    (study,) = summarize_studies(storage)
+    storage.engine.dispose()
+    return study.counts["complete"] + study.counts["pruned"]
+
+
+def running_supervisors(server: Server) -> list[dict[str, Any]]:
+    with server.client() as client:
+        return [run for run in client.get("/v1/runs").json() if run["ended_at"] is None]
+
+
+def test_a_study_is_submitted_watched_and_found_in_both_dashboards_and_its_champion_predicts(
+    driver: Any, server: Server, home: Path, tmp_path: Path
+) -> None:
+    page = Page(driver, server.address)
+    page.open("/")
+    page.wait_for_text("There are no studies yet")
+    page.click("nav a[href='/new']")
+
+    page.type("#text", QUICK.replace("trials = 6", "trials = -6"))
+    page.click("#check")
+    page.wait_for_text("search.trials", "#said")
+    page.run("document.getElementById('text').value = arguments[0]", QUICK)
+    page.click("#check")
+    page.wait_for_text("digits_quick is valid: 6 trials of at most 3 epochs on digits", "#said")
+    page.complaints()  # the wrong file was answered with 400, which the browser notes
+
+    page.click("#study-form button[type=submit]")
+    page.wait_for("location.pathname === '/studies/digits_quick'")
+    page.wait_for("Number(document.getElementById('curves')?.dataset.points) > 0")
+    first = page.run("Number(document.getElementById('curves').dataset.points)")
+    page.wait_for("Number(document.getElementById('curves').dataset.points) > arguments[0]", first)
+    page.wait_for("document.querySelectorAll('#curves .scatterlayer .trace path').length > 0")
+    page.wait_for_text("6 of 6", "#facts")
+    page.wait_for_text("Best trials")
+    page.wait_for_text("finished", "#runs")
+    assert page.complaints() == []
+    assert n_done(home) == 6
+
+    page.click("button[data-action=champion]")
+    page.wait_for_text("won the race", "#champion")
+    page.open("/studies/digits_quick")
+    images = load_digits()
+    Image.fromarray((images.images[0] * 15).astype(np.uint8)).save(tmp_path / "zero.png")
+    np.save(tmp_path / "zero.npy", images.images[:1])
+    page.driver.find_element("css selector", "#predict-file").send_keys(str(tmp_path / "zero.npy"))
+    page.click("#predict-form button[type=submit]")
+    page.wait_for_text("1 predicted: ", "#predict-said")
+
+    page.wait_for("document.querySelector('#links a[href*=\"experiments\"]')")
+    page.click("#links a[href*='experiments']")
+    page.wait_for_text("digits_quick")
+    page.wait_for("document.querySelectorAll('.js-plotly-plot').length > 0")
+    assert page.run("location.pathname") == "/mlflow/"
+    page.open("/studies/digits_quick")
+    page.click("#links a[href*='dashboard']")
+    page.wait_for_text("digits_quick")
+    page.wait_for("document.querySelectorAll('#graph-hyperparameter-importances .point').length > 0")
+    assert page.run("location.origin") == server.address
+
+
+def test_one_trials_learning_rate_is_lowered_in_the_page(driver: Any, server: Server, home: Path) -> None:
+    page = Page(driver, server.address)
+    page.open("/new")
+    long = QUICK.replace("trials = 6", "trials = 1").replace("epochs = 3", "epochs = 5000")
+    page.run("document.getElementById('text').value = arguments[0]", long)
+    page.click("#study-form button[type=submit]")
+    page.wait_for("Number(document.getElementById('curves')?.dataset.points) > 5")
+    page.wait_for("document.getElementById('control-trial').value === '0'")
+    page.type("#control-value", "0.0001")
+    page.click("#control-form button[type=submit]")
+    page.wait_for_text("Trial 0: done, before epoch", "#control-said")
+    page.wait_for("Number(document.getElementById('curves').dataset.changes) === 1")
+    page.wait_for_text("→ 0.0001 (browser@127.0.0.1)", "#changes")
+    page.run("document.getElementById('control-action').value = 'stop'")
+    page.click("#control-form button[type=submit]")
+    page.wait_for_text("1 of 1", "#facts")
+    page.wait_for_text("finished", "#runs")
+    assert page.complaints() == []
+
+
+def test_a_page_fits_a_telephone_and_is_reached_by_keyboard(driver: Any, server: Server, home: Path) -> None:
+    view = {"width": 390, "height": 800, "deviceScaleFactor": 1, "mobile": True}
+    driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", view)
+    try:
+        page = Page(driver, server.address)
+        for path in ("/", "/new"):
+            page.open(path)
+            assert page.run("document.documentElement.scrollWidth") <= 390
+            page.driver.switch_to.active_element.send_keys("\ue004")  # Tab
+            assert page.run("document.activeElement.className") == "skip"
+            small = "[...document.querySelectorAll('main button')].filter((one) => one.offsetHeight < 44).length"
+            assert page.run(small) == 0
+    finally:
+        driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+def test_dark_pages_keep_their_contrast(driver: Any, server: Server) -> None:
+    page = Page(driver, server.address)
+    shades = {}
+    for scheme in ("light", "dark"):
+        features = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
+        driver.execute_cdp_cmd("Emulation.setEmulatedMedia", features)
+        page.open("/")
+        shades[scheme] = [
+            brightness(page.run(f"getComputedStyle(document.body).{part}")) for part in ("color", "backgroundColor")
+        ]
+    driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
+    assert shades["light"][0] + 0.5 < shades["light"][1]
+    assert shades["dark"][1] + 0.5 < shades["dark"][0]
+
+
+def brightness(colour: str) -> float:
+    return sum(float(part) for part in colour.partition("(")[2].rstrip(")").split(",")[:3]) / (3 * 255)
+
+
+def test_a_killed_service_finds_its_runs_again(driver: Any, home: Path) -> None:
+    port = free_port()
+    long = QUICK.replace("trials = 6", "trials = 100000").replace("epochs = 3", "epochs = 20")
+    with serving_caviar(home, port=port) as server:
+        page = Page(driver, server.address)
+        page.open("/new")
+        page.run("document.getElementById('text').value = arguments[0]", long)
+        page.click("#study-form button[type=submit]")
+        page.wait_for("Number(document.getElementById('curves')?.dataset.points) > 0")
+        (run,) = running_supervisors(server)
+        server.kill()
+        page.wait_for("!document.getElementById('offline').hidden")
+    before = n_done(home)
+    assert psutil.pid_exists(run["pid"])
+    with serving_caviar(home, port=port) as server:
+        page.wait_for("document.getElementById('offline').hidden")  # the page that was open goes on
+        page.wait_for_text("running", "#facts")
+        assert running_supervisors(server) == [run]
+        wait_until(lambda: n_done(home) > before)
+        with server.client(**{"X-Caviar": "1", "Content-Type": "application/toml"}) as client:
+            refused = client.post("/v1/studies", content=long)
+        assert refused.status_code == 409
+        page.click("button[data-action=stop]")
+        page.wait_for_text("ends after the current epoch", "#action-said")
+        wait_until(lambda: running_supervisors(server) == [])
+        page.wait_for_text("stopped", "#runs")
