@@ -25,6 +25,13 @@ pytestmark = [
 ]
 webdriver = pytest.importorskip("selenium.webdriver")
 QUICK = (Path(__file__).parents[2] / "studies" / "digits_quick.toml").read_text("utf-8")
+LONG = """
+name = "long"
+data = { dataset = "digits" }
+objective = { epochs = 5000 }
+search = { trials = 1, pruner = "none" }
+space = { learning_rate = { low = 0.01, high = 0.02 }, momentum = 0.9, depth = 1, units = 16, batch_norm = "none" }
+"""
 _SHOW_S = 60.0
 
 
@@ -116,8 +123,6 @@ def test_a_study_is_submitted_watched_and_found_in_both_dashboards_and_its_champ
     page.click("#study-form button[type=submit]")
     page.wait_for("location.pathname === '/studies/digits_quick'")
     page.wait_for("Number(document.getElementById('curves')?.dataset.points) > 0")
-    first = page.run("Number(document.getElementById('curves').dataset.points)")
-    page.wait_for("Number(document.getElementById('curves').dataset.points) > arguments[0]", first)
     page.wait_for("document.querySelectorAll('#curves .scatterlayer .trace path').length > 0")
     page.wait_for_text("6 of 6", "#facts")
     page.wait_for_text("Best trials")
@@ -128,12 +133,10 @@ def test_a_study_is_submitted_watched_and_found_in_both_dashboards_and_its_champ
     page.click("button[data-action=champion]")
     page.wait_for_text("won the race", "#champion")
     page.open("/studies/digits_quick")
-    images = load_digits()
-    Image.fromarray((images.images[0] * 15).astype(np.uint8)).save(tmp_path / "zero.png")
-    np.save(tmp_path / "zero.npy", images.images[:1])
-    page.driver.find_element("css selector", "#predict-file").send_keys(str(tmp_path / "zero.npy"))
+    Image.fromarray(load_digits().images[0].astype(np.uint8)).save(tmp_path / "zero.png")
+    driver.find_element("css selector", "#predict-file").send_keys(str(tmp_path / "zero.png"))
     page.click("#predict-form button[type=submit]")
-    page.wait_for_text("1 predicted: ", "#predict-said")
+    page.wait_for_text("1 predicted: 0", "#predict-said")
 
     page.wait_for("document.querySelector('#links a[href*=\"experiments\"]')")
     page.click("#links a[href*='experiments']")
@@ -150,10 +153,11 @@ def test_a_study_is_submitted_watched_and_found_in_both_dashboards_and_its_champ
 def test_one_trials_learning_rate_is_lowered_in_the_page(driver: Any, server: Server, home: Path) -> None:
     page = Page(driver, server.address)
     page.open("/new")
-    long = QUICK.replace("trials = 6", "trials = 1").replace("epochs = 3", "epochs = 5000")
-    page.run("document.getElementById('text').value = arguments[0]", long)
+    page.run("document.getElementById('text').value = arguments[0]", LONG)
     page.click("#study-form button[type=submit]")
     page.wait_for("Number(document.getElementById('curves')?.dataset.points) > 5")
+    first = page.run("Number(document.getElementById('curves').dataset.points)")
+    page.wait_for("Number(document.getElementById('curves').dataset.points) > arguments[0]", first)
     page.wait_for("document.getElementById('control-trial').value === '0'")
     page.type("#control-value", "0.0001")
     page.click("#control-form button[type=submit]")

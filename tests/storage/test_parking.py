@@ -66,8 +66,9 @@ def test_a_trial_resumed_by_hand_at_a_rung_goes_beyond_it_once(
 def test_one_trial_claimed_by_its_number_goes_beyond_its_rung(
     storage: LeasedStorage, study: optuna.Study, parked: list[int]
 ) -> None:
-    (ticket,) = claim_trial(storage, study._study_id, 2)
-    assert isinstance(ticket, Ticket)
+    tickets = claim_trial(storage, study._study_id, 2)
+    assert not isinstance(tickets, str)
+    (ticket,) = tickets
     assert (ticket.trial_id, ticket.promoted) == (parked[2], True)
     assert PAUSED not in storage.get_trial(parked[2]).system_attrs
     assert claim_trial(storage, study._study_id, 2) == "wait"
