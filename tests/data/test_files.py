@@ -44,6 +44,14 @@ def test_a_changed_image_is_read_anew(folder: Path) -> None:
     assert open_data(spec).fingerprint != before
 
 
+def test_with_another_class_the_test_split_has_other_labels(folder: Path) -> None:
+    spec = DataSpec(dataset=str(folder), image_size=(4, 5))
+    before = open_data(spec).test(None).labels
+    (folder / "train" / "ants").mkdir()
+    Image.fromarray(np.zeros((4, 5, 3), np.uint8)).save(folder / "train" / "ants" / "0.png")
+    assert open_data(spec).test(None).labels.tolist() == (before + 1).tolist()  # the names are sorted
+
+
 def test_an_image_that_cannot_be_read_is_named(folder: Path) -> None:
     (folder / "train" / "dogs" / "0.png").write_bytes(b"no image")
     with pytest.raises(DataError, match=r"dogs/0\.png' cannot be read"):
