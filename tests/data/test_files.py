@@ -48,7 +48,8 @@ def test_with_another_class_the_test_split_has_other_labels(folder: Path) -> Non
     spec = DataSpec(dataset=str(folder), image_size=(4, 5))
     before = open_data(spec).test(None).labels
     (folder / "train" / "ants").mkdir()
-    Image.fromarray(np.zeros((4, 5, 3), np.uint8)).save(folder / "train" / "ants" / "0.png")
+    for number in range(3):
+        Image.fromarray(np.full((4, 5, 3), number, np.uint8)).save(folder / "train" / "ants" / f"{number}.png")
     assert open_data(spec).test(None).labels.tolist() == (before + 1).tolist()  # the names are sorted
 
 
