@@ -13,7 +13,7 @@ def list_studies(storage: LeasedStorage) -> list[dict[str, Any]]:
     """Return every study of a database, by name, ready for JSON.
 
     Returns:
-        For each: ``study``; ``kind``: ``caviar`` for one with a study file, ``race`` for a champion's, ``asked`` for one
+        For each: ``study``; ``kind``: ``caviar`` if it has a study file, ``race`` for a champion's, ``asked`` for one
         of the service's by ask and tell, else ``optuna``; ``metric`` or None; ``direction``, or None with several
         objectives; ``budget`` or None; ``trials``: how many are in each state; ``best``: ``number`` and ``value``, or
         None; ``workers``: how many hold a trial; ``trials_per_minute`` over the last twenty, and ``seconds_left`` at
