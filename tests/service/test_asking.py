@@ -160,6 +160,12 @@ def test_a_trial_behind_the_others_is_to_be_pruned(client: AppClient) -> None:
     assert client.get(f"{study}/trials").json()[-1]["value"] == 50.0
 
 
+def test_a_pruner_that_raises_is_told(client: AppClient) -> None:
+    study = create(client, pruner="hyperband", pruner_options={"reduction_factor": 1})
+    answer = report(client, study, ask(client, study), step=0, value=1.0)
+    assert (answer.status_code, "pruner 'hyperband' raised" in answer.json()["error"]["message"]) == (409, True)
+
+
 def test_a_failed_trial_is_tried_again_and_costs_no_budget(client: AppClient) -> None:
     study = create(client, trials=1, retries=1)
     first = ask(client, study)

@@ -151,7 +151,7 @@ class AskedStudy:
 
         Raises:
             LeaseLost: If the lease has run out, or the trial has ended.
-            Conflict: If there is no such step.
+            Conflict: If there is no such step, or the pruner raises.
         """
         if step >= self.spec.max_steps:
             raise Conflict(f"The last step is {self.spec.max_steps - 1}, but got {step}. Create with more max_steps.")
@@ -160,7 +160,10 @@ class AskedStudy:
                 self._buffer.refresh()
             if step not in trial.intermediate_values:  # Optuna keeps the first, too
                 self._buffer.set_trial_intermediate_value(id_of_trial(trial), step, value)
-            return bool(self._pruner.prune(self._fresh_study(), self._buffer.get_trial(id_of_trial(trial))))
+            try:
+                return bool(self._pruner.prune(self._fresh_study(), self._buffer.get_trial(id_of_trial(trial))))
+            except Exception as error:
+                raise self._raised("pruner", self.spec.search.pruner, error) from error
 
     def renew(self, number: int, *, lease: str) -> None:
         """Renew a lease.
@@ -274,14 +277,17 @@ class AskedStudy:
             hyperparameters = self.spec.space.suggest(optuna.Trial(study, ticket.trial_id))
         except Exception as error:
             self._buffer.hand_back([ticket.trial_id])
-            if isinstance(error, CaviarError | StorageInternalError):
-                raise
-            message = f"The sampler {self.spec.search.sampler!r} raised {describe_error(error)}. Check its options."
-            raise Conflict(message) from error
+            raise self._raised("sampler", self.spec.search.sampler, error) from error
         self._buffer.release(ticket.trial_id)
         if ticket.trial_id not in self._buffer.flush().held:
             raise LeaseLost(f"Trial {ticket.number} was lost before it was given out. Ask for another one.")
         return hyperparameters
+
+    def _raised(self, what: str, name: str, error: Exception) -> Exception:
+        """Return what to raise instead of an error of Optuna's; those of ours and of the database are told as such."""
+        if isinstance(error, CaviarError | StorageInternalError):
+            return error
+        return Conflict(f"The {what} {name!r} raised {describe_error(error)}. Check its options.")
 
     def _check_failures(self) -> None:
         trials = self._buffer.get_all_trials(self._study_id, deepcopy=False)

@@ -76,7 +76,8 @@ class Makings:
         self.predictions = Jobs("predictions")
         self.reports = Jobs("reports")
         self.asking = CapacityLimiter(8)
-        self.controlling = CapacityLimiter(8)  # each may wait for a trial's next epoch
+        self.n_receiving = 0  # files
+        self.n_controlling = 0  # requests that wait for a trial's next epoch
         self._asked: dict[str, AskedStudy] = {}
         self._asked_lock = threading.Lock()
 
