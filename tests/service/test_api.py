@@ -20,6 +20,7 @@ from caviar.attributes import REQUEST
 from caviar.champion import saved
 from caviar.data.images import read_image
 from caviar.errors import DataError
+from caviar.service import api_studies
 from caviar.service.app import make_app
 from caviar.service.predicting import check_data_file
 from caviar.service.runs import RunInfo, Runs
@@ -96,6 +97,18 @@ def test_a_study_that_took_anothers_name_is_not_mistaken_for_it(
     create_study(storage, other, attributes={})  # SQLite gives it the id that is free again
     assert client.get("/v1/studies/digits/curves", params={"last": 7}).status_code == 404
     assert client.get("/v1/studies/other/curves").json() == []
+
+
+def test_a_study_that_is_deleted_while_it_is_read_is_told(
+    client: AppClient, storage: LeasedStorage, study: optuna.Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def delete_and_read(found: optuna.Study) -> dict[str, Any]:
+        delete_study(storage, open_study(storage, "digits"))
+        return found.user_attrs
+
+    monkeypatch.setattr(api_studies, "trials_of", delete_and_read)
+    answer = client.get("/v1/studies/digits/trials")
+    assert (answer.status_code, "just deleted" in answer.json()["error"]["message"]) == (404, True), answer.text
 
 
 def test_a_trial_is_asked_something_by_whom_and_from_where(client: AppClient, study: optuna.Study) -> None:

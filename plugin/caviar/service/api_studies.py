@@ -2,9 +2,11 @@
 
 import asyncio
 import dataclasses
+import functools
 import time
 from typing import Annotated, Any, Final, Literal
 
+import optuna
 from anyio import to_thread
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import FileResponse, StreamingResponse
@@ -107,14 +109,15 @@ async def validate(request: Request) -> Any:
 async def status(request: Request, name: StudyName) -> Response:
     """Tell how a study stands, as `caviar status --json` does."""
     use = _named(request, name)
-    return await use.recent.json(("status", name), lambda: status_of(use.settings.home, *use.store.study(name)))
+    tell = functools.partial(status_of, use.settings.home)
+    return await use.recent.json(("status", name), lambda: use.store.read(name, tell))
 
 
 @router.get("/studies/{name}/trials")
 async def trials(request: Request, name: StudyName) -> Response:
     """Return a study's trials, by number, as `caviar trials --json` does."""
     use = _named(request, name)
-    return await use.recent.json(("trials", name), lambda: trials_of(use.store.study(name)[1]))
+    return await use.recent.json(("trials", name), lambda: use.store.read(name, lambda _, study: trials_of(study)))
 
 
 @router.get("/studies/{name}/curves")
@@ -132,13 +135,13 @@ async def curves(
     """
     use = _named(request, name)
 
-    def make() -> list[dict[str, Any]]:
-        study = use.store.study(name)[1]
+    def make(_storage: LeasedStorage, study: optuna.Study) -> list[dict[str, Any]]:
         metric, found = metric_of(study), study.get_trials(deepcopy=False)
         wanted = found[-last:] if trials is None else [one for one in found if one.number in set(trials)]
         return [curve_of(trial, metric) for trial in wanted]
 
-    return await use.recent.json(("curves", name, str(sorted(set(trials or ()))), str(last)), make)
+    key = ("curves", name, str(sorted(set(trials or ()))), str(last))
+    return await use.recent.json(key, lambda: use.store.read(name, make))
 
 
 @router.get(
@@ -189,8 +192,7 @@ async def control(request: Request, name: StudyName, number: TrialNumber, what: 
     who = f"{what.who}@{request.client.host if request.client else 'unknown'}"
     asked = ControlRequest(action=what.action, values=values, epochs=what.epochs, epoch=what.epoch, who=who)
 
-    def post() -> tuple[LeasedStorage, ControlResult | Posted]:
-        storage, study = use.store.study(name)
+    def post(storage: LeasedStorage, study: optuna.Study) -> tuple[LeasedStorage, ControlResult | Posted]:
         n_trials = len(study.get_trials(deepcopy=False))
         if number >= n_trials:
             raise NotThere(f"The study {name!r} has no trial {number}: it has {n_trials}.")
@@ -201,7 +203,7 @@ async def control(request: Request, name: StudyName, number: TrialNumber, what: 
     use.n_controlling += 1
     deadline = time.monotonic() + what.wait_s
     try:
-        storage, found = await to_thread.run_sync(post)
+        storage, found = await to_thread.run_sync(use.store.read, name, post)
         while isinstance(found, Posted):
             done = await to_thread.run_sync(look_control, storage, found)
             if done is None and time.monotonic() < deadline:

@@ -305,8 +305,10 @@ class AskedStudy:
                 self._is_doubtful = False
             try:
                 yield
-            except BaseException:
+            except BaseException as error:
                 self._is_doubtful = True
+                if isinstance(error, KeyError):  # what Optuna raises for what is no longer there
+                    self.check_still_there()
                 raise
 
     @contextmanager

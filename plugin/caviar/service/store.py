@@ -2,7 +2,8 @@
 
 import threading
 from collections import OrderedDict
-from typing import Final
+from collections.abc import Callable
+from typing import Final, TypeVar
 
 import optuna
 
@@ -11,6 +12,8 @@ from ..storage.database import database_exists, new_owner, open_storage
 from ..storage.home import Home, prepare_home
 from ..storage.leased_storage import LeasedStorage
 from ..storage.studies import check_still_there, open_study
+
+_T = TypeVar("_T")
 
 _MOST_STUDIES: Final = 100
 
@@ -68,6 +71,22 @@ class Store:
             if len(self._studies) > _MOST_STUDIES:
                 self._studies.popitem(last=False)
         return storage, study
+
+    def read(self, name: str, make: Callable[[LeasedStorage, optuna.Study], _T]) -> _T:
+        """Return what a function makes of a study that has this name.
+
+        Raises:
+            UnknownStudyError: If there is none, or it is deleted or renamed meanwhile.
+        """
+        storage, study = self.study(name)
+        try:
+            return make(storage, study)
+        except (KeyError, FatalError):  # Optuna's and ours for what is no longer there
+            try:
+                check_still_there(storage, study)
+            except FatalError as error:
+                raise UnknownStudyError(f"The study {name!r} was just deleted or renamed.") from error
+            raise
 
     def close(self) -> None:
         """Close the database's connections."""
