@@ -1,5 +1,6 @@
 """Optuna as a service: exact budgets, leases, and what clients are told."""
 
+import shutil
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -124,6 +125,19 @@ def test_a_client_outlives_a_restart_of_the_service(settings: ServiceSettings) -
     with calling(make_app(settings)) as client:
         assert report(client, study, trial, step=0, value=1.0).status_code == 200
         assert tell(client, study, trial, value=1.0).status_code == 200
+
+
+def test_nothing_is_told_to_a_database_that_was_removed(settings: ServiceSettings) -> None:
+    with calling(make_app(settings)) as client:
+        study = create(client)
+        trial = ask(client, study)
+        shutil.rmtree(settings.home.path)
+        assert client.get("/v1/studies").json() == []
+        assert tell(client, study, trial, value=1.0).status_code == 404
+        with calling(make_app(settings)) as other:
+            create(other, name="new")
+        assert ask(client, "/v1/asked/new")["state"] == "trial"
+        assert client.get("/v1/asked/toy").status_code == 404
 
 
 def test_two_services_on_one_database_share_a_budget(settings: ServiceSettings) -> None:

@@ -166,6 +166,7 @@ ATTACKS = [
     data("an upload that is not there", "absent.csv", "no upload"),
     data("a directory here", "service_images", "of the service's own"),
     study_file("a test file elsewhere", f'{STUDY}test = "/etc/passwd"\n', "no other file"),
+    study_file("a name of a file", STUDY.replace("fresh", "fresh.toml"), "study file"),
     study_file("a network of code", f'{STUDY}[objective]\nnetwork = "os:system"\n', "may not name code"),
     study_file("a sampler of code", f'{STUDY}[search]\nsampler = "os:system"\n', "may not name code"),
     study_file("a pruner of code", f'{STUDY}[search]\npruner = "os:system"\n', "may not name code"),
@@ -224,6 +225,7 @@ ATTACKS = [
     body("half of a surrogate pair", "/v1/asked", r'{"name": "\ud800"}', "surrogate"),
     asked("a pruner that pauses", "promotion", 400, pruner="promotion"),
     asked("a sampler's option that kills", "at most", 400, sampler_options={"n_ei_candidates": 10**12}),
+    asked("a sampler's option that kills, as a float", "at most", 400, sampler_options={"n_startup_trials": 1e12}),
     asked("a sampler's option of another type", "", 400, sampler_options={"gamma": "exec"}),
     asked("a study of another kind", "another study", 409, name="digits"),
     # uploads

@@ -1,6 +1,7 @@
 """optuna-dashboard and MLflow under the service's address, in its own process."""
 
 import json
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -57,6 +58,8 @@ def test_optuna_dashboard_shows_the_homes_studies(client: httpx.Client) -> None:
     assert [study["study_name"] for study in studies] == ["shown in both"]
     assert client.get(f"{mounting.dashboard_link(1)}").status_code == 200
     assert client.get("/csv/1").text.startswith("Number,State,Value")
+    del client.headers["Accept-Encoding"]
+    assert client.get("/static/nothing.js").status_code == 404
 
 
 @pytest.mark.slow
@@ -168,6 +171,33 @@ def test_a_wsgi_program_gets_the_request_and_streams_its_answer() -> None:
         "3000000",
     )
     assert environ["HTTP_HOST"] == "localhost"
+
+
+def test_slow_answers_of_a_dashboard_leave_threads_to_all_others() -> None:
+    go_on = threading.Event()
+
+    def wait(environ: dict[str, Any], start_response: Any) -> Iterator[bytes]:
+        go_on.wait(20)
+        return echo(environ, start_response)
+
+    app = WsgiApp(lambda: wait, allowed=anything)
+
+    async def check() -> None:
+        transport = httpx.ASGITransport(app=app)
+        async with (
+            httpx.AsyncClient(transport=transport, base_url="http://localhost") as client,
+            anyio.create_task_group() as tasks,
+        ):
+            for _ in range(50):
+                tasks.start_soon(client.get, "/")
+            await anyio.wait_all_tasks_blocked()
+            try:
+                with anyio.fail_after(5):
+                    await anyio.to_thread.run_sync(int)
+            finally:
+                go_on.set()
+
+    anyio.run(check)
 
 
 def test_a_wsgi_program_is_made_once() -> None:

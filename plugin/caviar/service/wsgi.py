@@ -132,4 +132,5 @@ def _environ(scope: Scope, body: Any) -> dict[str, Any]:
         name, value = name_bytes.decode("latin-1").upper().replace("-", "_"), value_bytes.decode("latin-1")
         key = name if name in ("CONTENT_TYPE", "CONTENT_LENGTH") else f"HTTP_{name}"
         environ[key] = f"{environ[key]},{value}" if key in environ else value
+    environ.setdefault("HTTP_ACCEPT_ENCODING", "identity")  # optuna-dashboard fails without
     return environ
