@@ -227,6 +227,22 @@ def test_all_streams_of_a_study_share_one_look_and_end_with_their_clients(
         wait_for(lambda: streams.n_open == 0 and streams.n_looked_at == 0)
 
 
+def test_streams_that_begin_at_once_are_no_more_than_may(settings: ServiceSettings, study: optuna.Study) -> None:
+    streams = make_app(dataclasses.replace(settings, max_streams=2)).state.makings.streams
+
+    async def check() -> None:
+        begun = [await streams.watch("digits") for _ in range(5)]
+        first = [await anext(lines) for lines in begun]
+        assert [b"event: picture" in one for one in first] == [True, True, False, False, False]
+        assert [one async for one in begun[2]] == []
+        for lines in begun:
+            await lines.aclose()
+        assert streams.n_open == 0
+        await streams.close()
+
+    anyio.run(check)
+
+
 def wait_for(happened: Any) -> None:
     waiting = threading.Event()
     for _ in range(200):
