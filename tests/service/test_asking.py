@@ -162,6 +162,25 @@ def test_telling_twice_changes_nothing(client: AppClient) -> None:
     assert tell(client, study, trial, state="fail").status_code == 409
 
 
+def test_a_result_that_is_told_many_times_at_once_is_told_once(client: AppClient) -> None:
+    study = create(client)
+    with ThreadPoolExecutor(8) as pool:
+        for _ in range(3):
+            trial = ask(client, study)
+            told = [pool.submit(tell, client, study, trial, value=1.0) for _ in range(8)]
+            assert sorted(one.result().json().get("ended", -1) for one in told) == [*[False] * 7, True]
+
+
+def test_a_trial_is_pruned_with_what_it_reported_to_another_service(settings: ServiceSettings) -> None:
+    with calling(make_app(settings)) as one, calling(make_app(settings)) as other:
+        study = create(one)
+        trial = ask(one, study)
+        for step, client in enumerate((one, other)):
+            assert report(client, study, trial, step=step, value=1.0 + step).status_code == 200
+        assert tell(one, study, trial, state="pruned").status_code == 200
+        assert one.get(f"{study}/trials").json()[0]["value"] == 2.0
+
+
 def test_a_trial_behind_the_others_is_to_be_pruned(client: AppClient) -> None:
     study = create(client, pruner="median", pruner_options={"n_startup_trials": 2})
     for value in (1.2, 1.1, 1.0):

@@ -191,17 +191,25 @@ class AskedStudy:
             LeaseLost: If the lease has run out, or the trial has ended in another way.
             Conflict: If a pruned trial has reported nothing.
         """
-        known = self._trial(number)
-        if known.state == state and known.system_attrs.get(OWNER) == lease:
-            if state != TrialState.COMPLETE or known.value == value:
-                return False
-            raise LeaseLost(f"Trial {number} has ended already, with {known.value}.")
+        if state == TrialState.PRUNED:
+            self._trial(number)  # as it is now: it may have reported to another service
+        try:
+            self._end(number, lease=lease, state=state, value=value, reason=reason)
+        except LeaseLost:
+            known = self._trial(number)
+            if known.state != state or known.system_attrs.get(OWNER) != lease:
+                raise
+            if state == TrialState.COMPLETE and known.value != value:
+                raise LeaseLost(f"Trial {number} has ended already, with {known.value}.") from None
+            return False
+        return True
+
+    def _end(self, number: int, *, lease: str, state: TrialState, value: float | None, reason: str) -> None:
         with self._held(number, lease) as trial:
-            trial_id = id_of_trial(trial)
+            trial_id, self._nothing = id_of_trial(trial), (0.0, {})
             if state == TrialState.FAIL:
-                self._nothing = (0.0, {})
                 self._buffer.fail(trial_id, reason=reason, retries=self.spec.search.retries)
-                return True
+                return
             if state == TrialState.PRUNED:
                 if trial.last_step is None:
                     raise Conflict(f"Trial {number} reported nothing, so it has no value to be pruned with. Tell fail.")
@@ -209,8 +217,6 @@ class AskedStudy:
             assert value is not None
             assert math.isfinite(value)
             self._buffer.set_trial_state_values(trial_id, state, [value])
-            self._nothing = (0.0, {})
-        return True
 
     def status(self) -> dict[str, Any]:
         """Return how the study stands, and what it was created with."""
