@@ -76,7 +76,13 @@ def test_a_port_that_is_taken_is_told(prepared_home: Path) -> None:
 
 def test_ctrl_c_ends_a_service_in_order(prepared_home: Path) -> None:
     command = [sys.executable, "-m", "caviar", "serve", "--home", str(prepared_home), "--port", str(free_port())]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # tests in the background would ignore it
+    )
     assert process.stdout is not None
     address = process.stdout.readline().split()[-1]
     assert httpx.get(f"{address}/login", trust_env=False, timeout=30).status_code == 200

@@ -11,6 +11,8 @@ import warnings
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
+from optuna.exceptions import ExperimentalWarning
+
 from ..errors import SpecError, StorageError
 from ..storage.home import Home, prepare_home
 from .settings import ServiceSettings, service_token
@@ -80,6 +82,7 @@ def serve_home(
 def _run(settings: ServiceSettings, listener: socket.socket) -> None:
     # What MLflow and the packages it uses tell each other while they are imported, in whatever thread that happens.
     warnings.filterwarnings("ignore", module=r"mlflow\..*")
+    warnings.filterwarnings("ignore", category=ExperimentalWarning)  # of Optuna's samplers, whatever thread makes them
     import uvicorn
 
     from .app import make_app
