@@ -143,10 +143,14 @@ def test_a_study_is_submitted_watched_and_found_in_both_dashboards_and_its_champ
     page.wait_for_text("digits_quick")
     page.wait_for("document.querySelectorAll('.js-plotly-plot').length > 0")
     assert page.run("location.pathname") == "/mlflow/"
-    page.open("/studies/digits_quick")
+    page.click("#caviar-fellow")
+    page.wait_for("location.pathname === '/studies/digits_quick'")
+    page.wait_for("document.querySelector('#links a[href*=\"dashboard\"]')")
     page.click("#links a[href*='dashboard']")
     page.wait_for_text("digits_quick")
     page.wait_for("document.querySelectorAll('#graph-hyperparameter-importances .point').length > 0")
+    page.click("#caviar-fellow")
+    page.wait_for("location.pathname === '/studies/digits_quick'")
     assert page.run("location.origin") == server.address
 
 

@@ -76,6 +76,25 @@ def test_mlflow_shows_the_homes_runs_below_its_prefix(client: httpx.Client) -> N
 
 
 @pytest.mark.slow
+def test_every_page_of_a_dashboard_leads_to_the_same_study_here(client: httpx.Client, home: Home) -> None:
+    for page in ("/dashboard/studies/1", "/mlflow/"):
+        assert client.get(page).text.count(f'<script src="{mounting.FELLOW}"></script></body>') == 1
+    assert "caviar-fellow" in client.get(mounting.FELLOW).text
+    experiment = MlflowMirror(home.tracking_uri, study_name="shown in both").experiment_id()
+    for place, leads_to in {
+        "/dashboard/studies/1/trials": "/studies/shown%20in%20both",
+        f"/mlflow/#/experiments/{experiment}/runs": "/studies/shown%20in%20both",
+        f"/mlflow/#/compare-experiments/s?experiments=%5B%22{experiment}%22%5D": "/studies/shown%20in%20both",
+        "/mlflow/#/experiments/99999": "/",
+        "/dashboard/studies/7": "/",
+        "/dashboard": "/",
+        "https://evil.example/dashboard/studies/1": "/",
+        "/mlflow/#/experiments/0": "/",
+    }.items():
+        assert client.get("/from", params={"place": place}).headers["location"] == leads_to, place
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("method", "path"),
     [

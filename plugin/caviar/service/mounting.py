@@ -5,6 +5,7 @@ MLflow's lie below ``/mlflow``. What its pages may do is listed: its API would r
 any path as the place of artifacts. MLflow knows its store from its environment, so a process serves one home.
 """
 
+import contextlib
 import importlib.metadata
 import os
 import re
@@ -19,13 +20,18 @@ from starlette.responses import RedirectResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ..errors import StorageError
-from ..record.tracking import DATABASES, import_mlflow, prepare_tracking
+from ..record.tracking import DATABASES, connect, import_mlflow, prepare_tracking
 from ..storage.database import new_owner, open_storage
 from ..storage.home import Home
+from ..storage.leased_storage import LeasedStorage
+from ..storage.overview import summarize_studies
 from .answers import Refusal
+from .security import is_below
 from .wsgi import WsgiApp, WsgiProgram
 
 MLFLOW: Final = "/mlflow"
+#: The script that leads from their pages to ours.
+FELLOW: Final = "/assets/fellow.js"
 DASHBOARD: Final = ("/dashboard", "/api", "/static", "/artifacts", "/csv")
 #: The versions whose private parts these are; tests/service/test_mounting.py tries both.
 VERSIONS: Final = {"mlflow": "3.17.", "optuna-dashboard": "0.21."}
@@ -58,6 +64,8 @@ class Dashboards:
             lambda: _optuna_dashboard(home),
             allowed=lambda method, _path: method in (*_READING, "POST", "PUT", "DELETE"),
             headers=lambda path: _STORED if path.startswith("/artifacts/") else {},
+            script=FELLOW,
+            pages=lambda path: is_below(path, ("/dashboard",)),
         )
         self._mlflow: ASGIApp
         if home.tracking_uri.startswith(("http://", "https://")):
@@ -67,6 +75,8 @@ class Dashboards:
                 lambda: _mlflow_pages(home),
                 allowed=_mlflow_allows,
                 headers=lambda path: _STORED if path.endswith("/get-artifact") else {},
+                script=FELLOW,
+                pages=lambda path: path in (MLFLOW, f"{MLFLOW}/"),
             )
 
     def add_to(self, app: FastAPI) -> None:
@@ -158,6 +168,25 @@ def _check_version(name: str) -> None:
     version = importlib.metadata.version(name)
     if not version.startswith(VERSIONS[name]):
         raise StorageError(f"{name} {version} is installed, but the service was tried with {VERSIONS[name]}x.")
+
+
+def study_at(home: Home, storage: LeasedStorage, place: str) -> str | None:
+    """Return the name of the study that a page of either dashboard shows, or None if it shows none.
+
+    Args:
+        home: Whose studies they show.
+        storage: The home's.
+        place: Path and fragment of the page's address.
+    """
+    if found := re.match(r"/dashboard/studies/(\d{1,9})\b", place):
+        names = {summary.study_id: summary.name for summary in summarize_studies(storage)}
+        return names.get(int(found[1]))
+    if found := re.match(r"/mlflow/?#/(?:compare-)?experiments/(?:s\?experiments=%5B%22)?(\d{1,20})", place):
+        from mlflow.exceptions import MlflowException
+
+        with contextlib.suppress(MlflowException):
+            return str(connect(home.tracking_uri).get_experiment(found[1]).name)
+    return None
 
 
 def dashboard_link(study_id: int) -> str:

@@ -7,11 +7,12 @@ import importlib.metadata
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Final
+from urllib.parse import quote
 
 import jinja2
 from anyio import to_thread
 from fastapi import APIRouter, Query, Request
-from starlette.responses import HTMLResponse, Response
+from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from .. import __version__
 from ..commands.overview import home_health, mlflow_link, show_study
@@ -21,14 +22,19 @@ from ..insight.words import duration, shown
 from ..storage.addresses import masked
 from ..storage.studies import stored_spec
 from .answers import Refusal, shown_message
-from .mounting import dashboard_link
+from .mounting import dashboard_link, study_at
 from .network_study import toml_text
 from .requests import makings
 from .security import PAGE_POLICY
 
 router = APIRouter(include_in_schema=False)
 
-_ASSETS: Final = {"caviar.css": "text/css", "caviar.js": "text/javascript", "icon.svg": "image/svg+xml"}
+_ASSETS: Final = {
+    "caviar.css": "text/css",
+    "caviar.js": "text/javascript",
+    "fellow.js": "text/javascript",
+    "icon.svg": "image/svg+xml",
+}
 _PLOTLY: Final = "plotly.js"
 #: The two style elements that plotly.js adds to a page, by their digests; the browser test fails if they change.
 _PLOTLY_STYLES: Final = (
@@ -114,6 +120,25 @@ async def study_page(request: Request, name: str) -> Response:
     )
     page.headers["Content-Security-Policy"] = PAGE_POLICY.replace("style-src", f"style-src {_PLOTLY_STYLES}")
     return page
+
+
+@router.get("/from")
+async def from_dashboard(request: Request, place: Annotated[str, Query(max_length=1000)]) -> Response:
+    """Lead from a page of optuna-dashboard or MLflow to the page of the same study, or else to the front page."""
+    use = makings(request)
+
+    def find() -> str | None:
+        storage = use.store.storage()
+        name = None if storage is None else study_at(use.settings.home, storage, place)
+        if name is not None:
+            use.store.study(name)
+        return name
+
+    try:
+        name = await to_thread.run_sync(find)
+    except CaviarError:  # MLflow keeps experiments of studies that are gone
+        name = None
+    return RedirectResponse("/" if name is None else f"/studies/{quote(name)}", status_code=303)
 
 
 @router.get("/favicon.ico")

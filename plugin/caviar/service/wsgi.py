@@ -29,6 +29,8 @@ class WsgiApp:
         make: Makes the program.
         allowed: Tells whether it may be asked, by method and path.
         headers: By path, what is added to an answer; the program's own headers of these names are left out.
+        script: Address of a script that is added to its pages.
+        pages: Tells by the path whether an answer is one of its pages, and not a file that somebody stored.
     """
 
     def __init__(
@@ -37,8 +39,11 @@ class WsgiApp:
         *,
         allowed: Callable[[str, str], bool],
         headers: Callable[[str], dict[str, str]] = lambda _path: {},
+        script: str = "",
+        pages: Callable[[str], bool] = lambda _path: False,
     ) -> None:
         self._make, self._allowed, self._headers = make, allowed, headers
+        self._script, self._pages = script, pages
         self._program: WsgiProgram | None = None
         self._making = anyio.Lock()
         self._threads = anyio.CapacityLimiter(_THREADS)
@@ -72,7 +77,9 @@ class WsgiApp:
 
     def _answer(self, program: WsgiProgram, environ: dict[str, Any], path: str, send: Send) -> None:
         """Run the program in this thread, and send what it answers by the server's loop."""
-        begun = False
+        begun, is_page = False, self._pages(path)
+        if is_page:
+            environ["HTTP_ACCEPT_ENCODING"] = "identity"
         start: dict[str, Any] = {}
         added = self._headers(path)
         hidden = {name.lower() for name in added}
@@ -98,13 +105,22 @@ class WsgiApp:
 
         parts = program(environ, start_response)
         try:
-            for part in parts:
+            for part in self._with_script(parts, start) if is_page else parts:
                 if part:
                     send_part(part, more=True)
             send_part(b"", more=False)
         finally:
             if (close := getattr(parts, "close", None)) is not None:
                 close()
+
+    def _with_script(self, parts: Iterable[bytes], start: dict[str, Any]) -> Iterable[bytes]:
+        """Return the parts of an answer, with the script if it is a page of HTML."""
+        whole = b"".join(parts)
+        if any(name == b"content-type" and value.startswith(b"text/html") for name, value in start["headers"]):
+            whole = whole.replace(b"</body>", f'<script src="{self._script}"></script></body>'.encode(), 1)
+            kept = [(name, value) for name, value in start["headers"] if name != b"content-length"]
+            start["headers"] = [*kept, (b"content-length", str(len(whole)).encode())]
+        return [whole]
 
 
 def _environ(scope: Scope, body: Any) -> dict[str, Any]:
