@@ -300,20 +300,23 @@ class Watch:
 def kill_holders(watch: Watch, process: Caviar | CaviarHere, *, every: int, at_most: int | None = None) -> list[int]:
     """Kill a worker that holds a begun trial after every so many finished trials, until the run ends.
 
-    A death between a claim and a first epoch would be blamed on no trial.
+    A death between a claim and a first epoch would be blamed on no trial. Between two kills some epoch is stored: three
+    deaths without one end a run.
 
     Returns:
         The killed processes.
     """
     killed: list[int] = []
+    epochs_at_kill = -1
     while not process.ended():
-        due = watch.finished() // every
-        if len(killed) < due and (at_most is None or len(killed) < at_most):
+        due, epochs = watch.finished() // every, sum(len(trial.intermediate_values) for trial in watch.trials())
+        if epochs > epochs_at_kill and len(killed) < due and (at_most is None or len(killed) < at_most):
             begun = {trial._trial_id for trial in watch.trials() if trial.params}
             victims = [pid for trial_id, pid in watch.holders().items() if trial_id in begun and pid not in killed]
             if victims:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(victims[0], signal.SIGKILL)
                     killed.append(victims[0])
+                    epochs_at_kill = epochs
         time.sleep(0.02)
     return killed
