@@ -309,11 +309,12 @@ def kill_holders(watch: Watch, process: Caviar | CaviarHere, *, every: int, at_m
     killed: list[int] = []
     epochs_at_kill = -1
     while not process.ended():
-        due, epochs = watch.finished() // every, sum(len(trial.intermediate_values) for trial in watch.trials())
-        if epochs > epochs_at_kill and len(killed) < due and (at_most is None or len(killed) < at_most):
-            begun = {trial._trial_id for trial in watch.trials() if trial.params}
+        due = watch.finished() // every
+        if len(killed) < due and (at_most is None or len(killed) < at_most):
+            trials = watch.trials()
+            begun, epochs = {t._trial_id for t in trials if t.params}, sum(len(t.intermediate_values) for t in trials)
             victims = [pid for trial_id, pid in watch.holders().items() if trial_id in begun and pid not in killed]
-            if victims:
+            if victims and epochs > epochs_at_kill:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(victims[0], signal.SIGKILL)
                     killed.append(victims[0])

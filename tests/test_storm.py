@@ -21,14 +21,13 @@ def assert_sound(watch: Watch, *, budget: int) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("trainer", "budget", "deaths"), [("fleet", 160, 4), ("solo", 20, 4)])
+@pytest.mark.parametrize(("trainer", "budget", "epochs", "deaths"), [("fleet", 40, 100, 6), ("solo", 20, 3, 4)])
 def test_a_storm_of_kills_leaves_exactly_the_budget(
-    tmp_path: Path, prepared_home: Path, trainer: str, budget: int, deaths: int
+    tmp_path: Path, prepared_home: Path, trainer: str, budget: int, epochs: int, deaths: int
 ) -> None:
     home = prepared_home
-    # A sampler that learns has few trials in hand, so that there is progress between two kills. Fleets are quick: several
-    # trials end between two looks.
-    file = write_study(tmp_path, trials=budget, workers=4, epochs=3, lease_s=2, sampler="tpe", trainer=trainer)
+    # A sampler that learns has few trials in hand, so that there is progress between two kills.
+    file = write_study(tmp_path, trials=budget, workers=4, epochs=epochs, lease_s=2, sampler="tpe", trainer=trainer)
     watch = Watch(home)
     with running("run", file, "--home", home) as process:
         killed = kill_holders(watch, process, every=4)
@@ -38,7 +37,9 @@ def test_a_storm_of_kills_leaves_exactly_the_budget(
     assert len(killed) >= deaths
     assert watch.deaths() >= deaths
     assert_sound(watch, budget=budget)
-    assert all(len(trial.intermediate_values) == 3 for trial in watch.trials() if trial.state == TrialState.COMPLETE)
+    assert all(
+        len(trial.intermediate_values) == epochs for trial in watch.trials() if trial.state == TrialState.COMPLETE
+    )
     assert not list((home / "checkpoints").rglob("*.ckpt"))
 
 
