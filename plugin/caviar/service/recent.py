@@ -47,7 +47,7 @@ class Recent:
                 until, answer = self._kept.get(key, (0.0, None))
                 if key not in self._kept or self._clock() >= until:
                     began = self._clock()
-                    answer = await to_thread.run_sync(work_out, limiter=self._limiter)
+                    answer = await to_thread.run_sync(work_out, limiter=self._limiter, abandon_on_cancel=True)
                     rest_s = min(_REST * (self._clock() - began), _LONGEST_REST_S)
                     self._keep(key, self._clock() + max(fresh_s, rest_s), answer)
                 return answer  # type: ignore[no-any-return]  # what work_out returned for this key
@@ -68,8 +68,10 @@ class Recent:
         return answer  # type: ignore[no-any-return]  # what work_out returned for this key
 
     async def close(self) -> None:
-        """Wait for what is being worked out."""
-        await asyncio.gather(*self._tasks.values())
+        """Wait no longer for what is being worked out."""
+        for task in self._tasks.values():
+            task.cancel()
+        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
 
     async def _renew(self, key: Hashable, work_out: Callable[[], Any], *, fresh_s: float) -> None:
         try:
