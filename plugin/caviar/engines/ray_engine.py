@@ -112,8 +112,8 @@ class RayWorker:
         return None
 
     def _dismiss(self) -> None:
-        self._over = True
-        self._engine.dismiss(self._actor)
+        waited, self._over = self.waits, True
+        self._engine.dismiss(self._actor, call=self.news if waited else None)
 
 
 @final
@@ -207,10 +207,12 @@ class RayEngine:
         """Keep an actor for the next order."""
         self._free.append(actor)
 
-    def dismiss(self, actor: Any) -> None:
-        """End an actor for good."""
+    def dismiss(self, actor: Any, *, call: Any = None) -> None:
+        """End an actor for good; a ``call`` that it has not begun is taken back, or Ray would speak of trying again."""
         if actor in self._actors:
             self._actors.remove(actor)
+            if call is not None:
+                self._ray.cancel(call)
             self._ray.kill(actor, no_restart=True)
 
     def _make_actor(self) -> Any:
@@ -229,11 +231,9 @@ class RayEngine:
 
     def _say_waiting(self, n: int, n_workers: int) -> None:
         self._said = True
-        gpus = f" and {self._search.gpus_per_worker:g} GPUs" if self._search.gpus_per_worker else ""
-        _logger.warning(
-            "%d of %d workers wait for room in the Ray cluster: each takes %g CPUs%s. They begin when nodes come.",
-            n,
-            n_workers,
-            self._search.cpus_per_worker,
-            gpus,
+        search = self._search
+        takes = f"{search.cpus_per_worker:g} CPU" + (
+            f" and {search.gpus_per_worker:g} GPU" * bool(search.gpus_per_worker)
         )
+        message = "%d of %d workers wait for room in the Ray cluster (each takes %s). They begin when there is some."
+        _logger.warning(message, n, n_workers, takes)
