@@ -1,5 +1,6 @@
 """Which hosts of a Ray cluster may work on a study, and what is said where Ray is missing; no cluster is needed."""
 
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 from caviar.engines import ray_cluster
 from caviar.engines.opening import open_engine
 from caviar.engines.ray_cluster import check_shared_storage
-from caviar.errors import SpecError, StorageError
+from caviar.errors import FatalError, SpecError, StorageError
 from caviar.spec import SearchSpec
 from caviar.storage.home import locate_home
 
@@ -46,4 +47,14 @@ def test_where_ray_is_missing_it_says_how_to_install_it(tmp_path: Path, monkeypa
     monkeypatch.setattr(ray_cluster, "find_spec", lambda _name: None)
     engine = open_engine(SearchSpec(engine="ray"), locate_home(tmp_path))
     with pytest.raises(SpecError, match=r"pip install 'optuna-caviar\[ray\]'"), engine:
+        pass
+
+
+def test_a_cluster_that_is_not_there_is_named_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("ray", reason="Ray is not installed: pip install 'optuna-caviar[ray]'")
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    monkeypatch.setenv("RAY_ADDRESS", f"ray://127.0.0.1:{port}")
+    engine = open_engine(SearchSpec(engine="ray"), locate_home(tmp_path))
+    with pytest.raises(FatalError, match=rf"no Ray cluster at ray://127.0.0.1:{port}: .*refused"), engine:
         pass

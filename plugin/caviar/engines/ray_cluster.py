@@ -3,6 +3,7 @@
 import contextlib
 import os
 import signal
+import socket
 import sys
 import threading
 from collections.abc import Iterator
@@ -21,6 +22,7 @@ _AUTHENTICATION: Final = "RAY_AUTH_MODE"
 #: The least that Ray takes for objects; the messages here are texts of a kilobyte. By default it would be a third of
 #: the memory.
 _OBJECT_BYTES: Final = 80 << 20
+_CONNECT_S: Final = 10.0
 
 
 @contextlib.contextmanager
@@ -40,13 +42,17 @@ def joined_cluster() -> Iterator[Any]:
         return
     own_options = {"include_dashboard": False, "object_store_memory": _OBJECT_BYTES}
     options: dict[str, Any] = own_options if address == "local" else {}
+    _check_reachable(address)
     try:
         with _signal_handlers_kept():
             ray.init(address=address, configure_logging=False, **options)
     except Exception as error:  # whatever gRPC, its own checks or the operating system raise
+        said = " ".join(masked(str(error)).split())[:500].rstrip(".") or type(error).__name__
+        if address == "local":
+            raise FatalError(f"Ray cannot start a cluster on this machine: {said}.") from error
         raise FatalError(
-            f"The Ray cluster {masked(address)} cannot be joined: {reason_of(error)}. Look whether it runs "
-            "(`ray status`), and whether its Ray and Python are of the same versions as here."
+            f"The Ray cluster {masked(address)} cannot be joined: {said}. Look whether it runs (`ray status`), has the "
+            "same versions of Ray and Python as this machine, and takes the token that this user has."
         ) from error
     try:
         yield ray
@@ -91,6 +97,20 @@ def _import_ray(*, own: bool) -> Any:
     import ray
 
     return ray
+
+
+def _check_reachable(address: str) -> None:
+    """Knock at a cluster's port: Ray itself would try for minutes."""
+    host, separator, port = address.rpartition("://")[2].rpartition(":")
+    if not (separator and port.isdecimal()):
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_CONNECT_S).close()
+    except (OSError, OverflowError) as error:
+        raise FatalError(
+            f"There is no Ray cluster at {masked(address)}: {reason_of(error)}. Look whether its head runs "
+            "(`ray status`), and give --ray-address ray://HEAD:10001, or HEAD:6379 on a machine of the cluster."
+        ) from error
 
 
 @contextlib.contextmanager
