@@ -20,6 +20,7 @@ def main() -> None:
     parser.add_argument("--trials", type=int, default=400, help="budget (default: 400)")
     parser.add_argument("--kills", type=int, default=50, help="kills, spread over the budget (default: 50)")
     parser.add_argument("--lease-s", type=float, default=5.0, help="lease in seconds (default: 5)")
+    parser.add_argument("--trainer", choices=("auto", "solo", "fleet"), default="auto", help="as in a study file")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as directory:
         storm(Path(directory), arguments)
@@ -27,7 +28,14 @@ def main() -> None:
 
 def storm(directory: Path, arguments: argparse.Namespace) -> None:
     trials, workers = arguments.trials, arguments.workers
-    file = write_study(directory, trials=trials, workers=workers, lease_s=arguments.lease_s, sampler="tpe")
+    file = write_study(
+        directory,
+        trials=trials,
+        workers=workers,
+        lease_s=arguments.lease_s,
+        sampler="tpe",
+        trainer=arguments.trainer,
+    )
     watch, started = Watch(directory / "runs"), time.monotonic()
     with running("run", file, "--home", directory / "runs") as process:
         every = max(1, trials // (arguments.kills + 1))

@@ -29,6 +29,18 @@ from caviar.storage.home import Home, locate_home
 
 IMAGES = Path(__file__).parent
 STUDY = IMAGES.parents[1] / "studies" / "digits.toml"
+#: A learning rate that is too high for the network, and so worth lowering.
+STEERED = """name = "steered"
+data = { dataset = "digits" }
+objective = { epochs = 2000 }
+search = { trials = 1, workers = 1, pruner = "none" }
+
+[space]
+optimizer = "adam"
+learning_rate = { low = 0.02, high = 0.03 }
+depth = 3
+units = 256
+"""
 _WAIT_S = 180.0
 _LARGEST_BYTES = 250_000
 
@@ -188,11 +200,27 @@ def take_service_pictures(home: Home, profile: Path) -> None:
             browser.open(f"{address}/studies/digits", "Learning curves")
             browser.wait(f"{curves} > 400")
             browser.take("service-telephone")
+        with contextlib.closing(Browser(profile / "control", width=1100, height=1150)) as browser:
+            take_steered(browser, address)
         for run in json.loads(urllib.request.urlopen(f"{address}/v1/runs").read()):
             stop = urllib.request.Request(
                 f"{address}/v1/runs/{run['id']}/stop", headers={"X-Caviar": "1"}, method="POST"
             )
             urllib.request.urlopen(stop).close()
+
+
+def take_steered(browser: Browser, address: str) -> None:
+    """Take a trial's curve after its learning rate was lowered by hand, in the page."""
+    browser.open(f"{address}/new", "New study")
+    browser.run(f"document.getElementById('text').value = {json.dumps(STEERED)}")
+    browser.run("document.querySelector('#study-form button[type=submit]').click()")
+    browser.wait("Number(document.getElementById('curves')?.dataset.points) > 60")
+    browser.run("document.getElementById('control-value').value = '0.001'")
+    browser.run("document.querySelector('#control-form button[type=submit]').click()")
+    browser.wait("Number(document.getElementById('curves')?.dataset.changes) === 1")
+    before = browser.run("Number(document.getElementById('curves').dataset.points)")
+    browser.wait(f"Number(document.getElementById('curves').dataset.points) > {before + 60}")
+    browser.take("service-control")
 
 
 def take_pictures(home: Home, profile: Path) -> None:

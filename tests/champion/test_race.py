@@ -74,3 +74,8 @@ def test_intervals_cover_the_truth_at_their_rate() -> None:
     assert 0.93 < np.mean([low <= 0.97 <= high for _, low, high in shares]) < 0.98
     assert share_interval(10, 10).high == pytest.approx(1.0)
     assert share_interval(0, 10).low == 0.0
+
+
+def test_no_interval_of_an_accuracy_goes_beyond_one() -> None:
+    assert mean_interval([0.99, 0.95], low=0.0, high=1.0).high == 1.0
+    assert mean_interval([0.99, 0.95]).high > 1.0

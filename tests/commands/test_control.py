@@ -61,22 +61,55 @@ def call(*arguments: str, home: Home) -> tuple[int, str]:
     return result.exit_code, result.output
 
 
+class Steered:
+    """A run whose trial 0 is steered from here."""
+
+    def __init__(self, home: Home, tmp_path: Path, *, trainer: str) -> None:
+        self.home = home
+        file = write_study(tmp_path / "steered.toml", trainer=trainer)
+        self.command = [sys.executable, "-m", "caviar", "run", str(file), "--home", str(home.path)]
+        self.live = LiveTrial("steered", 0, home=home.path)
+
+    def epochs(self) -> int:
+        try:
+            return view_trial(self.home, "steered", 0).epochs
+        except CaviarError:  # the study is not there yet
+            return 0
+
+    def state(self, number: int) -> str:
+        return view_trial(self.home, "steered", number).state
+
+    def replayed_alike(self, number: int) -> bool:
+        replay = replay_trial(self.home, "steered", number)
+        assert len(replay.replayed["val_loss"]) == len(replay.recorded["val_loss"])
+        return replay.difference <= 1e-6
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("trainer", ["solo", "fleet"])
-def test_a_trial_is_steered_by_hand_and_replayed_to_the_same_curve(home: Home, tmp_path: Path, trainer: str) -> None:
-    file = write_study(tmp_path / "steered.toml", trainer=trainer)
-    command = [sys.executable, "-m", "caviar", "run", str(file), "--home", str(home.path)]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as run:
+def test_a_trial_in_a_fleet_is_steered_and_forked_and_both_are_replayed_to_the_same_curve(
+    home: Home, tmp_path: Path
+) -> None:
+    steered = Steered(home, tmp_path, trainer="fleet")
+    with subprocess.Popen(steered.command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as run:
+        wait_for(lambda: steered.epochs() > 0, "the first epoch")
+        assert steered.live.set(learning_rate=0.0007).done
+        begun = steered.epochs()
+        wait_for(lambda: steered.epochs() > begun, "more epochs")
+        fork = steered.live.fork(learning_rate=0.002)
+        assert steered.live.stop().done
+        wait_for(lambda: steered.state(fork.number) == "RUNNING", "the fork")
+        assert fork.stop().done
+        assert run.wait(timeout=60) == 0
+    assert steered.replayed_alike(0)
+    assert steered.replayed_alike(fork.number)
 
-        def epochs() -> int:
-            assert run.poll() is None, run.stderr.read() if run.stderr else ""
-            try:
-                return view_trial(home, "steered", 0).epochs
-            except CaviarError:
-                return 0
 
-        wait_for(lambda: epochs() > 0, "the first epoch")
-        live = LiveTrial("steered", 0, home=home.path)
+@pytest.mark.slow
+def test_a_trial_is_steered_paused_sent_back_and_resumed_by_another_worker(home: Home, tmp_path: Path) -> None:
+    steered = Steered(home, tmp_path, trainer="solo")
+    live = steered.live
+    with subprocess.Popen(steered.command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as run:
+        wait_for(lambda: steered.epochs() > 0, "the first epoch")
         lowered = live.set(learning_rate=0.0007)
         assert lowered.done
         assert lowered.epoch is not None
@@ -84,21 +117,15 @@ def test_a_trial_is_steered_by_hand_and_replayed_to_the_same_curve(home: Home, t
         assert (code, json.loads(said)["done"]) == (0, True)
         code, said = call("control", "steered", "0", "--set", "momentum=1.5", home=home)
         assert (code, "momentum must be at least 0" in said) == (2, True)
-        begun = epochs()
-        wait_for(lambda: epochs() > begun, "more epochs")
-        fork = live.fork(learning_rate=0.002)  # before the pause: without a trial to run, the run would end
-        assert fork.number == 1
         assert live.pause().done
-        wait_for(lambda: view_trial(home, "steered", 0).state == "PAUSED", "the pause")
+        wait_for(lambda: steered.state(0) == "PAUSED", "the pause")
         # While it waits: a trial of this size trains hundreds of epochs in the second until a request is read.
-        assert not live.back(view_trial(home, "steered", 0).epochs - 3).done
+        assert not live.back(steered.epochs() - 3).done
         assert study_status(home, "steered")["trials"]["paused"] == 1
-        wait_for(lambda: view_trial(home, "steered", 1).state == "RUNNING", "the fork")
-        assert fork.stop().done
-        run.wait(timeout=60)  # the paused trial does not keep it
-        assert live.resume().done
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as again:
-        wait_for(lambda: view_trial(home, "steered", 0).state == "RUNNING", "the resumption")
+        assert run.wait(timeout=60) == 0  # the paused trial does not keep it
+    assert live.resume().done
+    with subprocess.Popen(steered.command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as again:
+        wait_for(lambda: steered.state(0) == "RUNNING", "the resumption")
         wait_for(lambda: live.set(learning_rate=0.0003).done, "a change after the pause")
         assert live.stop().done
         assert again.wait(timeout=60) == 0
@@ -107,10 +134,6 @@ def test_a_trial_is_steered_by_hand_and_replayed_to_the_same_curve(home: Home, t
     assert [text.split(":")[1].split()[0] for text in view.interventions] == [
         *("learning_rate", "momentum", "paused", "back", "learning_rate", "stopped"),
     ]
-    for number in (0, 1):
-        replay = replay_trial(home, "steered", number)
-        assert replay.difference <= 1e-6
-        assert len(replay.replayed["val_loss"]) == len(replay.recorded["val_loss"])
     code, said = call("replay", "steered", "0", home=home)
     assert (code, "the same curve" in said) == (0, True)
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import threading
 import uuid
 from collections.abc import Callable, Mapping, Sequence
@@ -260,7 +261,7 @@ class Race:
                 for candidate in range(len(self.candidates))
             ),
             epochs=epochs,
-            confirmed=mean_interval(confirmed),
+            confirmed=mean_interval(confirmed, low=0.0, high=math.inf if metric == "val_loss" else 1.0),
             n_trainings=sum(len(trials) for trials in rounds),
         )
 

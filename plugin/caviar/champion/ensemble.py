@@ -3,7 +3,7 @@
 import dataclasses
 import json
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -52,6 +52,7 @@ def compare_ensemble(
     n_networks: int,
     n_cuts: int,
     stop: threading.Event,
+    say: Callable[[str], None] = lambda _line: None,
 ) -> Ensemble | None:
     """Train an ensemble on several new cuts of the data, and compare it with its members there.
 
@@ -66,6 +67,7 @@ def compare_ensemble(
         n_networks: At least 2.
         n_cuts: At least 2.
         stop: Set from outside to leave after the cut at hand.
+        say: Called with what is trained next.
 
     Returns:
         How it compares; None if it was stopped before.
@@ -81,6 +83,7 @@ def compare_ensemble(
     for number in range(len(values), n_cuts):
         if stop.is_set():
             return None
+        say(f"{n_networks} networks train for {epochs} epochs on cut {number + 1} of {n_cuts}, to be averaged.")
         seed = trial_seed(spec.seed, number, "ensemble")
         cut = data.cut(validation_fraction=spec.data.validation_fraction, seed=seed)
         seeds = [trial_seed(seed, member, "member") for member in range(n_networks)]

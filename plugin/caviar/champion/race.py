@@ -67,17 +67,19 @@ def standings(rounds: Sequence[Mapping[int, float]], *, n_candidates: int, budge
     return Standings(alive=tuple(alive), n_rounds=len(rounds), is_over=is_over)
 
 
-def mean_interval(values: Sequence[float]) -> Interval:
+def mean_interval(values: Sequence[float], *, low: float = -math.inf, high: float = math.inf) -> Interval:
     """Return the mean of independent values and its 95 % t-interval.
 
     They must not have taken part in a choice: the best of several is better than it will be.
 
     Args:
         values: At least 2.
+        low: Where the interval is cut off, since nothing lies below.
+        high: Where it is cut off, since nothing lies above.
     """
     n, mean = len(values), float(np.mean(values))
     half = float(stats.t.ppf(0.975, n - 1) * np.std(values, ddof=1) / math.sqrt(n))
-    return Interval(mean, mean - half, mean + half)
+    return Interval(mean, max(low, mean - half), min(high, mean + half))
 
 
 def share_interval(n_right: int, n: int) -> Interval:

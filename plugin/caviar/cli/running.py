@@ -238,7 +238,15 @@ def champion(
     home = session.home()
     with ProgressBar() as bar:
         result = make_champion(
-            home, study, top=top, seeds=seeds, ensemble=ensemble, fresh=fresh, again=again, on_trial=bar.count
+            home,
+            study,
+            top=top,
+            seeds=seeds,
+            ensemble=ensemble,
+            fresh=fresh,
+            again=again,
+            on_trial=bar.count,
+            say=bar.say,
         )
     if result.description is None:
         say(champion_lines(result))

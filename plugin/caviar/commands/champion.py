@@ -64,6 +64,7 @@ def make_champion(
     fresh: bool = False,
     again: bool = False,
     on_trial: Callable[[int, int], None] = lambda _done, _total: None,
+    say: Callable[[str], None] = lambda _line: None,
 ) -> ChampionResult:
     """Find the network of a study that is really best, train it on all data, test it once, and write it.
 
@@ -76,7 +77,8 @@ def make_champion(
             None for one.
         fresh: Whether an earlier race is archived and a new one begun.
         again: Whether the test split may be read although it was read before; that is written down.
-        on_trial: Called with the trainings that have ended and how many there are at most.
+        on_trial: Called with the race's trainings that have ended and how many there are at most.
+        say: Called with what begins after the race.
 
     Raises:
         SpecError: If a number is outside its range, or the test split was read before.
@@ -121,10 +123,13 @@ def make_champion(
                     n_networks=ensemble,
                     n_cuts=seeds,
                     stop=stop,
+                    say=say,
                 )
         if result is None or (ensemble is not None and compared is None):
             return ChampionResult(directory=directory, description=None)
         n_networks = compared.n_networks if compared is not None and compared.is_kept else 1
+        many = "One network trains" if n_networks == 1 else f"{n_networks} networks train"
+        say(f"{many} for {result.epochs} epochs on all data but the test split.")
         trained = refit(
             data, spec, result.candidates[result.winner].params, epochs=result.epochs, n_networks=n_networks
         )

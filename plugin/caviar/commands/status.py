@@ -16,6 +16,7 @@ from ..attributes import (
     NETWORK_LOST,
     OWNER,
     PARENT_TRIAL,
+    RACE,
     TRAIN_SECONDS,
 )
 from ..insight.family import parent_name, warm_start_sentences, warm_start_table
@@ -43,8 +44,9 @@ def study_status(home: Home, study: str) -> dict[str, Any]:
 
     ``best`` is None or has ``number``, ``value``, ``params`` as Optuna stores them, ``hyperparameters`` by their usual
     names, ``network``, the trained network's file, or None and in ``network_missing`` why. ``trials`` counts states;
-    ``paused`` ones are waiting too. ``trials_per_minute`` is over the last trials, ``seconds_left`` at that rate.
-    ``workers`` are those that hold a trial. ``copied`` is how many of a zoom's finished trials come from its parent.
+    ``paused`` ones are waiting too. The ``budget`` of a champion's race is None. ``trials_per_minute`` is over the last
+    trials, ``seconds_left`` at that rate. ``workers`` are those that hold a trial. ``copied`` is how many of a zoom's
+    finished trials come from its parent.
 
     ``family``, empty for a study without zooms, has the search's studies, parents first, each with its ``parent`` or
     None, ``budget``, ``done``, ``copied`` and ``best``; ``family_best`` is the best of theirs with its ``study``.
@@ -62,16 +64,17 @@ def status_of(home: Home, storage: LeasedStorage, opened: optuna.Study) -> dict[
     members = open_family(storage, opened)
     family = [_describe_member(home, storage, member) for member in members] if len(members) > 1 else []
     found = [{"study": member["study"], **member["best"]} for member in family if member["best"] is not None]
-    rate, left = _trials_per_minute(own), max(0, spec.search.trials - counts["complete"] - counts["pruned"])
+    budget = None if RACE in opened.user_attrs else spec.search.trials
+    rate, done = _trials_per_minute(own), counts["complete"] + counts["pruned"]
     return {
         "study": opened.study_name,
         "metric": spec.objective.metric,
         "direction": spec.objective.direction,
-        "budget": spec.search.trials,
+        "budget": budget,
         "trials": counts,
         "best": _describe_best(storage, opened, home),
         "trials_per_minute": rate,
-        "seconds_left": None if rate is None else round(60 * left / rate, 1),
+        "seconds_left": None if rate is None or budget is None else round(60 * max(0, budget - done) / rate, 1),
         "workers": _describe_workers(read_leases(storage, id_of_study(opened)), trials, lease_s=spec.search.lease_s),
         "copied": len(trials) - len(own),
         "family": family,
@@ -159,7 +162,8 @@ def status_lines(status: Mapping[str, Any]) -> list[str]:
     states = ", ".join(f"{count} {state}" for state, count in trials.items() if count and state != "paused")
     copied = f"; {status['copied']} of them copied from its parent" if status["copied"] else ""
     done = trials["complete"] + trials["pruned"]
-    lines = [f"{status['study']}: {done} of {status['budget']} trials done ({states or 'none yet'}{copied})"]
+    of_all = f"{done} trainings of a race" if status["budget"] is None else f"{done} of {status['budget']} trials"
+    lines = [f"{status['study']}: {of_all} done ({states or 'none yet'}{copied})"]
     lines += [_member_line(member, status["family"], status["metric"]) for member in status["family"]]
     if "former_stages" in status:
         lines.append(
@@ -174,7 +178,8 @@ def status_lines(status: Mapping[str, Any]) -> list[str]:
         lines += [f"  {name} = {shown(value)}" for name, value in best["hyperparameters"].items()]
         lines.append(f"network {best['network']}" if best["network"] else f"no network: {best['network_missing']}")
     if status["trials_per_minute"] is not None and status["workers"]:
-        lines.append(f"{status['trials_per_minute']} trials a minute, about {status['seconds_left']} s left")
+        left = "" if status["seconds_left"] is None else f", about {status['seconds_left']} s left"
+        lines.append(f"{status['trials_per_minute']} trials a minute{left}")
     lines += [f"worker {worker['pid']} on {worker['host']}: {worker['trials']} trials" for worker in status["workers"]]
     return [*lines, f"storage {status['storage']}", f"tracking {status['tracking_uri']}"]
 

@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from ..attributes import ASKED, SPEC
+from ..attributes import ASKED, RACE, SPEC
 from ..storage.leased_storage import LeasedStorage
 from ..storage.overview import StudySummary, summarize_studies
 
@@ -13,10 +13,11 @@ def list_studies(storage: LeasedStorage) -> list[dict[str, Any]]:
     """Return every study of a database, by name, ready for JSON.
 
     Returns:
-        For each: ``study``; ``kind``: ``caviar`` for one with a study file, ``asked`` for one of the service's by ask
-        and tell, else ``optuna``; ``metric`` or None; ``direction``, or None with several objectives; ``budget`` or
-        None; ``trials``: how many are in each state; ``best``: ``number`` and ``value``, or None; ``workers``: how many
-        hold a trial; ``trials_per_minute`` over the last twenty, and ``seconds_left`` at that rate, or None.
+        For each: ``study``; ``kind``: ``caviar`` if it has a study file, ``race`` for a champion's, ``asked`` for one
+        of the service's by ask and tell, else ``optuna``; ``metric`` or None; ``direction``, or None with several
+        objectives; ``budget`` or None; ``trials``: how many are in each state; ``best``: ``number`` and ``value``, or
+        None; ``workers``: how many hold a trial; ``trials_per_minute`` over the last twenty, and ``seconds_left`` at
+        that rate, or None.
     """
     return [_describe(summary) for summary in summarize_studies(storage)]
 
@@ -46,6 +47,8 @@ def _made_by(attributes: Mapping[str, Any]) -> tuple[str, str | None, int | None
     """Return a study's kind, metric and budget."""
     if SPEC in attributes:
         table = json.loads(attributes[SPEC])
+        if RACE in attributes:
+            return "race", table["objective"]["metric"], None
         return "caviar", table["objective"]["metric"], table["search"]["trials"]
     if ASKED in attributes:
         table = json.loads(attributes[ASKED])

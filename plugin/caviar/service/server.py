@@ -7,6 +7,7 @@ import ipaddress
 import logging
 import signal
 import socket
+import warnings
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
@@ -77,6 +78,8 @@ def serve_home(
 
 
 def _run(settings: ServiceSettings, listener: socket.socket) -> None:
+    # What MLflow and the packages it uses tell each other while they are imported, in whatever thread that happens.
+    warnings.filterwarnings("ignore", module=r"mlflow\..*")
     import uvicorn
 
     from .app import make_app
