@@ -22,12 +22,17 @@ from .engine import Died, Ending, WorkOrder
 from .protocol import Refusal
 from .ray_actor import CALLS, WorkerActor
 from .ray_cluster import check_shared_storage, joined_cluster
-from .ray_messages import Answer, Begun, Ended, order_text, read_answer
+from .ray_messages import Answer, Begun, Ended, Gone, order_text, read_answer
 
 _logger = logging.getLogger(__name__)
 
 #: Seconds without room for a worker after which that is said.
 _PATIENCE_S: Final = 15.0
+#: Seconds without an answer after which an actor that should leave, or has nothing left to do, is given up: it died,
+#: and there is no room to restart it. More than a worker's grace.
+_SILENCE_S: Final = 20.0
+#: Seconds between two looks at which nodes are there.
+_LOOK_S: Final = 1.0
 
 
 @final
@@ -40,6 +45,8 @@ class RayWorker:
         self._deadline_s = order.deadline_s
         self._begun: Begun | None = None
         self._over = False
+        self._asked = False
+        self._ping: tuple[Any, float] | None = None
         self.since_s = time.monotonic()
         #: What Ray will have next of it: that it has begun, and then how it ended.
         self.news = actor.begin.remote(order_text(order))
@@ -57,13 +64,18 @@ class RayWorker:
         if self._over:
             return "done"
         answer = self._hear()
+        if answer is None and self._begun is not None and not self._engine.is_there(self._begun.node):
+            answer = Gone()  # Ray restarts the actor where there is room, which may take long
         if answer is None:
             late = self._deadline_s is not None and time.monotonic() >= self._deadline_s
-            if self.waits and (late or self._engine.nothing_left):
+            unneeded = self._asked or self._engine.nothing_left
+            if (self.waits and (late or unneeded)) or (unneeded and self._is_silent()):
                 self._dismiss()
                 return "done"
             return None
         assert self._begun is not None
+        if self._asked:
+            self._dismiss()
         match answer:
             case Ended(ending="done"):
                 self._engine.nothing_left = True
@@ -76,14 +88,16 @@ class RayWorker:
                 ending = Died(worker=f"{answer.worker} on {place}", how=answer.how)
             case _:
                 ending = self._engine.judge(self._begun)
-        self._over = True
-        self._engine.take_back(self._actor)
+        if not self._over:
+            self._over = True
+            self._engine.take_back(self._actor)
         return ending
 
     def ask_to_leave(self, *, at_once: bool = False) -> None:
         """Ask it to leave, and dismiss it if it has no place yet."""
         if self._over:
             return
+        self._asked = True
         if self._begun is None:
             self._hear()
         if self._begun is None:
@@ -111,6 +125,13 @@ class RayWorker:
         self.news = self._actor.ending.remote(answer.token)
         return None
 
+    def _is_silent(self) -> bool:
+        """Tell whether its actor, which answers at once while it lives, has not done so for long."""
+        now_s = time.monotonic()
+        if self._ping is None or self._engine.hears(self._ping[0], timeout_s=0.0):
+            self._ping = self._actor.__ray_ready__.remote(), now_s
+        return now_s - self._ping[1] > _SILENCE_S
+
     def _dismiss(self) -> None:
         waited, self._over = self.waits, True
         self._engine.dismiss(self._actor, call=self.news if waited else None)
@@ -134,6 +155,8 @@ class RayEngine:
         self._actors: list[Any] = []
         self._free: list[Any] = []
         self._said = False
+        self._nodes: set[str] = set()
+        self._looked_s = -_LOOK_S
         #: Whether a worker found nothing left to do.
         self.nothing_left = False
 
@@ -167,6 +190,7 @@ class RayEngine:
 
     def start(self, order: WorkOrder) -> RayWorker:
         """Give an order to an actor that is free or, if there is none, to a new one."""
+        self.nothing_left = False  # it may have to go on with what another left
         return RayWorker(self, self._free.pop(0) if self._free else self._make_actor(), order)
 
     def wait(self, workers: Sequence[RayWorker], *, timeout_s: float) -> None:
@@ -199,9 +223,16 @@ class RayEngine:
 
     def judge(self, begun: Begun) -> Died:
         """Return how a worker died whose actor Ray has restarted since."""
-        gone = all(node["NodeID"] != begun.node or not node["Alive"] for node in self._ray.nodes())
+        gone = not self.is_there(begun.node, now=True)
         how = "with its node, which left the cluster" if gone else "with its Ray actor (see Ray's logs)"
         return Died(worker=begun.worker, how=how, with_machine=gone)
+
+    def is_there(self, node: str, *, now: bool = False) -> bool:
+        """Tell whether a node is in the cluster; unless ``now`` is said, as it was up to a second ago."""
+        if now or time.monotonic() >= self._looked_s + _LOOK_S:
+            self._nodes = {str(node["NodeID"]) for node in self._ray.nodes() if node["Alive"]}
+            self._looked_s = time.monotonic()
+        return node in self._nodes
 
     def take_back(self, actor: Any) -> None:
         """Keep an actor for the next order."""
