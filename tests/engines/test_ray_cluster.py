@@ -6,7 +6,9 @@ from typing import Any
 
 import psutil
 import pytest
+from click.testing import CliRunner
 
+from caviar.cli import main
 from caviar.engines import ray_cluster
 from caviar.engines.opening import open_engine
 from caviar.engines.ray_cluster import check_shared_storage
@@ -58,3 +60,11 @@ def test_a_cluster_that_is_not_there_is_named_at_once(tmp_path: Path, monkeypatc
     engine = open_engine(SearchSpec(engine="ray"), locate_home(tmp_path))
     with pytest.raises(FatalError, match=rf"no Ray cluster at ray://127.0.0.1:{port}: .*refused"), engine:
         pass
+
+
+def test_an_address_without_the_engine_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "toy.toml"
+    file.write_text('name = "toy"\n[data]\ndataset = "digits"\n')
+    result = CliRunner().invoke(main, ["run", str(file), "--home", str(tmp_path / "runs"), "--ray-address", "auto"])
+    assert result.exit_code == 2
+    assert "Add --engine ray" in result.stderr
