@@ -2,12 +2,15 @@
 
 import dataclasses
 import json
+import os
 import threading
 import tomllib
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import anyio
 import httpx
 import numpy as np
 import optuna
@@ -15,7 +18,11 @@ import pytest
 
 from caviar.attributes import REQUEST
 from caviar.champion import saved
+from caviar.data.images import read_image
+from caviar.errors import DataError
+from caviar.service import api_studies
 from caviar.service.app import make_app
+from caviar.service.predicting import check_data_file
 from caviar.service.runs import RunInfo, Runs
 from caviar.service.settings import ServiceSettings
 from caviar.spec import parse_spec
@@ -24,6 +31,7 @@ from caviar.storage.leased_storage import LeasedStorage
 from caviar.storage.studies import create_study, delete_study, open_study
 
 from .asgi import AppClient, calling, listening
+from .serving import wait_until
 
 STUDY = 'name = "fresh"\n[data]\ndataset = "digits"\n'
 TOML = {"Content-Type": "application/toml"}
@@ -91,6 +99,18 @@ def test_a_study_that_took_anothers_name_is_not_mistaken_for_it(
     assert client.get("/v1/studies/other/curves").json() == []
 
 
+def test_a_study_that_is_deleted_while_it_is_read_is_told(
+    client: AppClient, storage: LeasedStorage, study: optuna.Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def delete_and_read(found: optuna.Study) -> dict[str, Any]:
+        delete_study(storage, open_study(storage, "digits"))
+        return found.user_attrs
+
+    monkeypatch.setattr(api_studies, "trials_of", delete_and_read)
+    answer = client.get("/v1/studies/digits/trials")
+    assert (answer.status_code, "just deleted" in answer.json()["error"]["message"]) == (404, True), answer.text
+
+
 def test_a_trial_is_asked_something_by_whom_and_from_where(client: AppClient, study: optuna.Study) -> None:
     wish = {"action": "set", "values": {"learning_rate": 0.01}, "who": "browser", "wait_s": 0}
     answer = client.post("/v1/studies/digits/trials/2/control", json=wish)
@@ -117,6 +137,7 @@ def test_a_waiting_trial_is_paused_and_resumed_and_any_trial_forked(client: AppC
     ("number", "wish", "status", "said"),
     [
         (0, {"action": "pause"}, 409, "has ended"),
+        (0, {"action": "fork", "epoch": 9}, 409, "has done"),
         (9, {"action": "pause"}, 404, "has no trial 9"),
         (2, {"action": "resume"}, 409, "nothing to resume"),
         (2, {"action": "set", "values": {"width": 3.0}}, 422, "width"),
@@ -133,6 +154,19 @@ def test_what_cannot_be_asked_of_a_trial_is_answered(
 ) -> None:
     answer = client.post(f"/v1/studies/digits/trials/{number}/control", json=wish)
     assert (answer.status_code, said in answer.json()["error"]["message"]) == (status, True), answer.text
+
+
+def test_a_request_waits_for_its_trial_and_leaves_the_others_alone(client: AppClient, study: optuna.Study) -> None:
+    path, wish = "/v1/studies/digits/trials/2/control", {"action": "pause", "wait_s": 30}
+    with ThreadPoolExecutor(60) as pool:
+        waiting = [pool.submit(client.post, path, json=wish) for _ in range(60)]  # more than there are threads
+        wait_until(lambda: sum(key.startswith(REQUEST) for key in study.trials[2].system_attrs) == 60)
+        assert client.post(path, json=wish | {"wait_s": 0}).json()["done"] is False
+        assert client.get("/v1/studies/digits/curves", params={"last": 2}).status_code == 200
+        study.tell(2, 0.5)
+        answers = [one.result() for one in waiting]
+    assert {answer.status_code for answer in answers} == {409}
+    assert "ended (COMPLETE) before" in answers[0].json()["error"]["message"]
 
 
 def events(lines: Iterator[str]) -> Iterator[tuple[str, Any]]:
@@ -193,6 +227,22 @@ def test_all_streams_of_a_study_share_one_look_and_end_with_their_clients(
         wait_for(lambda: streams.n_open == 0 and streams.n_looked_at == 0)
 
 
+def test_streams_that_begin_at_once_are_no_more_than_may(settings: ServiceSettings, study: optuna.Study) -> None:
+    streams = make_app(dataclasses.replace(settings, max_streams=2)).state.makings.streams
+
+    async def check() -> None:
+        begun = [await streams.watch("digits") for _ in range(5)]
+        first = [await anext(lines) for lines in begun]
+        assert [b"event: picture" in one for one in first] == [True, True, False, False, False]
+        assert [one async for one in begun[2]] == []
+        for lines in begun:
+            await lines.aclose()
+        assert streams.n_open == 0
+        await streams.close()
+
+    anyio.run(check)
+
+
 def wait_for(happened: Any) -> None:
     waiting = threading.Event()
     for _ in range(200):
@@ -236,6 +286,41 @@ def test_a_study_file_that_names_an_upload_is_started_with_its_path(settings: Se
         assert parse_spec(table).space == parse_spec(tomllib.loads(text)).space
         assert client.send("DELETE", "/v1/uploads/rows.csv").status_code == 204
         assert client.post("/v1/studies", content=text, headers=TOML).status_code == 400
+
+
+def test_uploads_share_their_room_and_what_a_killed_service_left_is_removed(settings: ServiceSettings) -> None:
+    settings.uploads.mkdir(parents=True)
+    left, coming = settings.uploads / "~left.csv", settings.uploads / "~coming.csv"
+    for path in (left, coming):
+        path.write_bytes(b"a,b\n")
+    os.utime(left, (0, 0))
+    small = dataclasses.replace(settings, max_upload_bytes=1000, max_uploads_bytes=1500)
+    app, begun, go_on = make_app(small), threading.Event(), threading.Event()
+
+    async def slow_body() -> AsyncIterator[bytes]:
+        yield b"a,b\n" * 100
+        begun.set()
+        await anyio.to_thread.run_sync(go_on.wait)
+
+    with calling(app) as client, ThreadPoolExecutor(1) as pool:
+        assert (left.exists(), coming.exists()) == (False, True)
+        slow = pool.submit(client.send, "PUT", "/v1/uploads/slow.csv", content=slow_body())
+        begun.wait(20)
+        assert client.send("PUT", "/v1/uploads/b.csv", content=b"x" * 600).status_code == 413
+        go_on.set()
+        assert slow.result().status_code == 201
+        assert client.send("PUT", "/v1/uploads/b.csv", content=b"x" * 600).status_code == 201
+
+
+@pytest.mark.parametrize("name", ["x.png", "x.tiff"])
+def test_postscript_is_no_image(tmp_path: Path, name: str) -> None:
+    """Pillow would run Ghostscript on it."""
+    path = tmp_path / name
+    path.write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\n%%EOF\n")
+    with pytest.raises(DataError, match="not an image"):
+        check_data_file(path, 1000)
+    with pytest.raises(DataError, match="cannot be read"):
+        read_image(path, size=(4, 4), color="rgb")
 
 
 def test_a_report_is_written_and_shown_where_its_scripts_can_ask_nothing(

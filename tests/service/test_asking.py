@@ -1,5 +1,6 @@
 """Optuna as a service: exact budgets, leases, and what clients are told."""
 
+import shutil
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -126,6 +127,19 @@ def test_a_client_outlives_a_restart_of_the_service(settings: ServiceSettings) -
         assert tell(client, study, trial, value=1.0).status_code == 200
 
 
+def test_nothing_is_told_to_a_database_that_was_removed(settings: ServiceSettings) -> None:
+    with calling(make_app(settings)) as client:
+        study = create(client)
+        trial = ask(client, study)
+        shutil.rmtree(settings.home.path)
+        assert client.get("/v1/studies").json() == []
+        assert tell(client, study, trial, value=1.0).status_code == 404
+        with calling(make_app(settings)) as other:
+            create(other, name="new")
+        assert ask(client, "/v1/asked/new")["state"] == "trial"
+        assert client.get("/v1/asked/toy").status_code == 404
+
+
 def test_two_services_on_one_database_share_a_budget(settings: ServiceSettings) -> None:
     with calling(make_app(settings)) as one, calling(make_app(settings)) as other:
         study = create(one, trials=10, sampler="random")
@@ -148,6 +162,25 @@ def test_telling_twice_changes_nothing(client: AppClient) -> None:
     assert tell(client, study, trial, state="fail").status_code == 409
 
 
+def test_a_result_that_is_told_many_times_at_once_is_told_once(client: AppClient) -> None:
+    study = create(client)
+    with ThreadPoolExecutor(8) as pool:
+        for _ in range(3):
+            trial = ask(client, study)
+            told = [pool.submit(tell, client, study, trial, value=1.0) for _ in range(8)]
+            assert sorted(one.result().json().get("ended", -1) for one in told) == [*[False] * 7, True]
+
+
+def test_a_trial_is_pruned_with_what_it_reported_to_another_service(settings: ServiceSettings) -> None:
+    with calling(make_app(settings)) as one, calling(make_app(settings)) as other:
+        study = create(one)
+        trial = ask(one, study)
+        for step, client in enumerate((one, other)):
+            assert report(client, study, trial, step=step, value=1.0 + step).status_code == 200
+        assert tell(one, study, trial, state="pruned").status_code == 200
+        assert one.get(f"{study}/trials").json()[0]["value"] == 2.0
+
+
 def test_a_trial_behind_the_others_is_to_be_pruned(client: AppClient) -> None:
     study = create(client, pruner="median", pruner_options={"n_startup_trials": 2})
     for value in (1.2, 1.1, 1.0):
@@ -158,6 +191,12 @@ def test_a_trial_behind_the_others_is_to_be_pruned(client: AppClient) -> None:
     assert report(client, study, bad, step=0, value=50.0).json() == {"prune": True}
     assert tell(client, study, bad, state="pruned").status_code == 200
     assert client.get(f"{study}/trials").json()[-1]["value"] == 50.0
+
+
+def test_a_pruner_that_raises_is_told(client: AppClient) -> None:
+    study = create(client, pruner="hyperband", pruner_options={"reduction_factor": 1})
+    answer = report(client, study, ask(client, study), step=0, value=1.0)
+    assert (answer.status_code, "pruner 'hyperband' raised" in answer.json()["error"]["message"]) == (409, True)
 
 
 def test_a_failed_trial_is_tried_again_and_costs_no_budget(client: AppClient) -> None:

@@ -10,6 +10,8 @@ from typing import Any
 
 import httpx
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from caviar.service.app import make_app
@@ -87,6 +89,22 @@ def bomb() -> bytes:
     return file.getvalue()
 
 
+def broken_archive() -> bytes:
+    file = io.BytesIO()
+    np.savez_compressed(file, x=np.arange(1000.0))
+    whole = bytearray(file.getvalue())
+    whole[30 + whole[26] + whole[28]] = 0xFF  # the first packed byte, behind the head, the name and the extra field
+    return bytes(whole)
+
+
+def repeated_values() -> bytes:
+    """A file of a hundred bytes a column, whose rows would fill the memory."""
+    column = pa.DictionaryArray.from_arrays(pa.array(np.zeros(300_000, np.int8)), pa.array(["x" * 100]))
+    file = io.BytesIO()
+    pq.write_table(pa.table({f"c{n}": column for n in range(40)}), file)
+    return file.getvalue()
+
+
 REPORT = "/v1/asked/toy/trials/0/report"
 DEEP = "[" * 5000 + "]" * 5000
 ATTACKS = [
@@ -148,6 +166,7 @@ ATTACKS = [
     data("an upload that is not there", "absent.csv", "no upload"),
     data("a directory here", "service_images", "of the service's own"),
     study_file("a test file elsewhere", f'{STUDY}test = "/etc/passwd"\n', "no other file"),
+    study_file("a name of a file", STUDY.replace("fresh", "fresh.toml"), "study file"),
     study_file("a network of code", f'{STUDY}[objective]\nnetwork = "os:system"\n', "may not name code"),
     study_file("a sampler of code", f'{STUDY}[search]\nsampler = "os:system"\n', "may not name code"),
     study_file("a pruner of code", f'{STUDY}[search]\npruner = "os:system"\n', "may not name code"),
@@ -202,8 +221,11 @@ ATTACKS = [
     asked("a sampler of code by asking", "may not name code", 400, sampler="os:system"),
     asked("a wrapped pruner of code by asking", "may not name code", 400, pruner="patient",
           pruner_options={"wrapped": "os:system"}),
+    asked("a name of a study file", "study file", name="other.toml"),
+    body("half of a surrogate pair", "/v1/asked", r'{"name": "\ud800"}', "surrogate"),
     asked("a pruner that pauses", "promotion", 400, pruner="promotion"),
     asked("a sampler's option that kills", "at most", 400, sampler_options={"n_ei_candidates": 10**12}),
+    asked("a sampler's option that kills, as a float", "at most", 400, sampler_options={"n_startup_trials": 1e12}),
     asked("a sampler's option of another type", "", 400, sampler_options={"gamma": "exec"}),
     asked("a study of another kind", "another study", 409, name="digits"),
     # uploads
@@ -218,6 +240,9 @@ ATTACKS = [
     upload("Python objects", "x.npz", archive(x=np.array([{}], dtype=object)), "Python objects"),
     upload("an archive that lies", "x.npz", lying_archive(), "cut off"),
     upload("a bomb", "x.npz", bomb(), "too much"),
+    upload("an archive that is broken", "x.npz", broken_archive(), "x.npz cannot be read"),
+    upload("an array's head without end", "x.npy", b"\x93NUMPY\x01\x00\x04\x00((((", "x.npy cannot be read"),
+    upload("a value that is repeated without end", "x.parquet", repeated_values(), "too much"),
     upload("no archive", "x.npz", b"PK\x03\x04nothing", "cannot be read"),
     upload("no Parquet", "x.parquet", b"PAR1" + bytes(100) + b"PAR1", "cannot be read"),
     Attack("removing what is not there", "DELETE", "/v1/uploads/absent.csv", 404, "no upload"),
@@ -332,7 +357,21 @@ def test_the_login_form_sets_a_cookie_that_opens_and_is_not_the_token(guarded: A
     cookie = right.headers["Set-Cookie"]
     assert {"HttpOnly", "SameSite=Strict", "Path=/"} <= {part.strip() for part in cookie.split(";")}
     assert TOKEN not in cookie
-    assert guarded.get("/v1/studies", headers={"Cookie": cookie.partition(";")[0]}).status_code == 200
+    others = 'theme={"dark": 1}; '  # of another server of this machine, say
+    assert guarded.get("/v1/studies", headers={"Cookie": others + cookie.partition(";")[0]}).status_code == 200
+
+
+def test_a_cookie_that_is_set_through_https_stays_there(guarded: AppClient) -> None:
+    """A proxy speaks HTTPS for the service, which itself is asked by HTTP."""
+    for scheme, is_secure in (("https", True), ("http", False)):
+        headers: dict[str, str | None] = {"Origin": f"{scheme}://localhost:8000"}
+        answer = guarded.post("/login", data={"token": TOKEN}, headers=headers)
+        assert ("Secure" in answer.headers["Set-Cookie"].split("; ")) == is_secure
+
+
+def test_nobody_fills_the_memory_by_logging_in(guarded: AppClient) -> None:
+    answer = guarded.post("/login", data={"token": "x" * 5000})
+    assert (answer.status_code, "at most 4096" in answer.json()["error"]["message"]) == (413, True)
 
 
 def test_a_cookie_alone_writes_nothing(guarded: AppClient) -> None:

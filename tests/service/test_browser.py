@@ -152,6 +152,7 @@ def test_a_study_is_submitted_watched_and_found_in_both_dashboards_and_its_champ
 
 def test_one_trials_learning_rate_is_lowered_in_the_page(driver: Any, server: Server, home: Path) -> None:
     page = Page(driver, server.address)
+    page.complaints()  # MLflow's pages ask for what the service leaves out
     page.open("/new")
     page.run("document.getElementById('text').value = arguments[0]", LONG)
     page.click("#study-form button[type=submit]")

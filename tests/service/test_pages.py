@@ -1,11 +1,13 @@
 """The pages as HTML: what they show, and that nothing in a study's name or errors is taken for markup."""
 
 import html
+import json
 import re
 import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import anyio
 import httpx
@@ -109,6 +111,18 @@ def test_a_study_without_a_file_has_a_page_too(get: Get, storage: LeasedStorage)
     assert "<h1>theirs/ä b?</h1>" in page.text
 
 
+def test_a_study_that_is_called_like_a_directory_shows_nothing_of_it(
+    get: Get, storage: LeasedStorage, tmp_path: Path
+) -> None:
+    test, race = {"accuracy": [0.9, 0.8, 1.0], "n": 5}, {"winner": 3, "metric": "x", "confirmed": [0.9, 0.8, 1.0]}
+    (tmp_path / "champion.json").write_text(json.dumps({"test": test, "race": race, "input": {"kind": "table"}}))
+    study = optuna.create_study(storage=storage, study_name=str(tmp_path))
+    study.add_trial(optuna.create_trial(value=0.5))
+    page = get(f"/studies/{quote(str(tmp_path), safe='')}")
+    assert page.status_code == 200
+    assert "won the race" not in page.text
+
+
 def test_a_study_that_is_not_there_is_an_error_with_a_way_out(get: Get, study: optuna.Study) -> None:
     answer = get("/studies/tyo")
     assert answer.status_code == 404
@@ -189,9 +203,9 @@ def test_an_answer_is_kept_while_it_is_fresh_and_longer_if_it_took_long() -> Non
     async def check() -> None:
         recent = Recent(clock=lambda: now[0])
         assert await recent.get("key", work_out, fresh_s=1) == 1
-        now[0] = 41.9
+        now[0] = 31.9  # twenty times as long, but at most half a minute
         assert await recent.get("key", work_out, fresh_s=1) == 1
-        now[0] = 42.0
+        now[0] = 32.0
         assert await recent.get("key", work_out, fresh_s=1) == 2
 
     anyio.run(check)

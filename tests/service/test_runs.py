@@ -4,9 +4,12 @@ import dataclasses
 import json
 import os
 import sys
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -136,6 +139,42 @@ def test_a_run_whose_service_died_before_it_noted_the_process_is_found(runs: Run
     assert restarted.get(run.id).is_running
     restarted.stop(run.id)
     wait_for_end(restarted, run)
+
+
+def test_whoever_looks_at_a_run_that_is_just_starting_does_not_take_it_for_ended(
+    runs: Runs, home: Home, seen: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A page looks while the record has no process yet, and is slower than the start."""
+    spawn, looked = Runs._spawn, threading.Event()
+    other = Runs(home)
+
+    def look() -> list[RunInfo]:
+        found = other.list()
+        looked.set()
+        return found
+
+    def start_slowly(self: Runs, run: RunInfo, arguments: Sequence[str]) -> Any:
+        page = pool.submit(look)
+        looked.wait(0.5)
+        pages.append(page)
+        return spawn(self, run, arguments)
+
+    pages: list[Any] = []
+    monkeypatch.setattr(Runs, "_spawn", start_slowly)
+    with ThreadPoolExecutor(1) as pool:
+        run = runs.start(TEXT)
+        assert pages[0].result() == [run]
+    assert runs.list() == [run]
+
+
+def test_an_end_that_was_noted_is_kept(runs: Runs, seen: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two pages see a run end at once, of which one learns the exit code."""
+    run = runs.start(TEXT)
+    wait_for(seen)
+    runs.stop(run.id)
+    ended = wait_for_end(runs, run)
+    assert runs._looked_at(run) == ended
+    assert ended.exit_code == 3
 
 
 def test_a_process_id_that_was_given_away_is_not_taken_for_a_run(runs: Runs, seen: Path) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from ..data.images import image_batches, is_image, read_image
+from ..data.images import FORMATS, image_batches, is_image, read_image
 from ..data.names import is_table
 from ..data.preprocessing import NewValues, Preprocessing
 from ..data.tables import read_table_parts
@@ -290,6 +290,7 @@ def _numbers(frame: "pd.DataFrame", *, where: str) -> NDArray[np.float64]:
 
 def _read_array(path: Path, *, where: str) -> NDArray[Any]:
     import zipfile
+    import zlib
 
     try:
         if path.suffix.lower() == ".npy":
@@ -301,7 +302,7 @@ def _read_array(path: Path, *, where: str) -> NDArray[Any]:
             return np.asarray(file[name])
     except FileNotFoundError as error:
         raise DataError(f"There is no {str(path)!r}.") from error
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise DataError(f"{where} cannot be read as an array: {error}") from error
 
 
@@ -309,7 +310,7 @@ def _image_size(path: Path) -> tuple[int, int]:
     from PIL import Image
 
     try:
-        with Image.open(path) as image:
+        with Image.open(path, formats=FORMATS) as image:
             return image.height, image.width
     except (OSError, SyntaxError, ValueError) as error:
         raise DataError(f"Image {str(path)!r} cannot be read: {error}.") from error

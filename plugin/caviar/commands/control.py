@@ -17,14 +17,24 @@ from ..interventions import Intervention, Request, curves_of, in_words, interven
 from ..optuna_private import id_of_study, id_of_trial
 from ..search.promotion import is_held
 from ..search.sequences import origin_of
-from ..storage.control import Answer, hold_waiting, insert_fork, post_request, read_answer, release_waiting
+from ..storage.control import hold_waiting, insert_fork, post_request, read_answer, release_waiting
 from ..storage.home import Home, locate_home
 from ..storage.leased_storage import LeasedStorage
 from ..storage.opening import open_existing, required_spec
 from ..worker.opening import open_checkpoints
 from ..worker.trial_run import N_APPLIED, TRAINED
 
-_POLL_S: Final = 0.1
+#: Seconds between two looks for an answer.
+POLL_S: Final = 0.1
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Posted:
+    """A request that a trial's worker has yet to answer."""
+
+    trial_id: int
+    number: int
+    key: str
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -57,14 +67,33 @@ def control_trial(home: Home, study: str, number: int, request: Request, *, wait
         CaviarError: If it ended before it could be done.
     """
     storage, opened = open_existing(home, study)
-    required_spec(opened)
-    trial = find_trial(opened, number)
+    found = post_control(home, storage, opened, number, request)
+    deadline = time.monotonic() + wait_s
+    while isinstance(found, Posted):
+        if (result := look_control(storage, found)) is not None:
+            return result
+        if time.monotonic() > deadline:
+            return ControlResult(trial=number, done=False)
+        time.sleep(POLL_S)
+    return found
+
+
+def post_control(
+    home: Home, storage: LeasedStorage, study: optuna.Study, number: int, request: Request
+) -> ControlResult | Posted:
+    """Ask something of a trial; return what came of it, or what `look_control` looks for.
+
+    Raises:
+        SpecError: If there is no such trial, it has ended, or what is asked cannot be done.
+    """
+    required_spec(study)
+    trial = find_trial(study, number)
     if request.action == "fork":
-        return fork_trial(home, storage, opened, trial, request)
+        return fork_trial(home, storage, study, trial, request)
     if trial.state.is_finished():
         raise SpecError(
             f"Trial {number} has ended ({trial.state.name}), so it cannot be changed. To go on from it with other "
-            f"values: caviar control {opened.study_name} {number} --fork --set learning_rate=0.01"
+            f"values: caviar control {study.study_name} {number} --fork --set learning_rate=0.01"
         )
     trial_id = id_of_trial(trial)
     if trial.state == TrialState.WAITING and request.action in ("pause", "resume"):
@@ -79,12 +108,28 @@ def control_trial(home: Home, study: str, number: int, request: Request, *, wait
         raise SpecError(f"Trial {number} has just ended, so it cannot be changed: {error.args[0]}") from error
     if trial.state == TrialState.WAITING:
         return ControlResult(trial=number, done=False)
-    answer = _await_answer(storage, trial_id, key, number=number, wait_s=wait_s)
+    return Posted(trial_id=trial_id, number=number, key=key)
+
+
+def look_control(storage: LeasedStorage, posted: Posted) -> ControlResult | None:
+    """Return what came of a request; None while its worker has not answered.
+
+    Raises:
+        SpecError: If the worker refused it.
+        CaviarError: If the trial ended before that took effect, or was deleted.
+    """
+    try:
+        trial = storage.get_trial(posted.trial_id)
+    except KeyError as error:
+        raise CaviarError(f"Trial {posted.number} was deleted.") from error
+    answer = read_answer(storage, posted.trial_id, posted.key)  # after the trial: an answer comes before its end
+    if answer is None and trial.state.is_finished():
+        raise CaviarError(f"Trial {posted.number} ended ({trial.state.name}) before that took effect.")
     if answer is None:
-        return ControlResult(trial=number, done=False)
+        return ControlResult(trial=posted.number, done=False) if is_held(trial) else None
     if not answer.done:
         raise SpecError(answer.reason or "The worker refused it.")
-    return ControlResult(trial=number, done=True, epoch=answer.epoch)
+    return ControlResult(trial=posted.number, done=True, epoch=answer.epoch)
 
 
 def fork_trial(
@@ -240,18 +285,6 @@ def find_trial(study: optuna.Study, number: int) -> FrozenTrial:
         there = f"its trials are 0 to {len(trials) - 1}" if trials else "it has none yet"
         raise SpecError(f"The study {study.study_name!r} has no trial {number}: {there}.")
     return trials[number]
-
-
-def _await_answer(storage: LeasedStorage, trial_id: int, key: str, *, number: int, wait_s: float) -> Answer | None:
-    deadline = time.monotonic() + wait_s
-    while (answer := read_answer(storage, trial_id, key)) is None:
-        trial = storage.get_trial(trial_id)
-        if trial.state.is_finished() and read_answer(storage, trial_id, key) is None:
-            raise CaviarError(f"Trial {number} ended ({trial.state.name}) before that took effect.")
-        if is_held(trial) or time.monotonic() > deadline:
-            return read_answer(storage, trial_id, key)
-        time.sleep(_POLL_S)
-    return answer
 
 
 def _kept(interventions: Iterable[Intervention]) -> list[Intervention]:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from pathlib import Path
 from typing import Any, Final
 
 import optuna
@@ -87,6 +88,8 @@ def _drawn(spec: StudySpec | None, trial: FrozenTrial) -> dict[str, Any]:
 
 def _champion(home: Home, study: str) -> dict[str, Any] | None:
     """Return what a study's champion is known to reach, or None if there is none that can be read."""
+    if Path(study).name != study:  # Optuna lets a study be called like a file elsewhere
+        return None
     try:
         table = json.loads((home.champions / study / DESCRIPTION).read_text("utf-8"))
         accuracy, low, high = table["test"]["accuracy"]

@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from ..errors import DataError
 
 SUFFIXES: Final = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff")
+#: What Pillow may take a file for, whatever its name says: it would run Ghostscript on PostScript.
+FORMATS: Final = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF")
 
 
 def is_image(path: Path) -> bool:
@@ -51,7 +53,7 @@ def read_image(path: Path, *, size: tuple[int, int], color: str) -> NDArray[np.u
 
     try:
         # As Pillow advises, refuse hundreds of megapixels, which a small file can hold.
-        with warnings.catch_warnings(), Image.open(path) as opened:
+        with warnings.catch_warnings(), Image.open(path, formats=FORMATS) as opened:
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             converted = opened.convert("RGB" if color == "rgb" else "L")
             if converted.size != (size[1], size[0]):

@@ -114,6 +114,8 @@ class Told(Strict):
 async def create(request: Request, new: NewStudy) -> Response:
     """Create a study from a space alone. Creating it again in the same way changes nothing."""
     use = makings(request)
+    if new.name.endswith(".toml"):
+        raise Refusal(422, f"A study may not be called {new.name!r}: that would be a study file.")
     table = new.model_dump()
     table["space"] = {
         name: one.model_dump(exclude_unset=True) if isinstance(one, Strict) else one for name, one in new.space.items()

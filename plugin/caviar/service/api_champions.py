@@ -76,7 +76,7 @@ async def predict_file(
     home, most = use.settings.home, use.settings.max_upload_bytes * UNPACKED
     await to_thread.run_sync(_description, home, name)
     async with contextlib.AsyncExitStack() as stack:
-        path = await stack.enter_async_context(received_file(request, use, suffix=f".{format}"))
+        path = await stack.enter_async_context(received_file(request, use, called=f"input.{format}"))
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         output = directory / "predictions.csv"
         await use.predictions.run(predict_upload, home, name, path, output, most, timeout_s=_TIMEOUT_S)

@@ -1,24 +1,29 @@
 """Studies over HTTP: listed, checked, started, looked at, watched, reported on, controlled."""
 
+import asyncio
 import dataclasses
+import functools
+import time
 from typing import Annotated, Any, Final, Literal
 
+import optuna
 from anyio import to_thread
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import FileResponse, StreamingResponse
 from pydantic import Field
 
-from ..commands.control import control_trial, result_line
+from ..commands.control import POLL_S, ControlResult, Posted, look_control, post_control, result_line
 from ..commands.report import report_study, report_summary
 from ..commands.run import check_runnable
 from ..commands.status import status_of, trials_of
 from ..commands.studies import list_studies
 from ..config import MAX_EPOCHS
-from ..errors import SpecError
+from ..errors import CaviarError, FatalError, StorageError
 from ..interventions import LiveHyperparameter
 from ..interventions import Request as ControlRequest
 from ..spec import StudySpec, spec_table
 from ..storage.home import Home
+from ..storage.leased_storage import LeasedStorage
 from .answers import Conflict, NotThere, Refusal
 from .events import curve_of, metric_of
 from .network_study import network_spec
@@ -30,6 +35,7 @@ router = APIRouter(prefix="/v1", tags=["Studies"], route_class=StrictRoute, resp
 
 _MOST_CURVES: Final = 1000
 _LARGEST: Final = 1e100
+_MOST_CONTROLLING: Final = 100  # each looks for its answer ten times a second
 #: A report's page draws with scripts that stand in it, so it is shown as a foreign page: it can ask us nothing.
 _REPORT_POLICY: Final = (
     "sandbox allow-scripts; default-src 'none'; script-src 'unsafe-inline'; "
@@ -103,14 +109,15 @@ async def validate(request: Request) -> Any:
 async def status(request: Request, name: StudyName) -> Response:
     """Tell how a study stands, as `caviar status --json` does."""
     use = _named(request, name)
-    return await use.recent.json(("status", name), lambda: status_of(use.settings.home, *use.store.study(name)))
+    tell = functools.partial(status_of, use.settings.home)
+    return await use.recent.json(("status", name), lambda: use.store.read(name, tell))
 
 
 @router.get("/studies/{name}/trials")
 async def trials(request: Request, name: StudyName) -> Response:
     """Return a study's trials, by number, as `caviar trials --json` does."""
     use = _named(request, name)
-    return await use.recent.json(("trials", name), lambda: trials_of(use.store.study(name)[1]))
+    return await use.recent.json(("trials", name), lambda: use.store.read(name, lambda _, study: trials_of(study)))
 
 
 @router.get("/studies/{name}/curves")
@@ -128,13 +135,13 @@ async def curves(
     """
     use = _named(request, name)
 
-    def make() -> list[dict[str, Any]]:
-        study = use.store.study(name)[1]
+    def make(_storage: LeasedStorage, study: optuna.Study) -> list[dict[str, Any]]:
         metric, found = metric_of(study), study.get_trials(deepcopy=False)
         wanted = found[-last:] if trials is None else [one for one in found if one.number in set(trials)]
         return [curve_of(trial, metric) for trial in wanted]
 
-    return await use.recent.json(("curves", name, str(sorted(set(trials or ()))), str(last)), make)
+    key = ("curves", name, str(sorted(set(trials or ()))), str(last))
+    return await use.recent.json(key, lambda: use.store.read(name, make))
 
 
 @router.get(
@@ -185,17 +192,31 @@ async def control(request: Request, name: StudyName, number: TrialNumber, what: 
     who = f"{what.who}@{request.client.host if request.client else 'unknown'}"
     asked = ControlRequest(action=what.action, values=values, epochs=what.epochs, epoch=what.epoch, who=who)
 
-    def act() -> dict[str, Any]:
-        n_trials = len(use.store.study(name)[1].get_trials(deepcopy=False))
+    def post(storage: LeasedStorage, study: optuna.Study) -> tuple[LeasedStorage, ControlResult | Posted]:
+        n_trials = len(study.get_trials(deepcopy=False))
         if number >= n_trials:
             raise NotThere(f"The study {name!r} has no trial {number}: it has {n_trials}.")
-        try:
-            done = control_trial(use.settings.home, name, number, asked, wait_s=what.wait_s)
-        except SpecError as error:  # the trial has ended, is not that far, or cannot do that
-            raise Conflict(str(error)) from error
-        return dataclasses.asdict(done) | {"message": result_line(name, asked, done)}
+        return storage, post_control(use.settings.home, storage, study, number, asked)
 
-    return await to_thread.run_sync(act, limiter=use.controlling)
+    if use.n_controlling >= _MOST_CONTROLLING:
+        raise Refusal(429, "Too many requests wait for their trials.", headers={"Retry-After": "5"})
+    use.n_controlling += 1
+    deadline = time.monotonic() + what.wait_s
+    try:
+        storage, found = await to_thread.run_sync(use.store.read, name, post)
+        while isinstance(found, Posted):
+            done = await to_thread.run_sync(look_control, storage, found)
+            if done is None and time.monotonic() < deadline:
+                await asyncio.sleep(POLL_S)
+            else:
+                found = done or ControlResult(trial=number, done=False)
+    except (StorageError, FatalError, NotThere):
+        raise
+    except CaviarError as error:  # the trial has ended, is not that far, or cannot do that
+        raise Conflict(str(error)) from error
+    finally:
+        use.n_controlling -= 1
+    return dataclasses.asdict(found) | {"message": result_line(name, asked, found)}
 
 
 async def checked_study(request: Request) -> StudySpec:

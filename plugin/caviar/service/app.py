@@ -36,6 +36,7 @@ def make_app(settings: ServiceSettings) -> FastAPI:
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         for directory in (settings.runs, settings.uploads):
             directory.mkdir(parents=True, exist_ok=True)
+        api_uploads.remove_stale(settings.uploads)
         try:
             yield
         finally:

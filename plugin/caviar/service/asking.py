@@ -151,7 +151,7 @@ class AskedStudy:
 
         Raises:
             LeaseLost: If the lease has run out, or the trial has ended.
-            Conflict: If there is no such step.
+            Conflict: If there is no such step, or the pruner raises.
         """
         if step >= self.spec.max_steps:
             raise Conflict(f"The last step is {self.spec.max_steps - 1}, but got {step}. Create with more max_steps.")
@@ -160,7 +160,10 @@ class AskedStudy:
                 self._buffer.refresh()
             if step not in trial.intermediate_values:  # Optuna keeps the first, too
                 self._buffer.set_trial_intermediate_value(id_of_trial(trial), step, value)
-            return bool(self._pruner.prune(self._fresh_study(), self._buffer.get_trial(id_of_trial(trial))))
+            try:
+                return bool(self._pruner.prune(self._fresh_study(), self._buffer.get_trial(id_of_trial(trial))))
+            except Exception as error:
+                raise self._raised("pruner", self.spec.search.pruner, error) from error
 
     def renew(self, number: int, *, lease: str) -> None:
         """Renew a lease.
@@ -188,17 +191,25 @@ class AskedStudy:
             LeaseLost: If the lease has run out, or the trial has ended in another way.
             Conflict: If a pruned trial has reported nothing.
         """
-        known = self._trial(number)
-        if known.state == state and known.system_attrs.get(OWNER) == lease:
-            if state != TrialState.COMPLETE or known.value == value:
-                return False
-            raise LeaseLost(f"Trial {number} has ended already, with {known.value}.")
+        if state == TrialState.PRUNED:
+            self._trial(number)  # as it is now: it may have reported to another service
+        try:
+            self._end(number, lease=lease, state=state, value=value, reason=reason)
+        except LeaseLost:
+            known = self._trial(number)
+            if known.state != state or known.system_attrs.get(OWNER) != lease:
+                raise
+            if state == TrialState.COMPLETE and known.value != value:
+                raise LeaseLost(f"Trial {number} has ended already, with {known.value}.") from None
+            return False
+        return True
+
+    def _end(self, number: int, *, lease: str, state: TrialState, value: float | None, reason: str) -> None:
         with self._held(number, lease) as trial:
-            trial_id = id_of_trial(trial)
+            trial_id, self._nothing = id_of_trial(trial), (0.0, {})
             if state == TrialState.FAIL:
-                self._nothing = (0.0, {})
                 self._buffer.fail(trial_id, reason=reason, retries=self.spec.search.retries)
-                return True
+                return
             if state == TrialState.PRUNED:
                 if trial.last_step is None:
                     raise Conflict(f"Trial {number} reported nothing, so it has no value to be pruned with. Tell fail.")
@@ -206,8 +217,6 @@ class AskedStudy:
             assert value is not None
             assert math.isfinite(value)
             self._buffer.set_trial_state_values(trial_id, state, [value])
-            self._nothing = (0.0, {})
-        return True
 
     def status(self) -> dict[str, Any]:
         """Return how the study stands, and what it was created with."""
@@ -274,14 +283,17 @@ class AskedStudy:
             hyperparameters = self.spec.space.suggest(optuna.Trial(study, ticket.trial_id))
         except Exception as error:
             self._buffer.hand_back([ticket.trial_id])
-            if isinstance(error, CaviarError | StorageInternalError):
-                raise
-            message = f"The sampler {self.spec.search.sampler!r} raised {describe_error(error)}. Check its options."
-            raise Conflict(message) from error
+            raise self._raised("sampler", self.spec.search.sampler, error) from error
         self._buffer.release(ticket.trial_id)
         if ticket.trial_id not in self._buffer.flush().held:
             raise LeaseLost(f"Trial {ticket.number} was lost before it was given out. Ask for another one.")
         return hyperparameters
+
+    def _raised(self, what: str, name: str, error: Exception) -> Exception:
+        """Return what to raise instead of an error of Optuna's; those of ours and of the database are told as such."""
+        if isinstance(error, CaviarError | StorageInternalError):
+            return error
+        return Conflict(f"The {what} {name!r} raised {describe_error(error)}. Check its options.")
 
     def _check_failures(self) -> None:
         trials = self._buffer.get_all_trials(self._study_id, deepcopy=False)
@@ -299,8 +311,10 @@ class AskedStudy:
                 self._is_doubtful = False
             try:
                 yield
-            except BaseException:
+            except BaseException as error:
                 self._is_doubtful = True
+                if isinstance(error, KeyError):  # what Optuna raises for what is no longer there
+                    self.check_still_there()
                 raise
 
     @contextmanager

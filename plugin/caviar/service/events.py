@@ -208,6 +208,9 @@ class Streams:
         watched, queue = await self._look_at(name), asyncio.Queue[bytes | None](_MOST_BEHIND)
         watched.queues.add(queue)  # with nothing to wait for in between: nobody looks at a study without watchers
         try:
+            if self.n_open > self._settings.max_streams:  # several began at once
+                yield b"retry: 10000\n\n"
+                return
             yield b"retry: 2000\n\n" + _event("picture", await to_thread.run_sync(watched.feed.picture))
             while True:
                 try:

@@ -21,6 +21,8 @@ _MOST_WAITING: Final = 16
 class Jobs:
     """One process that does what it is given, one thing after the other; started when it is first needed.
 
+    It belongs to one event loop.
+
     Args:
         name: For messages: ``predictions``.
     """
@@ -29,9 +31,12 @@ class Jobs:
         self._name = name
         self._pool: ProcessPoolExecutor | None = None
         self._waiting = 0
+        self._turn = asyncio.Lock()
 
     async def run(self, function: Callable[..., _T], *arguments: Any, timeout_s: float) -> _T:
         """Return what a function returns in the other process; both it and its arguments must be picklable.
+
+        Its time begins when its turn comes: what takes long before it costs it nothing.
 
         Raises:
             Refusal: If too much is waiting, or it takes too long.
@@ -40,25 +45,28 @@ class Jobs:
         if self._waiting >= _MOST_WAITING:
             raise Refusal(429, f"Too many {self._name} are waiting.", headers={"Retry-After": "5"})
         self._waiting += 1
-        pool, job = self._started(), None
+        try:
+            async with self._turn:
+                return await self._run(function, *arguments, timeout_s=timeout_s)
+        finally:
+            self._waiting -= 1
+
+    async def _run(self, function: Callable[..., _T], *arguments: Any, timeout_s: float) -> _T:
+        pool = self._started()
         try:
             job = pool.submit(function, *arguments)
             return await asyncio.wait_for(asyncio.wrap_future(job), timeout_s)
-        except asyncio.CancelledError:
-            task = asyncio.current_task()
-            if job is None or not job.cancelled() or (task is not None and task.cancelling()):
-                raise  # whoever asked is gone
-            raise Refusal(503, f"The process for {self._name} was given up with what came before.") from None
         except TimeoutError:
             self._end(pool)
             raise Refusal(503, f"The {self._name} took longer than {timeout_s:.0f} s and were given up.") from None
+        except asyncio.CancelledError:  # whoever asked is gone, and the next must not wait for what nobody wants
+            self._end(pool)
+            raise
         except BrokenProcessPool:
             self._end(pool)
             raise Refusal(
                 503, f"The process for {self._name} died. It is started anew with the next request."
             ) from None
-        finally:
-            self._waiting -= 1
 
     def close(self) -> None:
         """End the process."""

@@ -12,7 +12,6 @@ from .security import COOKIE, cookie_header, is_token
 
 router = APIRouter(include_in_schema=False)
 
-_LONGEST_FORM: Final = 4096
 _PAGE: Final = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
 <title>caviar: log in</title><link rel="stylesheet" href="/assets/caviar.css"></head>
@@ -35,11 +34,8 @@ async def log_in(request: Request) -> Response:
     token = request.app.state.settings.token
     if request.headers.get("content-type", "").partition(";")[0].strip() != "application/x-www-form-urlencoded":
         raise Refusal(415, "Logging in takes a form.")
-    body = await request.body()
-    if len(body) > _LONGEST_FORM:
-        raise Refusal(413, "The form is too large.")
     try:
-        given = parse_qs(body.decode("ascii"), max_num_fields=5).get("token", [""])[0].strip()
+        given = parse_qs((await request.body()).decode("ascii"), max_num_fields=5).get("token", [""])[0].strip()
     except ValueError:
         given = ""
     if token is not None and not is_token(given, token):
@@ -49,7 +45,9 @@ async def log_in(request: Request) -> Response:
         return HTMLResponse(_PAGE.format(said=html.escape("That is not the token.")), status_code=401)
     answer = RedirectResponse("/", status_code=303)
     if token is not None:
-        answer.headers.append("Set-Cookie", cookie_header(token, secure=request.url.scheme == "https"))
+        # The scheme of the page, which a proxy may have served: what reaches the service is HTTP.
+        is_secure = request.headers.get("origin", "").startswith("https:")
+        answer.headers.append("Set-Cookie", cookie_header(token, secure=is_secure))
     return answer
 
 

@@ -33,6 +33,8 @@ def network_spec(text: str, settings: ServiceSettings) -> StudySpec:
     if len(text.encode(errors="surrogatepass")) > settings.max_study_bytes:
         raise SpecError(f"The study file is larger than {settings.max_study_bytes} bytes.")
     spec = parse_spec(parse_table(text))
+    if spec.name.endswith(".toml"):
+        raise SpecError(f"A study may not be called {spec.name!r} here: that would be a study file.")
     if spec.objective.network is not None:
         raise SpecError(_no_code("objective.network", spec.objective.network))
     check_search(spec.search)
@@ -55,7 +57,7 @@ def check_search(search: SearchSpec) -> None:
         for n, value in enumerate(_leaves(options)):
             if n >= _MOST_OPTIONS:
                 raise SpecError(f"search.{key}_options has more than {_MOST_OPTIONS} values.")
-            if key == "sampler" and isinstance(value, int) and abs(value) > _LARGEST_OPTION:
+            if key == "sampler" and isinstance(value, int | float) and abs(value) > _LARGEST_OPTION:
                 raise SpecError(f"search.sampler_options may hold at most {_LARGEST_OPTION} here, but got {value}.")
             if isinstance(value, str) and not re.fullmatch(r"\w{1,100}", value):
                 raise SpecError(_no_code(f"search.{key}_options", value))

@@ -97,7 +97,8 @@ async def study_page(request: Request, name: str) -> Response:
         if not runs:
             raise
         return _page("starting.html", status_code=200, name=name, runs=runs, said=shown_message(str(error)))
-    view = await use.recent.get(("study page", name), lambda: show_study(home, storage, study))
+    show = functools.partial(show_study, home)
+    view = await use.recent.get(("study page", name), lambda: use.store.read(name, show))
     link = use.recent.get_later(
         ("link", name), lambda: _link_or_none(lambda: mlflow_link(home, storage, study)), fresh_s=_LINK_FRESH_S
     )

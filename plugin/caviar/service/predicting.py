@@ -12,7 +12,7 @@ from typing import IO, Any, Final
 
 from ..champion.saved import DESCRIPTION, Champion
 from ..commands.predict import predict_file
-from ..data.images import is_image
+from ..data.images import FORMATS, is_image
 from ..data.tables import is_parquet
 from ..errors import DataError
 from ..storage.home import Home
@@ -49,7 +49,9 @@ def check_data_file(path: Path, most_bytes: int) -> None:
             _check_image(path)
         elif is_parquet(path):
             _check_parquet(path, most_bytes=most_bytes)
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
+    except DataError:
+        raise
+    except Exception as error:  # what reads files of others' making raises almost anything
         raise DataError(f"{path.name} cannot be read: {error}.") from error
 
 
@@ -153,7 +155,7 @@ def _check_image(path: Path) -> None:
     from PIL import Image, UnidentifiedImageError
 
     try:
-        with Image.open(path) as image:
+        with Image.open(path, formats=FORMATS) as image:
             n_pixels = math.prod(image.size)
     except (UnidentifiedImageError, Image.DecompressionBombError) as error:
         raise DataError(f"{path.name} is not an image that can be read.") from error
@@ -170,5 +172,6 @@ def _check_parquet(path: Path, *, most_bytes: int) -> None:
     except pa.ArrowException as error:
         raise DataError(f"{path.name} cannot be read: {error}.") from error
     n_bytes = sum(metadata.row_group(index).total_byte_size for index in range(metadata.num_row_groups))
+    n_bytes = max(n_bytes, metadata.num_rows * metadata.num_columns)  # a value that is repeated takes hardly any
     if n_bytes > most_bytes or metadata.num_rows > _MOST_ROWS:
         raise DataError(f"{path.name} holds {metadata.num_rows} rows of {n_bytes} bytes: that is too much.")

@@ -19,6 +19,7 @@ _T = TypeVar("_T")
 _FRESH_S: Final = 0.5
 #: An answer stays fresh for so many times as long as it took, so that looking on takes a small part of a core at most.
 _REST: Final = 20
+_LONGEST_REST_S: Final = 30.0  # what took long once, such as behind a lock, must not be told for minutes
 _MOST_ANSWERS: Final = 200
 _MOST_BYTES: Final = 2**26  # of answers that are bytes
 
@@ -47,7 +48,8 @@ class Recent:
                 if key not in self._kept or self._clock() >= until:
                     began = self._clock()
                     answer = await to_thread.run_sync(work_out, limiter=self._limiter)
-                    self._keep(key, self._clock() + max(fresh_s, _REST * (self._clock() - began)), answer)
+                    rest_s = min(_REST * (self._clock() - began), _LONGEST_REST_S)
+                    self._keep(key, self._clock() + max(fresh_s, rest_s), answer)
                 return answer  # type: ignore[no-any-return]  # what work_out returned for this key
         finally:
             if not working.locked():

@@ -1,7 +1,7 @@
 """What the parts of a path and the headers of a request may be, and where an answer's makings are."""
 
 import threading
-from typing import Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 from anyio import CapacityLimiter
 from fastapi import Path, Request
@@ -16,6 +16,9 @@ from .jobs import Jobs
 from .recent import Recent
 from .settings import ServiceSettings
 from .store import Store
+
+if TYPE_CHECKING:
+    from ..storage.leased_storage import LeasedStorage
 
 #: What a study may be called that a path names: as in a study file, with what archiving and zooms append.
 STUDY_NAME: Final = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,149}$"
@@ -76,8 +79,10 @@ class Makings:
         self.predictions = Jobs("predictions")
         self.reports = Jobs("reports")
         self.asking = CapacityLimiter(8)
-        self.controlling = CapacityLimiter(8)  # each may wait for a trial's next epoch
+        self.n_receiving = 0  # files
+        self.n_controlling = 0  # requests that wait for a trial's next epoch
         self._asked: dict[str, AskedStudy] = {}
+        self._asked_storage: LeasedStorage | None = None  # where they are
         self._asked_lock = threading.Lock()
 
     def asked(self, name: str) -> AskedStudy:
@@ -88,6 +93,10 @@ class Makings:
             Conflict: If it was not created to be asked.
         """
         with self._asked_lock:
+            storage = self.store.storage()
+            if storage is not self._asked_storage:  # the database was removed or replaced
+                self._asked_storage = storage
+                self._asked.clear()
             known = self._asked.get(name)
             if known is not None:
                 try:
@@ -96,7 +105,6 @@ class Makings:
                     del self._asked[name]
                 else:
                     return known
-            storage = self.store.storage()
             if storage is None:
                 raise UnknownStudyError(f"There is no study {name!r}: there are no studies yet.")
             return self._kept(open_asked(storage, name))

@@ -13,7 +13,6 @@ import re
 import secrets
 import subprocess
 import sys
-import threading
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -92,7 +91,7 @@ class Runs:
         self._home = home
         self._most = most
         self._children: dict[str, subprocess.Popen[bytes]] = {}  # only a parent learns an exit code
-        self._lock = threading.Lock()
+        self._lock = FileLock(self.directory / ".lock")  # for whoever writes a record, in this process or another one
 
     @property
     def directory(self) -> Path:
@@ -151,11 +150,14 @@ class Runs:
             UnknownRunError: If there is none of this id.
         """
         run = self.get(run_id)
-        process = _find_process(run) if run.is_running else None
-        if process is not None:
-            self._write(dataclasses.replace(run, stop_asked_at=run.stop_asked_at or _now()))
-            with contextlib.suppress(psutil.NoSuchProcess):
-                process.terminate()
+        if run.is_running:
+            with self._lock:
+                run = self._read(self._record(run)) or run
+                process = _find_process(run) if run.is_running else None
+                if process is not None:
+                    self._write(dataclasses.replace(run, stop_asked_at=run.stop_asked_at or _now()))
+                    with contextlib.suppress(psutil.NoSuchProcess):
+                        process.terminate()
         return self.get(run_id)
 
     def study_file(self, run_id: str) -> str | None:
@@ -170,7 +172,7 @@ class Runs:
     def _begin(self, study: str, verb: str, arguments: Sequence[str], *, text: str | None) -> RunInfo:
         prepare_home(self._home)
         self.directory.mkdir(parents=True, exist_ok=True)
-        with FileLock(self.directory / ".lock"):
+        with self._lock:
             runs = self.list()
             running = [run for run in runs if run.is_running]
             if any(run.study == study for run in running):
@@ -186,11 +188,9 @@ class Runs:
                 write_whole(file, text)
                 arguments = [str(file), *arguments]
             self._write(run)  # first, so that one whose service dies now is found by its mark
-            process = self._spawn(run, arguments)
+            self._children[run.id] = process = self._spawn(run, arguments)
             run = dataclasses.replace(run, pid=process.pid)
             self._write(run)
-        with self._lock:
-            self._children[run.id] = process
         return run
 
     def _spawn(self, run: RunInfo, arguments: Sequence[str]) -> subprocess.Popen[bytes]:
@@ -210,24 +210,26 @@ class Runs:
 
     def _looked_at(self, run: RunInfo) -> RunInfo:
         """Return a run as it is now; an end that was not known yet is written down."""
-        if not run.is_running:
+        if not run.is_running or self._is_alive(run):
             return run
-        with self._lock:
-            child = self._children.get(run.id)
-            exit_code = None if child is None else child.poll()
-            if exit_code is not None:
-                self._children.pop(run.id, None)
-        if exit_code is None and (child is not None or _find_process(run) is not None):
-            return run
-        found = _ERROR.findall(_log_tail(self.directory / f"{run.id}.log"))
-        ended = dataclasses.replace(
-            run,
-            ended_at=_now(),
-            exit_code=exit_code,
-            error=found[-1] if found else None,
-        )
-        self._write(ended)
+        with self._lock:  # and once more: somebody else may be starting it, or may have noted its end
+            now = self._read(self._record(run))
+            if now is None or not now.is_running or self._is_alive(now):
+                return now or run
+            child = self._children.pop(run.id, None)
+            found = _ERROR.findall(_log_tail(self.directory / f"{run.id}.log"))
+            ended = dataclasses.replace(
+                now,
+                ended_at=_now(),
+                exit_code=None if child is None else child.returncode,
+                error=found[-1] if found else None,
+            )
+            self._write(ended)
         return ended
+
+    def _is_alive(self, run: RunInfo) -> bool:
+        child = self._children.get(run.id)
+        return _find_process(run) is not None if child is None else child.poll() is None
 
     def _read(self, path: Path) -> RunInfo | None:
         try:
@@ -236,8 +238,11 @@ class Runs:
         except (OSError, ValueError, TypeError):  # removed meanwhile, or no record of ours
             return None
 
+    def _record(self, run: RunInfo) -> Path:
+        return self.directory / f"{run.id}.json"
+
     def _write(self, run: RunInfo) -> None:
-        write_whole(self.directory / f"{run.id}.json", json.dumps(dataclasses.asdict(run), indent=1))
+        write_whole(self._record(run), json.dumps(dataclasses.asdict(run), indent=1))
 
     def _forget(self, runs: Sequence[RunInfo]) -> None:
         for run in runs:

@@ -7,11 +7,11 @@ import ipaddress
 import logging
 import secrets
 from collections.abc import Iterable
-from http.cookies import CookieError, SimpleCookie
 from typing import Final
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
+from starlette.requests import cookie_parser
 from starlette.responses import RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -35,6 +35,7 @@ UPLOADS: Final = "/v1/uploads"
 _READING: Final = ("GET", "HEAD")
 _METHODS: Final = (*_READING, "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 _FAILURES_PER_MINUTE: Final = 10
+_MOST_FORM_BYTES: Final = 4096
 
 #: No inline script and no inline style, nothing from elsewhere, and no frame of ours in a foreign page.
 PAGE_POLICY: Final = (
@@ -163,6 +164,8 @@ class Guard:
 
     def _most_bytes(self, path: str) -> int:
         settings = self._settings
+        if path in _FORMS:
+            return _MOST_FORM_BYTES
         is_upload = is_below(path, (UPLOADS, *DASHBOARDS)) or path.endswith("/predict-file")
         return settings.max_upload_bytes if is_upload else settings.max_body_bytes
 
@@ -203,7 +206,12 @@ def _answer_to(error: Exception, path: str) -> Response:
 
 
 def _add_headers(headers: MutableHeaders, *, path: str, policy: str | None) -> None:
-    """Put on an answer what browsers need to know; an answer that has its own policy keeps it."""
+    """Put on an answer what browsers need to know; an answer that has its own policy keeps it.
+
+    Both dashboards let foreign pages read some of what they answer: artifacts, and all that MLflow tells.
+    """
+    for name in [name for name in headers if name.startswith("access-control-")]:
+        del headers[name]
     headers.setdefault("X-Content-Type-Options", "nosniff")
     headers.setdefault("Referrer-Policy", "same-origin")
     headers.setdefault("X-Frame-Options", "SAMEORIGIN")
@@ -252,8 +260,5 @@ def _check_length(headers: Headers, most: int) -> None:
 
 
 def _cookie(headers: Headers) -> str:
-    try:
-        found = SimpleCookie(headers.get("cookie", "")).get(COOKIE)
-    except CookieError:
-        return ""
-    return "" if found is None else found.value
+    """Return our cookie. Others of this host, which a browser sends for every port, may be of any form."""
+    return cookie_parser(headers.get("cookie", "")).get(COOKIE, "")

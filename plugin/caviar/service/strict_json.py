@@ -37,16 +37,22 @@ def read_json(body: bytes) -> Any:
     """Return what a JSON text says.
 
     Raises:
-        Refusal: If it is not JSON, is nested too deeply, or has NaN, an infinity or a number with too many digits.
+        Refusal: If it is not JSON, is nested too deeply, or has NaN, an infinity, a number with too many digits or half
+            a surrogate pair.
     """
     try:
         text = body.decode()
         _check_depth(text)
-        return json.loads(text, parse_constant=_refuse_constant, parse_int=_int, parse_float=_float)
+        value = json.loads(text, parse_constant=_refuse_constant, parse_int=_int, parse_float=_float)
+        if "\\u" in text:
+            json.dumps(value, ensure_ascii=False).encode()
     except json.JSONDecodeError as error:
         raise Refusal(400, f"The body is not JSON: {error}.") from error
     except UnicodeDecodeError as error:
         raise Refusal(400, "The body is not UTF-8.") from error
+    except UnicodeEncodeError as error:
+        raise Refusal(422, "The JSON has half of a surrogate pair, which is no text.") from error
+    return value
 
 
 def _check_depth(text: str) -> None:

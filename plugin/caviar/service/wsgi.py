@@ -16,6 +16,8 @@ from starlette.types import Message, Receive, Scope, Send
 from .answers import Refusal
 
 _IN_MEMORY_BYTES: Final = 2**20
+#: Answers at a time: whoever reads one slowly keeps its thread, and all others of the service must go on.
+_THREADS: Final = 16
 
 WsgiProgram = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
@@ -27,7 +29,6 @@ class WsgiApp:
         make: Makes the program.
         allowed: Tells whether it may be asked, by method and path.
         headers: By path, what is added to an answer; the program's own headers of these names are left out.
-        hidden: Beginnings, in lower case, of the names of headers of the program's that are left out.
     """
 
     def __init__(
@@ -36,11 +37,11 @@ class WsgiApp:
         *,
         allowed: Callable[[str, str], bool],
         headers: Callable[[str], dict[str, str]] = lambda _path: {},
-        hidden: tuple[str, ...] = (),
     ) -> None:
-        self._make, self._allowed, self._headers, self._hidden = make, allowed, headers, hidden
+        self._make, self._allowed, self._headers = make, allowed, headers
         self._program: WsgiProgram | None = None
         self._making = anyio.Lock()
+        self._threads = anyio.CapacityLimiter(_THREADS)
 
     async def prepare(self) -> WsgiProgram:
         """Make the program, unless it is there."""
@@ -65,17 +66,19 @@ class WsgiApp:
                 more = message.get("more_body", False)
             body.seek(0)
             environ = _environ(scope, body)
-            await anyio.to_thread.run_sync(lambda: self._answer(program, environ, scope["path"], send))
+            await anyio.to_thread.run_sync(
+                lambda: self._answer(program, environ, scope["path"], send), limiter=self._threads
+            )
 
     def _answer(self, program: WsgiProgram, environ: dict[str, Any], path: str, send: Send) -> None:
         """Run the program in this thread, and send what it answers by the server's loop."""
         begun = False
         start: dict[str, Any] = {}
         added = self._headers(path)
-        hidden = (*self._hidden, *(name.lower() for name in added))
+        hidden = {name.lower() for name in added}
 
         def start_response(status: str, headers: list[tuple[str, str]], _error: Any = None) -> None:
-            kept = [(name, value) for name, value in headers if not name.lower().startswith(hidden)]
+            kept = [(name, value) for name, value in headers if name.lower() not in hidden]
             start.update(
                 type="http.response.start",
                 status=int(status.split(" ")[0]),
@@ -129,4 +132,5 @@ def _environ(scope: Scope, body: Any) -> dict[str, Any]:
         name, value = name_bytes.decode("latin-1").upper().replace("-", "_"), value_bytes.decode("latin-1")
         key = name if name in ("CONTENT_TYPE", "CONTENT_LENGTH") else f"HTTP_{name}"
         environ[key] = f"{environ[key]},{value}" if key in environ else value
+    environ.setdefault("HTTP_ACCEPT_ENCODING", "identity")  # optuna-dashboard fails without
     return environ

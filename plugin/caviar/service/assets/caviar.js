@@ -36,6 +36,7 @@ function escaped(text) {
 
 /** Do something once at a time, and say what went wrong. */
 async function guarded(button, where, work) {
+  const hadFocus = document.activeElement === button;
   if (button) button.disabled = true;
   say(where, "…");
   try {
@@ -44,6 +45,7 @@ async function guarded(button, where, work) {
     say(where, error.message, true);
   } finally {
     if (button) button.disabled = false;
+    if (hadFocus && document.activeElement === document.body) button.focus(); // a disabled one loses it
   }
 }
 
@@ -53,8 +55,8 @@ function takeOver(fresh) {
   for (const part of document.querySelectorAll("[data-live]")) {
     const now = fresh.getElementById(part.id);
     if (!now || now.innerHTML === part.dataset.seen) continue;
-    part.dataset.seen = now.innerHTML;
     if (part.contains(document.activeElement) && document.activeElement !== part) continue; // the user is in it
+    part.dataset.seen = now.innerHTML;
     const open = [...part.querySelectorAll("details")].map((one) => one.open);
     const chosen = part.value;
     part.innerHTML = now.innerHTML;
@@ -194,7 +196,9 @@ async function showCurves() {
     say(byId("curves-said"), JSON.parse(event.data).message, true);
   });
   stream.onopen = () => say(byId("curves-said"), "");
-  stream.onerror = () => say(byId("curves-said"), "The connection was lost; it is tried again.");
+  stream.onerror = () => say(byId("curves-said"), stream.readyState === EventSource.CLOSED
+    ? "The curves of this study cannot be watched as they grow."
+    : "The connection was lost; it is tried again.");
   window.addEventListener("pagehide", () => stream.close());
   try {
     const answer = await fetch(studyPath(name, "/curves"), { credentials: "same-origin" });
