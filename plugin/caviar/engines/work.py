@@ -83,7 +83,7 @@ def work(order: WorkOrder, *, owner: str, stop: threading.Event, dataset: Datase
         deadline_s=order.deadline_s,
         on_trial=count,
     )
-    crew = make_crew(setup, threads=order.threads)
+    crew = make_crew(setup, threads=order.threads, neighbors=order.neighbors)
     try:
         Worker(setup, crew).run()
     finally:
@@ -134,13 +134,16 @@ def prepare_devices(*, threads: int) -> None:
     devices.prepare_devices(threads=threads)
 
 
-def make_crew(setup: WorkerSetup, *, threads: int) -> Crew:
-    """Return the crew that trains a study's trials in this process."""
+def make_crew(setup: WorkerSetup, *, threads: int, neighbors: int | None = None) -> Crew:
+    """Return the crew that trains a study's trials in this process.
+
+    It shares the machine's memory with ``neighbors``, itself included; by default with all of the study's workers.
+    """
     if not setup.spec.trains_in_fleets:
         return solo_crew(setup.objective)
     from ..training.devices import fleet_memory_bytes
 
-    memory_bytes = fleet_memory_bytes(n_workers=setup.spec.search.workers)
+    memory_bytes = fleet_memory_bytes(n_workers=neighbors or setup.spec.search.workers)
     return fleet_crew(setup.objective, cost=load_or_calibrate(prices_path(threads=threads)), memory_bytes=memory_bytes)
 
 
