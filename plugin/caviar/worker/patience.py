@@ -1,10 +1,9 @@
 """What a worker bears, for long but not forever: a database that is locked or out of reach, and failing trials."""
 
-import contextlib
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Final, TypeVar, final
 
 from optuna.exceptions import StorageInternalError
@@ -84,27 +83,3 @@ def fail_reason(error: Exception) -> str:
     """Return in one line what is kept of an error that ended a trial."""
     message = str(error) if isinstance(error, CaviarError) else f"{type(error).__name__}: {error}"
     return message.splitlines()[0][:500]
-
-
-@contextlib.contextmanager
-def keep_leases(renew: Callable[[], object], *, lease_s: float) -> Iterator[None]:
-    """Renew a worker's leases from a thread, since an epoch or a trace may last longer than they do.
-
-    A locked database only causes a warning.
-    """
-    done = threading.Event()
-
-    def keep_renewing() -> None:
-        while not done.wait(lease_s / 3):
-            try:
-                renew()
-            except StorageInternalError as error:
-                _logger.warning("The leases could not be renewed: %s.", describe_outage(error))
-
-    thread = threading.Thread(target=keep_renewing, name="leases", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        done.set()
-        thread.join()
