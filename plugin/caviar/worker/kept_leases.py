@@ -44,7 +44,7 @@ class KeptLeases:
             _logger.warning("Trial %d is left alone: %s.", self._buffer.get_trial(trial_id).number, how)
         return check
 
-    def catch_up(self, flush: Callable[[], None], *, stop: threading.Event, poll_s: float) -> None:
+    def catch_up(self, flush: Callable[[], object], *, stop: threading.Event, poll_s: float) -> None:
         """Wait until a flush has reached the database, so that what this worker holds is known, or ``stop`` is set.
 
         ``flush`` bears a database that is out of reach, and raises when that is of no use any more.

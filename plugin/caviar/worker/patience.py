@@ -56,11 +56,12 @@ class Patience:
     def bear(self, error: StorageInternalError, *, what: str) -> None:
         """Take note of a failed write."""
         now_s = time.monotonic()
+        level = logging.WARNING if self._failing_since_s is None else logging.DEBUG  # a line an outage
         self._failing_since_s = now_s if self._failing_since_s is None else self._failing_since_s
         outage = describe_outage(error)
         if not may_pass(error) or now_s - self._failing_since_s >= self._patience_s:
             raise StorageUnavailableError(f"{explain_outage(error)} What is done is kept.") from error
-        _logger.warning("Could not %s, since the study's database is busy (%s). Trying again.", what, outage)
+        _logger.log(level, "Could not %s, since the study's database is busy (%s). Trying again.", what, outage)
 
 
 def failures_in_a_row(before: int, trial: FrozenTrial) -> int:

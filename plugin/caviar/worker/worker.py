@@ -91,8 +91,9 @@ class Worker:
             if setup.should_end():
                 self._hand_back({trial.ticket.trial_id for trial in crew.unbegun})
             if not crew.in_hand:
-                self._sync()
-                if setup.should_end() or not self._take_first():
+                if not self._sync():  # what has ended is another's too, until that is written
+                    setup.stop.wait(setup.poll_s)
+                elif setup.should_end() or not self._take_first():
                     break
                 continue
             crew.regroup()
@@ -274,13 +275,13 @@ class Worker:
         if failed is not None:
             self._finish([self._buffer.get_trial(ticket.trial_id)])
 
-    def _sync(self) -> None:
-        """Write what is pending, show MLflow what ended, and read what others did."""
+    def _sync(self) -> bool:
+        """Write what is pending, show MLflow what ended, and read what others did; return whether it was written."""
         with self._timings.phase("bookkeeping_s"):
             check = self._patience.attempt(self._leases.flush, what="store the trials")
             self._synced_at_s = time.monotonic()
             if check is None:
-                return
+                return False
             self._has_news = False
             gone = check.lost | check.ended
             self._crew.remove([trial for trial in self._crew.in_hand if trial.ticket.trial_id in gone])
@@ -290,6 +291,7 @@ class Worker:
             self._patience.attempt(self._buffer.refresh, what="read the study")
             self._best = best_standing(self._study, self._setup.objective.metric)
             self._give_up()
+            return True
 
     def _give_up(self, *, closing: bool = False) -> None:
         """End the parked trials that will never be promoted."""
