@@ -16,11 +16,10 @@ from collections import Counter
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
-import psutil
-from benchmarks.hosts import NETWORK, Host, bridge, hosts
 from optuna.trial import TrialState
+from tests.hosts import NETWORK, Host, bridge, hosts
 from tests.postgresql import running_server
-from tests.processes import Caviar, Watch, running, write_study
+from tests.processes import Caviar, Watch, pids_below, running, write_study
 
 from caviar.attributes import OWNER
 
@@ -125,11 +124,6 @@ def disturb(
                     killed.append(victims[0])
         time.sleep(0.05)
     return killed, cut
-
-
-def pids_below(pid: int) -> set[int]:
-    """Return the processes that one has started, and those that these have."""
-    return {child.pid for child in psutil.Process(pid).children(recursive=True)}
 
 
 def ended_by(watch: Watch, trial_ids: Collection[int]) -> list[int]:

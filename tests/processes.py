@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import optuna
+import psutil
 from click.testing import CliRunner, Result
 from optuna.trial import TrialState
 
@@ -298,6 +299,14 @@ class Watch:
             except StorageError:
                 return False
         return True
+
+
+def pids_below(pid: int) -> set[int]:
+    """Return the processes that one has started, and those that these have."""
+    try:
+        return {child.pid for child in psutil.Process(pid).children(recursive=True)}
+    except psutil.NoSuchProcess:
+        return set()
 
 
 def kill_holders(watch: Watch, process: Caviar | CaviarHere, *, every: int, at_most: int | None = None) -> list[int]:

@@ -1,4 +1,4 @@
-"""Whole studies on PostgreSQL, MLflow's store too: run, looked at, killed and cut off, and no password anywhere."""
+"""Whole studies on PostgreSQL, MLflow's store too: run and looked at, and no password anywhere."""
 
 import re
 from collections.abc import Iterator
@@ -14,8 +14,7 @@ from caviar.service.app import make_app
 from caviar.service.settings import ServiceSettings
 from caviar.storage.home import locate_home
 from tests.postgresql import Server
-from tests.processes import Watch, kill_holders, running, running_here, wait_until, write_study
-from tests.proxy import proxied
+from tests.processes import Watch, running, running_here, wait_until, write_study
 from tests.service.asgi import AppClient, calling
 from tests.test_storm import assert_sound
 
@@ -100,22 +99,3 @@ def test_studies_run_on_fresh_databases_and_nothing_shows_their_password(places:
     attributes = [(trial.user_attrs, trial.system_attrs) for trial in again.trials()]
     assert places.password not in str((runs, attributes, again.study.user_attrs))
     assert all("/mlartifacts/" in run["info"]["artifact_uri"] for run in runs)
-
-
-def test_workers_killed_and_a_host_cut_off_leave_exactly_the_budget(places: Places, tmp_path: Path) -> None:
-    file = write_study(tmp_path, trials=24, workers=2, epochs=6, lease_s=2, sampler="tpe", checkpoint_s=0.5)
-    watch = places.watch
-    with proxied(places.storage) as (way, storage), running("run", file, *places.options) as host:
-        wait_until(lambda: watch.reported() >= 1)
-        with running_here("worker", "toy", *places.options, "--storage", storage) as other:
-            here = set(watch.holders().values())
-            wait_until(lambda: host.ended() or bool(set(watch.holders().values()) - here))
-            way.cut()
-            killed = kill_holders(watch, host, every=8, at_most=2, whose=here)
-            way.mend()
-            assert other.finish().exit_code == 0
-        ended = host.finish()
-    assert ended.exit_code == 0, ended.stderr
-    assert "Traceback" not in ended.stderr
-    assert killed
-    assert_sound(watch, budget=24)

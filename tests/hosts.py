@@ -1,4 +1,7 @@
-"""Hosts that can be cut off: network namespaces on a bridge where these can be made, else proxies in this process."""
+"""Hosts that can be cut off, for benchmarks/cut_off.py.
+
+They are network namespaces on a bridge where these can be made, else proxies in this process.
+"""
 
 import contextlib
 import os
@@ -8,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 import sqlalchemy
+
 from tests.proxy import Proxy
 
 BRIDGE, NETWORK = "caviarbr", "10.213.77"
@@ -16,7 +20,7 @@ BRIDGE, NETWORK = "caviarbr", "10.213.77"
 class Host(Protocol):
     """A host among several."""
 
-    within: Sequence[str]  # what a command is put behind to run on it
+    within: tuple[str, ...]  # what a command is put behind to run on it
 
     def address(self, url: str) -> str:
         """Return a database's address as this host reaches it."""
@@ -33,7 +37,7 @@ class Namespace:
 
     def __init__(self, number: int) -> None:
         self._name, self._cable = f"caviar{number}", f"caviarv{number}"
-        self.within = ("ip", "netns", "exec", self._name)
+        self.within: tuple[str, ...] = ("ip", "netns", "exec", self._name)
         inside = f"{self._cable}i"
         run("ip", "netns", "add", self._name)
         run("ip", "link", "add", self._cable, "type", "veth", "peer", "name", inside, "netns", self._name)
@@ -43,15 +47,19 @@ class Namespace:
             run(*self.within, "ip", "link", "set", device, "up")
 
     def address(self, url: str) -> str:
+        """Return a database's address as this host reaches it."""
         return sqlalchemy.make_url(url).set(host=f"{NETWORK}.1").render_as_string(hide_password=False)
 
     def cut(self) -> None:
+        """Cut it off, without a word to either side."""
         run("ip", "link", "set", self._cable, "down")
 
     def mend(self) -> None:
+        """Connect it again."""
         run("ip", "link", "set", self._cable, "up")
 
     def remove(self) -> None:
+        """Leave nothing behind."""
         for command in (("ip", "netns", "del", self._name), ("ip", "link", "del", self._cable)):
             subprocess.run(command, capture_output=True, check=False)
 
@@ -59,22 +67,26 @@ class Namespace:
 class Proxied:
     """No host of its own, but a way to the database of its own."""
 
-    within = ()
+    within: tuple[str, ...] = ()
 
     def __init__(self, url: str) -> None:
         address = sqlalchemy.make_url(url)
         self._proxy = Proxy(address.host or "localhost", address.port or 5432)
 
     def address(self, url: str) -> str:
+        """Return a database's address as this host reaches it."""
         return sqlalchemy.make_url(url).set(port=self._proxy.port).render_as_string(hide_password=False)
 
     def cut(self) -> None:
+        """Cut it off, without a word to either side."""
         self._proxy.cut(silent=True)
 
     def mend(self) -> None:
+        """Connect it again."""
         self._proxy.mend()
 
     def remove(self) -> None:
+        """Leave nothing behind."""
         self._proxy.close()
 
 
@@ -97,13 +109,14 @@ def bridge() -> Iterator[bool]:
 
 
 @contextlib.contextmanager
-def hosts(n: int, *, bridged: bool, url: str) -> Iterator[Sequence[Namespace] | Sequence[Proxied]]:
+def hosts(n: int, *, bridged: bool, url: str) -> Iterator[Sequence[Host]]:
     """Make so many hosts that reach a server's databases, and remove them."""
     with contextlib.ExitStack() as stack:
-        made = []
+        made: list[Host] = []
         for number in range(n):
-            made.append(Namespace(number) if bridged else Proxied(url))
-            stack.callback(made[-1].remove)
+            host = Namespace(number) if bridged else Proxied(url)
+            stack.callback(host.remove)
+            made.append(host)
         yield made
 
 
