@@ -48,7 +48,7 @@ def work(order: WorkOrder, *, owner: str, stop: threading.Event, dataset: Datase
     """
     spec, home = order.spec, order.home
     prepare_devices(threads=order.threads)
-    opened = _open_patiently(order, owner=owner, stop=stop)
+    opened = open_patiently(order, owner=owner, stop=stop)
     if opened is None:
         return False
     storage, study = opened
@@ -96,9 +96,7 @@ def work(order: WorkOrder, *, owner: str, stop: threading.Event, dataset: Datase
     return share_done.is_set() and not stop.is_set()
 
 
-def _open_patiently(
-    order: WorkOrder, *, owner: str, stop: threading.Event
-) -> tuple[LeasedStorage, optuna.Study] | None:
+def open_patiently(order: WorkOrder, *, owner: str, stop: threading.Event) -> tuple[LeasedStorage, optuna.Study] | None:
     """Open an order's study, which existed a moment ago: a database out of reach is waited for, unless ``stop`` is set.
 
     A worker may be started in the middle of an outage, in the place of one that died.

@@ -164,7 +164,8 @@ def _explained(url: str) -> Iterator[None]:
         yield
     except ImportError as error:
         raise StorageError(
-            f"The driver for {masked(url)} is not installed: {error}. For PostgreSQL: pip install 'psycopg[binary]'."
+            f"The driver for {masked(url)} is not installed: {error}. "
+            "For PostgreSQL: pip install 'optuna-caviar[postgresql]'."
         ) from error
     except sqlalchemy.exc.SQLAlchemyError as error:
         raise StorageError(f"The storage {masked(url)} cannot be opened: {reason_of(error)}.") from error
