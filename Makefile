@@ -12,8 +12,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 UV := $(shell command -v uv 2>/dev/null)
 CODE := plugin tests benchmarks docs
-# A file's tests share fixtures, so they stay together. At most four processes: each takes a gigabyte. ARGS="-n 0" runs one.
-PARALLEL := -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+# A file's tests share fixtures, so they stay together. Four processes, on two cores too: many tests wait for processes of
+# theirs. Each takes a gigabyte. ARGS="-n 0" runs one.
+PARALLEL := -n 4 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:

@@ -17,7 +17,8 @@ from tests.documents import blocks
 
 from .asgi import TOKEN, listening
 
-pytestmark = pytest.mark.slow
+#: Threads of the service make samplers at once, and share Python's filters with the tests.
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")]
 
 
 @pytest.fixture

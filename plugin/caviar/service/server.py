@@ -11,6 +11,8 @@ import warnings
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
+from optuna.exceptions import ExperimentalWarning
+
 from ..errors import SpecError, StorageError
 from ..storage.home import Home, prepare_home
 from .settings import ServiceSettings, service_token
@@ -80,6 +82,7 @@ def serve_home(
 def _run(settings: ServiceSettings, listener: socket.socket) -> None:
     # What MLflow and the packages it uses tell each other while they are imported, in whatever thread that happens.
     warnings.filterwarnings("ignore", module=r"mlflow\..*")
+    warnings.filterwarnings("ignore", category=ExperimentalWarning)  # of Optuna's samplers, whatever thread makes them
     import uvicorn
 
     from .app import make_app
@@ -104,6 +107,7 @@ def _run(settings: ServiceSettings, listener: socket.socket) -> None:
         await server.serve(sockets=[listener])
         for task in beside:
             task.cancel()
+        await asyncio.gather(*beside, return_exceptions=True)  # where a Ctrl-C that came meanwhile is raised
 
     async def end_streams() -> None:
         """End the streams once the server is asked to end: it waits for whoever it still answers."""
