@@ -1,5 +1,6 @@
 """One study, and the home's health, as the service's pages show them."""
 
+import contextlib
 import dataclasses
 import json
 from typing import Any, Final
@@ -73,7 +74,7 @@ def show_study(home: Home, storage: LeasedStorage, study: optuna.Study) -> dict[
             if CHANGES in trial.user_attrs
         ][-_N_TOP:],
         "champion": _champion(home, study.study_name),
-        "report": home.report_files(study.study_name)[0].exists(),
+        "report": _has_report(home, study.study_name),
     }
 
 
@@ -88,7 +89,7 @@ def _drawn(spec: StudySpec | None, trial: FrozenTrial) -> dict[str, Any]:
 def _champion(home: Home, study: str) -> dict[str, Any] | None:
     """Return what a study's champion is known to reach, or None if there is none that can be read."""
     try:
-        table = json.loads((home.champions / study / DESCRIPTION).read_text("utf-8"))
+        table = json.loads((home.champions / study / DESCRIPTION).read_bytes())
         accuracy, low, high = table["test"]["accuracy"]
         return {
             "winner": table["race"]["winner"],
@@ -100,6 +101,12 @@ def _champion(home: Home, study: str) -> dict[str, Any] | None:
         }
     except (OSError, ValueError, KeyError, TypeError):
         return None
+
+
+def _has_report(home: Home, study: str) -> bool:
+    with contextlib.suppress(OSError):  # a store elsewhere that is away
+        return home.report_files(study)[0].exists()
+    return False
 
 
 def home_health(home: Home) -> dict[str, Any]:

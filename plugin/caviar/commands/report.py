@@ -4,12 +4,10 @@ import dataclasses
 import datetime
 import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import optuna
 
-from ..atomic_write import write_whole
 from ..errors import StorageError
 from ..insight.family import Member, family_members
 from ..insight.page import as_json
@@ -17,6 +15,7 @@ from ..insight.report import Report, build_report, render_html
 from ..insight.showing import show_family_in_dashboard, show_in_dashboard
 from ..storage.home import Home, prepare_home
 from ..storage.leased_storage import LeasedStorage
+from ..storage.places import Place, local_copy, write_at
 from ..storage.opening import open_existing, required_spec
 from ..storage.studies import check_still_there, open_study
 from ..worker.opening import open_mirror
@@ -32,8 +31,8 @@ class WrittenReport:
     """
 
     report: Report
-    html: Path
-    json: Path
+    html: Place
+    json: Place
     in_mlflow: int | None
 
 
@@ -56,10 +55,11 @@ def report_study(home: Home, study: str) -> WrittenReport:
     write_report_file(html, render_html(report))
     write_report_file(data, as_json(report))
     check_still_there(storage, opened)
-    show_in_dashboard(opened, report, page=html, artifacts=home.artifacts)
-    show_family(storage, opened)
-    best = next((trial["number"] for trial in report.top if not trial["inherited"]), None)
-    attached = best is not None and open_mirror(home, opened, spec).attach_report(best, (html, data))
+    with local_copy(html) as page, local_copy(data) as table:
+        show_in_dashboard(opened, report, page=page, artifacts=home.artifacts)
+        show_family(storage, opened)
+        best = next((trial["number"] for trial in report.top if not trial["inherited"]), None)
+        attached = best is not None and open_mirror(home, opened, spec).attach_report(best, (page, table))
     return WrittenReport(report=report, html=html, json=data, in_mlflow=best if attached else None)
 
 
@@ -121,9 +121,9 @@ def _best(report: Report) -> Mapping[str, Any] | None:
     return {key: report.top[0][key] for key in ("number", "value", "hyperparameters")} if report.top else None
 
 
-def write_report_file(path: Path, text: str) -> None:
+def write_report_file(path: Place, text: str) -> None:
     """Write a report's file, whole or not at all, or raise a StorageError."""
     try:
-        write_whole(path, text)
+        write_at(path, text)
     except OSError as error:
         raise StorageError(f"The report {path} cannot be written: {error.strerror}.") from error

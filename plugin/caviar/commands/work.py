@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import logging
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -22,6 +23,8 @@ from ..storage.studies import check_still_there, study_key
 from ..worker.mirroring import sync_trials
 from ..worker.opening import open_checkpoints, open_mirror
 from .sizing import threads_for
+
+_logger = logging.getLogger(__name__)
 
 
 def work_on_study(
@@ -45,8 +48,11 @@ def work_on_study(
     # What workers that were killed just after a trial's end left undone: checkpoints to remove, runs to write.
     ended = [trial for trial in study.get_trials(deepcopy=False) if trial.state.is_finished()]
     checkpoints = open_checkpoints(order.home, study)
-    for number in {trial.number for trial in ended}.intersection(checkpoints.numbers()):
-        checkpoints.remove(number)
+    try:
+        for number in {trial.number for trial in ended}.intersection(checkpoints.numbers()):
+            checkpoints.remove(number)
+    except OSError as error:  # a store elsewhere that is away
+        _logger.warning("The checkpoints of finished trials stay, and `caviar doctor --fix` removes them: %s", error)
     mirror, spec = open_mirror(order.home, study, order.spec), order.spec
     sync = functools.partial(sync_trials, mirror, ended, space=spec.space, metric=spec.objective.metric)
     if ended and sync()[0]:  # another run's worker may have been writing the same run: a second look removes the double

@@ -20,6 +20,7 @@ from ..storage.filesystems import (
     room_at,
 )
 from ..storage.home import Home, shared_file, unusable_directories
+from ..storage.places import check_reachable
 from ..storage.inspection import SqliteFacts, read_schema_versions, read_sqlite_facts
 from ..user_cache import user_cache
 from .findings import Findings
@@ -45,7 +46,8 @@ def check_disks(home: Home, found: Findings, *, mounts: Mounts | None, min_free_
         found.add("not_writable", path, what="What stands in the place of a directory of the home")
     files = _sqlite_files(home)
     seen: set[int] = set()
-    for place in (home.path, *(path.parent for path in files)):
+    elsewhere = [home.files] if isinstance(home.files, Path) else []
+    for place in dict.fromkeys((home.path, *elsewhere, *(path.parent for path in files))):
         try:
             room = room_at(place)
         except OSError as error:
@@ -66,10 +68,29 @@ def check_disks(home: Home, found: Findings, *, mounts: Mounts | None, min_free_
             found.add("network_disk", path, message=f"{message}.", remedy=remedy)
 
 
+def check_files(home: Home, found: Findings) -> bool:
+    """Check where the files stand, if not in the home, and tell whether they can be read."""
+    subject = str(home.files)
+    try:
+        check_reachable(home.files)
+    except StorageError as error:
+        return found.add("files_unusable", subject, reason=error)
+    if isinstance(home.files, Path):
+        if home.files != home.path and not can_be_written(home.files):
+            found.add("files_unwritable", subject)
+        return True
+    try:
+        if not home.files.names():
+            found.add("no_files", subject)
+    except OSError as error:
+        return found.add("files_unreachable", subject, reason=error.strerror)
+    return True
+
+
 def check_leftovers(home: Home, found: Findings) -> None:
     """Check the home and the user's cache for what killed processes left of the files that they were writing."""
     flat = dict.fromkeys([home.path, *(path.parent for path in _sqlite_files(home))])
-    deep = (home.checkpoints, home.networks, home.reports, home.timings, user_cache())
+    deep = [path for path in (*home.directories, user_cache()) if path != home.mlflow_artifacts]
     left = [path for place in flat for path in leftovers(place)]
     left += [path for place in deep for path in leftovers(place, below=True)]
     if left:
