@@ -83,7 +83,8 @@ def write_study(
 
 
 def environment() -> dict[str, str]:
-    return {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT / "plugin"), str(ROOT)])}
+    paths = [str(ROOT / "plugin"), str(ROOT), os.environ.get("PYTHONPATH", "")]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

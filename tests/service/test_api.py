@@ -241,7 +241,7 @@ def test_a_study_file_that_names_an_upload_is_started_with_its_path(settings: Se
 def test_a_report_is_written_and_shown_where_its_scripts_can_ask_nothing(
     client: AppClient, settings: ServiceSettings, study: optuna.Study
 ) -> None:
-    page, _ = settings.home.report_files("digits")
+    page = settings.home.path / "reports" / "digits.html"
     page.parent.mkdir(parents=True)
     page.write_text("<script>1</script>")
     answer = client.get("/v1/studies/digits/report")
@@ -254,7 +254,7 @@ def champion(settings: ServiceSettings) -> Path:
     """A champion of arrays whose network is a softmax of the first two numbers."""
     import keras
 
-    path = settings.home.champions / "pair"
+    path = settings.home.path / "champions" / "pair"
     path.mkdir(parents=True)
     inputs = keras.Input((2,))
     keras.Model(inputs, keras.layers.Softmax()(inputs)).save(path / saved.NETWORK)

@@ -15,8 +15,8 @@ from ..insight.report import Report, build_report, render_html
 from ..insight.showing import show_family_in_dashboard, show_in_dashboard
 from ..storage.home import Home, prepare_home
 from ..storage.leased_storage import LeasedStorage
-from ..storage.places import Place, local_copy, write_at
 from ..storage.opening import open_existing, required_spec
+from ..storage.places import Place, local_copy, write_at
 from ..storage.studies import check_still_there, open_study
 from ..worker.opening import open_mirror
 from .family import open_family

@@ -124,7 +124,8 @@ def _describe_best(storage: LeasedStorage, study: optuna.Study, home: Home) -> d
     elif trial is not best:
         missing = f"{path} does not exist: the trial was copied from trial {trial.number}, which was not the best there"
     else:
-        missing = f"{path} was removed, or the trial was not run with this --home and --files"
+        where = "this home" if home.files == home.path else "these --files"
+        missing = f"{path} was removed, or the trial was not run with {where}"
     return {
         "number": best.number,
         "value": best.value,

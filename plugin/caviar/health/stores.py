@@ -20,8 +20,8 @@ from ..storage.filesystems import (
     room_at,
 )
 from ..storage.home import Home, shared_file, unusable_directories
-from ..storage.places import check_reachable
 from ..storage.inspection import SqliteFacts, read_schema_versions, read_sqlite_facts
+from ..storage.places import check_reachable
 from ..user_cache import user_cache
 from .findings import Findings
 from .mending import switch_to_wal, upgrade_optuna_schema
@@ -90,7 +90,8 @@ def check_files(home: Home, found: Findings) -> bool:
 def check_leftovers(home: Home, found: Findings) -> None:
     """Check the home and the user's cache for what killed processes left of the files that they were writing."""
     flat = dict.fromkeys([home.path, *(path.parent for path in _sqlite_files(home))])
-    deep = [path for path in (*home.directories, user_cache()) if path != home.mlflow_artifacts]
+    places = (home.checkpoints, home.networks, home.reports, home.timings, user_cache())
+    deep = [place for place in places if isinstance(place, Path)]
     left = [path for place in flat for path in leftovers(place)]
     left += [path for place in deep for path in leftovers(place, below=True)]
     if left:

@@ -9,7 +9,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, Final
 from urllib.parse import unquote, urlsplit
 
 from ..atomic_write import write_whole, written_whole
@@ -19,6 +19,8 @@ from .remote import RemotePath
 
 if TYPE_CHECKING:
     from optuna.artifacts._protocol import ArtifactStore
+
+_PROTOCOLS: Final = ("file", "s3", "gs", "az", "abfs", "oss", "hdfs", "sftp", "smb", "webdav")
 
 #: A file or a directory, here or elsewhere.
 Place = Path | RemotePath
@@ -67,10 +69,9 @@ def check_reachable(place: Place) -> None:
 
     protocol = place.root.partition("://")[0]
     if protocol not in available_protocols():
-        known = [name for name in available_protocols() if name.isalnum()]
         raise StorageError(
-            f"--files {str(place)!r}: fsspec knows no protocol {protocol!r}. {nearest_name(protocol, known)} "
-            "Or give a directory."
+            f"--files {str(place)!r}: fsspec knows no protocol {protocol!r}. {nearest_name(protocol, _PROTOCOLS)} "
+            "fsspec.available_protocols() has them all. Or give a directory."
         )
     try:
         get_filesystem_class(protocol)

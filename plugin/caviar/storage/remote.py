@@ -52,7 +52,8 @@ class RemotePath:
 
     def __truediv__(self, name: str) -> "RemotePath":
         # fsspec takes some characters for a pattern: what removes one study's files must not reach another's.
-        return RemotePath(f"{self.url}/{re.sub('[*?#%]|[[]|[]]', lambda found: quote(found[0]), name)}", self.root)
+        plain = re.sub(r"[*?#%\[\]]", lambda found: quote(found[0]), name)
+        return RemotePath(f"{self.url}/{plain}", self.root)
 
     def __str__(self) -> str:
         return masked(self.url)
