@@ -270,7 +270,7 @@ def test_a_champion_in_a_store_is_replaced_by_one_request_and_predicts_the_same(
 ) -> None:
     files = f"{request.getfixturevalue(store)}/{tmp_path.name}"
     elsewhere, first = locate_home(home.path, files=files), home.path / "champions" / "table"
-    with pytest.raises(StorageError, match="There is no champion in.*champion.json"):
+    with pytest.raises(StorageError, match=r"There is no champion in.*champion\.json"):
         load_champion("table", home=home.path, files=files)
     publish(first, elsewhere.champions / "table")
     champion = load_champion("table", home=home.path, files=files)

@@ -169,12 +169,12 @@ def delete_study(home: Home, study: str, *, uid: str) -> bool:
     check_deletable(storage, doomed)
     gone = True
     for one in reversed(doomed):
-        if (spec := stored_spec(one)) is not None:
-            gone &= open_mirror(home, one, spec).delete_experiment()
         open_checkpoints(home, one).remove_all()
         remove_tree(home.networks / one.study_name)
         for report in home.report_files(one.study_name):
             report.unlink(missing_ok=True)
+        if (spec := stored_spec(one)) is not None:
+            gone &= open_mirror(home, one, spec).delete_experiment()
         delete_stored_study(storage, one)
     if parent is not None:
         parent.set_user_attr(CHILDREN, [name for name in child_names(parent) if name != opened.study_name])
