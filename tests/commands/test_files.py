@@ -1,5 +1,6 @@
 """What the verbs make of files that stand elsewhere: looked at, archived, deleted, examined; or away."""
 
+import datetime
 import json
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,17 @@ from caviar.worker.best_network import best_trial
 from caviar.worker.opening import open_checkpoints
 
 
+def ended_long_ago(n: int) -> list[optuna.trial.FrozenTrial]:
+    """Return complete trials; doctor would wait until MLflow shows what ended just now."""
+    trials = make_study(make_spec(), n_complete=n, n_pruned=0).get_trials()
+    for trial in trials:
+        assert trial.datetime_start is not None
+        assert trial.datetime_complete is not None
+        trial.datetime_start -= datetime.timedelta(days=1)
+        trial.datetime_complete -= datetime.timedelta(days=1)
+    return trials
+
+
 @pytest.fixture(params=["memory", "file"])
 def home(request: pytest.FixtureRequest, prepared_home: Path, tmp_path: Path) -> Home:
     """A home whose files are elsewhere."""
@@ -51,7 +63,7 @@ def study(home: Home, storage: LeasedStorage) -> optuna.Study:
     spec = make_spec()
     attributes = {"data": DATA, STUDY_UID: "u", ENVIRONMENT: json.dumps(environment_versions())}
     study = create_study(storage, spec, attributes=attributes)
-    study.add_trials(make_study(spec, n_complete=5, n_pruned=0).get_trials())
+    study.add_trials(ended_long_ago(5))
     best = best_trial(study)
     assert best is not None
     write_at(home.networks / "toy" / f"{best.number}.keras", b"network")
@@ -155,7 +167,7 @@ def away(prepared_home: Path, memory_url: str, monkeypatch: pytest.MonkeyPatch) 
     storage = open_storage(home.storage, owner=new_owner(), create=True)
     attributes = {STUDY_UID: "u", ENVIRONMENT: json.dumps(environment_versions())}
     study = create_study(storage, make_spec(), attributes=attributes)
-    study.add_trials(make_study(make_spec(), n_complete=2, n_pruned=0).get_trials())
+    study.add_trials(ended_long_ago(2))
     assert isinstance(home.files, RemotePath)
     for name in ("info", "ls", "find", "cat_file", "pipe_file", "rm", "rm_file"):
         monkeypatch.setattr(fsspec.get_filesystem_class("memory"), name, fail)
