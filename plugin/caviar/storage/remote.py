@@ -32,15 +32,19 @@ _REST_S: Final = 105.0
 _WHOLE: Final = frozenset({"memory", "s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl", "oss", "r2", "oci", "tos"})
 
 
-class StoreRestsError(OSError):
+class StoreError(OSError):
+    """A store did not do what it was asked; ``strerror`` says why."""
+
+
+class StoreRestsError(StoreError):
     """A store that failed slowly a short while ago is not asked again yet."""
 
 
 @dataclasses.dataclass(frozen=True)
 class RemotePath:
-    """A file or a directory in a store, as far as caviar needs one. What fails raises OSError, without secrets.
+    """A file or a directory in a store, as far as caviar needs one.
 
-    It can be sent to other processes; each opens a connection of its own.
+    What fails raises `StoreError`, without secrets, or FileNotFoundError. It can be sent to other processes; each opens a connection of its own.
 
     Args:
         url: Its address, ``protocol://…``, without a slash at the end. It may hold a password, which ``str`` masks.
@@ -172,7 +176,7 @@ class _Connection:
 
         Raises:
             FileNotFoundError: If it raises that.
-            OSError: If it raises anything else, or takes longer.
+            StoreError: If it raises anything else, or takes longer.
             StoreRestsError: If something failed slowly a short while ago.
         """
         if self._clock() < self._rests_until:
@@ -183,7 +187,7 @@ class _Connection:
         thread.join(seconds)
         if thread.is_alive():
             self._rest(f"no answer within {seconds:.0f} s")
-            raise OSError(errno.EIO, self._reason, subject)
+            raise StoreError(errno.EIO, self._reason, subject)
         error = outcome.error
         if error is None:
             return outcome.result  # type: ignore[no-any-return]  # what the function returned
@@ -194,7 +198,7 @@ class _Connection:
         reason = masked(error.strerror) if isinstance(error, OSError) and error.strerror else reason_of(error)
         if self._clock() - began > _SLOW_S:
             self._rest(reason)
-        raise OSError(errno.EIO, reason.rstrip("."), subject) from error
+        raise StoreError(errno.EIO, reason.rstrip("."), subject) from error
 
     def _rest(self, reason: str) -> None:
         self._rests_until, self._reason = self._clock() + _REST_S, reason.rstrip(".")

@@ -17,6 +17,7 @@ from ..attributes import NETWORK_LOST
 from ..errors import CaviarError
 from ..metrics import Direction
 from ..storage.places import Place, artifact_store, local_copy, written_at
+from ..storage.remote import StoreError
 from .trial_run import Standing, TrialRun, standing
 
 if TYPE_CHECKING:
@@ -82,6 +83,8 @@ class NetworkFolder:
                 self._check(beside, model, run)
         except Exception as error:  # noqa: BLE001  a network of the user's raises what it likes
             message = str(error) if isinstance(error, _UnfitError) else f"{type(error).__name__}: {error}"
+            if isinstance(error, StoreError):
+                message = f"{error.strerror}: {path}"
             lines = message.splitlines()  # Keras' last one is the cause
             reason = " … ".join(line[:240] for line in dict.fromkeys([lines[0], lines[-1].strip() or lines[0]]))
             _logger.warning("The network of trial %d could not be saved: %s", run.trial.number, reason)
