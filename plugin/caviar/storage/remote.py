@@ -44,7 +44,8 @@ class StoreRestsError(StoreError):
 class RemotePath:
     """A file or a directory in a store, as far as caviar needs one.
 
-    What fails raises `StoreError`, without secrets, or FileNotFoundError. It can be sent to other processes; each opens a connection of its own.
+    What fails raises `StoreError`, without secrets, or FileNotFoundError. It can be sent to other processes, each
+    of which opens a connection of its own.
 
     Args:
         url: Its address, ``protocol://…``, without a slash at the end. It may hold a password, which ``str`` masks.
