@@ -20,7 +20,7 @@ from ..storage.opening import open_existing, required_spec
 from ..storage.overview import count_epochs
 from ..storage.studies import check_still_there, study_key
 from ..worker.mirroring import sync_trials
-from ..worker.opening import open_checkpoints, open_mirror
+from ..worker.opening import mirroring_of, open_checkpoints, open_mirror
 from .sizing import threads_for
 
 
@@ -48,7 +48,7 @@ def work_on_study(
     for number in {trial.number for trial in ended}.intersection(checkpoints.numbers()):
         checkpoints.remove(number)
     mirror, spec = open_mirror(order.home, study, order.spec), order.spec
-    sync = functools.partial(sync_trials, mirror, ended, space=spec.space, metric=spec.objective.metric)
+    sync = functools.partial(sync_trials, mirror, ended, mirroring_of(study, spec))
     if ended and sync()[0]:  # another run's worker may have been writing the same run: a second look removes the double
         sync()
 

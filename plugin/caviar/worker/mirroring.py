@@ -1,52 +1,93 @@
 """Shows a study's trials in MLflow."""
 
+import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Protocol
 
 from optuna.trial import FrozenTrial
 
-from ..attributes import CHANGES, CURVES, PARENT_TRIAL
+from ..attributes import CANDIDATE, CHANGES, CURVES, FAIL_REASON, OWNER, PARENT_TRIAL, RETRY_HISTORY, ROUND
 from ..interventions import interventions_of, live_curves
 from ..record.mlflow_mirror import MlflowMirror
 from ..record.run_content import TrialRecord
+from ..search.stages import ZoomPlan
 from ..space import SearchSpace
 
 #: What was changed by hand, in words.
 INTERVENTIONS_TAG = "caviar.interventions"
+#: Host and process of the worker that had the trial last.
+WORKER_TAG = "caviar.worker"
+#: Where a search from coarse to fine stood, from 1.
+STAGE_TAG = "caviar.stage"
+
+#: Attributes of trials that their runs have as tags, by the tags' names.
+_SHOWN_ATTRIBUTES = {
+    "caviar.fail_reason": FAIL_REASON,
+    "caviar.candidate": CANDIDATE,
+    "caviar.round": ROUND,
+}
 
 _Curves = Mapping[str, Sequence[float]]
 
 
-def mirror_trials(
-    mirror: MlflowMirror,
-    trials: Iterable[FrozenTrial],
-    *,
-    space: SearchSpace,
-    metric: str,
-    curves: Mapping[int, _Curves] | None = None,
-) -> None:
-    """Record trials in MLflow as they are: hyperparameters as the user thinks of them, and every curve.
+class _Records(Protocol):
+    def record_many(self, records: Sequence[TrialRecord]) -> None: ...
 
-    What was changed by hand is a tag in words, and a curve of each hyperparameter that was set. One that ended before
-    its curves were stored shows the reported metric alone. ``curves`` has, by number, those of running trials, which
-    the storage does not have yet.
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Mirroring:
+    """What MLflow is shown of a study's trials, all of it read from the study's storage.
+
+    Attributes:
+        space: Gives the hyperparameters as the user thinks of them.
+        metric: The curve of a trial that ended before its curves were stored.
+        plan: Where the stages of the sampler ``zoom`` begin, by trial number; None for another sampler.
     """
-    records = []
-    for trial in trials:
-        stored = (curves or {}).get(trial.number) or trial.user_attrs.get(CURVES)
+
+    space: SearchSpace
+    metric: str
+    plan: ZoomPlan | None = None
+
+    def record(self, trial: FrozenTrial, curves: _Curves | None = None) -> TrialRecord:
+        """Return what is shown of a trial: hyperparameters as the user thinks of them, and every curve.
+
+        What was changed by hand is a tag in words, and a curve of each hyperparameter that was set. One that ended
+        before its curves were stored shows the reported metric alone. ``curves`` are those of a running trial, which
+        the storage does not have yet.
+        """
         reported = [trial.intermediate_values[step] for step in sorted(trial.intermediate_values)]
-        shown = stored or {metric: reported}
-        hyperparameters = space.hyperparameters(trial.params)
+        shown = curves or trial.user_attrs.get(CURVES) or {self.metric: reported}
+        hyperparameters = self.space.hyperparameters(trial.params)
         changes = interventions_of(trial.user_attrs)
         set_by_hand = live_curves(changes, hyperparameters, epochs=max(map(len, shown.values()), default=0))
-        records.append(
-            TrialRecord(
-                trial=trial,
-                hyperparameters=hyperparameters,
-                curves={**shown, **set_by_hand},
-                tags={INTERVENTIONS_TAG: trial.user_attrs[CHANGES]} if changes else {},
-            )
+        return TrialRecord(
+            trial=trial, hyperparameters=hyperparameters, curves={**shown, **set_by_hand}, tags=self._tags(trial)
         )
-    mirror.record_many(records)
+
+    def _tags(self, trial: FrozenTrial) -> dict[str, str]:
+        tags = {tag: str(trial.user_attrs[key]) for tag, key in _SHOWN_ATTRIBUTES.items() if key in trial.user_attrs}
+        if OWNER in trial.system_attrs:
+            tags[WORKER_TAG] = trial.system_attrs[OWNER].rpartition(":")[0]
+        elif trial.state.is_finished():
+            tags[WORKER_TAG] = "none"  # it ended while it waited
+        if RETRY_HISTORY in trial.system_attrs:
+            tags["caviar.retry_of"] = str(trial.system_attrs[RETRY_HISTORY][-1])
+        if self.plan is not None:
+            tags[STAGE_TAG] = str(self.plan.stage_of(trial.number) + 1)
+        if CHANGES in trial.user_attrs:
+            tags[INTERVENTIONS_TAG] = trial.user_attrs[CHANGES]
+        return tags
+
+
+def mirror_trials(
+    mirror: _Records,
+    trials: Iterable[FrozenTrial],
+    mirroring: Mirroring,
+    *,
+    curves: Mapping[int, _Curves] | None = None,
+) -> None:
+    """Record trials in MLflow as they are; ``curves`` has, by number, those of running trials."""
+    mirror.record_many([mirroring.record(trial, (curves or {}).get(trial.number)) for trial in trials])
 
 
 def trials_with_runs(trials: Iterable[FrozenTrial]) -> list[FrozenTrial]:
@@ -54,15 +95,25 @@ def trials_with_runs(trials: Iterable[FrozenTrial]) -> list[FrozenTrial]:
     return [trial for trial in trials if PARENT_TRIAL not in trial.user_attrs]
 
 
-def sync_trials(
-    mirror: MlflowMirror, trials: Iterable[FrozenTrial], *, space: SearchSpace, metric: str
-) -> tuple[int, int]:
-    """Record those of a study's trials that MLflow lacks, without a zoom's copies; a second call changes nothing.
+def sync_trials(mirror: MlflowMirror, trials: Iterable[FrozenTrial], mirroring: Mirroring) -> tuple[int, int]:
+    """Record those of a study's trials that MLflow lacks or shows in another state, without a zoom's copies.
 
     Returns how many were recorded, and how many could not be, because the store is down or refuses them.
     """
     by_number = {trial.number: trial for trial in trials_with_runs(trials)}
     missing = mirror.missing_trials(by_number.values())
-    mirror_trials(mirror, [by_number[number] for number in missing], space=space, metric=metric)
+    mirror_trials(mirror, [by_number[number] for number in missing], mirroring)
     failed = len(mirror.missed)
     return len(missing) - failed, failed
+
+
+def fill_trials(mirror: MlflowMirror, trials: Iterable[FrozenTrial], mirroring: Mirroring) -> tuple[int, int]:
+    """Record all that MLflow lacks of a study's trials, however little of a run; a second call changes nothing.
+
+    Returns how many runs lacked something, and how many trials could not be recorded.
+    """
+    shown = [
+        t for t in trials_with_runs(trials) if t.state.is_finished() or t.intermediate_values or CURVES in t.user_attrs
+    ]
+    filled = mirror.fill([mirroring.record(trial) for trial in shown])
+    return filled, len(mirror.missed)

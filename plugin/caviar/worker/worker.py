@@ -24,6 +24,7 @@ from .crew import Crew
 from .in_flight import Intake
 from .interventions import Interventions
 from .mirroring import mirror_trials
+from .opening import mirroring_of
 from .patience import Patience, fail_reason, failures_in_a_row, keep_leases
 from .promoter import Promoter
 from .trial_in_hand import TrialInHand, draw_trial
@@ -314,7 +315,7 @@ class Worker:
     ) -> None:
         mirror, spec = self._setup.mirror, self._setup.spec
         if mirror is not None and trials:
-            mirror_trials(mirror, trials, space=spec.space, metric=spec.objective.metric, curves=curves)
+            mirror_trials(mirror, trials, mirroring_of(self._study, spec), curves=curves)
         plot = functools.partial(plot_changes, self._study, trials, metric=spec.objective.metric)
         self._patience.attempt(plot, what="plot what was changed by hand")
 
