@@ -1,27 +1,28 @@
 """``caviar sync`` gives MLflow all that it shows of a study, from Optuna's storage alone."""
 
 import dataclasses
+import os
 import shutil
-import threading
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
-import optuna
 import pytest
+from tests.processes import ROOT, environment
+from tests.worker.fakes import Made, PairPlan
 
+from caviar import KerasObjective
 from caviar.commands.run import new_study_attributes
 from caviar.data.dataset import DatasetFacts
-from caviar.data.loading import load_dataset
-from caviar.engines.engine import WorkOrder
-from caviar.engines.processes import ProcessEngine
-from caviar.engines.work import work
 from caviar.health.mending import sync_study
 from caviar.record.tracking import connect
 from caviar.spec import parse_spec
 from caviar.storage.database import new_owner, open_storage
 from caviar.storage.home import Home, locate_home
 from caviar.storage.studies import create_study
-from tests.processes import wait_until
+from caviar.worker.opening import open_checkpoints, open_mirror
 
 #: What differs between two runs of one study in any case: which process ran a trial, and which study it belongs to.
 _OF_ONE_RUN = ("caviar.worker", "caviar.study_uid")
@@ -46,64 +47,69 @@ def shown(tracking_uri: str) -> dict[str, Any]:
                     key: sorted((point.step, point.value) for point in client.get_metric_history(run.info.run_id, key))
                     for key in run.data.metrics
                 },
-                "data": [given.to_dictionary() for given in run.inputs.dataset_inputs],
+                "data": run.inputs and run.inputs.to_dictionary(),
             }
             for run in runs
         },
     }
 
 
-def make_home(path: Path, template: Path) -> Home:
-    path.mkdir()
-    shutil.copy(template, path)
-    return locate_home(path)
-
-
-def begin(home: Home) -> tuple[WorkOrder, optuna.Study]:
+def open_made(home: Home, *, create: bool) -> Made:
+    """Return a worker that trains nothing, on a study whose trials end in every way that does not depend on order."""
     spec = parse_spec(
         {
             "name": "toy",
             "data": {"dataset": "tests.toy_data:blobs"},
             "objective": {"epochs": 4},
-            "search": {"trials": 24, "sampler": "random", "trainer": "solo", "lease_s": 1, "checkpoint_s": 0},
-            "space": {"learning_rate": {"low": 1e-3, "high": 0.5, "scale": "log"}, "depth": 1, "units": 8},
+            "search": {"trials": 12, "sampler": "random", "pruner": "none", "lease_s": 1, "checkpoint_s": 0},
+            "space": {"learning_rate": {"low": 1e-3, "high": 10.0, "scale": "log"}, "depth": 1, "units": 8},
         }
     )
-    storage = open_storage(home.storage, owner=new_owner(), create=True)
-    dataset = load_dataset(spec.data.dataset, seed=spec.seed)
-    study = create_study(storage, spec, attributes=new_study_attributes(DatasetFacts.of(dataset)))
-    return WorkOrder(home=home, study=spec.name, spec=spec, threads=1), study
+    storage = open_storage(home.storage, owner=new_owner(), create=create)
+    objective = KerasObjective("tests.toy_data:blobs", epochs=4, space=spec.space)
+    if create:
+        create_study(storage, spec, attributes=new_study_attributes(DatasetFacts.of(objective.dataset)))
+    made = Made(storage, spec, objective, plan=PairPlan())
+    made.options |= {"mirror": open_mirror(home, made.study, spec), "checkpoints": open_checkpoints(home, made.study)}
+    return made
 
 
-def finished(study: optuna.Study) -> int:
-    return sum(trial.state.is_finished() for trial in study.get_trials(deepcopy=False))
+def die_in_mid_trial(path: str) -> None:
+    """Begin a study, and be killed while the third fleet trains."""
+
+    def kill(epoch: int, _lanes: object) -> None:
+        if epoch == 10:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    open_made(locate_home(Path(path)), create=True).work(kill)
 
 
 @pytest.mark.slow
 def test_a_study_killed_and_started_again_is_shown_as_an_undisturbed_one(
     tmp_path: Path, tracking_template: Path
 ) -> None:
-    killed, straight, elsewhere = (
-        make_home(tmp_path / name, tracking_template) for name in ("killed", "straight", "elsewhere")
-    )
-    order, study = begin(killed)
-    worker = ProcessEngine().start(order)
-    wait_until(lambda: finished(study) >= 2)
-    worker.process.kill()
-    worker.end_by(0.0)
-    assert finished(study) < 24
-    shutil.copy(tracking_template, killed.path)  # an outage: MLflow has lost all it had
-    for log in killed.path.glob("mlflow.db-*"):
-        log.unlink()
-    for again in (order, begin(straight)[0]):
-        work(again, owner=new_owner(), stop=threading.Event())
-    assert sync_study(killed, "toy")[0] >= 2
+    names = ("killed", "straight", "second", "third")
+    killed, straight, second, third = homes = [locate_home(tmp_path / name) for name in names]
+    for home in homes:
+        home.path.mkdir()
+        shutil.copy(tracking_template, home.path)
+    code = "import sys; from tests.commands.test_sync import die_in_mid_trial; die_in_mid_trial(sys.argv[1])"
+    ended = subprocess.run([sys.executable, "-c", code, str(killed.path)], cwd=ROOT, env=environment(), check=False)
+    assert ended.returncode == -signal.SIGKILL
+    assert "RUNNING" in {run.get("status") for run in shown(killed.tracking_uri).values()}
+
+    killed = dataclasses.replace(killed, tracking_uri=second.tracking_uri)  # a new server, which knows nothing
+    open_made(killed, create=False).work()
+    open_made(straight, create=True).work()
     in_straight = shown(straight.tracking_uri)
-    assert len(in_straight) == 25
+    assert {run.get("status") for run in in_straight.values()} == {None, "FINISHED", "KILLED"}
+    assert len(in_straight) == 13
+    assert sync_study(killed, "toy")[0] >= 4
     assert shown(killed.tracking_uri) == in_straight
-    other_server = dataclasses.replace(killed, tracking_uri=elsewhere.tracking_uri)
-    assert sync_study(other_server, "toy") == (24, 0)
-    assert shown(elsewhere.tracking_uri) == in_straight
-    before = (elsewhere.path / "mlflow.db").read_bytes()
+
+    other_server = dataclasses.replace(killed, tracking_uri=third.tracking_uri)
+    assert sync_study(other_server, "toy") == (12, 0)
+    assert shown(third.tracking_uri) == in_straight
+    before = (third.path / "mlflow.db").read_bytes()
     assert sync_study(other_server, "toy") == (0, 0)
-    assert (elsewhere.path / "mlflow.db").read_bytes() == before
+    assert (third.path / "mlflow.db").read_bytes() == before

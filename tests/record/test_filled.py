@@ -64,6 +64,7 @@ def test_a_run_that_ended_is_given_the_tags_and_the_data_set_that_it_lacks(
     assert make_mirror(tracking_uri, data=DATA).fill(records(trials, stage="2")) == 1
     for run in read_runs(tracking_uri):
         assert run.data.tags["stage"] == "2"
+        assert run.inputs is not None
         [given] = run.inputs.dataset_inputs
         assert given.dataset.name == "postgresql://ann:***@db/digits"
         assert given.dataset.digest == DATA.fingerprint[:36]

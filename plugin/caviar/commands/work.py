@@ -6,7 +6,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from types import FrameType
-from typing import Any
+from typing import Any, Final
 
 import optuna
 
@@ -22,6 +22,9 @@ from ..storage.studies import check_still_there, study_key
 from ..worker.mirroring import sync_trials
 from ..worker.opening import mirroring_of, open_checkpoints, open_mirror
 from .sizing import threads_for
+
+#: Seconds that the end of a run gives MLflow to catch up; a file needs a tenth of a second for what it may lack.
+CATCH_UP_S: Final = 20.0
 
 
 def work_on_study(
@@ -48,7 +51,7 @@ def work_on_study(
     for number in {trial.number for trial in ended}.intersection(checkpoints.numbers()):
         checkpoints.remove(number)
     mirror, spec = open_mirror(order.home, study, order.spec), order.spec
-    sync = functools.partial(sync_trials, mirror, ended, mirroring_of(study, spec))
+    sync = functools.partial(sync_trials, mirror, ended, mirroring_of(study, spec), within_s=CATCH_UP_S)
     if ended and sync()[0]:  # another run's worker may have been writing the same run: a second look removes the double
         sync()
 

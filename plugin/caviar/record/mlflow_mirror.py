@@ -12,12 +12,12 @@ from optuna.trial import FrozenTrial, TrialState
 
 from .data_set import StudyData
 from .environment import environment_versions
-from .experiment import open_experiment, trash_experiment, view_tag
+from .experiment import open_experiment, set_tag, trash_experiment, view_tag
 from .inspection import missing_numbers, read_run_statuses
 from .mlflow_private import quiet_mlflow
 from .outage import REFUSED, OutageGuard
 from .run_content import RunContent, StudyIdentity, TrialRecord, run_content
-from .runs import KnownRun, create_run, fill_run, find_run, is_whole, list_runs, move_report
+from .runs import KnownRun, create_run, fill_run, find_run, is_whole, list_runs, move_report, split_runs
 from .shared_view import VIEW_KEY, VIEW_TAG, SharedView, joined_view, load_view
 from .sqlite_runs import is_plain, sqlite_runs
 from .tracking import connect, import_mlflow
@@ -188,25 +188,40 @@ class MlflowMirror:
     def rename_experiment(self, new_name: str) -> bool:
         """Rename the study's experiment, so that a fresh one may take its name.
 
+        One that holds other runs too stays: runs are told apart by their study's uid.
+
         Returns:
             Whether no experiment has the old name any more; False when the store is down or refuses.
         """
 
-        def rename(client: "MlflowClient", experiment: "Experiment") -> None:
+        def rename(client: "MlflowClient", experiment: "Experiment") -> bool:
             if experiment.lifecycle_stage == "active":
+                if split_runs(client, experiment.experiment_id, study=self._study)[1]:
+                    return False
                 client.rename_experiment(experiment.experiment_id, new_name)
+            return True
 
         return self._change_experiment(f"rename the experiment to {new_name!r}", rename)
 
     def delete_experiment(self) -> bool:
         """Move the study's experiment to MLflow's trash, under a name that leaves its own free.
 
+        Of one that holds other runs too, only the study's runs go there.
+
         Returns:
-            Whether the experiment is gone; False when the store is down or refuses.
+            Whether the study's runs are gone; False when the store is down or refuses.
         """
-        return self._change_experiment(
-            "delete the experiment", functools.partial(trash_experiment, now_s=self._clock())
-        )
+
+        def delete(client: "MlflowClient", experiment: "Experiment") -> bool:
+            own, has_others = split_runs(client, experiment.experiment_id, study=self._study)
+            if has_others:
+                for run_id in own:
+                    client.delete_run(run_id)
+            else:
+                trash_experiment(client, experiment, now_s=self._clock())
+            return True
+
+        return self._change_experiment("delete the experiment", delete)
 
     # Below, what MLflow raises passes through, except where the name says "attempt".
 
@@ -231,14 +246,13 @@ class MlflowMirror:
             self._forget()
             return action()
 
-    def _change_experiment(self, what: str, change: "Callable[[MlflowClient, Experiment], None]") -> bool:
+    def _change_experiment(self, what: str, change: "Callable[[MlflowClient, Experiment], bool]") -> bool:
         def change_it() -> bool:
             client = self._opened()
             experiment = client.get_experiment_by_name(self._study.name)
-            if experiment is not None:
-                change(client, experiment)
+            done = experiment is None or change(client, experiment)
             self._forget()
-            return True
+            return done
 
         return self._attempt_by_client(what, change_it) or False
 
@@ -320,7 +334,7 @@ class MlflowMirror:
         run = known or create_run(client, experiment_id, content)
         view = joined_view(self._view, content.view)
         if view is not None and view != self._view:
-            client.set_experiment_tag(experiment_id, VIEW_TAG, view_tag(view, self._study))
+            set_tag(client, experiment_id, VIEW_TAG, view_tag(view, self._study))
             self._view = view
         lacked = fill_run(client, run, content)
         if content.end_ms is None:

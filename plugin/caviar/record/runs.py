@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from .mlflow_private import delete_artifacts
-from .run_content import FINAL_STATUSES, STUDY_UID_TAG, TRIAL_NUMBER_TAG, RunContent
+from .run_content import FINAL_STATUSES, STUDY_TAG, STUDY_UID_TAG, TRIAL_NUMBER_TAG, RunContent, StudyIdentity
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -53,6 +53,23 @@ def list_runs(
         token = page.token
         if not token:
             return runs
+
+
+def split_runs(client: "MlflowClient", experiment_id: str, *, study: StudyIdentity) -> tuple[list[str], bool]:
+    """Return the ids of an experiment's runs that are the study's, and whether it holds any that are not."""
+    own: list[str] = []
+    has_others, token = False, None
+    while True:
+        page = client.search_runs([experiment_id], max_results=_PAGE, page_token=token)
+        for run in page:
+            uid, is_ours = run.data.tags.get(STUDY_UID_TAG, ""), STUDY_TAG in run.data.tags
+            if (is_ours or TRIAL_NUMBER_TAG in run.data.tags) and (not uid or not study.uid or uid == study.uid):
+                own.append(run.info.run_id)
+            else:
+                has_others = True
+        token = page.token
+        if not token:
+            return own, has_others
 
 
 def find_run(client: "MlflowClient", experiment_id: str, *, study_uid: str, number: int) -> KnownRun | None:

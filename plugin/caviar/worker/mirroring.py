@@ -1,13 +1,15 @@
 """Shows a study's trials in MLflow."""
 
 import dataclasses
+import math
+import time
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Protocol
 
 from optuna.trial import FrozenTrial
 
 from ..attributes import CANDIDATE, CHANGES, CURVES, FAIL_REASON, OWNER, PARENT_TRIAL, RETRY_HISTORY, ROUND
 from ..interventions import interventions_of, live_curves
+from ..record.background import Recorder
 from ..record.mlflow_mirror import MlflowMirror
 from ..record.run_content import TrialRecord
 from ..search.stages import ZoomPlan
@@ -27,11 +29,9 @@ _SHOWN_ATTRIBUTES = {
     "caviar.round": ROUND,
 }
 
+_AT_ONCE = 16  # trials between two looks at the clock: of a slow server, as few as possible; of a file, as many
+
 _Curves = Mapping[str, Sequence[float]]
-
-
-class _Records(Protocol):
-    def record_many(self, records: Sequence[TrialRecord]) -> None: ...
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -60,9 +60,8 @@ class Mirroring:
         hyperparameters = self.space.hyperparameters(trial.params)
         changes = interventions_of(trial.user_attrs)
         set_by_hand = live_curves(changes, hyperparameters, epochs=max(map(len, shown.values()), default=0))
-        return TrialRecord(
-            trial=trial, hyperparameters=hyperparameters, curves={**shown, **set_by_hand}, tags=self._tags(trial)
-        )
+        curves = {name: tuple(values) for name, values in {**shown, **set_by_hand}.items()}  # a trial in hand grows
+        return TrialRecord(trial=trial, hyperparameters=hyperparameters, curves=curves, tags=self._tags(trial))
 
     def _tags(self, trial: FrozenTrial) -> dict[str, str]:
         tags = {tag: str(trial.user_attrs[key]) for tag, key in _SHOWN_ATTRIBUTES.items() if key in trial.user_attrs}
@@ -80,7 +79,7 @@ class Mirroring:
 
 
 def mirror_trials(
-    mirror: _Records,
+    mirror: Recorder,
     trials: Iterable[FrozenTrial],
     mirroring: Mirroring,
     *,
@@ -95,15 +94,23 @@ def trials_with_runs(trials: Iterable[FrozenTrial]) -> list[FrozenTrial]:
     return [trial for trial in trials if PARENT_TRIAL not in trial.user_attrs]
 
 
-def sync_trials(mirror: MlflowMirror, trials: Iterable[FrozenTrial], mirroring: Mirroring) -> tuple[int, int]:
+def sync_trials(
+    mirror: MlflowMirror, trials: Iterable[FrozenTrial], mirroring: Mirroring, *, within_s: float = math.inf
+) -> tuple[int, int]:
     """Record those of a study's trials that MLflow lacks or shows in another state, without a zoom's copies.
 
-    Returns how many were recorded, and how many could not be, because the store is down or refuses them.
+    No more begins after ``within_s`` seconds. Returns how many were recorded, and how many were not, because there was
+    no time, or the store is down or refuses them.
     """
+    deadline_s = time.monotonic() + within_s
     by_number = {trial.number: trial for trial in trials_with_runs(trials)}
     missing = mirror.missing_trials(by_number.values())
-    mirror_trials(mirror, [by_number[number] for number in missing], mirroring)
-    failed = len(mirror.missed)
+    n_begun = 0
+    while n_begun < len(missing) and time.monotonic() < deadline_s:
+        some = missing[n_begun : n_begun + _AT_ONCE]
+        mirror_trials(mirror, [by_number[number] for number in some], mirroring)
+        n_begun += len(some)
+    failed = len(mirror.missed) + len(missing) - n_begun
     return len(missing) - failed, failed
 
 
