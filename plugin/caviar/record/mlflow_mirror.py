@@ -14,6 +14,7 @@ from .data_set import StudyData
 from .environment import environment_versions
 from .experiment import open_experiment, set_tag, trash_experiment, view_tag
 from .inspection import missing_numbers, read_run_statuses
+from .logged_model import log_network
 from .mlflow_private import quiet_mlflow
 from .outage import REFUSED, OutageGuard
 from .run_content import RunContent, StudyIdentity, TrialRecord, run_content
@@ -38,12 +39,6 @@ class MlflowMirror:
     store is down, a call does nothing, one warning says so, and the store is left alone for a while; what was
     missed is counted, and recording it later fills it. Not for several threads at once; each process has its own.
     A SQLite file is written straight, many trials at once, without importing mlflow; other stores by MLflow's client.
-
-    Example:
-        >>> mirror = MlflowMirror("sqlite:///runs/mlflow.db", study_name="digits")
-        >>> for number in mirror.missing_trials(study.trials):
-        ...     trial = study.trials[number]
-        ...     mirror.record(trial, hyperparameters=trial.params, curves={})
     """
 
     def __init__(
@@ -172,18 +167,23 @@ class MlflowMirror:
         expected = [trial for trial in study_trials if trial.state != TrialState.WAITING or trial.intermediate_values]
         return missing_numbers(expected, self._attempt("read the runs", self._read_statuses) or {})
 
+    def with_runs(self, what: str, action: "Callable[[MlflowClient, Mapping[int, Sequence[Run]]], _T]") -> _T | None:
+        """Do something with MLflow's client and the study's runs, by trial number; None when the store is down."""
+        return self._attempt_by_client(what, lambda: action(self._opened(), self._list_runs()))
+
     def attach_report(self, number: int, files: Sequence[Path]) -> bool:
         """Copy files into the ``report`` folder of a trial's run, in place of those of any run of the study.
 
         Returns:
             Whether they are there now; False when the store is down or lacks the run.
         """
+        move = functools.partial(move_report, number=number, files=files, tracking_uri=self._tracking_uri)
+        return self.with_runs(f"keep the report with trial {number}", move) or False
 
-        def attach() -> bool:
-            client, runs = self._opened(), self._list_runs()
-            return move_report(client, runs, number=number, files=files, tracking_uri=self._tracking_uri)
-
-        return self._attempt_by_client(f"keep the report with trial {number}", attach) or False
+    def log_network(self, number: int, path: Path) -> str | None:
+        """Make a trial's saved network a logged model of its run, once; return its id, or None as `attach_report`."""
+        log = functools.partial(log_network, number=number, path=path, versions=self._study.versions)
+        return self.with_runs(f"keep the network of trial {number}", log)
 
     def rename_experiment(self, new_name: str) -> bool:
         """Rename the study's experiment, so that a fresh one may take its name.
