@@ -7,6 +7,7 @@ flavor.
 import json
 import shutil
 import tempfile
+import warnings
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -55,7 +56,8 @@ def log_network(
         params=dict(run.data.params),
         model_type="keras",
     )
-    with tempfile.TemporaryDirectory() as name:
+    with tempfile.TemporaryDirectory() as name, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # importing MLflow's flavors warns of MLflow's own type hints
         _write_model(Path(name), path, run_id=run.info.run_id, model_id=model.model_id, versions=versions)
         client.log_model_artifacts(model.model_id, name)
     client.finalize_logged_model(model.model_id, "READY")
