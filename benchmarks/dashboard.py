@@ -5,9 +5,11 @@ many trials with six parameters, a report an epoch, and all curves, as caviar's 
 """
 
 import argparse
+import contextlib
 import json
 import os
 import random
+import sqlite3
 import tempfile
 import time
 import urllib.request
@@ -21,6 +23,8 @@ from caviar.attributes import BEST_EPOCH, BEST_VALUE, CURVES, TRAIN_SECONDS
 from caviar.insight.trial_notes import show_trials
 from caviar.space import DEFAULT_SPACE_TABLE, parse_space
 from caviar.storage.database import new_owner, open_storage
+
+_DRAWN = 50  # trials that are made one by one; the others are copies
 
 
 def main() -> None:
@@ -47,9 +51,7 @@ def make_study(url: str, directory: Path, arguments: argparse.Namespace) -> None
     distributions = space.distributions()
     drawn = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=1))
     draw = random.Random(0)
-    for number in range(arguments.trials):
-        if number % 1000 == 0:
-            drawn = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=number))
+    for number in range(_DRAWN):
         params = drawn.ask(distributions).params
         n_epochs = arguments.epochs if number % 3 == 0 else draw.randint(1, arguments.epochs)
         best = draw.random()
@@ -68,9 +70,27 @@ def make_study(url: str, directory: Path, arguments: argparse.Namespace) -> None
                 intermediate_values=dict(enumerate(curves["val_accuracy"])),
             )
         )
+    repeat_trials(directory / "optuna.db", n_times=arguments.trials // _DRAWN)
     show_trials(
         study, 0, space=space, metric="val_accuracy", network=None, champion=None, artifacts=directory / "artifacts"
     )
+
+
+def repeat_trials(path: Path, *, n_times: int) -> None:
+    """Copy the trials of a study's database so many times less one, since Optuna takes 30 ms to add one."""
+    tables = ("trial_params", "trial_values", "trial_intermediate_values", "trial_user_attributes")
+    with contextlib.closing(sqlite3.connect(path)) as connection, connection:
+        for place in range(1, n_times):
+            further = place * _DRAWN
+            for table in ("trials", *tables):
+                columns = [row[1] for row in connection.execute(f"PRAGMA table_info({table})")]
+                taken = {"trial_id": f"trial_id + {further}", "number": f"number + {further}"}
+                own = columns[0] if table != "trials" else ""  # each row's own id, given anew
+                names = [name for name in columns if name != own]
+                values = ", ".join(taken.get(name, name) for name in names)
+                connection.execute(
+                    f"INSERT INTO {table} ({', '.join(names)}) SELECT {values} FROM {table} WHERE trial_id <= {_DRAWN}"
+                )
 
 
 def ask(address: str) -> dict[str, str]:

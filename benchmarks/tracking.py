@@ -30,7 +30,7 @@ from caviar import KerasObjective
 from caviar.commands.run import new_study_attributes
 from caviar.data.dataset import DatasetFacts
 from caviar.record.background import in_background
-from caviar.record.tracking import connect, prepare_tracking
+from caviar.record.tracking import connect, import_mlflow, prepare_tracking
 from caviar.spec import StudySpec, parse_spec
 from caviar.storage.addresses import masked
 from caviar.storage.database import new_owner, open_storage
@@ -68,6 +68,10 @@ def main() -> None:
     parser.add_argument(
         "--server-nice", type=int, default=10, help="niceness of the server, which is elsewhere in life"
     )
+    parser.add_argument("--sides", default="none,sqlite,http,postgresql", help="sides that take part")
+    parser.add_argument(
+        "--preloaded", action="store_true", help="workers import MLflow before they begin, not meanwhile"
+    )
     parser.add_argument("--worker", nargs=2, metavar=("HOME", "SIDE"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.worker:
@@ -76,7 +80,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name, contextlib.ExitStack() as stack:
         stores = dict(open_stores(Path(name), stack, arguments))
         outcomes: list[Outcome] = []
-        sides = list(stores)
+        sides = [side for side in arguments.sides.split(",") if side in stores]
         for turn in range(arguments.rounds):
             for side in sides[turn % len(sides) :] + sides[: turn % len(sides)]:
                 outcomes.append(run_side(Path(name) / f"{turn}-{side}", side, stores[side], arguments))
@@ -128,6 +132,8 @@ def work(home: Home, arguments: argparse.Namespace) -> None:
     """Be one worker: say that it is ready, begin when told to, and say when the last trial was stored."""
     made = open_made(home, arguments, create=False)
     tracks = arguments.worker[1] != "none"
+    if arguments.preloaded and tracks:
+        import_mlflow()
     print("ready", flush=True)
     sys.stdin.readline()
     with in_background(open_mirror(home, made.study, made.spec) if tracks else None) as mirror:
