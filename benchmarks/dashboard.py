@@ -9,6 +9,7 @@ import contextlib
 import json
 import os
 import random
+import shutil
 import sqlite3
 import tempfile
 import time
@@ -40,7 +41,7 @@ def main() -> None:
         for _ in range(arguments.rounds):
             port = free_port()
             command = ["optuna-dashboard", "--host", "127.0.0.1", "--port", str(port), url]
-            with serving(command, ready="Listening on", environment={}, cwd=Path(name)):
+            with serving(command, ready="Booting worker", environment={}, cwd=Path(name)):
                 print(", ".join(f"{what} {figure}" for what, figure in ask(f"http://127.0.0.1:{port}").items()))
 
 
@@ -107,7 +108,7 @@ def ask(address: str) -> dict[str, str]:
 
 
 def open_page(address: str) -> float:
-    """Return the seconds until the browser's page of the study shows its history; 0 without a browser."""
+    """Return the seconds until the browser's page of the study shows its history."""
     from selenium import webdriver
     from selenium.webdriver.common.by import By
     from selenium.webdriver.support.ui import WebDriverWait
@@ -115,7 +116,8 @@ def open_page(address: str) -> float:
     options = webdriver.ChromeOptions()
     for option in ("--headless=new", "--no-sandbox", "--disable-gpu", "--window-size=1400,1000"):
         options.add_argument(option)
-    driver = webdriver.Chrome(options=options)
+    options.binary_location = shutil.which("chromium") or ""
+    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(shutil.which("chromedriver")))
     try:
         driver.get("about:blank")
         began_s = time.perf_counter()

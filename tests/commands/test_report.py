@@ -70,7 +70,7 @@ def test_a_report_stands_in_files_dashboard_and_mlflow_and_the_next_takes_its_pl
     assert note.count("## Report of") == 1
     (artifact,) = get_all_artifact_meta(opened)
     assert artifact.filename == "toy.html"
-    (kept,) = home.artifacts.iterdir()
+    kept = home.artifacts / artifact.artifact_id
     assert kept.read_bytes() == first.html.read_bytes()
 
 
