@@ -21,7 +21,7 @@ from caviar.data.prepare import prepare_dataset
 
 ROOT = Path(__file__).parent.parent
 CHAMPION = {
-    "dense": ("fashion", ["--top", "1", "--seeds", "3", "--ensemble", "5"]),
+    "dense": ("fashion", ["--top", "1", "--seeds", "3", "--ensemble", "4"]),
     "convolutional": ("fashion_cnn", ["--top", "1", "--seeds", "2"]),
 }
 
