@@ -1,5 +1,6 @@
 """What the service says when it refuses: one form for every error, and never a traceback."""
 
+import json
 import math
 import re
 from collections.abc import Mapping
@@ -9,7 +10,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from optuna.exceptions import StorageInternalError
 from starlette.exceptions import HTTPException
-from starlette.responses import JSONResponse
+from starlette.responses import JSONResponse, Response
 
 from ..errors import (
     CaviarError,
@@ -90,6 +91,18 @@ def jsonable(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [jsonable(one) for one in value]
     return value
+
+
+def json_bytes(value: Any) -> bytes:
+    """Return a value as JSON, NaN and infinities as null."""
+    return json.dumps(jsonable(value), ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode(
+        errors="replace"
+    )
+
+
+def json_answer(value: Any, *, status: int = 200) -> Response:
+    """Return a response whose body is a value as JSON, NaN and infinities as null."""
+    return Response(json_bytes(value), status_code=status, media_type="application/json")
 
 
 def explain_errors(app: FastAPI) -> None:

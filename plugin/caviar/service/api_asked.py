@@ -10,9 +10,8 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 from pydantic import Field
 
-from .answers import Refusal
+from .answers import Refusal, json_answer
 from .asked_spec import parse_asked
-from .recent import json_bytes
 from .requests import MAX_INT, REFUSALS, STUDY_NAME, Makings, Strict, StudyName, TrialNumber, makings
 from .strict_json import StrictRoute
 
@@ -126,7 +125,7 @@ async def create(request: Request, new: NewStudy) -> Response:
         return study.status(), is_new
 
     status, is_new = await to_thread.run_sync(make, limiter=use.asking)
-    return _json(status, status=201 if is_new else 200)
+    return json_answer(status, status=201 if is_new else 200)
 
 
 @router.get("/{name}")
@@ -192,7 +191,7 @@ async def trials(request: Request, name: StudyName) -> Response:
 async def best(request: Request, name: StudyName) -> Response:
     """Return the best complete trial; `null` before there is one."""
     use = makings(request)
-    return _json(await to_thread.run_sync(lambda: use.asked(name).best(), limiter=use.asking))
+    return json_answer(await to_thread.run_sync(lambda: use.asked(name).best(), limiter=use.asking))
 
 
 @router.get("/{name}/importance")
@@ -202,7 +201,7 @@ async def importance(request: Request, name: StudyName) -> Response:
     study = await to_thread.run_sync(use.asked, name, limiter=use.asking)
     told = await to_thread.run_sync(study.complete_trials, limiter=use.asking)
     found = await use.reports.run(measure, told, str(study.spec.direction), timeout_s=120)
-    return _json(found)
+    return json_answer(found)
 
 
 def measure(trials: list[FrozenTrial], direction: str) -> dict[str, Any]:
@@ -223,7 +222,3 @@ def measure(trials: list[FrozenTrial], direction: str) -> dict[str, Any]:
 async def _asking(use: Makings, act: Callable[[Makings], Any]) -> Any:
     """Return what an act gives, done in one of the few threads for asking: what waits there blocks nothing else."""
     return await to_thread.run_sync(act, use, limiter=use.asking)
-
-
-def _json(value: Any, *, status: int = 200) -> Response:
-    return Response(json_bytes(value), status_code=status, media_type="application/json")

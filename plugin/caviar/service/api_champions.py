@@ -14,10 +14,9 @@ from pydantic import Field
 
 from ..champion.saved import DESCRIPTION
 from ..storage.home import Home
-from .answers import Refusal
+from .answers import Refusal, json_answer
 from .api_uploads import BYTES, UNPACKED, received_file
 from .predicting import predict_rows, predict_upload
-from .recent import json_bytes
 from .requests import REFUSALS, Strict, StudyName, makings
 from .strict_json import StrictRoute
 
@@ -47,7 +46,7 @@ async def champions(request: Request) -> Response:
 async def describe(request: Request, name: StudyName) -> Response:
     """Return all that a champion's `champion.json` says."""
     use = makings(request)
-    return _json(await to_thread.run_sync(_description, use.settings.home, name))
+    return json_answer(await to_thread.run_sync(_description, use.settings.home, name))
 
 
 @router.post("/{name}/predict")
@@ -57,7 +56,8 @@ async def predict(request: Request, name: StudyName, asked: Rows) -> Response:
     if len(asked.rows) > use.settings.max_rows:
         raise Refusal(413, f"At most {use.settings.max_rows} rows are predicted at a time.", way_out="Send a file.")
     await to_thread.run_sync(_description, use.settings.home, name)
-    return _json(await use.predictions.run(predict_rows, use.settings.home, name, asked.rows, timeout_s=_TIMEOUT_S))
+    found = await use.predictions.run(predict_rows, use.settings.home, name, asked.rows, timeout_s=_TIMEOUT_S)
+    return json_answer(found)
 
 
 @router.post(
@@ -112,7 +112,3 @@ def _description(home: Home, name: str) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise Refusal(409, f"The champion of {name!r} is damaged.", way_out="Make it anew.") from error
     return table
-
-
-def _json(value: Any) -> Response:
-    return Response(json_bytes(value), media_type="application/json")

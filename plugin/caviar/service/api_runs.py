@@ -7,9 +7,9 @@ from anyio import to_thread
 from fastapi import APIRouter, Path, Query, Request, Response
 from pydantic import Field
 
-from .api_studies import checked_study
+from .answers import json_answer
+from .api_studies import TOML_BODY, checked_study
 from .network_study import toml_text
-from .recent import json_bytes
 from .requests import REFUSALS, Strict, StudyName, check_name, makings
 from .runs import RunInfo, Runs
 from .strict_json import StrictRoute
@@ -17,13 +17,6 @@ from .strict_json import StrictRoute
 router = APIRouter(prefix="/v1", tags=["Runs"], route_class=StrictRoute, responses=REFUSALS)
 
 _RunId = Annotated[str, Path(pattern=r"^[A-Za-z0-9][A-Za-z0-9._~-]{0,199}$")]
-_TOML: dict[str, Any] = {
-    "requestBody": {
-        "required": True,
-        "description": "A study file.",
-        "content": {"application/toml": {"schema": {"type": "string"}}},
-    }
-}
 
 
 class Race(Strict):
@@ -34,7 +27,7 @@ class Race(Strict):
     fresh: bool = False
 
 
-@router.post("/studies", status_code=202, openapi_extra=_TOML)
+@router.post("/studies", status_code=202, openapi_extra=TOML_BODY)
 async def submit(
     request: Request, fresh: Annotated[bool, Query(description="Archive a study of this name first.")] = False
 ) -> Response:
@@ -60,7 +53,7 @@ async def list_runs(
 ) -> Response:
     """List the runs that the service started, the latest first."""
     found = await to_thread.run_sync(lambda: _runs(request).list(study=study))
-    return Response(json_bytes([dataclasses.asdict(run) for run in found]), media_type="application/json")
+    return json_answer([dataclasses.asdict(run) for run in found])
 
 
 @router.get("/runs/{run}")
@@ -84,4 +77,4 @@ def _runs(request: Request) -> Runs:
 
 
 def _run(run: RunInfo, *, status: int = 200, **more: Any) -> Response:
-    return Response(json_bytes(dataclasses.asdict(run) | more), status_code=status, media_type="application/json")
+    return json_answer(dataclasses.asdict(run) | more, status=status)

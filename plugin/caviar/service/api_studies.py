@@ -16,7 +16,6 @@ from ..commands.control import POLL_S, ControlResult, Posted, look_control, post
 from ..commands.report import report_study, report_summary
 from ..commands.run import check_runnable
 from ..commands.status import status_of, trials_of
-from ..commands.studies import list_studies
 from ..config import MAX_EPOCHS
 from ..errors import CaviarError, FatalError, StorageError
 from ..interventions import LiveHyperparameter
@@ -24,10 +23,9 @@ from ..interventions import Request as ControlRequest
 from ..spec import StudySpec, spec_table
 from ..storage.home import Home
 from ..storage.leased_storage import LeasedStorage
-from .answers import Conflict, NotThere, Refusal
+from .answers import Conflict, NotThere, Refusal, json_answer
 from .events import curve_of, metric_of
 from .network_study import network_spec
-from .recent import json_bytes
 from .requests import MAX_INT, REFUSALS, Makings, Strict, StudyName, TrialNumber, check_name, makings
 from .strict_json import StrictRoute
 
@@ -41,7 +39,7 @@ _REPORT_POLICY: Final = (
     "sandbox allow-scripts; default-src 'none'; script-src 'unsafe-inline'; "
     "style-src 'unsafe-inline'; img-src data: blob:; font-src data:; frame-ancestors 'self'"
 )
-_TOML: Final = {
+TOML_BODY: Final = {
     "requestBody": {
         "required": True,
         "description": "A study file.",
@@ -90,15 +88,10 @@ class Controlled(Strict):
 async def studies(request: Request) -> Response:
     """List every study of the home: how far it is, its best trial, its rate and its workers."""
     use = makings(request)
-
-    def make() -> list[dict[str, Any]]:
-        storage = use.store.storage()
-        return [] if storage is None else list_studies(storage)
-
-    return await use.recent.json(("studies",), make)
+    return await use.recent.json(("studies",), use.store.studies)
 
 
-@router.post("/validate", response_model=Checked, openapi_extra=_TOML)
+@router.post("/validate", response_model=Checked, openapi_extra=TOML_BODY)
 async def validate(request: Request) -> Any:
     """Check a study file as a run would, without touching the data: its keys, ranges, sizes, sampler and pruner."""
     spec = await checked_study(request)
@@ -166,7 +159,7 @@ async def make_report(request: Request, name: StudyName) -> Response:
     """Write the report on a study, and return its findings in words; `GET` shows its page."""
     use = _named(request, name)
     await to_thread.run_sync(use.store.study, name)
-    return _json(await use.reports.run(_report, use.settings.home, name, timeout_s=600))
+    return json_answer(await use.reports.run(_report, use.settings.home, name, timeout_s=600))
 
 
 @router.get(
@@ -255,7 +248,3 @@ def _report(home: Home, name: str) -> dict[str, Any]:
     """Write a report; in a process of its own, since it may take many seconds."""
     summary = report_summary(report_study(home, name))
     return {key: value for key, value in summary.items() if key not in ("html", "json")}
-
-
-def _json(value: Any) -> Response:
-    return Response(json_bytes(value), media_type="application/json")

@@ -34,8 +34,7 @@ def make_app(settings: ServiceSettings) -> FastAPI:
 
     @contextlib.asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
-        for directory in (settings.runs, settings.uploads):
-            directory.mkdir(parents=True, exist_ok=True)
+        settings.uploads.mkdir(parents=True, exist_ok=True)
         api_uploads.remove_stale(settings.uploads)
         try:
             yield

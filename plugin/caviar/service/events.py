@@ -20,8 +20,7 @@ from ..storage.identity import StudyKey, check_study
 from ..storage.leased_storage import LeasedStorage
 from ..storage.studies import stored_spec
 from ..storage.study_memory import StudyMemory
-from .answers import Refusal
-from .recent import json_bytes
+from .answers import Refusal, json_bytes
 from .settings import ServiceSettings
 from .store import Store
 

@@ -24,7 +24,6 @@ from ..record.tracking import DATABASES, connect, import_mlflow, prepare_trackin
 from ..storage.database import new_owner, open_storage
 from ..storage.home import Home
 from ..storage.leased_storage import LeasedStorage
-from ..storage.overview import summarize_studies
 from .answers import Refusal
 from .security import is_below
 from .wsgi import WsgiApp, WsgiProgram
@@ -179,8 +178,8 @@ def study_at(home: Home, storage: LeasedStorage, place: str) -> str | None:
         place: Path and fragment of the page's address.
     """
     if found := re.match(r"/dashboard/studies/(\d{1,9})\b", place):
-        names = {summary.study_id: summary.name for summary in summarize_studies(storage)}
-        return names.get(int(found[1]))
+        with contextlib.suppress(KeyError):
+            return storage.get_study_name_from_id(int(found[1]))
     if found := re.match(r"/mlflow/?#/(?:compare-)?experiments/(?:s\?experiments=%5B%22)?(\d{1,20})", place):
         from mlflow.exceptions import MlflowException
 

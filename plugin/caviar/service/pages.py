@@ -16,7 +16,6 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from .. import __version__
 from ..commands.overview import home_health, mlflow_link, show_study
-from ..commands.studies import list_studies
 from ..errors import CaviarError
 from ..insight.words import duration, shown
 from ..storage.addresses import masked
@@ -62,12 +61,7 @@ async def front_page(request: Request) -> Response:
     """Show every study, and what runs."""
     use, runs = makings(request), request.app.state.runs
     home = use.settings.home
-
-    def list_all() -> list[dict[str, Any]]:
-        storage = use.store.storage()
-        return [] if storage is None else list_studies(storage)
-
-    studies = await use.recent.get("front page", list_all)
+    studies = await use.recent.get("front page", use.store.studies)
     return _page(
         "front.html",
         studies=sorted(studies, key=lambda study: not study["workers"]),

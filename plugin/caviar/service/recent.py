@@ -1,7 +1,6 @@
 """What many ask for at once, worked out once: the answer is kept while it is fresh."""
 
 import asyncio
-import json
 import logging
 import time
 from collections import OrderedDict
@@ -11,7 +10,7 @@ from typing import Any, Final, TypeVar
 from anyio import CapacityLimiter, to_thread
 from starlette.responses import Response
 
-from .answers import jsonable
+from .answers import json_bytes
 
 _logger = logging.getLogger(__name__)
 _T = TypeVar("_T")
@@ -88,10 +87,3 @@ class Recent:
         while len(self._kept) > 1 and (len(self._kept) > _MOST_ANSWERS or n_bytes > _MOST_BYTES):
             _, (_, old) = self._kept.popitem(last=False)
             n_bytes -= len(old) if isinstance(old, bytes) else 0
-
-
-def json_bytes(value: Any) -> bytes:
-    """Return a value as JSON, NaN and infinities as null."""
-    return json.dumps(jsonable(value), ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode(
-        errors="replace"
-    )

@@ -13,7 +13,6 @@ import re
 import secrets
 import subprocess
 import sys
-import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -22,9 +21,9 @@ import psutil
 from filelock import FileLock
 
 from ..atomic_write import write_whole
-from ..errors import SpecError
 from ..spec import parse_spec
 from ..storage.home import Home, prepare_home
+from ..study_file import parse_table
 from .answers import Conflict, NotThere
 from .mounting import without_mlflow
 
@@ -110,10 +109,7 @@ class Runs:
             SpecError: If the file is not valid.
             RunRefusedError: If the study is running already, or too many runs are.
         """
-        try:
-            study = parse_spec(tomllib.loads(text)).name
-        except tomllib.TOMLDecodeError as error:
-            raise SpecError(f"The study file is not valid TOML: {error}.") from error
+        study = parse_spec(parse_table(text)).name
         options = [argument for setting in settings for argument in ("--set", setting)]
         return self._begin(study, "run", [*options, *(["--fresh"] if fresh else [])], text=text)
 

@@ -3,7 +3,6 @@
 import asyncio
 import hashlib
 import hmac
-import ipaddress
 import logging
 import secrets
 from collections.abc import Iterable
@@ -17,7 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .answers import Refusal, error_answer, shown_message
 from .limits import Buckets
-from .settings import ServiceSettings
+from .settings import ServiceSettings, is_loopback
 
 _logger = logging.getLogger(__name__)
 
@@ -111,7 +110,7 @@ class Guard:
             address = scope["client"][0] if scope.get("client") else ""
             if not self.requests.take(address):
                 raise Refusal(429, "Too many requests from this address.", headers={"Retry-After": "1"})
-            if self._settings.token is None and not _is_loopback(address):
+            if self._settings.token is None and not is_loopback(address):
                 raise Refusal(403, "This service answers only its own machine.")
             self._check_host(headers)
             if method not in _METHODS:
@@ -140,7 +139,7 @@ class Guard:
         """Refuse a name that is not ours: a foreign page may have it lead here (DNS rebinding)."""
         given = headers.getlist("host")
         name = _host_name(given[0]) if len(given) == 1 else None
-        if name is None or not (name in self._hosts or _is_loopback(name)):
+        if name is None or not (name in self._hosts or is_loopback(name)):
             raise Refusal(
                 *(403, f"This service is not called {given[0][:100]!r}." if given else "The Host header is missing."),
                 way_out="Use localhost, or start the service with the names that it may be called by.",
@@ -234,13 +233,6 @@ def _host_name(header: str) -> str | None:
     elif ":" in name:
         name, _, port = name.partition(":")
     return name if name and (not port or (port.isascii() and port.isdigit())) else None
-
-
-def _is_loopback(address: str) -> bool:
-    try:
-        return ipaddress.ip_address(address.split("%")[0]).is_loopback
-    except ValueError:
-        return False
 
 
 def _check_origin(headers: Headers, *, scheme: str) -> None:

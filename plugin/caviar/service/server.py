@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import dataclasses
-import ipaddress
 import logging
 import signal
 import socket
@@ -15,7 +14,7 @@ from optuna.exceptions import ExperimentalWarning
 
 from ..errors import SpecError, StorageError
 from ..storage.home import Home, prepare_home
-from .settings import ServiceSettings, service_token
+from .settings import ServiceSettings, is_loopback, service_token
 
 if TYPE_CHECKING:
     from .mounting import Dashboards
@@ -66,7 +65,7 @@ def serve_home(
         StorageError: If the home cannot be written, or its token cannot be used.
     """
     prepare_home(home)
-    needs_token = bool(names) or not _is_loopback(host)
+    needs_token = bool(names) or not (host == "localhost" or is_loopback(host))
     token, is_new = service_token(home.path) if needs_token else (None, False)
     if needs_token and not _is_wildcard(host):
         names = (*names, host)
@@ -139,15 +138,6 @@ def _listen(host: str, port: int) -> socket.socket:
         raise SpecError(
             f"Port {port} of {host!r} cannot be served: {reason}. Give another --port, such as {port % 60_000 + 1}."
         ) from error
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _is_wildcard(host: str) -> bool:

@@ -1,6 +1,7 @@
 """What a service is told when it starts, and the token that opens it."""
 
 import dataclasses
+import ipaddress
 import os
 import secrets
 import stat
@@ -65,14 +66,17 @@ class ServiceSettings:
         return self.home.path / "service"
 
     @property
-    def runs(self) -> Path:
-        """Where the records and logs of the runs stand that it started."""
-        return self.directory / "runs"
-
-    @property
     def uploads(self) -> Path:
         """The one directory whose files a study file from the network may name."""
         return self.directory / "uploads"
+
+
+def is_loopback(address: str) -> bool:
+    """Tell whether an address is one of this machine's own."""
+    try:
+        return ipaddress.ip_address(address.split("%")[0]).is_loopback
+    except ValueError:
+        return False
 
 
 def service_token(home: Path) -> tuple[str, bool]:

@@ -3,10 +3,11 @@
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 import optuna
 
+from ..commands.studies import list_studies
 from ..errors import FatalError, UnknownStudyError
 from ..storage.addresses import sqlite_path
 from ..storage.database import new_owner, open_storage
@@ -66,6 +67,11 @@ class Store:
         if found is None:
             return (0, 0)
         return (found.st_dev, found.st_ino) if found.st_size else None
+
+    def studies(self) -> list[dict[str, Any]]:
+        """Return every study, as ``list_studies`` does; none before the first."""
+        storage = self.storage()
+        return [] if storage is None else list_studies(storage)
 
     def study(self, name: str) -> tuple[LeasedStorage, optuna.Study]:
         """Return a study that still has this name.

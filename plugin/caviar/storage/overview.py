@@ -116,7 +116,6 @@ class StudySummary:
     """What is seen of a study without reading its trials.
 
     Attributes:
-        study_id: Optuna's id of it.
         name: Its name.
         directions: ``maximize`` or ``minimize``, one for each objective.
         attributes: Its user attributes that begin with ``caviar:``.
@@ -126,7 +125,6 @@ class StudySummary:
         n_workers: How many workers hold a lease on a running trial, be it expired.
     """
 
-    study_id: int
     name: str
     directions: tuple[str, ...]
     attributes: Mapping[str, Any]
@@ -145,7 +143,6 @@ def summarize_studies(storage: LeasedStorage) -> list[StudySummary]:
         counts, workers = _counts_by_study(connection), _workers_by_study(connection)
         return [
             StudySummary(
-                study_id=study_id,
                 name=name,
                 directions=tuple(directions.get(study_id, ())),
                 attributes=attributes.get(study_id, {}),

@@ -139,8 +139,8 @@ def start_trials(
     histories = read_attributes(connection, trial_ids, RETRY_HISTORY)
     origins = read_attributes(connection, trial_ids, ORIGIN)
     deaths = read_attributes(connection, trial_ids, DEATHS)
-    resumed = read_attributes(connection, trial_ids, RESUMED)
-    remove_attribute(connection, list(resumed), RESUMED)
+    if resumed := read_attributes(connection, trial_ids, RESUMED):
+        remove_attribute(connection, list(resumed), RESUMED)
     return [
         Ticket(
             trial_id=trial_id,
