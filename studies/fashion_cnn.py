@@ -9,7 +9,7 @@ from caviar.data.dataset import Dataset
 
 
 def network(hyperparameters: Mapping[str, Any], dataset: Dataset) -> keras.Model:
-    """Return two convolutions and a dense layer, which end in logits.
+    """Return two convolutions and a dense layer, which end in logits; half of the training images are mirrored.
 
     Args:
         hyperparameters: What the trial drew from ``[space]``: our own ``filters``, ``hidden`` and ``dropout``.
@@ -20,6 +20,7 @@ def network(hyperparameters: Mapping[str, Any], dataset: Dataset) -> keras.Model
         [
             keras.Input(dataset.feature_shape),
             keras.layers.Rescaling(1 / 255),
+            keras.layers.RandomFlip("horizontal"),  # clothes seen from the other side; in training alone
             # A stride, instead of pooling: the first layer's maps are the largest, and take half of the time otherwise.
             keras.layers.Conv2D(filters, 5, strides=2, padding="same", use_bias=False),
             keras.layers.BatchNormalization(momentum=0.9),
