@@ -3,6 +3,7 @@
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import optuna
 import pytest
@@ -11,6 +12,9 @@ from alembic.script import ScriptDirectory
 from caviar.spec import StudySpec, parse_spec
 from caviar.storage.database import new_owner, open_storage
 from caviar.storage.leased_storage import LeasedStorage
+
+if TYPE_CHECKING:
+    from .postgresql import Server
 
 
 @pytest.fixture(autouse=True)
@@ -51,13 +55,34 @@ def spec() -> StudySpec:
 
 
 @pytest.fixture
-def storage_url(tmp_path: Path) -> str:
-    return f"sqlite:///{tmp_path / 'optuna.db'}"
+def storage_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A study database of the test's own: an SQLite file, or as the test is parametrized (`EVERY_DATABASE`)."""
+    if getattr(request, "param", "sqlite") == "sqlite":
+        return f"sqlite:///{tmp_path / 'optuna.db'}"
+    url: str = request.getfixturevalue("postgresql_url")
+    return url
 
 
 @pytest.fixture
 def storage(storage_url: str) -> LeasedStorage:
     return open_storage(storage_url, owner=new_owner(), create=True)
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> "Iterator[Server]":
+    """A PostgreSQL server; the test is skipped where there is none. Each process of pytest-xdist starts its own."""
+    pytest.importorskip("psycopg", reason="the package psycopg is not installed")
+    from .postgresql import running_server
+
+    with running_server() as server:
+        yield server
+
+
+@pytest.fixture
+def postgresql_url(postgresql: "Server") -> Iterator[str]:
+    """A database of the test's own, with Optuna's empty tables."""
+    with postgresql.study_database() as url:
+        yield url
 
 
 @pytest.fixture(scope="session")

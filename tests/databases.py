@@ -1,11 +1,9 @@
-"""Databases to test storages on: SQLite always, PostgreSQL where CAVIAR_TEST_POSTGRESQL names a server."""
+"""The databases that storages are tested on, and what tests do with one behind its owner's back."""
 
-import contextlib
-import os
-import uuid
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from typing import Literal
 
+import pytest
 import sqlalchemy
 
 from caviar.storage import schema
@@ -14,19 +12,9 @@ from caviar.storage.leased_storage import LeasedStorage
 from caviar.storage.leases import LeaseCheck, LeaseLost, renew_leases
 from caviar.storage.tickets import Ticket, claim_tickets
 
-SERVER = os.environ.get("CAVIAR_TEST_POSTGRESQL", "")
-BACKENDS = ["sqlite", "postgresql"] if SERVER else ["sqlite"]
-
-
-@contextlib.contextmanager
-def fresh_postgresql() -> Iterator[str]:
-    """Create a database on the server, and drop it at the end."""
-    name = f"caviar_{uuid.uuid4().hex}"
-    engine = sqlalchemy.create_engine(SERVER, isolation_level="AUTOCOMMIT", poolclass=sqlalchemy.pool.NullPool)
-    with engine.connect() as connection:
-        connection.execute(sqlalchemy.text(f"CREATE DATABASE {name}"))
-        yield sqlalchemy.engine.make_url(SERVER).set(database=name).render_as_string(hide_password=False)
-        connection.execute(sqlalchemy.text(f"DROP DATABASE {name} WITH (FORCE)"))
+DATABASES = ["sqlite", "postgresql"]
+#: Runs a test on each, through its fixture `storage_url`.
+EVERY_DATABASE = pytest.mark.parametrize("storage_url", DATABASES, indirect=True)
 
 
 def claim_ticket(

@@ -12,11 +12,12 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import optuna
+import psutil
 from click.testing import CliRunner, Result
 from optuna.trial import TrialState
 
@@ -83,7 +84,8 @@ def write_study(
 
 
 def environment() -> dict[str, str]:
-    return {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT / "plugin"), str(ROOT)])}
+    found = filter(None, [str(ROOT / "plugin"), str(ROOT), os.environ.get("PYTHONPATH")])
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(found)}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -100,12 +102,13 @@ class Caviar:
 
     Args:
         arguments: The verb and what follows it.
+        within: What the command is put behind, to run it in a network of its own, say.
     """
 
-    def __init__(self, *arguments: str | Path) -> None:
+    def __init__(self, *arguments: str | Path, within: Sequence[str] = ()) -> None:
         self._out, self._err = (tempfile.TemporaryFile() for _ in range(2))  # noqa: SIM115  (closed by close)
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "caviar", *map(str, arguments)],
+            [*within, sys.executable, "-m", "caviar", *map(str, arguments)],
             cwd=ROOT,
             env=environment(),
             stdout=self._out,
@@ -156,9 +159,9 @@ class Caviar:
 
 
 @contextlib.contextmanager
-def running(*arguments: str | Path) -> Iterator[Caviar]:
+def running(*arguments: str | Path, within: Sequence[str] = ()) -> Iterator[Caviar]:
     """Start ``caviar`` and leave nothing of it behind."""
-    process = Caviar(*arguments)
+    process = Caviar(*arguments, within=within)
     try:
         yield process
     finally:
@@ -222,17 +225,15 @@ def wait_until(what: Callable[[], bool], *, timeout_s: float = 60.0, poll_s: flo
 
 
 class Watch:
-    """A study seen from outside, from before it is created on."""
+    """A study seen from outside, from before it is created on; the addresses are the home's own unless given."""
 
-    def __init__(self, home: Path, name: str = "toy") -> None:
+    def __init__(self, home: Path, name: str = "toy", *, storage: str = "", tracking_uri: str = "") -> None:
         self._home = home
         self._name = name
+        self.url = storage or f"sqlite:///{home / 'optuna.db'}"
+        self._tracking_uri = tracking_uri or f"sqlite:///{home / 'mlflow.db'}"
         self._study: optuna.Study | None = None
         self._storage: LeasedStorage | None = None
-
-    @property
-    def url(self) -> str:
-        return f"sqlite:///{self._home / 'optuna.db'}"
 
     @property
     def storage(self) -> LeasedStorage:
@@ -272,6 +273,9 @@ class Watch:
         return sum(trial.system_attrs.get(DEATHS, 0) for trial in self.trials())
 
     def integrity(self) -> str:
+        """Return what SQLite says of its file; a server looks after its own."""
+        if not self.url.startswith("sqlite:"):
+            return "ok"
         with contextlib.closing(sqlite3.connect(self._home / "optuna.db")) as connection:
             (answer,) = connection.execute("PRAGMA integrity_check").fetchone()
         return str(answer)
@@ -283,7 +287,7 @@ class Watch:
     def runs(self) -> "list[Run]":
         from caviar.record.tracking import connect
 
-        client = connect(f"sqlite:///{self._home / 'mlflow.db'}")
+        client = connect(self._tracking_uri)
         experiment = client.get_experiment_by_name(self._name)
         return [] if experiment is None else list(client.search_runs([experiment.experiment_id], max_results=5000))
 
@@ -295,6 +299,14 @@ class Watch:
             except StorageError:
                 return False
         return True
+
+
+def pids_below(pid: int) -> set[int]:
+    """Return the processes that one has started, and those that these have."""
+    try:
+        return {child.pid for child in psutil.Process(pid).children(recursive=True)}
+    except psutil.NoSuchProcess:
+        return set()
 
 
 def kill_holders(watch: Watch, process: Caviar | CaviarHere, *, every: int, at_most: int | None = None) -> list[int]:

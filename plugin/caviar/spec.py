@@ -5,7 +5,7 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,12 +22,17 @@ PRUNERS: tuple[str, ...] = (
 )
 OUTPUTS: tuple[Literal["logits"], Literal["probabilities"]] = ("logits", "probabilities")
 TRAINERS: tuple[str, ...] = ("auto", "fleet", "solo")
+ENGINES: tuple[str, ...] = ("processes", "ray")
 BABYSAT: tuple[str, ...] = ("ignore", "learn")
 COLUMN_KINDS: tuple[str, ...] = ("number", "category", "ignore")
 IMAGE_COLORS: tuple[str, ...] = ("rgb", "grayscale")
 #: What a resumed study may change: how much is run and by whom, not what is searched.
 CHANGEABLE: frozenset[str] = frozenset(
-    {"search.trials", "search.timeout_s", "search.workers", "search.trainer", "search.babysat"}
+    f"search.{key}"
+    for key in (
+        *("trials", "timeout_s", "workers", "trainer", "babysat"),
+        *("engine", "cpus_per_worker", "gpus_per_worker"),
+    )
 )
 
 #: Every look at a study reads its trials. A billion seconds are 31 years; threads cannot wait much longer.
@@ -43,6 +48,8 @@ _RANGES: Mapping[str, tuple[float, float]] = {
     "retries": (0, 1000),
     "timeout_s": (1, MAX_SECONDS),
     "workers": (1, 1000),
+    "cpus_per_worker": (0.01, 10_000),
+    "gpus_per_worker": (0, 1000),
 }
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
@@ -99,7 +106,11 @@ class SearchSpec:
     checkpoint_s: float = 30.0  # seconds of training between a trial's checkpoints
     retries: int = 2  # how often a trial is handed on after its worker's death, or run anew after it failed
     timeout_s: float | None = None  # seconds after which no new trial is started
-    workers: int = 1  # processes that share the study
+    workers: int = 1  # how many share the study
+    engine: str = "processes"  # where they run: on this machine, or on a cluster of ``ray``
+    # What Ray reserves for each of them. The share of a GPU may be a fraction; above 1 it is a whole number.
+    cpus_per_worker: float = 1.0
+    gpus_per_worker: float = 0.0
     # ``fleet`` trains many networks in one program, ``solo`` one at a time; ``auto`` takes the fleet wherever it can
     # train the networks, which is for all that the space describes.
     trainer: str = "auto"
@@ -268,11 +279,17 @@ def _parse_search(table: Mapping[str, Any]) -> SearchSpec:
             "`caviar zoom STUDY` searches on in a narrower one. Remove it from the study file."
         )
     search = SearchSpec(**field_values(SearchSpec, table, "search.", ranges=_RANGES))
-    for key, names in (("sampler", SAMPLERS), ("pruner", PRUNERS), ("trainer", TRAINERS), ("babysat", BABYSAT)):
+    own: dict[str, Collection[str]] = {"sampler": SAMPLERS, "pruner": PRUNERS}
+    for key, names in {**own, "trainer": TRAINERS, "babysat": BABYSAT, "engine": ENGINES}.items():
         name = getattr(search, key)
-        if name not in names and not (key in ("sampler", "pruner") and _IMPORT_PATH.fullmatch(name)):
-            own = "" if key in ("trainer", "babysat") else " Your own: `package.module:Class`."
-            raise SpecError(f"No {key} is called {name!r}. {nearest_name(name, names)}{own}")
+        if name not in names and not (key in own and _IMPORT_PATH.fullmatch(name)):
+            way = " Your own: `package.module:Class`." if key in own else ""
+            raise SpecError(f"No {key} is called {name!r}. {nearest_name(name, names)}{way}")
+    if search.gpus_per_worker > 1 and search.gpus_per_worker % 1:
+        raise SpecError(
+            f"search.gpus_per_worker is {search.gpus_per_worker}, but Ray shares out one GPU in fractions and several "
+            "only whole. Give a number from 0 to 1, or a whole one."
+        )
     return search
 
 

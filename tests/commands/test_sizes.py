@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from caviar.commands.sizing import check_sizes
+from caviar.commands.sizing import check_sizes, threads_for
 from caviar.data.dataset import DatasetFacts
 from caviar.errors import SpecError
 from caviar.spec import StudySpec, parse_spec
@@ -39,6 +39,14 @@ def test_more_workers_than_the_memory_holds_are_refused() -> None:
     with pytest.raises(SpecError, match=r"search.workers is 900, but .*: at most 31 fit here"):
         check_sizes(make_spec(workers=900), memory_bytes=10 * GIGABYTE)
     check_sizes(make_spec(workers=31), FACTS, memory_bytes=10 * GIGABYTE)
+
+
+def test_a_cluster_is_not_held_to_this_machines_memory_and_cores() -> None:
+    spec = make_spec(workers=900)
+    on_ray = dataclasses.replace(spec.search, engine="ray", cpus_per_worker=6.5, trainer="solo")
+    spec = dataclasses.replace(spec, search=on_ray)
+    check_sizes(spec, FACTS, memory_bytes=GIGABYTE)
+    assert threads_for(spec, n_workers=900) == 6
 
 
 @pytest.mark.parametrize("facts", [None, FACTS])

@@ -6,13 +6,14 @@ import time
 from collections.abc import Callable, Sequence
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from typing import final
 
 import pytest
 from optuna.exceptions import StorageInternalError
 
 from caviar.data.dataset import DatasetFacts
 from caviar.engines import supervisor
-from caviar.engines.engine import WorkOrder
+from caviar.engines.engine import Died, Ending, WorkOrder
 from caviar.engines.processes import ProcessEngine, ProcessWorker, start_process
 from caviar.engines.protocol import Channel, LoadData, Refusal, WorkerExit
 from caviar.errors import DataError, FatalError
@@ -102,6 +103,46 @@ def test_three_deaths_in_a_row_end_the_run() -> None:
     with pytest.raises(FatalError, match=r"3 workers died in a row, the last killed by SIGKILL.*caviar check"):
         supervise(staff)
     assert len(staff.started) == 3
+
+
+@final
+class Leaving:
+    """A worker whose machine has left, or that is done."""
+
+    def __init__(self, ending: Ending) -> None:
+        self._ending = ending
+
+    def ending(self) -> Ending:
+        return self._ending
+
+    def ask_to_leave(self, *, at_once: bool = False) -> None: ...
+
+    def end_by(self, deadline_s: float) -> None: ...
+
+
+@final
+class Elastic:
+    """An engine whose machines leave so many times."""
+
+    def __init__(self, n: int) -> None:
+        self.left: list[Ending] = [Died(worker=str(i), how="with its node", with_machine=True) for i in range(n)]
+
+    def get_ready(self, spec: StudySpec, *, threads: int, n_workers: int) -> DatasetFacts:
+        raise NotImplementedError
+
+    def start(self, order: WorkOrder) -> Leaving:
+        return Leaving(self.left.pop() if self.left else "done")
+
+    def wait(self, workers: Sequence[Leaving], *, timeout_s: float) -> None: ...
+
+
+def test_machines_that_leave_are_not_counted_as_deaths_in_a_row(caplog: pytest.LogCaptureFixture) -> None:
+    engine = Elastic(5)
+    supervisor.supervise(
+        engine, ORDER, n_workers=2, count_epochs=lambda: 0, stop=threading.Event(), on_poll=lambda: None
+    )
+    assert not engine.left
+    assert caplog.text.count("died, with its node; another takes its place") == 5
 
 
 def test_a_worker_that_ends_with_0_and_not_with_a_word_is_a_death() -> None:

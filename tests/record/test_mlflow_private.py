@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from caviar.errors import FatalError, StorageError
-from caviar.record.mlflow_private import REVISIONS, delete_artifacts, mlflow_revisions, quiet_mlflow, sqlite_engine
+from caviar.record.mlflow_private import REVISIONS, database_engine, delete_artifacts, mlflow_revisions, quiet_mlflow
 from caviar.record.tracking import connect, import_mlflow, tracking_errors
 
 
@@ -27,7 +27,7 @@ def test_the_installed_mlflow_makes_the_revision_that_is_written(tracking_uri: s
 
 
 def test_the_engine_of_a_sqlite_client_is_found(tracking_uri: str) -> None:
-    engine = sqlite_engine(connect(tracking_uri))
+    engine = database_engine(connect(tracking_uri))
     assert engine is not None
     assert engine.dialect.name == "sqlite"
 

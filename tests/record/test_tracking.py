@@ -10,6 +10,7 @@ import pytest
 from caviar.errors import StorageError
 from caviar.record import prepare_tracking
 from caviar.record.tracking import prepare_template
+from tests.postgresql import Server
 
 _PREPARE_AND_RECORD = """
 import sys, optuna
@@ -34,12 +35,11 @@ def _journal_mode(path: Path) -> str:
         connection.close()
 
 
-@pytest.mark.slow
-def test_processes_that_prepare_a_fresh_store_at_once_all_succeed(tmp_path: Path) -> None:
-    path = tmp_path / "home" / "mlflow.db"
+def _prepare_twice_at_once(uri: str, *options: str) -> list[tuple[str, str]]:
+    """Have two processes prepare a store and record a trial each; return what they print."""
     processes = [
         subprocess.Popen(
-            [sys.executable, "-W", "error", "-c", _PREPARE_AND_RECORD, f"sqlite:///{path}", str(number)],
+            [sys.executable, *options, "-c", _PREPARE_AND_RECORD, uri, str(number)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -50,8 +50,13 @@ def test_processes_that_prepare_a_fresh_store_at_once_all_succeed(tmp_path: Path
     for process in processes:
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
-    outputs = [process.communicate("go\n", timeout=100) for process in processes]
-    assert outputs == [("[] []\n", "")] * 2
+    return [process.communicate("go\n", timeout=100) for process in processes]
+
+
+@pytest.mark.slow
+def test_processes_that_prepare_a_fresh_store_at_once_all_succeed(tmp_path: Path) -> None:
+    path = tmp_path / "home" / "mlflow.db"
+    assert _prepare_twice_at_once(f"sqlite:///{path}", "-W", "error") == [("[] []\n", "")] * 2
     assert _journal_mode(path) == "wal"
     assert {entry.name for entry in path.parent.iterdir()} <= {
         "mlflow.db",
@@ -59,6 +64,13 @@ def test_processes_that_prepare_a_fresh_store_at_once_all_succeed(tmp_path: Path
         "mlflow.db-wal",
         "mlflow.db-shm",
     }
+
+
+@pytest.mark.slow
+def test_processes_that_fill_a_fresh_postgresql_store_at_once_all_succeed(postgresql: Server) -> None:
+    with postgresql.database() as uri:
+        outputs = _prepare_twice_at_once(uri)
+    assert [printed for printed, _ in outputs] == ["[] []\n"] * 2, outputs
 
 
 def test_prepared_store_is_left_as_it_is(tracking_uri: str, tmp_path: Path) -> None:

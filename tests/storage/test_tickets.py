@@ -12,6 +12,7 @@ import pytest
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import TrialState
 from tests.databases import claim_ticket, expire, hand_back, hand_back_many
+from tests.postgresql import Server
 
 from caviar.attributes import DEATHS, FAIL_REASON, PAUSED
 from caviar.errors import FatalError
@@ -361,9 +362,10 @@ def _open_one(url: str, barrier_at: float) -> bool:
 
 
 @pytest.mark.slow
-def test_processes_that_open_a_fresh_postgresql_database_at_once_all_get_it(postgresql_url: str) -> None:
-    with ProcessPoolExecutor(4, mp_context=multiprocessing.get_context("spawn")) as pool:
-        assert all(pool.map(_open_one, [postgresql_url] * 4, [time.time() + 3] * 4))
+def test_processes_that_open_a_fresh_postgresql_database_at_once_all_get_it(postgresql: Server) -> None:
+    spawn = multiprocessing.get_context("spawn")
+    with postgresql.database() as url, ProcessPoolExecutor(4, mp_context=spawn) as pool:
+        assert all(pool.map(_open_one, [url] * 4, [time.time() + 3] * 4))
 
 
 def _claim_all(url: str, name: str, barrier_at: float) -> list[int]:

@@ -4,9 +4,9 @@ import optuna
 import pytest
 from optuna.trial import FrozenTrial, TrialState
 
-from caviar.attributes import PAUSED
+from caviar.attributes import OWNER, PAUSED
 from caviar.spec import SearchSpec
-from caviar.worker.in_flight import count_open, trials_to_give, trials_to_take
+from caviar.worker.in_flight import count_open, count_workers, trials_to_give, trials_to_take
 
 
 @pytest.mark.parametrize(("trials", "expected"), [(100, 6), (1000, 32), (10, 2)])
@@ -79,3 +79,15 @@ def test_trials_that_nobody_has_are_counted_with_those_handed_back_but_not_with_
     assert count_open(trials, budget=8) == (1 + 3, 1)
     assert count_open(trials, budget=2) == (1, 1)
     assert count_open([], budget=3) == (3, 0)
+
+
+def test_workers_beyond_those_of_the_study_file_are_seen_by_the_trials_that_they_have() -> None:
+    def trial(state: TrialState, owner: str | None) -> FrozenTrial:
+        value = 0.5 if state == TrialState.COMPLETE else None
+        attributes = {} if owner is None else {OWNER: owner}
+        return optuna.trial.create_trial(state=state, value=value, system_attrs=attributes)
+
+    trials = [trial(TrialState.RUNNING, owner) for owner in ("me", "one", "one", "another", None)]
+    ended = [trial(TrialState.COMPLETE, "gone"), trial(TrialState.WAITING, None)]
+    assert count_workers([*trials, *ended], owner="me") == 3
+    assert count_workers(ended, owner="me") == 1

@@ -7,7 +7,7 @@ import optuna
 import pytest
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import TrialState
-from tests.databases import expire
+from tests.databases import EVERY_DATABASE, expire
 from tests.worker.fakes import Made, Networks
 
 from caviar.attributes import BEST_VALUE, CHANGES, CURVES, HELD, INTERVENTIONS, WATCHED
@@ -19,6 +19,7 @@ from caviar.storage.database import new_owner, open_storage
 from caviar.worker import worker as worker_module
 
 EPOCHS = 4
+pytestmark = EVERY_DATABASE
 
 
 @pytest.fixture(autouse=True)

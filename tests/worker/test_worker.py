@@ -12,7 +12,7 @@ import pytest
 import sqlalchemy
 from optuna.exceptions import StorageInternalError
 from optuna.trial import FrozenTrial, TrialState
-from tests.databases import claim_ticket, expire, hand_back
+from tests.databases import EVERY_DATABASE, claim_ticket, expire, hand_back
 from tests.worker import fakes
 from tests.worker.fakes import Made, Mirror, Networks, NoCheckpoints, PairPlan, accuracy
 
@@ -89,6 +89,7 @@ def test_a_diverged_trial_is_pruned_with_the_worst_case_and_its_neighbours_are_n
         assert (trial.state == TrialState.PRUNED) == (trial.params["learning_rate"] > 1)
 
 
+@EVERY_DATABASE
 def test_a_stopped_worker_hands_back_and_another_goes_on_from_its_checkpoints(
     made: Made, checkpoints: CheckpointStore, tmp_path: Path
 ) -> None:
@@ -144,6 +145,7 @@ def test_a_trial_whose_worker_died_after_its_last_epoch_only_ends(made: Made, ch
     assert networks.saved == {0: EPOCHS}
 
 
+@EVERY_DATABASE
 def test_a_trial_that_another_worker_took_is_left_to_it_and_the_others_stay(
     made: Made, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -152,7 +154,7 @@ def test_a_trial_that_another_worker_took_is_left_to_it_and_the_others_stay(
     def take_one(epoch: int, _: Any) -> None:
         if epoch == 1:
             expire(made.storage, 1)
-            other = open_storage(str(made.storage.url), owner=new_owner())
+            other = open_storage(made.storage.url, owner=new_owner())
             tickets = claim_tickets(other, made.study._study_id, n=1, budget=6, lease_s=30, retries=2)
             assert not isinstance(tickets, str)
             open_study(other, "toy").tell(tickets[0].number, 0.75)
@@ -164,6 +166,7 @@ def test_a_trial_that_another_worker_took_is_left_to_it_and_the_others_stay(
     assert "Trial 0 is left alone" in caplog.text
 
 
+@EVERY_DATABASE
 def test_a_trial_that_was_handed_back_meanwhile_takes_nothing_from_its_late_owner(
     made: Made, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -181,6 +184,7 @@ def test_a_trial_that_was_handed_back_meanwhile_takes_nothing_from_its_late_owne
     assert all(sorted(trial.intermediate_values) == list(range(EPOCHS)) for trial in made.stored)
 
 
+@EVERY_DATABASE
 @pytest.mark.parametrize("epoch", [1, EPOCHS - 1])
 def test_a_trial_ended_from_outside_keeps_its_end_and_is_replaced(
     made: Made, epoch: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
@@ -277,6 +281,7 @@ def test_enqueued_values_outside_the_space_cost_their_trials_alone(made: Made) -
     ]
 
 
+@EVERY_DATABASE
 def test_a_deleted_study_stops_the_worker(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(worker_module, "SYNC_S", 0.0)
     with pytest.raises(FatalError, match="The study was deleted while it ran"):
@@ -382,6 +387,7 @@ def assert_whole(made: Made) -> None:
     assert PAUSED not in {key for trial in made.stored for key in trial.system_attrs}
 
 
+@EVERY_DATABASE
 def test_promoted_trials_go_on_where_they_were_parked_and_the_budget_is_exact(promoting: Made) -> None:
     mirror = Mirror()
     promoting.options["mirror"] = mirror
@@ -565,7 +571,7 @@ def test_the_best_trial_has_its_network_where_an_equal_one_of_a_higher_number_en
 ) -> None:
     monkeypatch.setattr(fakes, "accuracy", lambda _seed, _epoch: 0.5)
     networks, share_done = Networks(), threading.Event()
-    other_storage = open_storage(str(made.storage.url), owner=new_owner())
+    other_storage = open_storage(made.storage.url, owner=new_owner())
     first = claim_ticket(other_storage, made.study._study_id, budget=6, lease_s=30.0, retries=2)
     assert isinstance(first, Ticket)
     made.options = {

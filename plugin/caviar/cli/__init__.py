@@ -9,6 +9,7 @@ import click
 from .. import __version__
 from .live import control, panda, replay
 from .looking import check, datasets, delete, doctor, report, status, sync, trials
+from .own_command_line import hide_secrets
 from .running import champion, compare, export, predict, run, worker, zoom
 from .serving import serve
 from .session import CaviarGroup
@@ -27,5 +28,6 @@ def main() -> None:
       caviar run studies/digits.toml
       caviar status digits
     """
+    hide_secrets()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow's notes to developers are not for the user
     atexit.register(gc.freeze)  # to look for garbage among all that was imported takes a quarter of a second

@@ -1,6 +1,7 @@
 """The verbs that train networks and use them: run, zoom, compare, worker, champion, predict, export."""
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -67,7 +68,9 @@ class ProgressBar:
 @click.command()
 @click.argument("study_file", type=click.Path(path_type=Path), metavar="STUDY.toml")
 @click.option("--trials", type=int, help="Budget: how many trials to finish, those of earlier runs included.")
-@click.option("--workers", type=int, help="Worker processes.")
+@click.option("--workers", type=int, help="How many workers share the study.")
+@click.option("--engine", help="Where they run: processes of this machine, or actors of a cluster of ray.")
+@click.option("--ray-address", help="Ray's cluster; by default that of RAY_ADDRESS, or a new one on this machine.")
 @click.option("--timeout", "timeout_s", type=float, help="Seconds after which no new trial starts.")
 @click.option("--trainer", help="auto, fleet or solo.")
 @click.option("--sampler", help="zoom, random, grid, qmc, tpe, cmaes, gp, or package.module:Class.")
@@ -83,6 +86,7 @@ def run(
     settings: tuple[str, ...],
     source: str | None,
     fresh: bool,
+    ray_address: str | None,
     dry_run: bool,
     session: Session,
     **search: object,
@@ -94,13 +98,19 @@ def run(
       caviar run studies/digits.toml
       caviar run studies/digits.toml --trials 120
       caviar run fashion.toml --from digits
+      caviar run studies/digits.toml --engine ray --workers 64 --ray-address ray://head:10001
     """
     from ..engines.fork_server import start_fork_server
+    from ..errors import SpecError
     from ..spec import read_spec
 
     given = [f"search.{key}={json.dumps(value)}" for key, value in search.items() if value is not None]
     spec = read_spec(study_file, settings=[*settings, *given])
-    if not dry_run:
+    if ray_address is not None and spec.search.engine != "ray":
+        raise SpecError("--ray-address names a Ray cluster, but the workers run as processes here. Add --engine ray.")
+    if ray_address is not None:
+        os.environ["RAY_ADDRESS"] = ray_address  # Ray's own variable, which all commands that train read
+    if not dry_run and spec.search.engine == "processes":
         start_fork_server()  # TensorFlow loads while this process imports the rest
     from ..commands.run import dry_run_lines, result_lines, run_study
 

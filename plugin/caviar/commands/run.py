@@ -19,7 +19,7 @@ from ..attributes import DATA, ENVIRONMENT, FINGERPRINT, GUESS, STUDY_UID
 from ..data.dataset import DatasetFacts
 from ..data.names import parse_name
 from ..engines.engine import WorkOrder
-from ..engines.processes import ProcessEngine
+from ..engines.opening import open_engine
 from ..errors import CaviarError
 from ..insight.family import warm_start_sentences, warm_start_table
 from ..insight.words import range_shown, shown
@@ -171,8 +171,8 @@ def create_and_run(spec: StudySpec, home: Home, create: _Create, *, on_progress:
     """
     n_workers = spec.search.workers
     threads = threads_for(spec, n_workers=n_workers)
-    with ThreadPoolExecutor(1) as pool, ProcessEngine() as engine:
-        # Templates, in the user's cache, while the fork server loads TensorFlow.
+    with ThreadPoolExecutor(1) as pool, open_engine(spec.search, home) as engine:
+        # Templates, in the user's cache, while the workers load TensorFlow.
         prepared = pool.submit(prepare_storage_template, home.storage), pool.submit(prepare_template, home.tracking_uri)
         facts = engine.get_ready(spec, threads=threads, n_workers=n_workers)
         check_sizes(spec, facts)

@@ -34,10 +34,13 @@ def check_sizes(spec: StudySpec, facts: DatasetFacts | None = None, *, memory_by
 
     Networks of the user's own are not checked: nobody knows what they take before they are built. Without facts about
     the data, only what would not fit with any data is refused. ``memory_bytes`` is, by default, what is free here.
+    Nothing is refused for a cluster's sake, whose memory is not known here.
 
     Raises:
         SpecError: Naming what would fit.
     """
+    if spec.search.engine == "ray":
+        return
     memory = available_memory() if memory_bytes is None else memory_bytes
     n_workers = spec.search.workers
     n_fit = max(os.cpu_count() or 1, memory // _WORKER_BYTES)
@@ -51,13 +54,14 @@ def check_sizes(spec: StudySpec, facts: DatasetFacts | None = None, *, memory_by
 
 
 def threads_for(spec: StudySpec, *, n_workers: int) -> int:
-    """Return how many threads each of so many workers on this machine gets for one operation, at least 1.
+    """Return how many threads each of so many workers gets for one operation, at least 1: on Ray, those it reserves.
 
     Solo trainings share the cores. Fleets take one thread each unless the networks are wide: handing a small product to
     a second thread takes longer than computing it. On 2 cores, one worker with two threads took 1.5 times as long as
     with one for the default space (16 to 256 units, digits and Fashion-MNIST), and 0.76 times for layers of 256 units.
     """
-    share = max(1, len(os.sched_getaffinity(0)) // n_workers)
+    on_ray = spec.search.engine == "ray"
+    share = max(1, int(spec.search.cpus_per_worker) if on_ray else len(os.sched_getaffinity(0)) // n_workers)
     return 1 if spec.trains_in_fleets and _typical_units(spec.space) < _WIDE_UNITS else share
 
 

@@ -1,6 +1,7 @@
 """Working on a study: the workers that share it, and what is put right after them."""
 
 import contextlib
+import dataclasses
 import functools
 import signal
 import threading
@@ -64,6 +65,7 @@ def work_on_existing(home: Home, study: str, *, trial: int | None = None) -> Non
         name = opened.study_name
         prepare_home(home, study=name)
         spec = required_spec(opened)
+        spec = dataclasses.replace(spec, search=dataclasses.replace(spec.search, engine="processes"))  # this machine's
         threads = threads_for(spec, n_workers=1)
         uid = study_key(storage, opened).uid
         order = WorkOrder(home=home, study=name, uid=uid, spec=spec, threads=threads, trial=trial)

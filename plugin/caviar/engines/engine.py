@@ -1,4 +1,4 @@
-"""Where workers run, as the supervisor sees it. Processes of this machine are the one engine today."""
+"""Where workers run, as the supervisor sees it: in processes of this machine, or as actors of a Ray cluster."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -27,6 +27,7 @@ class WorkOrder:
         trial: The number of the one trial to run, or None for all that the study has left.
         deadline_s: When no new trial starts any more, by ``time.monotonic``, or None.
         grace_s: Seconds that the current epoch may take after the worker was asked to leave.
+        neighbors: Workers that share the worker's machine, itself included, or None if all of the study's do.
     """
 
     home: Home
@@ -38,14 +39,19 @@ class WorkOrder:
     trial: int | None = None
     deadline_s: float | None = None
     grace_s: float = GRACE_S
+    neighbors: int | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Died:
-    """A worker's end that it did not choose; ``how`` follows "it died" in a sentence."""
+    """A worker's end that it did not choose; ``how`` follows "it died" in a sentence.
+
+    If the whole machine went away, ``with_machine``, the network and the data are not to blame.
+    """
 
     worker: str
     how: str
+    with_machine: bool = False
 
 
 #: Nothing is left to do; it has run its share of trials, and a fresh worker should take its place; it died.

@@ -17,6 +17,7 @@ _logger = logging.getLogger(__name__)
 _MAX_DEATHS_IN_A_ROW: Final = 3
 _POLL_S: Final = 0.5
 _GRACE_S: Final = 30.0
+_REPLACED: Final = "Worker %s died, %s; another takes its place and its trials."
 
 
 def supervise(
@@ -61,7 +62,9 @@ def supervise(
                 workers.remove(worker)
                 if ending == "done" or stop.is_set():
                     continue
-                if isinstance(ending, Died):
+                if isinstance(ending, Died) and ending.with_machine:
+                    _logger.warning(_REPLACED, ending.worker, ending.how)
+                elif isinstance(ending, Died):
                     epochs = _count(count_epochs, known=epochs_at_death)
                     deaths = deaths + 1 if epochs == epochs_at_death else 1
                     epochs_at_death = epochs
@@ -102,4 +105,4 @@ def _judge_death(death: Died, deaths: int) -> None:
             "trials are kept. Look for a lack of memory (`dmesg`), lower --workers, or try the network with "
             "`caviar check`."
         )
-    _logger.warning("Worker %s died, %s; another takes its place and its trials.", death.worker, death.how)
+    _logger.warning(_REPLACED, death.worker, death.how)

@@ -5,12 +5,13 @@ import threading
 from collections.abc import Callable
 
 import optuna
+from optuna.exceptions import StorageInternalError
 from optuna.trial import FrozenTrial
 
 from ..attributes import FINGERPRINT
 from ..data.dataset import Dataset
 from ..data.loading import load_study_dataset
-from ..errors import SpecError
+from ..errors import SpecError, StorageError
 from ..packing.calibration import load_or_calibrate, prices_path
 from ..record.mlflow_mirror import MlflowMirror
 from ..search.pruners import make_pruner
@@ -18,7 +19,7 @@ from ..search.samplers import SamplerFactory, make_sampler_factory
 from ..search.stages import plan_of_study
 from ..search.warm_start import warm_start_of
 from ..spec import StudySpec
-from ..storage.database import open_storage
+from ..storage.database import is_out_of_reach, open_storage
 from ..storage.home import Home
 from ..storage.leased_storage import LeasedStorage
 from ..storage.studies import open_study
@@ -26,6 +27,7 @@ from ..worker.best_network import NetworkFolder
 from ..worker.crew import Crew
 from ..worker.objective import KerasObjective, objective_of
 from ..worker.opening import open_checkpoints, open_mirror, sampling_seed
+from ..worker.patience import Patience
 from ..worker.trainers import fleet_crew, solo_crew
 from ..worker.worker import Worker
 from ..worker.worker_setup import WorkerSetup
@@ -46,8 +48,10 @@ def work(order: WorkOrder, *, owner: str, stop: threading.Event, dataset: Datase
     """
     spec, home = order.spec, order.home
     prepare_devices(threads=order.threads)
-    storage = open_storage(home.storage, owner=owner)
-    study = open_study(storage, order.study, uid=order.uid)
+    opened = open_patiently(order, owner=owner, stop=stop)
+    if opened is None:
+        return False
+    storage, study = opened
     objective = open_objective(spec, study, dataset=dataset)  # first: the user's other code may change the directory
     share = order.max_trials or (RECYCLE_FLEET_TRIALS if spec.trains_in_fleets else RECYCLE_TRIALS)
     share_done, ended = threading.Event(), 0
@@ -83,13 +87,31 @@ def work(order: WorkOrder, *, owner: str, stop: threading.Event, dataset: Datase
         deadline_s=order.deadline_s,
         on_trial=count,
     )
-    crew = make_crew(setup, threads=order.threads)
+    crew = make_crew(setup, threads=order.threads, neighbors=order.neighbors)
     try:
         Worker(setup, crew).run()
     finally:
         host_and_process = owner.rsplit(":", 1)[0].replace(":", ".")
         crew.timings.save(home.timings / f"{study.study_name}.{host_and_process}.json")
     return share_done.is_set() and not stop.is_set()
+
+
+def open_patiently(order: WorkOrder, *, owner: str, stop: threading.Event) -> tuple[LeasedStorage, optuna.Study] | None:
+    """Open an order's study, which existed a moment ago: a database out of reach is waited for, unless ``stop`` is set.
+
+    A worker may be started in the middle of an outage, in the place of one that died.
+    """
+
+    def attempt() -> tuple[LeasedStorage, optuna.Study]:
+        try:
+            storage = open_storage(order.home.storage, owner=owner)
+        except StorageError as error:
+            if is_out_of_reach(error):
+                raise StorageInternalError(str(error)) from error.__cause__
+            raise
+        return storage, open_study(storage, order.study, uid=order.uid)
+
+    return Patience(stop, poll_s=0.5).outlast(attempt, what="open the study")
 
 
 def work_here(
@@ -134,13 +156,16 @@ def prepare_devices(*, threads: int) -> None:
     devices.prepare_devices(threads=threads)
 
 
-def make_crew(setup: WorkerSetup, *, threads: int) -> Crew:
-    """Return the crew that trains a study's trials in this process."""
+def make_crew(setup: WorkerSetup, *, threads: int, neighbors: int | None = None) -> Crew:
+    """Return the crew that trains a study's trials in this process.
+
+    It shares the machine's memory with ``neighbors``, itself included; by default with all of the study's workers.
+    """
     if not setup.spec.trains_in_fleets:
         return solo_crew(setup.objective)
     from ..training.devices import fleet_memory_bytes
 
-    memory_bytes = fleet_memory_bytes(n_workers=setup.spec.search.workers)
+    memory_bytes = fleet_memory_bytes(n_workers=neighbors or setup.spec.search.workers)
     return fleet_crew(setup.objective, cost=load_or_calibrate(prices_path(threads=threads)), memory_bytes=memory_bytes)
 
 

@@ -8,8 +8,9 @@ import sqlite3
 import sys
 import threading
 import warnings
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import unquote, urlsplit
 
 from filelock import FileLock
@@ -17,10 +18,11 @@ from filelock import FileLock
 from ..errors import FatalError, StorageError
 from ..imports import describe_error
 from ..storage.addresses import masked, sqlite_path, sqlite_url
+from ..storage.connecting import DRIVERS, OPTIONS, TAKE_LOCK, connection_options
 from ..storage.templates import create_from_template, keep_template
 from ..user_cache import sources_digest
 from .artifact_places import move_artifacts_here
-from .mlflow_private import quiet_mlflow, sqlite_engine
+from .mlflow_private import database_engine, quiet_mlflow
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
@@ -106,8 +108,8 @@ def connect(tracking_uri: str, *, artifact_location: str | None = None) -> "Mlfl
     prepare_tracking(tracking_uri, artifact_location=artifact_location)
     import_mlflow()
     try:
-        _probe_database(tracking_uri)
-        return _open_client(tracking_uri)
+        with _reached(tracking_uri):
+            return _open_client(tracking_uri)
     except ModuleNotFoundError as error:  # the driver of a PostgreSQL or MySQL store
         raise StorageError(
             f"MLflow's store {masked(tracking_uri)} needs the package {error.name!r}. Install it, or give another "
@@ -124,10 +126,12 @@ def _open_client(tracking_uri: str) -> "MlflowClient":
     with _connecting, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # mlflow 3.17 configures its tables with options that sqlalchemy 2.1 deprecates
         client = MlflowClient(tracking_uri)
-        engine = sqlite_engine(client)
-        if engine is not None and not sqlalchemy.event.contains(engine, "connect", _set_synchronous_normal):
-            sqlalchemy.event.listen(engine, "connect", _set_synchronous_normal)
-            engine.dispose()  # MLflow has opened a connection already
+        engine = database_engine(client)
+        if engine is not None and engine.dialect.name in _TUNED:
+            event, tune = _TUNED[engine.dialect.name]
+            if not sqlalchemy.event.contains(engine, event, tune):
+                sqlalchemy.event.listen(engine, event, tune)
+                engine.dispose()  # MLflow has opened a connection already
     if not existed:  # MLflow makes the directory of an address without unquoting it
         with contextlib.suppress(OSError):
             os.removedirs(literal)
@@ -181,16 +185,27 @@ def _check_database(path: Path) -> None:
         connection.rollback()
 
 
-def _probe_database(tracking_uri: str) -> None:
-    """Raise at once if a database cannot be reached: MLflow itself tries to connect for 100 s, with a trial waiting."""
+@contextlib.contextmanager
+def _reached(tracking_uri: str) -> Iterator[None]:
+    """Raise at once if a database cannot be reached: MLflow itself tries to connect for 100 s, with a trial waiting.
+
+    A PostgreSQL database without tables is locked: processes that let MLflow fill it at once crash.
+    """
     import sqlalchemy
     import sqlalchemy.pool
 
     if tracking_uri.partition(":")[0].partition("+")[0] not in DATABASES:
+        yield
         return
-    engine = sqlalchemy.create_engine(tracking_uri, poolclass=sqlalchemy.pool.NullPool)
-    with engine.connect():
-        pass
+    options = connection_options(sqlalchemy.make_url(tracking_uri))
+    engine = sqlalchemy.create_engine(tracking_uri, poolclass=sqlalchemy.pool.NullPool, connect_args=options)
+    with engine.connect() as connection:
+        if engine.dialect.name == "postgresql":
+            is_empty = "SELECT to_regclass('alembic_version') IS NULL"
+            if connection.execute(sqlalchemy.text(is_empty)).scalar_one():
+                connection.execute(sqlalchemy.text(TAKE_LOCK))  # it lasts as long as the connection
+                connection.commit()
+        yield
 
 
 def prepare_template(tracking_uri: str) -> None:
@@ -215,7 +230,7 @@ def _migrate(path: Path) -> None:
         with quiet_mlflow():
             client = _open_client(sqlite_url(path))
             client.search_experiments(max_results=1)
-        engine = sqlite_engine(client)
+        engine = database_engine(client)
         if engine is not None:
             engine.dispose()
         with contextlib.closing(sqlite3.connect(path)) as connection:
@@ -227,3 +242,17 @@ def _migrate(path: Path) -> None:
 def _set_synchronous_normal(connection: sqlite3.Connection, _record: object) -> None:
     """Let commits in WAL mode not wait for the disk: a power cut loses the last records, which a sync fills."""
     connection.execute("PRAGMA synchronous = NORMAL")
+
+
+def _notice_cuts(dialect: Any, _record: object, _address: object, options: dict[str, Any]) -> None:
+    """Have a connection to a PostgreSQL server notice that it was cut off; what the address says stays."""
+    if dialect.driver in DRIVERS:
+        for name, value in OPTIONS.items():
+            options.setdefault(name, value)
+
+
+#: What is done to MLflow's connections, by kind of database: on which event of its engine, and what.
+_TUNED: Final[dict[str, tuple[str, Callable[..., None]]]] = {
+    "sqlite": ("connect", _set_synchronous_normal),
+    "postgresql": ("do_connect", _notice_cuts),
+}

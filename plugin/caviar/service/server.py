@@ -106,6 +106,7 @@ def _run(settings: ServiceSettings, listener: socket.socket) -> None:
         await server.serve(sockets=[listener])
         for task in beside:
             task.cancel()
+        await asyncio.gather(*beside, return_exceptions=True)  # where a Ctrl-C that came meanwhile is raised
 
     async def end_streams() -> None:
         """End the streams once the server is asked to end: it waits for whoever it still answers."""

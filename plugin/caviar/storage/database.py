@@ -21,6 +21,7 @@ from ..optuna_private import optuna_tables
 from ..user_cache import sources_digest
 from . import schema
 from .addresses import masked, reason_of, sqlite_path, sqlite_url
+from .connecting import TAKE_LOCK, connection_options
 from .filesystems import network_file_system, network_message
 from .leased_storage import LeasedStorage
 from .templates import create_from_template, keep_template
@@ -87,6 +88,11 @@ def import_database_code() -> None:
     optuna_tables()
 
 
+def is_out_of_reach(error: StorageError) -> bool:
+    """Tell whether what ``open_storage`` raised may pass: the server does not answer, or the file is locked."""
+    return isinstance(error.__cause__, (sqlalchemy.exc.OperationalError, sqlalchemy.exc.InterfaceError))
+
+
 @contextlib.contextmanager
 def creation_lock(storage: LeasedStorage) -> Iterator[None]:
     """Hold the lock under which studies are created, across all processes that use the database."""
@@ -130,17 +136,18 @@ def _has_content(path: Path) -> bool:
 
 @contextlib.contextmanager
 def _server_lock(url: str) -> Iterator[None]:
-    """Hold a lock that a PostgreSQL server keeps for as long as this connection lives; its number is our name."""
-    engine = sqlalchemy.create_engine(url, poolclass=sqlalchemy.pool.NullPool)
+    """Hold a lock that a PostgreSQL server keeps for as long as this connection lives."""
+    options = connection_options(sqlalchemy.make_url(url))
+    engine = sqlalchemy.create_engine(url, poolclass=sqlalchemy.pool.NullPool, connect_args=options)
     with engine.connect() as connection:
-        connection.execute(sqlalchemy.text("SELECT pg_advisory_lock(hashtext('optuna-caviar'))"))
+        connection.execute(sqlalchemy.text(TAKE_LOCK))
         yield
 
 
 def _open(url: str, *, owner: str) -> LeasedStorage:
     with _explained(url):
         address = sqlalchemy.engine.make_url(url)
-        options: dict[str, Any] = {"pool_pre_ping": True}
+        options: dict[str, Any] = {"pool_pre_ping": True, "connect_args": connection_options(address)}
         if address.get_backend_name() == "sqlite":
             options = {} if "timeout" in address.query else {"connect_args": {"timeout": BUSY_TIMEOUT_S}}
         storage = LeasedStorage(url, owner=owner, engine_kwargs=options)
@@ -157,7 +164,8 @@ def _explained(url: str) -> Iterator[None]:
         yield
     except ImportError as error:
         raise StorageError(
-            f"The driver for {masked(url)} is not installed: {error}. For PostgreSQL: pip install 'psycopg[binary]'."
+            f"The driver for {masked(url)} is not installed: {error}. "
+            "For PostgreSQL: pip install 'optuna-caviar[postgresql]'."
         ) from error
     except sqlalchemy.exc.SQLAlchemyError as error:
         raise StorageError(f"The storage {masked(url)} cannot be opened: {reason_of(error)}.") from error

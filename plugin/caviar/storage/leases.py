@@ -44,9 +44,7 @@ def renew_leases(connection: sqlalchemy.Connection, trial_ids: Collection[int], 
     tables = optuna_tables()
     trials, owners, beats = tables.trials, tables.system_attributes, tables.heartbeats
     wanted = sorted(trial_ids)
-    if connection.dialect.name != "sqlite":
-        locked = sqlalchemy.select(beats.c.trial_id).where(beats.c.trial_id.in_(wanted)).order_by(beats.c.trial_id)
-        connection.execute(locked.with_for_update())
+    lock_heartbeats(connection, wanted)
     rows = connection.execute(
         sqlalchemy.select(trials.c.trial_id, trials.c.state, owners.c.value_json)
         .outerjoin(owners, sqlalchemy.and_(owners.c.trial_id == trials.c.trial_id, owners.c.key == OWNER))
@@ -61,6 +59,14 @@ def renew_leases(connection: sqlalchemy.Connection, trial_ids: Collection[int], 
     ended = frozenset(trial_id for trial_id, state in mine.items() if state.is_finished())
     lost = frozenset(wanted) - frozenset(held) - ended
     return LeaseCheck(held=frozenset(held), lost=lost, ended=ended)
+
+
+def lock_heartbeats(connection: sqlalchemy.Connection, trial_ids: Collection[int]) -> None:
+    """Lock trials' heartbeats on a server, before anything else of them and by trial, as all do that change leases."""
+    if connection.dialect.name != "sqlite":
+        beats = optuna_tables().heartbeats
+        locked = sqlalchemy.select(beats.c.trial_id).where(beats.c.trial_id.in_(sorted(trial_ids)))
+        connection.execute(locked.order_by(beats.c.trial_id).with_for_update())
 
 
 def take_leases(connection: sqlalchemy.Connection, trial_ids: Sequence[int], owner: str) -> None:

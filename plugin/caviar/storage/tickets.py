@@ -18,7 +18,7 @@ from .handing_back import put_back_expired
 from .identity import check_study
 from .idle import note_idle
 from .leased_storage import LeasedStorage
-from .leases import read_attributes, remove_attribute, take_leases
+from .leases import lock_heartbeats, read_attributes, remove_attribute, take_leases
 from .overview import count_states
 
 
@@ -132,6 +132,7 @@ def start_trials(
         return []
     trials = optuna_tables().trials
     trial_ids = [trial_id for trial_id, _ in waiting]
+    lock_heartbeats(connection, trial_ids)  # a late owner may be renewing them
     started = sqlalchemy.func.coalesce(trials.c.datetime_start, schema.database_now(connection))
     connection.execute(
         trials.update().where(trials.c.trial_id.in_(trial_ids)).values(state=TrialState.RUNNING, datetime_start=started)

@@ -1,10 +1,12 @@
 """How many trials a worker takes and gives to others, and how it claims them."""
 
+import dataclasses
 from collections.abc import Iterable
 from typing import Final, Literal, final
 
 from optuna.trial import FrozenTrial, TrialState
 
+from ..attributes import OWNER
 from ..optuna_private import id_of_study
 from ..sampler_table import known_sampler
 from ..search.promotion import is_held, is_paused
@@ -28,6 +30,12 @@ def count_open(trials: Iterable[FrozenTrial], *, budget: int) -> tuple[int, int]
         waiting += trial.state == TrialState.WAITING and not (is_paused(trial) or is_held(trial))
         running += trial.state == TrialState.RUNNING
     return waiting + max(0, budget - counted), running
+
+
+def count_workers(trials: Iterable[FrozenTrial], *, owner: str) -> int:
+    """Return how many workers are known to share a study: this one, ``owner``, and the others that have trials."""
+    owners = {trial.system_attrs.get(OWNER) for trial in trials if trial.state == TrialState.RUNNING}
+    return len(owners - {None, owner}) + 1
 
 
 def trials_to_take(search: SearchSpec, *, in_hand: int, set_aside: int, left: int, running: int) -> int:
@@ -97,19 +105,25 @@ class Intake:
         """Return how many trials to take now."""
         if self._only_trial is not None:
             return 0 if crew.in_hand else 1
-        left, running = self._count_open()
+        search, left, running = self._look()
         in_hand, set_aside = len(crew.in_hand), len(crew.begun) - len(crew.running)
-        n = trials_to_take(self._search, in_hand=in_hand, set_aside=set_aside, left=left, running=running)
+        n = trials_to_take(search, in_hand=in_hand, set_aside=set_aside, left=left, running=running)
         return max(0, min(n, crew.most_in_hand - in_hand))
 
     def n_to_give(self, crew: Crew) -> int:
         """Return how many trials that have not begun to give back."""
         if self._only_trial is not None:
             return 0
-        left, running = self._count_open()
+        search, left, running = self._look()
         in_hand, unbegun = len(crew.in_hand), len(crew.unbegun)
         idle = self._buffer.n_idle
-        return trials_to_give(self._search, in_hand=in_hand, unbegun=unbegun, left=left, running=running, idle=idle)
+        return trials_to_give(search, in_hand=in_hand, unbegun=unbegun, left=left, running=running, idle=idle)
 
-    def _count_open(self) -> tuple[int, int]:
-        return count_open(self._buffer.get_all_trials(self._study_id, deepcopy=False), budget=self._search.trials)
+    def _look(self) -> tuple[SearchSpec, int, int]:
+        """Return what `count_open` counts, and before it the search with the workers that there are.
+
+        They may be more than the study file says: each task of a Slurm array starts one.
+        """
+        trials = self._buffer.get_all_trials(self._study_id, deepcopy=False)
+        workers = max(self._search.workers, count_workers(trials, owner=self._storage.owner))
+        return dataclasses.replace(self._search, workers=workers), *count_open(trials, budget=self._search.trials)

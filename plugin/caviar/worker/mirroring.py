@@ -2,13 +2,16 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 
+import optuna
 from optuna.trial import FrozenTrial
 
 from ..attributes import CHANGES, CURVES, PARENT_TRIAL
 from ..interventions import interventions_of, live_curves
+from ..record.dashboard import plot_changes
 from ..record.mlflow_mirror import MlflowMirror
 from ..record.run_content import TrialRecord
 from ..space import SearchSpace
+from ..spec import StudySpec
 
 #: What was changed by hand, in words.
 INTERVENTIONS_TAG = "caviar.interventions"
@@ -47,6 +50,24 @@ def mirror_trials(
             )
         )
     mirror.record_many(records)
+
+
+def show_trials(
+    mirror: MlflowMirror | None,
+    study: optuna.Study,
+    trials: Sequence[FrozenTrial],
+    *,
+    spec: StudySpec,
+    curves: Mapping[int, _Curves] | None = None,
+) -> None:
+    """Record trials as `mirror_trials` does, where there is a mirror, and plot what was changed by hand in the study.
+
+    Raises:
+        StorageInternalError: If the plots cannot be stored.
+    """
+    if mirror is not None and trials:
+        mirror_trials(mirror, trials, space=spec.space, metric=spec.objective.metric, curves=curves)
+    plot_changes(study, trials, metric=spec.objective.metric)
 
 
 def trials_with_runs(trials: Iterable[FrozenTrial]) -> list[FrozenTrial]:

@@ -4,6 +4,7 @@ import optuna
 
 from ..attributes import FINGERPRINT, PARENT, SAMPLING_SEED, STUDY_UID
 from ..record.mlflow_mirror import MlflowMirror
+from ..record.tracking import DATABASES
 from ..search.warm_start import warm_start_of
 from ..spec import StudySpec
 from ..storage.checkpoints import CheckpointStore
@@ -18,12 +19,13 @@ def sampling_seed(study: optuna.Study, spec: StudySpec) -> int:
 def open_mirror(home: Home, study: optuna.Study, spec: StudySpec) -> MlflowMirror:
     """Return the study's mirror in MLflow, which opens nothing before its first use."""
     warm = warm_start_of(study)
-    local = home.tracking_uri.startswith("sqlite:")
+    is_database = home.tracking_uri.partition(":")[0].partition("+")[0] in DATABASES
     return MlflowMirror(
         home.tracking_uri,
         study_name=study.study_name,
         study_uid=study.user_attrs.get(STUDY_UID, ""),
-        artifact_location=(home.mlflow_artifacts.as_uri() if local else None),
+        # Where there is no server to place them, MLflow would make a directory in whichever is the current one.
+        artifact_location=(home.mlflow_artifacts.as_uri() if is_database else None),
         experiment_tags={
             "caviar.dataset": spec.data.dataset,
             "caviar.metric": spec.objective.metric,

@@ -1,10 +1,9 @@
 """What a worker bears, for long but not forever: a database that is locked or out of reach, and failing trials."""
 
-import contextlib
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Final, TypeVar, final
 
 from optuna.exceptions import StorageInternalError
@@ -57,11 +56,12 @@ class Patience:
     def bear(self, error: StorageInternalError, *, what: str) -> None:
         """Take note of a failed write."""
         now_s = time.monotonic()
+        level = logging.WARNING if self._failing_since_s is None else logging.DEBUG  # a line an outage
         self._failing_since_s = now_s if self._failing_since_s is None else self._failing_since_s
         outage = describe_outage(error)
         if not may_pass(error) or now_s - self._failing_since_s >= self._patience_s:
             raise StorageUnavailableError(f"{explain_outage(error)} What is done is kept.") from error
-        _logger.warning("Could not %s, since the study's database is busy (%s). Trying again.", what, outage)
+        _logger.log(level, "Could not %s, since the study's database is busy (%s). Trying again.", what, outage)
 
 
 def failures_in_a_row(before: int, trial: FrozenTrial) -> int:
@@ -84,27 +84,3 @@ def fail_reason(error: Exception) -> str:
     """Return in one line what is kept of an error that ended a trial."""
     message = str(error) if isinstance(error, CaviarError) else f"{type(error).__name__}: {error}"
     return message.splitlines()[0][:500]
-
-
-@contextlib.contextmanager
-def keep_leases(renew: Callable[[], object], *, lease_s: float) -> Iterator[None]:
-    """Renew a worker's leases from a thread, since an epoch or a trace may last longer than they do.
-
-    A locked database only causes a warning.
-    """
-    done = threading.Event()
-
-    def keep_renewing() -> None:
-        while not done.wait(lease_s / 3):
-            try:
-                renew()
-            except StorageInternalError as error:
-                _logger.warning("The leases could not be renewed: %s.", describe_outage(error))
-
-    thread = threading.Thread(target=keep_renewing, name="leases", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        done.set()
-        thread.join()

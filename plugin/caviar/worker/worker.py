@@ -13,7 +13,6 @@ from optuna.trial import FrozenTrial, TrialState
 from ..attributes import HELD, PAUSED
 from ..errors import FatalError, SpecError, TrialFailed, ends_worker
 from ..optuna_private import id_of_study, id_of_trial
-from ..record.dashboard import plot_changes
 from ..search.pruners import promotion_rule
 from ..search.stages import plan_of_study
 from ..storage.buffered_storage import BufferedStorage
@@ -23,8 +22,9 @@ from .best_network import best_standing
 from .crew import Crew
 from .in_flight import Intake
 from .interventions import Interventions
-from .mirroring import mirror_trials
-from .patience import Patience, fail_reason, failures_in_a_row, keep_leases
+from .kept_leases import KeptLeases
+from .mirroring import show_trials
+from .patience import Patience, fail_reason, failures_in_a_row
 from .promoter import Promoter
 from .trial_in_hand import TrialInHand, draw_trial
 from .trial_run import Decision, decide
@@ -52,6 +52,7 @@ class Worker:
         self._patience = Patience(setup.stop, poll_s=setup.poll_s)
         self._failures = 0  # in a row
         self._buffer = BufferedStorage(setup.storage, id_of_study(setup.study))
+        self._leases = KeptLeases(self._buffer, lease_s=setup.spec.search.lease_s)
         self._study = optuna.Study(setup.study.study_name, storage=self._buffer, pruner=setup.pruner)
         self._promoter = Promoter(
             self._study,
@@ -77,7 +78,7 @@ class Worker:
             StorageUnavailableError: If the study's database is full, or stays locked.
             SpecError: If the study's configuration turns out to be wrong; the trials in hand are handed back.
         """
-        with keep_leases(self._buffer.renew, lease_s=self._setup.spec.search.lease_s):
+        with self._leases.renewed():
             try:
                 self._run()
             except (SpecError, FatalError, KeyboardInterrupt):
@@ -90,8 +91,9 @@ class Worker:
             if setup.should_end():
                 self._hand_back({trial.ticket.trial_id for trial in crew.unbegun})
             if not crew.in_hand:
-                self._sync()
-                if setup.should_end() or not self._take_first():
+                if not self._sync():  # what has ended is another's too, until that is written
+                    setup.stop.wait(setup.poll_s)
+                elif setup.should_end() or not self._take_first():
                     break
                 continue
             crew.regroup()
@@ -173,6 +175,7 @@ class Worker:
             crew.board()
             self._intervene()
             done = [trial for trial in crew.running if trial.epochs >= trial.max_epochs]
+            trained = crew.running
             metrics = [] if done else crew.run_epoch()
         except Exception as error:  # noqa: BLE001  an error in one network must not end the study
             failed = crew.running
@@ -180,6 +183,10 @@ class Worker:
             for trial in failed:
                 self._fail(trial.ticket, error)
             return
+        if self._leases.have_run_out:
+            self._leases.catch_up(self._sync, stop=self._setup.stop, poll_s=self._setup.poll_s)
+            metrics = [values for trial, values in zip(trained, metrics, strict=False) if trial in crew.running]
+            done = [trial for trial in done if trial in crew.running]
         with self._timings.phase("bookkeeping_s"):
             if done:  # their worker died after their last epoch
                 self._settle(dict.fromkeys(done, Decision.COMPLETE))
@@ -268,18 +275,15 @@ class Worker:
         if failed is not None:
             self._finish([self._buffer.get_trial(ticket.trial_id)])
 
-    def _sync(self) -> None:
-        """Write what is pending, show MLflow what ended, and read what others did."""
+    def _sync(self) -> bool:
+        """Write what is pending, show MLflow what ended, and read what others did; return whether it was written."""
         with self._timings.phase("bookkeeping_s"):
-            check = self._patience.attempt(self._buffer.flush, what="store the trials")
+            check = self._patience.attempt(self._leases.flush, what="store the trials")
             self._synced_at_s = time.monotonic()
             if check is None:
-                return
+                return False
             self._has_news = False
             gone = check.lost | check.ended
-            for trial_id in sorted(gone):
-                how = "its lease was lost" if trial_id in check.lost else "it was ended from outside"
-                _logger.warning("Trial %d is left alone: %s.", self._buffer.get_trial(trial_id).number, how)
             self._crew.remove([trial for trial in self._crew.in_hand if trial.ticket.trial_id in gone])
             left, self._left = [trial for trial in self._left if id_of_trial(trial) not in gone], []
             self._finish([trial for trial in left if trial.state.is_finished()])
@@ -287,6 +291,7 @@ class Worker:
             self._patience.attempt(self._buffer.refresh, what="read the study")
             self._best = best_standing(self._study, self._setup.objective.metric)
             self._give_up()
+            return True
 
     def _give_up(self, *, closing: bool = False) -> None:
         """End the parked trials that will never be promoted."""
@@ -312,15 +317,12 @@ class Worker:
     def _mirror(
         self, trials: Sequence[FrozenTrial], curves: Mapping[int, Mapping[str, Sequence[float]]] | None = None
     ) -> None:
-        mirror, spec = self._setup.mirror, self._setup.spec
-        if mirror is not None and trials:
-            mirror_trials(mirror, trials, space=spec.space, metric=spec.objective.metric, curves=curves)
-        plot = functools.partial(plot_changes, self._study, trials, metric=spec.objective.metric)
-        self._patience.attempt(plot, what="plot what was changed by hand")
+        show = functools.partial(show_trials, self._setup.mirror, self._study, trials, spec=self._setup.spec)
+        self._patience.attempt(functools.partial(show, curves=curves), what="show what became of trials")
 
     def _save(self, trial: TrialInHand) -> bool:
-        """Checkpoint a trial; return False if its last checkpoint is as new."""
-        if trial.epochs <= trial.saved_epochs:
+        """Checkpoint a trial; return False if its last checkpoint is as new, or the trial may be another's by now."""
+        if trial.epochs <= trial.saved_epochs or self._leases.have_run_out:
             return False
         trial.save(self._setup.checkpoints, self._crew.lane_state(trial))
         return True
