@@ -46,7 +46,7 @@ def test_a_folder_of_artifacts_is_deleted(tmp_path: Path) -> None:
     (tmp_path / "artifacts" / "report").mkdir(parents=True)
     (tmp_path / "artifacts" / "report" / "page.html").write_text("old")
     (tmp_path / "artifacts" / "kept.txt").write_text("kept")
-    delete_artifacts((tmp_path / "artifacts").as_uri(), "report")
+    delete_artifacts((tmp_path / "artifacts").as_uri(), "report", tracking_uri="http://127.0.0.1:9")
     assert [path.name for path in (tmp_path / "artifacts").iterdir()] == ["kept.txt"]
 
 

@@ -25,7 +25,7 @@ def test_joined_views_keep_the_axes_that_every_run_has() -> None:
     deep = SharedView(columns=("depth", "units_1", "units_2"), axes=("depth", "units_1", "units_2"), curves=("f1",))
     joined = deep.joined(shallow)
     assert joined == SharedView(
-        columns=("depth", "units_1", "units_2"), axes=("depth", "units_1"), curves=("f1", "loss")
+        columns=("depth", "units_1", "units_2"), axes=("depth", "units_1"), curves=("loss", "f1")
     )
     assert joined.joined(shallow) == joined
 

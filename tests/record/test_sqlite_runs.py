@@ -16,6 +16,7 @@ from mlflow.tracking import MlflowClient
 from optuna.trial import FrozenTrial, TrialState
 
 from caviar.record import MlflowMirror, TrialRecord, prepare_tracking
+from caviar.record.data_set import StudyData
 from caviar.record.mlflow_private import REVISIONS, mlflow_revisions
 from caviar.record.shared_view import VIEW_TAG, load_view
 from caviar.record.tracking import connect
@@ -24,6 +25,8 @@ from .conftest import MakeTrial, build_trial
 
 NOW_S = datetime.datetime(2026, 11, 22, 12, 30).timestamp()  # noqa: DTZ001
 HYPERPARAMETERS = {"learning_rate": 0.01, "momentum": 0.9, "depth": 2, "batch_norm": "none"}
+
+DATA = StudyData(name="digits", fingerprint="0123456789abcdef" * 4, summary="1,437 train, 360 validation")
 
 _RECORD_AT_ONCE = """
 import sys
@@ -85,6 +88,10 @@ def everything(path: Path) -> dict[str, list[str]]:
     for run in rows["runs"]:
         run_name = f"{run['name']} {run['lifecycle_stage']}"
         text = {name: [line.replace(run["run_uuid"], run_name) for line in lines] for name, lines in text.items()}
+    for table, key in (("datasets", "dataset_uuid"), ("inputs", "input_uuid")):
+        for place, row in enumerate(sorted(rows[table], key=str)):
+            named = f"{table} {place}" if table == "datasets" else table
+            text = {name: [line.replace(row[key], named) for line in lines] for name, lines in text.items()}
     return {name: sorted(lines) for name, lines in text.items()}
 
 
@@ -97,7 +104,7 @@ def test_every_table_is_as_mlflows_client_leaves_it(empty_store: Path, tmp_path:
     for name in ("straight", "client"):
         path = Path(shutil.copy(empty_store, tmp_path / f"{name}.db"))
         uri = f"sqlite:///{path}" if name == "straight" else by_client(f"sqlite:///{path}")
-        mirror = make_mirror(uri, study_uid="uid", experiment_tags=tags)
+        mirror = make_mirror(uri, study_uid="uid", experiment_tags=tags, data=DATA)
         mirror.record_many(make_records(first, n_epochs=2))
         after_first = everything(path)
         mirror.record_many(make_records(then, n_epochs=4))
@@ -107,6 +114,7 @@ def test_every_table_is_as_mlflows_client_leaves_it(empty_store: Path, tmp_path:
     assert straight_first == client_first
     assert straight == client
     assert len(straight["metrics"]) > 20
+    assert (len(straight["datasets"]), len(straight["inputs"])) == (1, len(states))
 
 
 def test_installed_mlflow_has_the_tables_that_were_compared() -> None:

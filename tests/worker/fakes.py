@@ -194,7 +194,10 @@ class Made:
     study: optuna.Study = dataclasses.field(init=False)
 
     def __post_init__(self) -> None:
-        self.study = create_study(self.storage, self.spec, attributes={})
+        if self.spec.name in optuna.get_all_study_names(self.storage):
+            self.study = open_study(self.storage, self.spec.name)
+        else:
+            self.study = create_study(self.storage, self.spec, attributes={})
 
     def search(self, **changes: Any) -> None:
         """Change the search."""

@@ -11,6 +11,7 @@ from typing import Any, Final
 import numpy as np
 
 from ..record.mlflow_private import quiet_mlflow
+from ..record.run_content import STUDY_TAG
 from ..record.tracking import connect, import_mlflow, tracking_errors
 from ..storage.addresses import masked
 from ..storage.home import Home
@@ -73,7 +74,8 @@ def _register(home: Home, directory: Path, table: Mapping[str, Any], example: An
     assert experiment is not None, "the race has one"
     given = _shown_output(table)
     signature = mlflow.models.infer_signature(example, given)
-    with mlflow.start_run(experiment_id=experiment.experiment_id, run_name=f"{name} champion") as run:
+    tags = {STUDY_TAG: experiment.name}
+    with mlflow.start_run(experiment_id=experiment.experiment_id, run_name=f"{name} champion", tags=tags) as run:
         share = table["test"]["accuracy"]
         mlflow.log_metrics(
             {"test_accuracy": share[0], "test_accuracy_low": share[1], "test_accuracy_high": share[2]}

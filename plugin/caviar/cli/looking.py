@@ -152,18 +152,18 @@ def delete(study: str, *, yes: bool, session: Session) -> None:
 @click.argument("study")
 @with_session
 def sync(study: str, *, session: Session) -> None:
-    """Record the trials that MLflow lacks, after it was down.
+    """Give MLflow all that it lacks of a study, after it was down or into another store.
 
     \b
     Example:
       caviar sync digits
     """
-    from ..health.mending import sync_study
+    from ..commands.sync import sync_all
 
-    filled, failed = sync_study(session.home(), study)
-    session.print({"filled": filled, "failed": failed}, lambda: f"Recorded {filled} trials in MLflow.")
-    if failed:
-        fail(f"{failed} trials could not be recorded; the warning above says why. Run this again later.", 1)
+    synced = sync_all(session.home(), study)
+    session.print(dataclasses.asdict(synced), lambda: f"Recorded {synced.filled} trials in MLflow.")
+    if synced.failed:
+        fail(f"{synced.failed} trials could not be recorded; the warning above says why. Run this again later.", 1)
 
 
 @click.command()

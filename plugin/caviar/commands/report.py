@@ -2,6 +2,7 @@
 
 import dataclasses
 import datetime
+import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,12 +16,14 @@ from ..insight.family import Member, family_members
 from ..insight.page import as_json
 from ..insight.report import Report, build_report, render_html
 from ..insight.showing import show_family_in_dashboard, show_in_dashboard
+from ..insight.trial_notes import show_trials
 from ..storage.home import Home, prepare_home
 from ..storage.leased_storage import LeasedStorage
 from ..storage.opening import open_existing, required_spec
 from ..storage.studies import check_still_there, open_study
 from ..worker.opening import open_mirror
 from .family import open_family
+from .sync import log_best_network, network_file
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -59,7 +62,20 @@ def report_study(home: Home, study: str) -> WrittenReport:
     show_in_dashboard(opened, report, page=html, artifacts=home.artifacts)
     show_family(storage, opened)
     best = next((trial["number"] for trial in report.top if not trial["inherited"]), None)
-    attached = best is not None and open_mirror(home, opened, spec).attach_report(best, (html, data))
+    mirror = open_mirror(home, opened, spec)
+    attached = best is not None and mirror.attach_report(best, (html, data))
+    if attached:
+        log_best_network(home, opened, mirror)
+    top = report.top[0]["number"] if report.top else None
+    show_trials(
+        opened,
+        top,
+        space=spec.space,
+        metric=spec.objective.metric,
+        network=None if top is None else network_file(home, opened, top),
+        champion=_champion(home, opened.study_name),
+        artifacts=home.artifacts,
+    )
     return WrittenReport(report=report, html=html, json=data, in_mlflow=best if attached else None)
 
 
@@ -115,6 +131,15 @@ def report_lines(written: WrittenReport) -> list[str]:
         ways_on = f"run `caviar sync {report.study}`, then `caviar report {report.study}`"
         lines.append(f"not attached in MLflow, which is down or lacks the best trial's run: {ways_on}")
     return lines
+
+
+def _champion(home: Home, study: str) -> Mapping[str, Any] | None:
+    """Return what is written of a study's champion; None if there is none that can be read."""
+    try:
+        table: Mapping[str, Any] = json.loads((home.champions / study / "champion.json").read_text("utf-8"))
+    except (OSError, ValueError):
+        return None
+    return table
 
 
 def _best(report: Report) -> Mapping[str, Any] | None:

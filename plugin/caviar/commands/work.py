@@ -7,7 +7,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from types import FrameType
-from typing import Any
+from typing import Any, Final
 
 import optuna
 
@@ -20,9 +20,12 @@ from ..storage.leased_storage import LeasedStorage
 from ..storage.opening import open_existing, required_spec
 from ..storage.overview import count_epochs
 from ..storage.studies import check_still_there, study_key
-from ..worker.mirroring import sync_trials
+from ..worker.mirroring import mirroring_of, sync_trials
 from ..worker.opening import open_checkpoints, open_mirror
 from .sizing import threads_for
+
+#: Seconds that the end of a run gives MLflow to catch up; a file needs a tenth of a second for what it may lack.
+CATCH_UP_S: Final = 20.0
 
 
 def work_on_study(
@@ -49,7 +52,7 @@ def work_on_study(
     for number in {trial.number for trial in ended}.intersection(checkpoints.numbers()):
         checkpoints.remove(number)
     mirror, spec = open_mirror(order.home, study, order.spec), order.spec
-    sync = functools.partial(sync_trials, mirror, ended, space=spec.space, metric=spec.objective.metric)
+    sync = functools.partial(sync_trials, mirror, ended, mirroring_of(study, spec), within_s=CATCH_UP_S)
     if ended and sync()[0]:  # another run's worker may have been writing the same run: a second look removes the double
         sync()
 

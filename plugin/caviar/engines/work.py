@@ -13,6 +13,7 @@ from ..data.dataset import Dataset
 from ..data.loading import load_study_dataset
 from ..errors import SpecError, StorageError
 from ..packing.calibration import load_or_calibrate, prices_path
+from ..record.background import BackgroundMirror, in_background
 from ..record.mlflow_mirror import MlflowMirror
 from ..search.pruners import make_pruner
 from ..search.samplers import SamplerFactory, make_sampler_factory
@@ -69,6 +70,7 @@ def work(order: WorkOrder, *, owner: str, stop: threading.Event, dataset: Datase
         plan=plan_of_study(study, spec.search),
         warm=warm_start_of(study),
     )
+    mirror = BackgroundMirror(open_mirror(home, study, spec))
     setup = WorkerSetup(
         study=study,
         storage=storage,
@@ -76,7 +78,7 @@ def work(order: WorkOrder, *, owner: str, stop: threading.Event, dataset: Datase
         objective=objective,
         make_sampler=make_sampler,
         pruner=make_pruner(spec.search, epochs=spec.objective.epochs),
-        mirror=open_mirror(home, study, spec),
+        mirror=mirror,
         checkpoints=open_checkpoints(home, study),
         networks=NetworkFolder(
             home.networks / study.study_name, home.artifacts, validation=objective.dataset.validation
@@ -91,6 +93,7 @@ def work(order: WorkOrder, *, owner: str, stop: threading.Event, dataset: Datase
     try:
         Worker(setup, crew).run()
     finally:
+        mirror.close()
         host_and_process = owner.rsplit(":", 1)[0].replace(":", ".")
         crew.timings.save(home.timings / f"{study.study_name}.{host_and_process}.json")
     return share_done.is_set() and not stop.is_set()
@@ -132,20 +135,21 @@ def work_here(
     Raises:
         CaviarError: If the study cannot go on.
     """
-    setup = WorkerSetup(
-        study=study,
-        storage=storage,
-        spec=spec,
-        objective=objective_of(spec, dataset),
-        make_sampler=make_sampler,
-        pruner=make_pruner(spec.search, epochs=spec.objective.epochs),
-        checkpoints=open_checkpoints(home, study),
-        mirror=mirror,
-        stop=stop or threading.Event(),
-        deadline_s=deadline_s,
-        on_trial=on_trial,
-    )
-    Worker(setup, make_crew(setup, threads=os.cpu_count() or 1)).run()
+    with in_background(mirror) as recorder:
+        setup = WorkerSetup(
+            study=study,
+            storage=storage,
+            spec=spec,
+            objective=objective_of(spec, dataset),
+            make_sampler=make_sampler,
+            pruner=make_pruner(spec.search, epochs=spec.objective.epochs),
+            checkpoints=open_checkpoints(home, study),
+            mirror=recorder,
+            stop=stop or threading.Event(),
+            deadline_s=deadline_s,
+            on_trial=on_trial,
+        )
+        Worker(setup, make_crew(setup, threads=os.cpu_count() or 1)).run()
 
 
 def prepare_devices(*, threads: int) -> None:

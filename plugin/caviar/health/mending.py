@@ -14,7 +14,7 @@ from ..storage.addresses import masked, sqlite_path
 from ..storage.database import BUSY_TIMEOUT_S
 from ..storage.home import Home
 from ..storage.opening import open_existing, required_spec
-from ..worker.mirroring import sync_trials
+from ..worker.mirroring import fill_trials, mirroring_of
 from ..worker.opening import open_mirror
 
 #: Seconds to wait for those who use a database whose journal mode is to change: all of them must be gone.
@@ -59,14 +59,15 @@ def upgrade_optuna_schema(url: str, *, label: str) -> None:
 
 
 def sync_study(home: Home, study: str) -> tuple[int, int]:
-    """Record in MLflow what it lacks of a study's trials; a second call changes nothing.
+    """Record in MLflow all that it lacks of a study's trials; a second call changes nothing.
 
-    Return how many trials were recorded, and how many could not be, because MLflow is down or refuses them.
+    Return how many trials' runs lacked something, and how many could not be recorded, because MLflow is down or refuses
+    them.
     """
     _, opened = open_existing(home, study)
     spec = required_spec(opened)
     mirror = open_mirror(home, opened, spec)
-    return sync_trials(mirror, opened.get_trials(deepcopy=False), space=spec.space, metric=spec.objective.metric)
+    return fill_trials(mirror, opened.get_trials(deepcopy=False), mirroring_of(opened, spec))
 
 
 def _back_up(path: Path, *, label: str) -> Path:

@@ -56,14 +56,18 @@ def show_family_in_dashboard(study: optuna.Study, members: Sequence[Member], *, 
 
 
 def _save_note(study: optuna.Study, ours: str, what: str, *, replaced: str) -> None:
-    """Put our part into the user's note, between two marks, where it stood before or at the end."""
     from optuna_dashboard import get_note, save_note
 
+    save_note(study, merged_note(get_note(study), ours, what, replaced=replaced))
+
+
+def merged_note(note: str, ours: str, what: str, *, replaced: str) -> str:
+    """Return the user's note with our part between two marks, where it stood before or at the end."""
     begin, end = _FROM_HERE.format(what, replaced), _TO_HERE.format(what)
-    before, found, rest = get_note(study).partition(begin)
+    before, found, rest = note.partition(begin)
     after = rest.partition(end)[2] if found else ""
     parts = (before.strip(), f"{begin}\n\n{ours}\n\n{end}", after.strip())
-    save_note(study, "\n\n".join(part for part in parts if part))
+    return "\n\n".join(part for part in parts if part)
 
 
 def _save_picture(study: optuna.Study, name: str, title: str, figure: Any) -> None:

@@ -3,7 +3,7 @@
 import datetime
 import logging
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from .run_content import STUDY_TAG, STUDY_UID_TAG, StudyIdentity
 from .shared_view import SharedView, dump_view
@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
 _logger = logging.getLogger(__name__)
+
+_NOTE_TAG: Final = "mlflow.note.content"
+_NOTE_BEGINS: Final = "Mirror of the Optuna study"
 
 
 def open_experiment(client: "MlflowClient", study: StudyIdentity, *, now_s: float) -> "Experiment":
@@ -28,8 +31,20 @@ def open_experiment(client: "MlflowClient", study: StudyIdentity, *, now_s: floa
         experiment = _create_experiment(client, study)
     for key, value in wanted_tags(study, experiment.tags).items():
         if experiment.tags.get(key) != value:
-            client.set_experiment_tag(experiment.experiment_id, key, value)
+            set_tag(client, experiment.experiment_id, key, value)
     return experiment
+
+
+def set_tag(client: "MlflowClient", experiment_id: str, key: str, value: str) -> None:
+    """Set an experiment's tag, which other workers may be setting: MLflow 3.17 lets one of two first writers fail."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        client.set_experiment_tag(experiment_id, key, value)
+    except MlflowException:
+        if client.get_experiment(experiment_id).tags.get(key) is None:
+            raise
+        client.set_experiment_tag(experiment_id, key, value)
 
 
 def trash_experiment(client: "MlflowClient", experiment: "Experiment", *, now_s: float) -> None:
@@ -47,19 +62,24 @@ def trash_experiment(client: "MlflowClient", experiment: "Experiment", *, now_s:
 
 
 def wanted_tags(study: StudyIdentity, present: Mapping[str, str]) -> dict[str, str]:
-    """Return the tags that describe the study on its experiment, which has those that are present."""
+    """Return the tags that describe the study on its experiment, which has those that are present.
+
+    An experiment that somebody else made keeps its kind and its description.
+    """
     described = "".join(f"\n- {key}: `{value}`" for key, value in study.tags.items())
     tags = {
         STUDY_TAG: study.name,
         "mlflow.experimentKind": "custom_model_development",  # else the page takes it for one about agents
-        "mlflow.note.content": (
-            f"Mirror of the Optuna study **{study.name}**: one run a trial, one step an epoch. "
+        _NOTE_TAG: (
+            f"{_NOTE_BEGINS} **{study.name}**: one run a trial, one step an epoch. "
             "FINISHED is Optuna's COMPLETE, KILLED its PRUNED. "
             "`value` is what Optuna ranks complete trials by; `best_value` is the best epoch's, of pruned trials too. "
             f"`caviar sync {study.name}` fills what is missing here.\n{described}"
         ),
         **study.tags,
     }
+    if not present.get(_NOTE_TAG, _NOTE_BEGINS).startswith(_NOTE_BEGINS):
+        tags = {key: present.get(key, value) if key.startswith("mlflow.") else value for key, value in tags.items()}
     if study.uid:
         uid = present.get(STUDY_UID_TAG, study.uid)
         if uid != study.uid:

@@ -3,19 +3,22 @@
 import functools
 import time
 import urllib.parse
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, TypeVar
 
 from optuna.trial import FrozenTrial, TrialState
 
-from .experiment import open_experiment, trash_experiment, view_tag
+from .data_set import StudyData
+from .environment import environment_versions
+from .experiment import open_experiment, set_tag, trash_experiment, view_tag
 from .inspection import missing_numbers, read_run_statuses
+from .logged_model import log_network
 from .mlflow_private import quiet_mlflow
 from .outage import REFUSED, OutageGuard
 from .run_content import RunContent, StudyIdentity, TrialRecord, run_content
-from .runs import KnownRun, create_run, fill_run, find_run, list_runs, move_report
+from .runs import KnownRun, create_run, fill_run, find_run, is_whole, list_runs, move_report, split_runs
 from .shared_view import VIEW_KEY, VIEW_TAG, SharedView, joined_view, load_view
 from .sqlite_runs import is_plain, sqlite_runs
 from .tracking import connect, import_mlflow
@@ -36,12 +39,6 @@ class MlflowMirror:
     store is down, a call does nothing, one warning says so, and the store is left alone for a while; what was
     missed is counted, and recording it later fills it. Not for several threads at once; each process has its own.
     A SQLite file is written straight, many trials at once, without importing mlflow; other stores by MLflow's client.
-
-    Example:
-        >>> mirror = MlflowMirror("sqlite:///runs/mlflow.db", study_name="digits")
-        >>> for number in mirror.missing_trials(study.trials):
-        ...     trial = study.trials[number]
-        ...     mirror.record(trial, hyperparameters=trial.params, curves={})
     """
 
     def __init__(
@@ -52,6 +49,8 @@ class MlflowMirror:
         study_uid: str = "",
         artifact_location: str | None = None,
         experiment_tags: Mapping[str, str] = _NOTHING,
+        versions: Mapping[str, str] | None = None,
+        data: StudyData | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         """Make a mirror; nothing is opened or imported before its first use.
@@ -64,11 +63,20 @@ class MlflowMirror:
             artifact_location: Directory or URI for the runs' artifacts; None leaves it to MLflow.
             experiment_tags: Shown on the experiment and its runs, such as data set and fingerprint; empty ones are
                 left out. ``caviar.metric`` decides which way the page sorts.
+            versions: What the trials ran with; None for what is installed here.
+            data: The data set, an input of every run; None if it is not known.
             clock: The time as Unix seconds.
         """
         tags = {key: value for key, value in experiment_tags.items() if value}
         self._tracking_uri = tracking_uri
-        self._study = StudyIdentity(name=study_name, uid=study_uid, artifact_location=artifact_location, tags=tags)
+        self._study = StudyIdentity(
+            name=study_name,
+            uid=study_uid,
+            artifact_location=artifact_location,
+            tags=tags,
+            versions=environment_versions() if versions is None else versions,
+            data=data,
+        )
         self._clock = clock
         self._guard = OutageGuard(tracking_uri, clock=clock)
         self._client: MlflowClient | None = None
@@ -87,7 +95,7 @@ class MlflowMirror:
         """Return the id of the study's experiment, created where there is none; None when the store is down."""
 
         def find() -> str | None:
-            if not self._write_straight([]):
+            if self._write_straight([]) is None:
                 self._by_client(self._open_experiment)
             return self._experiment_id
 
@@ -127,10 +135,27 @@ class MlflowMirror:
         Where many trials end at once, this costs a tenth of MLflow's own client or less. Other stores are written
         run by run.
         """
-        for start in range(0, len(records), _BATCH):
-            batch = records[start : start + _BATCH]
-            contents = [run_content(record, study=self._study, now_s=self._clock()) for record in batch]
+        for contents in self._batches(records):
             self._record_batch(contents)
+
+    def fill(self, records: Sequence[TrialRecord]) -> int:
+        """Write what MLflow lacks of trials, and return how many of their runs lacked something; twice changes nothing.
+
+        Runs that another version of caviar wrote are completed too. A server is asked for all runs at once, and sent
+        nothing about those that are whole. What could not be written is `missed`.
+        """
+        runs = None if self._sqlite is not None else self._attempt_by_client("read the runs", self._list_runs)
+        changed: set[int] = set()
+        for contents in self._batches(records):
+            lacking = [one for one in contents if not _is_shown((runs or {}).get(one.number, ()), one)]
+            self._missed.difference_update({one.number for one in contents} - {one.number for one in lacking})
+            changed |= self._record_batch(lacking)
+        return len(changed)
+
+    def _batches(self, records: Sequence[TrialRecord]) -> "Iterator[list[RunContent]]":
+        for start in range(0, len(records), _BATCH):
+            now = self._clock()
+            yield [run_content(one, study=self._study, now_s=now) for one in records[start : start + _BATCH]]
 
     def missing_trials(self, study_trials: Iterable[FrozenTrial]) -> list[int]:
         """Return the numbers of the trials that MLflow lacks or shows in another state, ascending.
@@ -142,40 +167,61 @@ class MlflowMirror:
         expected = [trial for trial in study_trials if trial.state != TrialState.WAITING or trial.intermediate_values]
         return missing_numbers(expected, self._attempt("read the runs", self._read_statuses) or {})
 
+    def with_runs(self, what: str, action: "Callable[[MlflowClient, Mapping[int, Sequence[Run]]], _T]") -> _T | None:
+        """Do something with MLflow's client and the study's runs, by trial number; None when the store is down."""
+        return self._attempt_by_client(what, lambda: action(self._opened(), self._list_runs()))
+
     def attach_report(self, number: int, files: Sequence[Path]) -> bool:
         """Copy files into the ``report`` folder of a trial's run, in place of those of any run of the study.
 
         Returns:
             Whether they are there now; False when the store is down or lacks the run.
         """
+        move = functools.partial(move_report, number=number, files=files, tracking_uri=self._tracking_uri)
+        return self.with_runs(f"keep the report with trial {number}", move) or False
 
-        def attach() -> bool:
-            return move_report(self._opened(), self._list_runs(), number=number, files=files)
-
-        return self._attempt_by_client(f"keep the report with trial {number}", attach) or False
+    def log_network(self, number: int, path: Path) -> str | None:
+        """Make a trial's saved network a logged model of its run, once; return its id, or None as `attach_report`."""
+        log = functools.partial(log_network, number=number, path=path, versions=self._study.versions)
+        return self.with_runs(f"keep the network of trial {number}", log)
 
     def rename_experiment(self, new_name: str) -> bool:
         """Rename the study's experiment, so that a fresh one may take its name.
+
+        One that holds other runs too stays: runs are told apart by their study's uid.
 
         Returns:
             Whether no experiment has the old name any more; False when the store is down or refuses.
         """
 
-        def rename(client: "MlflowClient", experiment: "Experiment") -> None:
+        def rename(client: "MlflowClient", experiment: "Experiment") -> bool:
             if experiment.lifecycle_stage == "active":
+                if split_runs(client, experiment.experiment_id, study=self._study)[1]:
+                    return False
                 client.rename_experiment(experiment.experiment_id, new_name)
+            return True
 
         return self._change_experiment(f"rename the experiment to {new_name!r}", rename)
 
     def delete_experiment(self) -> bool:
         """Move the study's experiment to MLflow's trash, under a name that leaves its own free.
 
+        Of one that holds other runs too, only the study's runs go there.
+
         Returns:
-            Whether the experiment is gone; False when the store is down or refuses.
+            Whether the study's runs are gone; False when the store is down or refuses.
         """
-        return self._change_experiment(
-            "delete the experiment", functools.partial(trash_experiment, now_s=self._clock())
-        )
+
+        def delete(client: "MlflowClient", experiment: "Experiment") -> bool:
+            own, has_others = split_runs(client, experiment.experiment_id, study=self._study)
+            if has_others:
+                for run_id in own:
+                    client.delete_run(run_id)
+            else:
+                trash_experiment(client, experiment, now_s=self._clock())
+            return True
+
+        return self._change_experiment("delete the experiment", delete)
 
     # Below, what MLflow raises passes through, except where the name says "attempt".
 
@@ -200,14 +246,13 @@ class MlflowMirror:
             self._forget()
             return action()
 
-    def _change_experiment(self, what: str, change: "Callable[[MlflowClient, Experiment], None]") -> bool:
+    def _change_experiment(self, what: str, change: "Callable[[MlflowClient, Experiment], bool]") -> bool:
         def change_it() -> bool:
             client = self._opened()
             experiment = client.get_experiment_by_name(self._study.name)
-            if experiment is not None:
-                change(client, experiment)
+            done = experiment is None or change(client, experiment)
             self._forget()
-            return True
+            return done
 
         return self._attempt_by_client(what, change_it) or False
 
@@ -241,46 +286,63 @@ class MlflowMirror:
         runs = self._by_client(self._list_runs)
         return {number: [run.info.status for run in found] for number, found in runs.items()}
 
-    def _record_batch(self, contents: Sequence[RunContent]) -> None:
+    def _record_batch(self, contents: Sequence[RunContent]) -> set[int]:
+        """Write some trials, and return the numbers of those whose runs lacked something."""
         plain = [content for content in contents if is_plain(content)] if self._sqlite is not None else []
+        changed: set[int] = set()
         what = f"record trial {plain[0].number}" if len(plain) == 1 else f"record {len(plain)} trials"
-        if len(plain) > 0 and self._attempt(what, functools.partial(self._write_straight, plain)):
-            self._missed.difference_update(content.number for content in plain)
-            contents = [content for content in contents if not is_plain(content)]
+        if len(plain) > 0:
+            written = self._attempt(what, functools.partial(self._write_straight, plain))
+            if written is not None:
+                self._missed.difference_update(content.number for content in plain)
+                contents = [content for content in contents if not is_plain(content)]
+                changed |= written
         for content in contents:
-            if self._attempt_by_client(f"record trial {content.number}", functools.partial(self._write, content)):
-                self._missed.discard(content.number)
-            else:
+            lacked = self._attempt_by_client(f"record trial {content.number}", functools.partial(self._write, content))
+            if lacked is None:
                 self._missed.add(content.number)
+                continue
+            self._missed.discard(content.number)
+            if lacked:
+                changed.add(content.number)
+        return changed
 
-    def _write_straight(self, contents: Sequence[RunContent]) -> bool:
-        """Write the runs and open the experiment without MLflow's client; False where only that can do it."""
+    def _write_straight(self, contents: Sequence[RunContent]) -> frozenset[int] | None:
+        """Write the runs and open the experiment without MLflow's client; None where only that can do it.
+
+        Returns the numbers of the trials whose runs lacked something.
+        """
         if self._sqlite is None:
-            return False
+            return None
         now = self._clock()
         experiment = self._sqlite.write(contents, now_s=now)
         if experiment is None and self._experiment_id is None:
             self._by_client(self._open_experiment)  # it is in the trash, or MLflow is to place its artifacts
             experiment = self._sqlite.write(contents, now_s=now)
         if experiment is None:
-            return False
+            return None
         self._experiment_id, self._view = str(experiment.experiment_id), experiment.view
         for content in contents:
             self._runs.pop(content.number, None)
-        return True
+        return experiment.changed
 
     def _write(self, content: RunContent) -> bool:
+        """Write what a run lacks, and tell whether it lacked something."""
         client, experiment_id = self._opened(), self._open_experiment()
-        run = self._runs.get(content.number)
-        run = run or find_run(client, experiment_id, study_uid=self._study.uid, number=content.number)
-        run = run or create_run(client, experiment_id, content)
+        known = self._runs.get(content.number)
+        known = known or find_run(client, experiment_id, study_uid=self._study.uid, number=content.number)
+        run = known or create_run(client, experiment_id, content)
         view = joined_view(self._view, content.view)
         if view is not None and view != self._view:
-            client.set_experiment_tag(experiment_id, VIEW_TAG, view_tag(view, self._study))
+            set_tag(client, experiment_id, VIEW_TAG, view_tag(view, self._study))
             self._view = view
-        fill_run(client, run, content)
+        lacked = fill_run(client, run, content)
         if content.end_ms is None:
             self._runs[content.number] = run
         else:
             self._runs.pop(content.number, None)
-        return True
+        return lacked or known is None
+
+
+def _is_shown(runs: "Sequence[Run]", content: RunContent) -> bool:
+    return len(runs) == 1 and is_whole(runs[0], content)

@@ -66,9 +66,12 @@ def quiet_mlflow() -> Iterator[None]:
         yield
 
 
-def delete_artifacts(artifact_uri: str, folder: str) -> None:
-    """Delete a folder of a run's artifacts: MLflow's client only adds some."""
+def delete_artifacts(artifact_uri: str, folder: str, *, tracking_uri: str) -> None:
+    """Delete a folder of a run's artifacts: MLflow's client only adds some.
+
+    Where a server passes artifacts on, their address names no host, and the tracking address does.
+    """
     from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
-    repository: Any = get_artifact_repository(artifact_uri)  # its methods have no types
+    repository: Any = get_artifact_repository(artifact_uri, tracking_uri=tracking_uri)  # its methods have no types
     repository.delete_artifacts(folder)

@@ -12,6 +12,7 @@ from typing import NamedTuple
 from optuna.trial import FrozenTrial, TrialState
 
 from ..attributes import BEST_VALUE
+from .data_set import StudyData
 from .environment import environment_versions
 from .shared_view import SharedView, log_parameters, trial_view
 
@@ -27,6 +28,9 @@ RUN_STATUS: Mapping[TrialState, str] = {
     TrialState.WAITING: "SCHEDULED",
 }
 
+#: The statuses from which no run comes back: Optuna never takes a trial's end back.
+FINAL_STATUSES = frozenset(status for state, status in RUN_STATUS.items() if state.is_finished())
+
 _ACCEPTED = re.compile(r"[\w.\- ][/\w.\- ]*")
 _MAX_NAME = 250  # characters; the lowest of MLflow's limits
 
@@ -40,12 +44,16 @@ class StudyIdentity:
         uid: What tells it from an older study of that name; empty if nothing does.
         artifact_location: Where a new experiment's runs keep their artifacts; None leaves it to MLflow.
         tags: Shown on the experiment and on its runs.
+        versions: What its trials run with, shown on new runs; those of this process if they are not known.
+        data: The data set, an input of every run; None if it is not known.
     """
 
     name: str
     uid: str = ""
     artifact_location: str | None = None
     tags: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    versions: Mapping[str, str] = dataclasses.field(default_factory=environment_versions)
+    data: StudyData | None = None
 
 
 class Point(NamedTuple):
@@ -91,6 +99,7 @@ class RunContent:
     tags: Mapping[str, str]
     first_tags: Mapping[str, str]  # those that only a new run is given, beside the tags
     view: SharedView | None  # the experiment's view that fits the trial; None where nothing was drawn
+    data: StudyData | None = None  # what it was trained on; None if that is not known
 
 
 def run_content(record: TrialRecord, *, study: StudyIdentity, now_s: float) -> RunContent:
@@ -101,7 +110,7 @@ def run_content(record: TrialRecord, *, study: StudyIdentity, now_s: float) -> R
     metrics = accepted_names(record.curves)
     curves = {metrics[name]: curve for name, curve in record.curves.items()}
     tags = run_tags(trial, record.curves, study_name=study.name, study_uid=study.uid)
-    versions = {f"env.{name}": version for name, version in environment_versions().items()}
+    versions = {f"env.{name}": version for name, version in study.versions.items()}
     return RunContent(
         number=trial.number,
         name=run_name(study.name, trial.number),
@@ -113,6 +122,7 @@ def run_content(record: TrialRecord, *, study: StudyIdentity, now_s: float) -> R
         tags={**tags, **study.tags, **record.tags},
         first_tags={"mlflow.source.name": "caviar", "mlflow.source.type": "LOCAL", **versions},
         view=trial_view(trial, record.hyperparameters, curves).renamed(names) if trial.params else None,
+        data=study.data,
     )
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from .mlflow_private import delete_artifacts
-from .run_content import STUDY_UID_TAG, TRIAL_NUMBER_TAG, RunContent
+from .run_content import FINAL_STATUSES, STUDY_TAG, STUDY_UID_TAG, TRIAL_NUMBER_TAG, RunContent, StudyIdentity
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -29,6 +29,7 @@ class KnownRun:
     params: set[str]  # their names; MLflow lets none be changed
     tags: dict[str, str]
     points: set[tuple[str, int]]  # metric and step of every value
+    has_data: bool  # whether it names its data set
 
 
 def list_runs(
@@ -54,6 +55,23 @@ def list_runs(
             return runs
 
 
+def split_runs(client: "MlflowClient", experiment_id: str, *, study: StudyIdentity) -> tuple[list[str], bool]:
+    """Return the ids of an experiment's runs that are the study's, and whether it holds any that are not."""
+    own: list[str] = []
+    has_others, token = False, None
+    while True:
+        page = client.search_runs([experiment_id], max_results=_PAGE, page_token=token)
+        for run in page:
+            uid, is_ours = run.data.tags.get(STUDY_UID_TAG, ""), STUDY_TAG in run.data.tags
+            if (is_ours or TRIAL_NUMBER_TAG in run.data.tags) and (not uid or not study.uid or uid == study.uid):
+                own.append(run.info.run_id)
+            else:
+                has_others = True
+        token = page.token
+        if not token:
+            return own, has_others
+
+
 def find_run(client: "MlflowClient", experiment_id: str, *, study_uid: str, number: int) -> KnownRun | None:
     """Return a trial's run with what it holds, or None; of several, which two processes made at once, one is left."""
     found = list_runs(client, experiment_id, study_uid=study_uid, number=number).get(number)
@@ -75,36 +93,71 @@ def create_run(client: "MlflowClient", experiment_id: str, content: RunContent) 
 
 def _known(run: "Run") -> KnownRun:
     params, tags = set(run.data.params), dict(run.data.tags)
-    return KnownRun(run_id=run.info.run_id, status=run.info.status, params=params, tags=tags, points=set())
+    has_data = any(given.dataset.digest for given in run.inputs.dataset_inputs) if run.inputs else False
+    return KnownRun(
+        run_id=run.info.run_id, status=run.info.status, params=params, tags=tags, points=set(), has_data=has_data
+    )
 
 
-def fill_run(client: "MlflowClient", run: KnownRun, content: RunContent) -> None:
+def is_whole(run: "Run", content: RunContent) -> bool:
+    """Tell whether a run, as a search has it, lacks nothing; its final status alone says that of the curves' middles.
+
+    What was read of a trial before it ended is no reason to change a run that shows its end.
+    """
+    if content.end_ms is None and run.info.status in FINAL_STATUSES:
+        return True
+    latest = {point.key: point.value for point in sorted(content.points, key=lambda point: point.step)}
+    return (
+        run.info.status == content.status
+        and content.params.keys() <= run.data.params.keys()
+        and content.tags.items() <= run.data.tags.items()
+        and latest.items() <= run.data.metrics.items()
+        and (content.data is None or _known(run).has_data)
+    )
+
+
+def fill_run(client: "MlflowClient", run: KnownRun, content: RunContent) -> bool:
     """Write what the run lacks, its status last of all: a run with its final status is whole.
 
     MLflow's client cuts what is logged to the 1,000 metrics that its server takes at once.
+
+    Returns:
+        Whether it lacked something.
     """
     from mlflow.entities import Metric, Param, RunTag
 
+    if content.end_ms is None and run.status in FINAL_STATUSES:
+        return False  # the trial was read before it ended, and somebody else wrote its end meanwhile
     new = [point for point in content.points if (point.key, point.step) not in run.points]
-    client.log_batch(
-        run.run_id,
-        metrics=[Metric(point.key, point.value, point.time_ms, point.step) for point in new],
-        params=[Param(key, value) for key, value in content.params.items() if key not in run.params],
-        tags=[RunTag(key, value) for key, value in content.tags.items() if run.tags.get(key) != value],
-    )
+    metrics = [Metric(point.key, point.value, point.time_ms, point.step) for point in new]
+    params = [Param(key, value) for key, value in content.params.items() if key not in run.params]
+    tags = [RunTag(key, value) for key, value in content.tags.items() if run.tags.get(key) != value]
+    lacks_data = content.data is not None and not run.has_data
+    changed = bool(metrics or params or tags or lacks_data or run.status != content.status)
+    if metrics or params or tags:
+        client.log_batch(run.run_id, metrics=metrics, params=params, tags=tags)
     run.points.update((point.key, point.step) for point in new)
     run.params.update(content.params)
     run.tags.update(content.tags)
+    if content.data is not None and not run.has_data:
+        client.log_inputs(run.run_id, datasets=[content.data.as_input()])
+        run.has_data = True
     if run.status != content.status:
         if content.end_ms is None:
             client.update_run(run.run_id, status=content.status)  # it is open, or open again
         else:
             client.set_terminated(run.run_id, content.status, content.end_ms)
         run.status = content.status
+    return changed
 
 
 def move_report(
-    client: "MlflowClient", runs: "Mapping[int, Sequence[Run]]", *, number: int, files: Sequence[Path]
+    client: "MlflowClient",
+    runs: "Mapping[int, Sequence[Run]]",
+    *,
+    number: int,
+    files: Sequence[Path],
+    tracking_uri: str,
 ) -> bool:
     """Put files into the ``report`` folder of a trial's run, and remove that of every other run that has one.
 
@@ -122,12 +175,12 @@ def move_report(
     client.set_tag(target, _REPORT_TAG, _FOLDER)
     for run in (run for found in runs.values() for run in found):
         if run.info.run_id != target and _REPORT_TAG in run.data.tags:
-            _remove_report(run.info.artifact_uri)
+            _remove_report(run.info.artifact_uri, tracking_uri=tracking_uri)
             client.delete_tag(run.info.run_id, _REPORT_TAG)
     return True
 
 
-def _remove_report(artifact_uri: str) -> None:
+def _remove_report(artifact_uri: str, *, tracking_uri: str) -> None:
     """Delete a run's report, which MLflow's client cannot: a directory by ourselves, all else by its repository.
 
     In a directory, MLflow 3.17 unquotes the path twice, and would delete elsewhere (in ``aA`` for ``a%41``).
@@ -136,4 +189,4 @@ def _remove_report(artifact_uri: str) -> None:
     if parts.scheme in ("", "file"):
         shutil.rmtree(Path(unquote(parts.path)) / _FOLDER, ignore_errors=True)
     else:
-        delete_artifacts(artifact_uri, _FOLDER)
+        delete_artifacts(artifact_uri, _FOLDER, tracking_uri=tracking_uri)

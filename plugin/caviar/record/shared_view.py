@@ -9,7 +9,7 @@ page no longer knows it ignores.
 import dataclasses
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from optuna.distributions import FloatDistribution
@@ -39,7 +39,7 @@ class SharedView:
         return SharedView(
             columns=tuple(dict.fromkeys((*self.columns, *other.columns))),
             axes=tuple(name for name in self.axes if name in other.axes),
-            curves=tuple(dict.fromkeys((*self.curves, *other.curves))),
+            curves=_in_order({*self.curves, *other.curves}),
         )
 
     def renamed(self, names: Mapping[str, str]) -> "SharedView":
@@ -71,8 +71,13 @@ def trial_view(trial: FrozenTrial, hyperparameters: Iterable[str], curves: Itera
     return SharedView(
         columns=tuple(name for name in hyperparameters if name in drawn),
         axes=tuple(f"{name}_log10" if f"{name}_log10" in logs else name for name in trial.params),
-        curves=(*(name for name in _CURVES if name in present), *sorted(present - set(_CURVES))),
+        curves=_in_order(present),
     )
+
+
+def _in_order(curves: Collection[str]) -> tuple[str, ...]:
+    """Return curves in the order in which the page shows them, whichever trial came first."""
+    return (*(name for name in _CURVES if name in curves), *sorted(set(curves) - set(_CURVES)))
 
 
 def joined_view(first: SharedView | None, second: SharedView | None) -> SharedView | None:

@@ -24,9 +24,17 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..storage.addresses import sqlite_path
+from .data_set import CONTEXT_TAG, SOURCE_TYPE, StudyData
 from .experiment import view_tag, wanted_tags
 from .mlflow_private import REVISIONS
-from .run_content import STUDY_UID_TAG, TRIAL_NUMBER_TAG, RunContent, StudyIdentity, is_accepted_name
+from .run_content import (
+    FINAL_STATUSES,
+    STUDY_UID_TAG,
+    TRIAL_NUMBER_TAG,
+    RunContent,
+    StudyIdentity,
+    is_accepted_name,
+)
 from .shared_view import VIEW_TAG, SharedView, joined_view, load_view
 from .tracking import BUSY_TIMEOUT_S, prepare_tracking
 
@@ -36,7 +44,7 @@ _MISFITS = frozenset({sqlite3.SQLITE_ERROR, sqlite3.SQLITE_CONSTRAINT, sqlite3.S
 _PLAIN_LENGTH = {"name": 250, "value": 6000, "location": 500}  # characters; each the lowest of MLflow's limits
 
 _RUNS = """
-    SELECT number.value, runs.run_uuid
+    SELECT number.value, runs.run_uuid, runs.status
     FROM tags AS number
     JOIN runs ON runs.run_uuid = number.run_uuid
     LEFT JOIN tags AS uid ON uid.run_uuid = runs.run_uuid AND uid.key = ?
@@ -67,6 +75,16 @@ _TAG = """
     INSERT INTO tags (key, value, run_uuid) VALUES (?, ?, ?)
     ON CONFLICT (key, run_uuid) DO UPDATE SET value = excluded.value WHERE value IS NOT excluded.value
 """
+_DATA_SET = """
+    INSERT INTO datasets (dataset_uuid, experiment_id, name, digest, dataset_source_type, dataset_source,
+                          dataset_profile)
+    VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING
+"""
+_INPUT = """
+    INSERT INTO inputs (input_uuid, source_type, source_id, destination_type, destination_id)
+    VALUES (?, 'DATASET', ?, 'RUN', ?) ON CONFLICT DO NOTHING
+"""
+_INPUT_TAG = "INSERT INTO input_tags (input_uuid, name, value) VALUES (?, ?, ?)"
 _EXPERIMENT_TAGS = "SELECT key, value FROM experiment_tags JOIN experiments USING (experiment_id) WHERE name = ?"
 _EXPERIMENT_TAG = """
     INSERT INTO experiment_tags (key, value, experiment_id) VALUES (?, ?, ?)
@@ -75,11 +93,12 @@ _EXPERIMENT_TAG = """
 
 
 class ShownExperiment(NamedTuple):
-    """An experiment as it stands: its id, where its runs keep their artifacts, and the view that is shared."""
+    """An experiment as it stands after a write."""
 
     experiment_id: int
-    artifact_location: str
-    view: SharedView | None
+    artifact_location: str  # where its runs keep their artifacts
+    view: SharedView | None  # the one that is shared
+    changed: frozenset[int] = frozenset()  # numbers of the trials whose runs lacked something
 
 
 class SqliteRuns:
@@ -111,12 +130,12 @@ class SqliteRuns:
                 if experiment is None:
                     return None
                 known = self._find_runs(connection, contents, experiment.experiment_id, now_s=now_s)
-                _write_runs(connection, contents, experiment, known)
+                changed = _write_runs(connection, contents, experiment, known)
                 view = functools.reduce(joined_view, (content.view for content in contents), experiment.view)
                 if view is not None and view != experiment.view:
                     row = (VIEW_TAG, view_tag(view, self._study), experiment.experiment_id)
                     connection.execute(_EXPERIMENT_TAG, row)
-                return experiment._replace(view=view)
+                return experiment._replace(view=view, changed=changed)
         except (sqlite3.Error, UnicodeError, OverflowError) as error:
             if getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF not in _MISFITS:
                 raise
@@ -154,13 +173,13 @@ class SqliteRuns:
 
     def _find_runs(
         self, connection: sqlite3.Connection, contents: Iterable[RunContent], experiment_id: int, *, now_s: float
-    ) -> dict[int, str]:
-        """Return the ids of the trials' runs that exist; of several of one trial the oldest is left."""
+    ) -> dict[int, tuple[str, str]]:
+        """Return id and status of the trials' runs that exist; of several of one trial the oldest is left."""
         numbers, uid = json.dumps([str(content.number) for content in contents]), self._study.uid
         values = (STUDY_UID_TAG, TRIAL_NUMBER_TAG, numbers, experiment_id, uid, uid)
-        known: dict[int, str] = {}
-        for number, run_id in connection.execute(_RUNS, values).fetchall():
-            if known.setdefault(int(number), run_id) != run_id:
+        known: dict[int, tuple[str, str]] = {}
+        for number, run_id, status in connection.execute(_RUNS, values).fetchall():
+            if known.setdefault(int(number), (run_id, status))[0] != run_id:
                 connection.execute(_DELETE_RUN, (round(1000 * now_s), run_id))
         return known
 
@@ -182,6 +201,7 @@ def is_plain(content: RunContent) -> bool:
         and all(len(value) <= _PLAIN_LENGTH["value"] for values in (content.params, tags) for value in values.values())
         and len(content.name) <= _PLAIN_LENGTH["name"]
         and not any(key.startswith("mlflow.") for key in content.tags)  # some of these mean more than a tag
+        and (content.data is None or len(content.data.name) <= _PLAIN_LENGTH["location"])
     )
 
 
@@ -236,14 +256,22 @@ def _create_experiment(connection: sqlite3.Connection, study: StudyIdentity, *, 
 
 
 def _write_runs(
-    connection: sqlite3.Connection, contents: Iterable[RunContent], experiment: ShownExperiment, known: dict[int, str]
-) -> None:
+    connection: sqlite3.Connection,
+    contents: Iterable[RunContent],
+    experiment: ShownExperiment,
+    known: dict[int, tuple[str, str]],
+) -> frozenset[int]:
+    """Write what each run lacks, and return the numbers of those that lacked something."""
     points: dict[str, set[tuple[str, int]]] = {}
+    changed = set()
     for content in contents:
-        run_id = known.get(content.number)
+        run_id, status = known.get(content.number, (None, content.status))
+        if content.end_ms is None and status in FINAL_STATUSES:
+            continue  # the trial was read before it ended, and somebody else wrote its end meanwhile
+        before = connection.total_changes
         tags: Mapping[str, str] = content.tags
         if run_id is None:
-            run_id = known[content.number] = uuid.uuid4().hex
+            run_id = uuid.uuid4().hex
             points[run_id] = set()
             artifacts = f"{experiment.artifact_location}/{run_id}/artifacts"
             row = (run_id, content.name, content.status, content.start_ms, content.end_ms, artifacts)
@@ -252,6 +280,7 @@ def _write_runs(
         elif run_id not in points:
             found = connection.execute("SELECT key, step FROM metrics WHERE run_uuid = ?", (run_id,))
             points[run_id] = set(found.fetchall())
+        known[content.number] = run_id, content.status
         new = [point for point in content.points if (point.key, point.step) not in points[run_id]]
         points[run_id].update((point.key, point.step) for point in new)
         connection.executemany(_POINT, [(p.key, p.value, p.time_ms, run_id, p.step) for p in new])
@@ -259,4 +288,22 @@ def _write_runs(
         connection.executemany(_LATEST, [(p.key, p.value, p.time_ms, run_id, p.step) for p in latest.values()])
         connection.executemany(_PARAM, [(key, value, run_id) for key, value in content.params.items()])
         connection.executemany(_TAG, [(key, value, run_id) for key, value in tags.items()])
+        if content.data is not None:
+            _write_data(connection, content.data, run_id, experiment.experiment_id)
         connection.execute(_OLD_RUN, (content.status, content.end_ms, run_id, content.status))
+        if connection.total_changes > before:
+            changed.add(content.number)
+    return frozenset(changed)
+
+
+def _write_data(connection: sqlite3.Connection, data: StudyData, run_id: str, experiment_id: int) -> None:
+    """Make the data set an input of a run; a study has one row for it, whatever the number of its runs."""
+    key = (experiment_id, data.shown_name, data.digest)
+    row = (*key, SOURCE_TYPE, data.source, data.profile)
+    connection.execute(_DATA_SET, (uuid.uuid4().hex, *row))
+    (data_id,) = connection.execute(
+        "SELECT dataset_uuid FROM datasets WHERE experiment_id = ? AND name = ? AND digest = ?", key
+    ).fetchone()
+    input_id = uuid.uuid4().hex
+    if connection.execute(_INPUT, (input_id, data_id, run_id)).rowcount > 0:
+        connection.execute(_INPUT_TAG, (input_id, *CONTEXT_TAG))

@@ -28,7 +28,7 @@ from ..search.sequences import origin_of
 from ..space import DEFAULT_SPACE_TABLE, SearchSpace, make_configs, parse_space
 from ..spec import OUTPUTS, StudySpec, check_class_weight
 from ..user_cache import user_cache
-from .mirroring import mirror_trials
+from .mirroring import Mirroring, mirror_trials
 from .trial_run import Decision, TrialRun, decide
 
 if TYPE_CHECKING:
@@ -279,7 +279,7 @@ class KerasObjective:
         ended.state = state
         ended.value = value if state == TrialState.COMPLETE else last if state == TrialState.PRUNED else None
         ended.datetime_complete = datetime.datetime.now()  # noqa: DTZ005  (Optuna's times are naive local ones)
-        mirror_trials(self._mirror, [ended], space=self.space, metric=self.metric)
+        mirror_trials(self._mirror, [ended], Mirroring(space=self.space, metric=self.metric))
 
 
 def network_function(spec: StudySpec) -> NetworkFunction | None:

@@ -1,8 +1,11 @@
 """Opens what belongs to a study: its mirror in MLflow and its checkpoints; and gives its seed."""
 
+import json
+
 import optuna
 
-from ..attributes import FINGERPRINT, PARENT, SAMPLING_SEED, STUDY_UID
+from ..attributes import DATA, ENVIRONMENT, FINGERPRINT, PARENT, SAMPLING_SEED, STUDY_UID
+from ..record.data_set import StudyData
 from ..record.mlflow_mirror import MlflowMirror
 from ..record.tracking import DATABASES
 from ..search.warm_start import warm_start_of
@@ -20,6 +23,9 @@ def open_mirror(home: Home, study: optuna.Study, spec: StudySpec) -> MlflowMirro
     """Return the study's mirror in MLflow, which opens nothing before its first use."""
     warm = warm_start_of(study)
     is_database = home.tracking_uri.partition(":")[0].partition("+")[0] in DATABASES
+    fingerprint = study.user_attrs.get(FINGERPRINT, "")
+    data = StudyData(name=spec.data.dataset, fingerprint=fingerprint, summary=study.user_attrs.get(DATA, ""))
+    versions = json.loads(study.user_attrs.get(ENVIRONMENT, "null"))
     return MlflowMirror(
         home.tracking_uri,
         study_name=study.study_name,
@@ -29,10 +35,13 @@ def open_mirror(home: Home, study: optuna.Study, spec: StudySpec) -> MlflowMirro
         experiment_tags={
             "caviar.dataset": spec.data.dataset,
             "caviar.metric": spec.objective.metric,
-            "caviar.data_fingerprint": study.user_attrs.get(FINGERPRINT, ""),
+            "caviar.data_fingerprint": fingerprint,
+            "caviar.version": (versions or {}).get("optuna-caviar", ""),
             "caviar.parent": study.user_attrs.get(PARENT) or "",
             "caviar.warm_start": "" if warm is None else warm.source,
         },
+        versions=versions,
+        data=data if fingerprint else None,
     )
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import optuna
 from optuna.trial import FrozenTrial
 
-from ..record.mlflow_mirror import MlflowMirror
+from ..record.background import Recorder
 from ..search.samplers import SamplerFactory
 from ..spec import StudySpec
 from ..storage.checkpoints import CheckpointStore
@@ -30,7 +30,7 @@ class WorkerSetup:
     pruner: optuna.pruners.BasePruner
     checkpoints: CheckpointStore
     stop: threading.Event  # set from outside to stop the worker: it hands its trials back after their epoch
-    mirror: MlflowMirror | None = None  # the study's in MLflow; None to show it nothing
+    mirror: Recorder | None = None  # the study's in MLflow; None to show it nothing
     networks: NetworkFolder | None = None  # keeps the best networks
     # Set from outside when this process has run its share: the trials that have begun are finished.
     share_done: threading.Event = dataclasses.field(default_factory=threading.Event)
