@@ -1,6 +1,8 @@
 """What several tests share: a study on disk without a network to train."""
 
+import contextlib
 import shutil
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +14,8 @@ from alembic.script import ScriptDirectory
 from caviar.spec import StudySpec, parse_spec
 from caviar.storage.database import new_owner, open_storage
 from caviar.storage.leased_storage import LeasedStorage
+
+from .object_store import serving_s3
 
 if TYPE_CHECKING:
     from .postgresql import Server
@@ -102,3 +106,21 @@ def prepared_home(tmp_path: Path, tracking_template: Path) -> Path:
     path.mkdir()
     shutil.copy(tracking_template, path)
     return path
+
+
+@pytest.fixture(scope="session")
+def s3_url() -> Iterator[str]:
+    """The address of a directory in an S3 server; skipped with a reason where there is none."""
+    with serving_s3() as url:
+        yield url
+
+
+@pytest.fixture
+def memory_url() -> Iterator[str]:
+    """The address of an empty directory in this process' memory."""
+    import fsspec
+
+    url = f"memory://files-{uuid.uuid4().hex}"
+    yield url
+    with contextlib.suppress(FileNotFoundError):
+        fsspec.filesystem("memory").rm(url, recursive=True)

@@ -214,6 +214,8 @@ def test_results_print_where_the_terminal_lacks_their_characters() -> None:
 
 
 def test_names_of_others_do_not_steer_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
-    session = Session(home_path=Path("home"), storage=None, tracking_uri=None, as_json=False, results=sys.stdout)
+    session = Session(
+        home_path=Path("home"), storage=None, files=None, tracking_uri=None, as_json=False, results=sys.stdout
+    )
     session.print({}, lambda: "width\x1b[31m\n×")
     assert capsys.readouterr().out == "width\\x1b[31m\n×\n"

@@ -226,7 +226,7 @@ def take_steered(browser: Browser, address: str) -> None:
 def take_pictures(home: Home, profile: Path) -> None:
     """Take the pictures of a home that holds the digits study and its report."""
     with contextlib.closing(Browser(profile / "report", width=1100, height=1300)) as browser:
-        browser.open(home.report_files("digits")[0].as_uri(), "What to try next", "Importance")
+        browser.open((home.path / "reports" / "digits.html").as_uri(), "What to try next", "Importance")
         browser.take("report")
     with (
         serving("dashboard", home) as address,

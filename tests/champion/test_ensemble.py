@@ -67,6 +67,7 @@ def test_a_champion_may_be_an_ensemble(searched: tuple[Home, StudySpec], monkeyp
     monkeypatch.setattr("caviar.champion.ensemble.LEVEL", 1.1)  # whatever the test says
     result = make_champion(home, "ball", top=3, seeds=3, ensemble=3)
     assert result.description is not None
+    assert isinstance(result.directory, Path)
     ensemble = result.description["ensemble"]
     assert (ensemble["n_networks"], len(ensemble["alone"]), ensemble["is_kept"]) == (3, 3, True)
     assert any(line.endswith("the champion averages 3") for line in champion_lines(result))

@@ -1,8 +1,10 @@
 """A champion in its directory: what it takes, what it refuses, and that a fresh process gives the same."""
 
+import dataclasses
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -17,6 +19,7 @@ from tests.processes import environment
 from caviar import load_champion
 from caviar.champion.registered import quiet_mlflow_registry
 from caviar.champion.saved import DESCRIPTION, NETWORK, Champion
+from caviar.champion.standing import champion_directory, champion_names, publish
 from caviar.commands.champion import champion_lines, make_champion
 from caviar.commands.predict import predict_file
 from caviar.commands.run import run_study
@@ -24,6 +27,8 @@ from caviar.errors import DataError, SpecError, StorageError
 from caviar.record.tracking import connect
 from caviar.spec import parse_spec
 from caviar.storage.home import Home, locate_home
+from caviar.storage.places import parse_files, write_at
+from caviar.storage.remote import RemotePath
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -76,12 +81,16 @@ def test_the_champion_is_described_with_its_figures(home: Home) -> None:
     assert "gradient boosting" in card
 
 
-def test_the_test_split_is_read_once_unless_it_is_forced_and_that_is_written_down(home: Home) -> None:
+def test_the_test_split_is_read_once_unless_it_is_forced_and_that_is_written_down(home: Home, memory_url: str) -> None:
     with pytest.raises(SpecError, match="A second reading makes its figures too good"):
         make_champion(home, "images", top=2, seeds=2)
-    result = make_champion(home, "images", top=2, seeds=2, again=True)
+    elsewhere = dataclasses.replace(home, files=parse_files(memory_url))
+    result = make_champion(elsewhere, "images", top=2, seeds=2, again=True)
     assert result.description is not None
     assert any("test accuracy" in line for line in champion_lines(result))
+    assert champion_lines(result)[-2] == str(elsewhere.champions / "images")
+    written = load_champion("images", home=home.path, files=memory_url).description
+    assert written == json.loads(json.dumps(result.description))
     with pytest.raises(SpecError, match="top differs"):
         make_champion(home, "images", top=3, seeds=2, again=True)
 
@@ -253,3 +262,35 @@ def test_damaged_and_other_champions_are_refused(home: Home, tmp_path: Path) -> 
         Champion(tmp_path).predict(np.zeros((1, 4, 4), np.uint8))
     with pytest.raises(SpecError, match="--output must end in"):
         predict_file(home, "images", tmp_path / "x.npy", output=tmp_path / "out.txt", results=sys.stdout)
+
+
+@pytest.mark.parametrize("store", ["memory_url", "s3_url"])
+def test_a_champion_in_a_store_is_replaced_by_one_request_and_predicts_the_same(
+    home: Home, tmp_path: Path, store: str, request: pytest.FixtureRequest
+) -> None:
+    files = f"{request.getfixturevalue(store)}/{tmp_path.name}"
+    elsewhere, first = locate_home(home.path, files=files), home.path / "champions" / "table"
+    with pytest.raises(StorageError, match=r"There is no champion in.*champion\.json"):
+        load_champion("table", home=home.path, files=files)
+    publish(first, elsewhere.champions / "table")
+    champion = load_champion("table", home=home.path, files=files)
+    expected = load_champion("table", home=home.path).predict_proba(rows())
+    np.testing.assert_array_equal(champion.predict_proba(rows()), expected)
+    assert champion_names(elsewhere.champions) == ["table"]
+
+    second = tmp_path / "table"
+    shutil.copytree(first, second)
+    description = json.loads((second / DESCRIPTION).read_text()) | {"seed": 4711}
+    (second / DESCRIPTION).write_text(json.dumps(description))
+    publish(second, elsewhere.champions / "table")
+    assert load_champion("table", home=home.path, files=files).description["seed"] == 4711
+    assert champion_directory(elsewhere.champions / "table") != champion.path
+    assert isinstance(elsewhere.champions, RemotePath)
+    assert len((elsewhere.champions / "table").names()) == 2, "the description, and one directory"
+
+
+def test_a_champion_whose_files_are_missing_in_a_store_is_damaged(home: Home, memory_url: str) -> None:
+    place = locate_home(home.path, files=memory_url).champions / "table"
+    write_at(place / DESCRIPTION, (home.path / "champions" / "table" / DESCRIPTION).read_bytes())
+    with pytest.raises(StorageError, match="damaged: its files are missing"):
+        load_champion("table", home=home.path, files=memory_url)

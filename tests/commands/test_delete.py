@@ -25,7 +25,7 @@ from caviar.storage.studies import archive_study, create_study, open_study
 def study(storage: LeasedStorage, spec: StudySpec, home: Home) -> optuna.Study:
     """A study with a network and a report."""
     study = create_study(storage, spec, attributes={STUDY_UID: "first"})
-    for path in (home.networks / "toy" / "0.keras", *home.report_files("toy")):
+    for path in (home.path / name for name in ("networks/toy/0.keras", "reports/toy.html", "reports/toy.json")):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("kept")
     return study
@@ -36,7 +36,7 @@ def caviar(verb: str, home: Home, *options: str) -> Result:
 
 
 def files(home: Home) -> list[str]:
-    found = [*home.networks.rglob("*"), *home.reports.rglob("*")] if home.networks.exists() else []
+    found = [path for name in ("networks", "reports") for path in (home.path / name).rglob("*")]
     return sorted(str(path.relative_to(home.path)) for path in found)
 
 
@@ -116,7 +116,7 @@ def test_archiving_takes_the_files_along_and_leftovers_make_way(
         "reports/toy.archived-1.json",
     ]
     for _ in range(2):  # of studies that the dashboard deleted
-        (home.networks / "toy").mkdir()
+        (home.path / "networks" / "toy").mkdir()
         set_leftovers_aside(storage, home, "toy")
     assert {"networks/toy.left-1", "networks/toy.left-2"} < set(files(home))
     assert "networks/toy" not in files(home)

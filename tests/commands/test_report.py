@@ -54,8 +54,8 @@ def test_a_report_stands_in_files_dashboard_and_mlflow_and_the_next_takes_its_pl
     opened = optuna.load_study(study_name="toy", storage=home.storage)
     save_note(opened, "My own words.")
     first = report_study(home, "toy")
-    assert sorted(path.name for path in home.reports.iterdir()) == ["toy.html", "toy.json"]
-    assert json.loads(first.json.read_text())["study"] == "toy"
+    assert sorted(path.name for path in (home.path / "reports").iterdir()) == ["toy.html", "toy.json"]
+    assert json.loads(first.json.read_bytes())["study"] == "toy"
     assert first.in_mlflow == 0
     assert reports_in_mlflow(home) == {"0": ["report/toy.html", "report/toy.json"], "1": []}
 
@@ -70,7 +70,7 @@ def test_a_report_stands_in_files_dashboard_and_mlflow_and_the_next_takes_its_pl
     assert note.count("## Report of") == 1
     (artifact,) = get_all_artifact_meta(opened)
     assert artifact.filename == "toy.html"
-    (kept,) = home.artifacts.iterdir()
+    (kept,) = (home.path / "artifacts").iterdir()
     assert kept.read_bytes() == first.html.read_bytes()
 
 

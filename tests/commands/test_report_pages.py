@@ -45,6 +45,7 @@ def written(home: Home) -> WrittenReport:
 
 
 def test_every_picture_of_the_page_is_drawn(written: WrittenReport, tmp_path: Path) -> None:
+    assert isinstance(written.html, Path)
     page = open_page(written.html.as_uri(), tmp_path / "profile")
     places = re.split(r'data-figure="', page)[1:]
     assert [place.partition('"')[0] for place in places if 'class="main-svg"' in place] == [

@@ -32,7 +32,7 @@ def network_line(home: Home) -> str:
 def test_the_best_network_is_shown_and_of_equal_trials_the_first(home: Home, study: optuna.Study) -> None:
     add_trial(study, 0.9)
     add_trial(study, 0.9)
-    path = home.networks / "toy" / "0.keras"
+    path = home.path / "networks" / "toy" / "0.keras"
     assert network_line(home) == f"no network: {path} was removed, or the trial was not run with this home"
     path.parent.mkdir(parents=True)
     path.touch()

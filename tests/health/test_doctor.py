@@ -349,7 +349,7 @@ def test_a_nearly_full_disk_and_a_home_that_cannot_be_written_are_findings(home:
     for path in (file, file / "below"):
         unwritable = look(locate_home(path))
         assert any("home directory cannot be written" in finding.message for finding in unwritable)
-    home.networks.touch()
+    (home.path / "networks").touch()
     assert str(home.networks) in {finding.subject for finding in look(home) if "cannot be written" in finding.message}
     assert file.read_bytes() == b""
 
@@ -379,7 +379,7 @@ def test_the_nearest_mount_decides(mounts: Mounts, expected: str | None) -> None
 def test_leftovers_of_killed_processes_are_found_and_removed(home: Home) -> None:
     with subprocess.Popen(["true"]) as process:
         process.wait()
-    places = [home.timings, home.checkpoints / "uid" / "3", home.path, user_cache() / "arrays"]
+    places = [home.timings, home.path / "checkpoints" / "uid" / "3", home.path, user_cache() / "arrays"]
     of_dead, of_living = (
         [place / f".caviar-writes~{socket.gethostname()}~{pid}~00" for place in places]
         for pid in (process.pid, os.getpid())

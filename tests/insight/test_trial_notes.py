@@ -13,7 +13,7 @@ from optuna_dashboard.artifact._backend import list_trial_artifacts
 
 from caviar.attributes import CURVES, FAIL_REASON
 from caviar.insight.dashboard_private import note_of_trial, note_trial
-from caviar.insight.trial_notes import curves_svg, network_summary, show_trials
+from caviar.insight.trial_notes import curves_svg, network_summary, note_trials
 from caviar.optuna_private import id_of_study
 from caviar.space import parse_space
 
@@ -50,7 +50,7 @@ def write_network(path: Path) -> Path:
 
 
 def show(study: optuna.Study, path: Path) -> list[int]:
-    return show_trials(
+    return note_trials(
         study,
         0,
         space=SPACE,

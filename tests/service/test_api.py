@@ -27,7 +27,9 @@ from caviar.service.runs import RunInfo, Runs
 from caviar.service.settings import ServiceSettings
 from caviar.spec import parse_spec
 from caviar.storage.database import new_owner, open_storage
+from caviar.storage.home import locate_home
 from caviar.storage.leased_storage import LeasedStorage
+from caviar.storage.places import write_at
 from caviar.storage.studies import create_study, delete_study, open_study
 
 from .asgi import AppClient, calling, listening
@@ -326,7 +328,7 @@ def test_postscript_is_no_image(tmp_path: Path, name: str) -> None:
 def test_a_report_is_written_and_shown_where_its_scripts_can_ask_nothing(
     client: AppClient, settings: ServiceSettings, study: optuna.Study
 ) -> None:
-    page, _ = settings.home.report_files("digits")
+    page = settings.home.path / "reports" / "digits.html"
     page.parent.mkdir(parents=True)
     page.write_text("<script>1</script>")
     answer = client.get("/v1/studies/digits/report")
@@ -334,12 +336,27 @@ def test_a_report_is_written_and_shown_where_its_scripts_can_ask_nothing(
     assert answer.headers["Content-Security-Policy"].startswith("sandbox allow-scripts; default-src 'none'")
 
 
+def test_reports_and_champions_are_shown_from_a_store_elsewhere(tmp_path: Path, memory_url: str) -> None:
+    home = locate_home(tmp_path / "runs", files=memory_url)
+    race, test = {"metric": "val_accuracy"}, {"accuracy": [0.9, 0.8, 1.0]}
+    table = {"name": "pair", "classes": ["a", "b"], "input": {"kind": "array"}, "race": race, "test": test}
+    with calling(make_app(ServiceSettings(home=home))) as client:
+        assert client.get("/v1/champions").json() == []
+        assert client.get("/v1/studies/pair/report").status_code == 404
+        write_at(home.champions / "pair" / saved.DESCRIPTION, json.dumps(table))
+        write_at(home.report_files("pair")[0], "<script>1</script>")
+        assert client.get("/v1/champions/pair").json()["test"] == test
+        answer = client.get("/v1/studies/pair/report")
+        assert (answer.text, answer.headers["Content-Type"].partition(";")[0]) == ("<script>1</script>", "text/html")
+        assert answer.headers["Content-Security-Policy"].startswith("sandbox allow-scripts")
+
+
 @pytest.fixture
 def champion(settings: ServiceSettings) -> Path:
     """A champion of arrays whose network is a softmax of the first two numbers."""
     import keras
 
-    path = settings.home.champions / "pair"
+    path = settings.home.path / "champions" / "pair"
     path.mkdir(parents=True)
     inputs = keras.Input((2,))
     keras.Model(inputs, keras.layers.Softmax()(inputs)).save(path / saved.NETWORK)

@@ -1,6 +1,7 @@
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import keras
 import numpy as np
 import optuna
@@ -10,6 +11,8 @@ from tests.toy_data import own_network
 from caviar import KerasObjective
 from caviar.attributes import NETWORK_LOST
 from caviar.networks import Output
+from caviar.storage.places import local_copy, parse_files
+from caviar.storage.remote import RemotePath
 from caviar.worker.best_network import NetworkFolder, best_standing
 from caviar.worker.trial_run import TrialRun, standing
 
@@ -117,3 +120,26 @@ def test_of_equal_trials_the_lowest_number_is_the_best_as_in_optuna(direction: A
     assert best == standing(study.best_value, study.best_trial.number, metric=metric)
     assert all(best >= standing(value, number, metric=metric) for number, value in enumerate(values))
     assert best > standing(study.best_value, study.best_trial.number + 1, metric=metric)
+
+
+def test_a_network_is_kept_in_a_store_elsewhere_and_one_that_is_away_keeps_none(
+    memory_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = parse_files(memory_url)
+    folder, model = NetworkFolder(place / "networks", place / "artifacts", validation=VALIDATION), network()
+    run = run_of(model, is_softmax=False)
+    run.output = "logits"
+    folder.save(run, model)
+    with local_copy(place / "networks" / "0.keras") as file:
+        assert keras.saving.load_model(file, compile=False).count_params() == model.count_params()
+    assert isinstance(place, RemotePath)
+    assert len((place / "artifacts").names()) == 1
+
+    def fail(*_: Any, **__: Any) -> None:
+        raise ConnectionError("https://ann:s3cret@store.example does not answer")
+
+    monkeypatch.setattr(fsspec.get_filesystem_class("memory"), "put_file", fail)
+    folder.save(run, model)
+    assert run.trial.user_attrs[NETWORK_LOST] == (
+        f"https://***@store.example does not answer: {memory_url}/networks/0.keras"
+    )

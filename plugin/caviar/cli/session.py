@@ -33,6 +33,12 @@ _OPTIONS = (
         help="Directory for everything that caviar writes.",
     ),
     click.option("--storage", envvar="CAVIAR_STORAGE", show_envvar=True, help="URL of Optuna's storage."),
+    click.option(
+        "--files",
+        envvar="CAVIAR_FILES",
+        show_envvar=True,
+        help="Directory or fsspec URL for checkpoints, networks, reports, champions and artifacts; default: the home.",
+    ),
     click.option("--tracking-uri", envvar="MLFLOW_TRACKING_URI", show_envvar=True, help="URI of MLflow's tracking."),
     click.option("--json", "as_json", is_flag=True, help="Print JSON."),
 )
@@ -44,6 +50,7 @@ class Session:
 
     home_path: Path
     storage: str | None
+    files: str | None
     tracking_uri: str | None
     as_json: bool
     results: TextIO
@@ -56,7 +63,7 @@ class Session:
 
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         locate = locate_home if checked else address_home
-        return locate(self.home_path, storage=self.storage, tracking_uri=self.tracking_uri)
+        return locate(self.home_path, storage=self.storage, tracking_uri=self.tracking_uri, files=self.files)
 
     def print(self, value: Any, text: Callable[[], str]) -> None:
         """Print a result as JSON if ``--json`` was given, else as text."""
@@ -80,7 +87,7 @@ def with_session(function: _Function) -> _Function:
 
     @functools.wraps(function)
     def call(*arguments: Any, **options: Any) -> Any:
-        shared = {name: options.pop(name) for name in ("home_path", "storage", "tracking_uri", "as_json")}
+        shared = {name: options.pop(name) for name in ("home_path", "storage", "files", "tracking_uri", "as_json")}
         with _results_alone() as results:
             return function(*arguments, session=Session(**shared, results=results), **options)
 

@@ -8,7 +8,6 @@ import logging
 import os
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,6 +22,7 @@ from ..champion.export import Description, better_lines, ensemble_lines, write_c
 from ..champion.refit import Refit, refit
 from ..champion.registered import register_champion
 from ..champion.saved import probabilities_of
+from ..champion.standing import champion_workshop, publish
 from ..champion.testing import TestFigures, baseline_accuracies, test_figures
 from ..data.loading import Data, open_data
 from ..data.names import absolute_data
@@ -33,6 +33,7 @@ from ..spec import StudySpec
 from ..storage.database import creation_lock
 from ..storage.home import Home, prepare_home
 from ..storage.opening import open_existing, required_spec
+from ..storage.places import Place
 from .family import archive_family
 from .work import stop_on_signals
 
@@ -49,7 +50,7 @@ class ChampionResult:
         model_uri: Its address in MLflow; None while MLflow is down.
     """
 
-    directory: Path
+    directory: Place
     description: Mapping[str, Any] | None
     model_uri: str | None = None
 
@@ -137,10 +138,12 @@ def make_champion(
         description = Description(
             name=spec.name, spec=spec, data=data, race=result, ensemble=compared, trained=trained, test=figures
         )
-        write_champion(directory, description)
         table = description.table()
         example = data.examples.take(np.arange(min(3, len(data.examples.labels)))).features
-        model_uri = register_champion(home, directory, table, example=example)
+        with champion_workshop(directory) as workshop:
+            write_champion(workshop, description)
+            publish(workshop, directory)
+            model_uri = register_champion(home, workshop, table, example=example)
     return ChampionResult(directory=directory, description=table, model_uri=model_uri)
 
 
@@ -200,8 +203,8 @@ def _test_once(study: optuna.Study, data: Data, spec: StudySpec, race: RaceResul
 
 @contextlib.contextmanager
 def _only_one(home: Home, study: str) -> Iterator[None]:
-    home.champions.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(home.champions / f".{study}.lock", timeout=0)
+    home.locks.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(home.locks / f".{study}.lock", timeout=0)
     try:
         with lock:
             yield

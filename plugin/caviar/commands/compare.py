@@ -6,7 +6,6 @@ A comparison keeps no state of its own: its studies, named after the sampler and
 import dataclasses
 import datetime
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 from ..attributes import DATA
@@ -21,6 +20,7 @@ from ..spec import StudySpec, parse_spec, spec_table
 from ..storage.database import creation_lock, database_exists, new_owner, open_storage
 from ..storage.home import Home, prepare_home
 from ..storage.opening import open_existing
+from ..storage.places import Place
 from .epoch_budget import read_trials, spend_on_study
 from .family import archive_family
 from .report import write_report_file
@@ -48,8 +48,8 @@ class WrittenComparison:
     """A comparison, None if a signal ended it before its budgets were spent, and its files: a page, and data."""
 
     comparison: Comparison | None
-    html: Path
-    json: Path
+    html: Place
+    json: Place
 
 
 def compare_samplers(

@@ -4,7 +4,6 @@ import contextlib
 import dataclasses
 import itertools
 import json
-import shutil
 import urllib.parse
 from typing import Final
 
@@ -24,6 +23,7 @@ from ..storage.home import Home
 from ..storage.leased_storage import LeasedStorage
 from ..storage.opening import open_existing, required_spec, study_name
 from ..storage.overview import count_trials
+from ..storage.places import remove_tree, rename
 from ..storage.studies import archive_study, check_deletable, open_study, stored_spec, study_key
 from ..storage.studies import delete_study as delete_stored_study
 from ..worker.opening import open_checkpoints, open_mirror
@@ -109,7 +109,7 @@ def set_leftovers_aside(storage: LeasedStorage, home: Home, name: str) -> None:
     left = home.networks / name
     if left.exists() and name not in optuna.get_all_study_names(storage):
         places = (home.networks / f"{name}.left-{number}" for number in itertools.count(1))
-        left.rename(next(place for place in places if not place.exists()))
+        rename(left, next(place for place in places if not place.exists()))
 
 
 def archive_family(storage: LeasedStorage, home: Home, name: str) -> str | None:
@@ -136,7 +136,7 @@ def archive_family(storage: LeasedStorage, home: Home, name: str) -> str | None:
     before, after = ((home.networks / one, *home.report_files(one)) for one in (name, archived))
     for path, new_path in zip(before, after, strict=True):
         if path.exists():
-            path.rename(new_path)
+            rename(path, new_path)
     return archived
 
 
@@ -161,6 +161,7 @@ def delete_study(home: Home, study: str, *, uid: str) -> bool:
     Raises:
         FatalError: If the study of this name is not the one that ``uid`` says.
         StorageInternalError: If the database is damaged or cannot be written; then nothing has been deleted.
+        OSError: If files in a store elsewhere cannot be deleted; then the same call goes on.
     """
     storage, opened = open_existing(home, study, uid=uid)
     parent = open_parent(storage, opened)
@@ -168,12 +169,12 @@ def delete_study(home: Home, study: str, *, uid: str) -> bool:
     check_deletable(storage, doomed)
     gone = True
     for one in reversed(doomed):
-        if (spec := stored_spec(one)) is not None:
-            gone &= open_mirror(home, one, spec).delete_experiment()
         open_checkpoints(home, one).remove_all()
-        shutil.rmtree(home.networks / one.study_name, ignore_errors=True)
+        remove_tree(home.networks / one.study_name)
         for report in home.report_files(one.study_name):
             report.unlink(missing_ok=True)
+        if (spec := stored_spec(one)) is not None:
+            gone &= open_mirror(home, one, spec).delete_experiment()
         delete_stored_study(storage, one)
     if parent is not None:
         parent.set_user_attr(CHILDREN, [name for name in child_names(parent) if name != opened.study_name])

@@ -1,5 +1,6 @@
 """One study, and the home's health, as the service's pages show them."""
 
+import contextlib
 import dataclasses
 import json
 from pathlib import Path
@@ -74,7 +75,7 @@ def show_study(home: Home, storage: LeasedStorage, study: optuna.Study) -> dict[
             if CHANGES in trial.user_attrs
         ][-_N_TOP:],
         "champion": _champion(home, study.study_name),
-        "report": home.report_files(study.study_name)[0].exists(),
+        "report": _has_report(home, study.study_name),
     }
 
 
@@ -91,7 +92,7 @@ def _champion(home: Home, study: str) -> dict[str, Any] | None:
     if Path(study).name != study:  # Optuna lets a study be called like a file elsewhere
         return None
     try:
-        table = json.loads((home.champions / study / DESCRIPTION).read_text("utf-8"))
+        table = json.loads((home.champions / study / DESCRIPTION).read_bytes())
         accuracy, low, high = table["test"]["accuracy"]
         return {
             "winner": table["race"]["winner"],
@@ -103,6 +104,12 @@ def _champion(home: Home, study: str) -> dict[str, Any] | None:
         }
     except (OSError, ValueError, KeyError, TypeError):
         return None
+
+
+def _has_report(home: Home, study: str) -> bool:
+    with contextlib.suppress(OSError):  # a store elsewhere that is away
+        return home.report_files(study)[0].exists()
+    return False
 
 
 def home_health(home: Home) -> dict[str, Any]:

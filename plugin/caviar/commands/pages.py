@@ -23,18 +23,26 @@ def page_command(name: str, home: Home, *, port: int) -> list[str]:
     prepare_home(home)
     where = ("--host", "127.0.0.1", "--port", str(port))
     if name == "dashboard":
-        home.artifacts.mkdir(exist_ok=True)
-        return ["optuna-dashboard", *where, "--artifact-dir", home.artifacts.name, "sqlite:///optuna.db"]
+        artifacts = _dashboard_artifacts(home)
+        return ["optuna-dashboard", *where, *artifacts, "sqlite:///optuna.db"]
     root = home.mlflow_artifacts.as_uri()
     prepare_tracking(home.tracking_uri, artifact_location=root)
     store = ("--backend-store-uri", "sqlite:///mlflow.db", "--default-artifact-root", root)
     return ["mlflow", "server", *where, "--workers", "1", *store]
 
 
+def _dashboard_artifacts(home: Home) -> tuple[str, ...]:
+    """Return the option that names the artifacts; optuna-dashboard's own command reads directories alone."""
+    if not isinstance(home.artifacts, Path):
+        return ()
+    home.artifacts.mkdir(exist_ok=True)
+    return ("--artifact-dir", home.artifacts.name if home.files == home.path else str(home.artifacts))
+
+
 def main() -> None:
     """Become the server that the first argument names."""
     name = sys.argv[1]
-    home = locate_home(Path(os.environ.get("CAVIAR_HOME") or "runs"))
+    home = locate_home(Path(os.environ.get("CAVIAR_HOME") or "runs"), files=os.environ.get("CAVIAR_FILES"))
     try:
         command = page_command(name, home, port=PORTS[name])
     except CaviarError as error:

@@ -17,6 +17,7 @@ from ..search.given_params import check_inside, stored_params
 from ..search.promotion import is_held
 from ..storage.home import Home
 from ..storage.opening import open_existing, required_spec
+from ..storage.places import address_of
 from ..study_file import apply_setting
 from ..worker.best_network import best_trial
 from .control import control_trial, find_trial
@@ -108,10 +109,12 @@ def take_over(home: Home, study: str, number: int) -> bool:
 
 def start_worker(home: Home, study: str, number: int) -> "subprocess.Popen[bytes]":
     """Start a process that trains one trial, and goes on when this one ends; its log stands beside the reports."""
-    log = home.reports / f"{study}.{number}.log"
+    log = home.worker_logs / f"{study}.{number}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "caviar", "worker", study, "--trial", str(number), "--home", str(home.path)]
-    addresses = {"CAVIAR_STORAGE": home.storage, "MLFLOW_TRACKING_URI": home.tracking_uri}  # not in the process list
+    # Not in the process list, for they may hold passwords.
+    addresses = {"CAVIAR_STORAGE": home.storage, "MLFLOW_TRACKING_URI": home.tracking_uri}
+    addresses["CAVIAR_FILES"] = address_of(home.files)
     with log.open("wb") as output:
         return subprocess.Popen(  # noqa: S603  (our own command; names and numbers are arguments, not a shell's text)
             command,

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from ..atomic_write import written_whole
 from ..champion.saved import Champion
+from ..champion.standing import champion_directory
 from ..data.preprocessing import NewValues
 from ..errors import DataError, SpecError, StorageError
 from ..storage.home import Home
@@ -34,7 +35,7 @@ def find_champion(home: Home, name: str) -> Champion:
         StorageError: If there is none, or it cannot be read.
     """
     path = Path(name)
-    return Champion(path if path.is_dir() else home.champions / name)
+    return Champion(path if path.is_dir() else champion_directory(home.champions / name))
 
 
 def predict_file(
@@ -180,12 +181,13 @@ def export_champion(home: Home, champion: str, path: Path) -> None:
     convert_champion(find_champion(home, champion), path)
 
 
-def load_champion(name: str | Path, *, home: str | Path = "runs") -> Champion:
+def load_champion(name: str | Path, *, home: str | Path = "runs", files: str | None = None) -> Champion:
     """Load the champion of a study.
 
     Args:
         name: The study's name, or the champion's directory.
         home: The home directory in which the study was run.
+        files: The directory or the address that was given as ``--files``, if any.
 
     Raises:
         StorageError: If there is none, or it cannot be read.
@@ -195,4 +197,4 @@ def load_champion(name: str | Path, *, home: str | Path = "runs") -> Champion:
     """
     from ..storage.home import locate_home
 
-    return find_champion(locate_home(Path(home)), str(name))
+    return find_champion(locate_home(Path(home), files=files), str(name))

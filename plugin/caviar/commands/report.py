@@ -5,25 +5,25 @@ import datetime
 import json
 import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import optuna
 
-from ..atomic_write import write_whole
+from ..champion.saved import DESCRIPTION
 from ..errors import StorageError
 from ..insight.family import Member, family_members
 from ..insight.page import as_json
 from ..insight.report import Report, build_report, render_html
 from ..insight.showing import show_family_in_dashboard, show_in_dashboard
-from ..insight.trial_notes import show_trials
+from ..insight.trial_notes import note_trials
 from ..storage.home import Home, prepare_home
 from ..storage.leased_storage import LeasedStorage
 from ..storage.opening import open_existing, required_spec
+from ..storage.places import Place, local_copy, write_at
 from ..storage.studies import check_still_there, open_study
 from ..worker.opening import open_mirror
 from .family import open_family
-from .sync import log_best_network, network_file
+from .sync import local_network, log_best_network
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -35,8 +35,8 @@ class WrittenReport:
     """
 
     report: Report
-    html: Path
-    json: Path
+    html: Place
+    json: Place
     in_mlflow: int | None
 
 
@@ -59,23 +59,25 @@ def report_study(home: Home, study: str) -> WrittenReport:
     write_report_file(html, render_html(report))
     write_report_file(data, as_json(report))
     check_still_there(storage, opened)
-    show_in_dashboard(opened, report, page=html, artifacts=home.artifacts)
-    show_family(storage, opened)
     best = next((trial["number"] for trial in report.top if not trial["inherited"]), None)
+    top = report.top[0]["number"] if report.top else None
     mirror = open_mirror(home, opened, spec)
-    attached = best is not None and mirror.attach_report(best, (html, data))
+    with local_copy(html) as page, local_copy(data) as table:
+        show_in_dashboard(opened, report, page=page, artifacts=home.artifacts)
+        show_family(storage, opened)
+        attached = best is not None and mirror.attach_report(best, (page, table))
     if attached:
         log_best_network(home, opened, mirror)
-    top = report.top[0]["number"] if report.top else None
-    show_trials(
-        opened,
-        top,
-        space=spec.space,
-        metric=spec.objective.metric,
-        network=None if top is None else network_file(home, opened, top),
-        champion=_champion(home, opened.study_name),
-        artifacts=home.artifacts,
-    )
+    with local_network(home, opened, top) as network:
+        note_trials(
+            opened,
+            top,
+            space=spec.space,
+            metric=spec.objective.metric,
+            network=network,
+            champion=_champion(home, opened.study_name),
+            artifacts=home.artifacts,
+        )
     return WrittenReport(report=report, html=html, json=data, in_mlflow=best if attached else None)
 
 
@@ -136,7 +138,7 @@ def report_lines(written: WrittenReport) -> list[str]:
 def _champion(home: Home, study: str) -> Mapping[str, Any] | None:
     """Return what is written of a study's champion; None if there is none that can be read."""
     try:
-        table: Mapping[str, Any] = json.loads((home.champions / study / "champion.json").read_text("utf-8"))
+        table: Mapping[str, Any] = json.loads((home.champions / study / DESCRIPTION).read_bytes())
     except (OSError, ValueError):
         return None
     return table
@@ -146,9 +148,9 @@ def _best(report: Report) -> Mapping[str, Any] | None:
     return {key: report.top[0][key] for key in ("number", "value", "hyperparameters")} if report.top else None
 
 
-def write_report_file(path: Path, text: str) -> None:
+def write_report_file(path: Place, text: str) -> None:
     """Write a report's file, whole or not at all, or raise a StorageError."""
     try:
-        write_whole(path, text)
+        write_at(path, text)
     except OSError as error:
         raise StorageError(f"The report {path} cannot be written: {error.strerror}.") from error

@@ -29,6 +29,7 @@ from ..storage.home import Home
 from ..storage.leased_storage import LeasedStorage
 from ..storage.opening import open_existing, required_spec
 from ..storage.overview import RunningTrial, read_leases
+from ..storage.places import Place
 from ..storage.studies import n_former_stages
 from ..worker.best_network import best_trial
 from ..worker.mirroring import trials_with_runs
@@ -115,20 +116,32 @@ def _describe_best(storage: LeasedStorage, study: optuna.Study, home: Home) -> d
             break
         origin, trial = parent, parent.get_trials(deepcopy=False)[copied]
     path = home.networks / origin.study_name / f"{trial.number}.keras"
+    there, trouble = _is_there(path)
     if NETWORK_LOST in trial.user_attrs:
         missing = f"it could not be saved: {trial.user_attrs[NETWORK_LOST]}"
+    elif trouble is not None:
+        missing = f"{path} cannot be looked for: {trouble}"
     elif trial is not best:
         missing = f"{path} does not exist: the trial was copied from trial {trial.number}, which was not the best there"
     else:
-        missing = f"{path} was removed, or the trial was not run with this home"
+        where = "this home" if home.files == home.path else "these --files"
+        missing = f"{path} was removed, or the trial was not run with {where}"
     return {
         "number": best.number,
         "value": best.value,
         "params": best.params,
         "hyperparameters": required_spec(study).space.hyperparameters(best.params),
-        "network": str(path) if path.exists() else None,
-        "network_missing": None if path.exists() else missing,
+        "network": str(path) if there else None,
+        "network_missing": None if there else missing,
     }
+
+
+def _is_there(path: Place) -> tuple[bool, str | None]:
+    """Return whether a file exists, and why that cannot be told."""
+    try:
+        return path.exists(), None
+    except OSError as error:
+        return False, error.strerror or str(error)
 
 
 def _describe_member(home: Home, storage: LeasedStorage, member: optuna.Study) -> dict[str, Any]:

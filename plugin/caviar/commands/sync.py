@@ -1,6 +1,8 @@
 """Giving MLflow all that it shows of a study: its trials, the best one's network, the report and the race."""
 
+import contextlib
 import dataclasses
+from collections.abc import Iterator
 from pathlib import Path
 
 import optuna
@@ -10,6 +12,7 @@ from ..health.mending import sync_study
 from ..record.mlflow_mirror import MlflowMirror
 from ..storage.home import Home
 from ..storage.opening import open_existing, required_spec
+from ..storage.places import local_copy
 from ..worker.best_network import best_trial
 from ..worker.mirroring import trials_with_runs
 from ..worker.opening import open_mirror
@@ -53,23 +56,30 @@ def sync_all(home: Home, study: str) -> Synced:
 
 def attach_report(home: Home, study: optuna.Study, mirror: MlflowMirror) -> int | None:
     """Attach the written report to the best trial's run; return the trial's number, or None if either is missing."""
-    files, best = home.report_files(study.study_name), _best_number(study)
-    if best is None or not all(file.exists() for file in files):
+    places, best = home.report_files(study.study_name), _best_number(study)
+    if best is None or not all(place.exists() for place in places):
         return None
-    return best if mirror.attach_report(best, files) else None
+    with contextlib.ExitStack() as stack:
+        files = [stack.enter_context(local_copy(place)) for place in places]
+        return best if mirror.attach_report(best, files) else None
 
 
 def log_best_network(home: Home, study: optuna.Study, mirror: MlflowMirror) -> str | None:
     """Make the best trial's network a logged model of MLflow, once; return its id, or None if there is no network."""
     best = _best_number(study)
-    path = None if best is None else network_file(home, study, best)
-    return None if best is None or path is None else mirror.log_network(best, path)
+    with local_network(home, study, best) as path:
+        return None if best is None or path is None else mirror.log_network(best, path)
 
 
-def network_file(home: Home, study: optuna.Study, number: int) -> Path | None:
-    """Return the file of a trial's network; None if there is none."""
-    path = home.networks / study.study_name / f"{number}.keras"
-    return path if path.exists() else None
+@contextlib.contextmanager
+def local_network(home: Home, study: optuna.Study, number: int | None) -> Iterator[Path | None]:
+    """Give the file of a trial's network, or a copy of it; None if there is none."""
+    place = home.networks / study.study_name / f"{number}.keras"
+    if number is None or not place.exists():
+        yield None
+        return
+    with local_copy(place) as file:
+        yield file
 
 
 def _best_number(study: optuna.Study) -> int | None:

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import functools
+import logging
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -23,6 +24,8 @@ from ..storage.studies import check_still_there, study_key
 from ..worker.mirroring import mirroring_of, sync_trials
 from ..worker.opening import open_checkpoints, open_mirror
 from .sizing import threads_for
+
+_logger = logging.getLogger(__name__)
 
 #: Seconds that the end of a run gives MLflow to catch up; a file needs a tenth of a second for what it may lack.
 CATCH_UP_S: Final = 20.0
@@ -49,8 +52,11 @@ def work_on_study(
     # What workers that were killed just after a trial's end left undone: checkpoints to remove, runs to write.
     ended = [trial for trial in study.get_trials(deepcopy=False) if trial.state.is_finished()]
     checkpoints = open_checkpoints(order.home, study)
-    for number in {trial.number for trial in ended}.intersection(checkpoints.numbers()):
-        checkpoints.remove(number)
+    try:
+        for number in {trial.number for trial in ended}.intersection(checkpoints.numbers()):
+            checkpoints.remove(number)
+    except OSError as error:  # a store elsewhere that is away
+        _logger.warning("The checkpoints of finished trials stay, and `caviar doctor --fix` removes them: %s", error)
     mirror, spec = open_mirror(order.home, study, order.spec), order.spec
     sync = functools.partial(sync_trials, mirror, ended, mirroring_of(study, spec), within_s=CATCH_UP_S)
     if ended and sync()[0]:  # another run's worker may have been writing the same run: a second look removes the double

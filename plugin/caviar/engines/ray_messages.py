@@ -11,6 +11,7 @@ from ..data.dataset import DatasetFacts
 from ..errors import CaviarError
 from ..spec import parse_spec, spec_table
 from ..storage.home import Home
+from ..storage.places import address_of, parse_files
 from .engine import Died, WorkOrder
 from .protocol import Refusal
 
@@ -83,7 +84,12 @@ def order_text(order: WorkOrder) -> str:
     """
     home = order.home
     table: dict[str, Any] = {field.name: getattr(order, field.name) for field in dataclasses.fields(order)}
-    table["home"] = {"path": str(home.path), "storage": home.storage, "tracking_uri": home.tracking_uri}
+    table["home"] = {
+        "path": str(home.path),
+        "files": address_of(home.files),
+        "storage": home.storage,
+        "tracking_uri": home.tracking_uri,
+    }
     table["spec"] = spec_table(order.spec)
     if order.deadline_s is not None:
         table["deadline_s"] = order.deadline_s - time.monotonic() + time.time()
@@ -96,5 +102,5 @@ def read_order(text: str) -> WorkOrder:
     home = table.pop("home")
     if table["deadline_s"] is not None:
         table["deadline_s"] += time.monotonic() - time.time()
-    place = Home(path=Path(home["path"]), storage=home["storage"], tracking_uri=home["tracking_uri"])
-    return WorkOrder(home=place, spec=parse_spec(table.pop("spec")), **table)
+    home |= {"path": Path(home["path"]), "files": parse_files(home["files"])}
+    return WorkOrder(home=Home(**home), spec=parse_spec(table.pop("spec")), **table)

@@ -8,7 +8,7 @@ from ..storage.filesystems import Mounts
 from ..storage.home import Home
 from ..storage.opening import study_name
 from .findings import Finding, Findings
-from .stores import MIN_FREE_BYTES, check_disks, check_leftovers, check_storage, check_tracking
+from .stores import MIN_FREE_BYTES, check_disks, check_files, check_leftovers, check_storage, check_tracking
 from .studies import check_study, read_studies
 
 
@@ -33,10 +33,11 @@ def examine(
     found = Findings(fix=fix)
     check_disks(home, found, mounts=mounts, min_free_bytes=min_free_bytes)
     check_leftovers(home, found)
+    has_files = check_files(home, found)
     readable = check_storage(home, name, found, mounts=mounts)
     tracked = check_tracking(home, name, found, mounts=mounts)
     if readable:
-        for state in read_studies(home, name, found):
+        for state in read_studies(home, name, found, has_files=has_files):
             check_study(home, state, found, tracked=tracked)
     return found.all
 

@@ -34,7 +34,9 @@ _CREATE: Final = "`caviar run STUDY.toml` creates it; --home or --storage names 
 _FREE: Final = "Free at least {needed}, or name another place with --home and --storage."
 
 #: What you should know, but what loses, hides or stops nothing; every other finding is a problem.
-_NOTES: Final = frozenset({"no_home", "leftovers", "no_database", "foreign_study", "other_versions", "old_checkpoints"})
+_NOTES: Final = frozenset(
+    {"no_home", "leftovers", "no_files", "no_database", "foreign_study", "other_versions", "old_checkpoints"}
+)
 
 #: Every finding by its name: what is wrong, and what to do about it. `Findings.add` fills in the texts.
 _TEXTS: Final[Mapping[str, tuple[str, str]]] = {
@@ -53,6 +55,16 @@ _TEXTS: Final[Mapping[str, tuple[str, str]]] = {
     "leftovers": (
         "Killed processes left {count} unfinished file{s} behind, which only take space: {paths}.",
         "--fix removes them; so does the next file that is written there.",
+    ),
+    "no_files": (
+        "There are no files in this store yet.",
+        "`caviar run STUDY.toml` writes there; --files names another.",
+    ),
+    "files_unusable": ("{reason}", "Until then, checkpoints and networks cannot be looked at."),
+    "files_unwritable": ("Checkpoints cannot be written there.", "Make it writable for this user, or correct --files."),
+    "files_unreachable": (
+        "The store of the files cannot be read: {reason}.",
+        "Trials go on without checkpoints. Correct --files, or see that the store runs and lets this user in.",
     ),
     "network_disk": ("{message}", "{remedy}"),
     # Any SQLite file

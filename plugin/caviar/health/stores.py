@@ -21,6 +21,7 @@ from ..storage.filesystems import (
 )
 from ..storage.home import Home, shared_file, unusable_directories
 from ..storage.inspection import SqliteFacts, read_schema_versions, read_sqlite_facts
+from ..storage.places import check_reachable
 from ..user_cache import user_cache
 from .findings import Findings
 from .mending import switch_to_wal, upgrade_optuna_schema
@@ -45,7 +46,8 @@ def check_disks(home: Home, found: Findings, *, mounts: Mounts | None, min_free_
         found.add("not_writable", path, what="What stands in the place of a directory of the home")
     files = _sqlite_files(home)
     seen: set[int] = set()
-    for place in (home.path, *(path.parent for path in files)):
+    elsewhere = [home.files] if isinstance(home.files, Path) else []
+    for place in dict.fromkeys((home.path, *elsewhere, *(path.parent for path in files))):
         try:
             room = room_at(place)
         except OSError as error:
@@ -66,10 +68,30 @@ def check_disks(home: Home, found: Findings, *, mounts: Mounts | None, min_free_
             found.add("network_disk", path, message=f"{message}.", remedy=remedy)
 
 
+def check_files(home: Home, found: Findings) -> bool:
+    """Check where the files stand, if not in the home, and tell whether they can be read."""
+    subject = str(home.files)
+    try:
+        check_reachable(home.files)
+    except StorageError as error:
+        return found.add("files_unusable", subject, reason=error)
+    if isinstance(home.files, Path):
+        if home.files != home.path and not can_be_written(home.files):
+            found.add("files_unwritable", subject)
+        return True
+    try:
+        if not home.files.names():
+            found.add("no_files", subject)
+    except OSError as error:
+        return found.add("files_unreachable", subject, reason=error.strerror)
+    return True
+
+
 def check_leftovers(home: Home, found: Findings) -> None:
     """Check the home and the user's cache for what killed processes left of the files that they were writing."""
     flat = dict.fromkeys([home.path, *(path.parent for path in _sqlite_files(home))])
-    deep = (home.checkpoints, home.networks, home.reports, home.timings, user_cache())
+    places = (home.checkpoints, home.networks, home.reports, home.timings, user_cache())
+    deep = [place for place in places if isinstance(place, Path)]
     left = [path for place in flat for path in leftovers(place)]
     left += [path for place in deep for path in leftovers(place, below=True)]
     if left:

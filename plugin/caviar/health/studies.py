@@ -53,8 +53,11 @@ class StudyState:
     trials: Sequence[FrozenTrial]
 
 
-def read_studies(home: Home, study: str | None, found: Findings) -> list[StudyState]:
-    """Read the studies that were made from study files, and say what cannot be read."""
+def read_studies(home: Home, study: str | None, found: Findings, *, has_files: bool = True) -> list[StudyState]:
+    """Read the studies that were made from study files, and say what cannot be read.
+
+    Without files, their checkpoints are not looked at.
+    """
     states: list[StudyState] = []
     try:
         with reading_storage(home.storage) as storage:
@@ -64,7 +67,7 @@ def read_studies(home: Home, study: str | None, found: Findings) -> list[StudySt
                 found.add("unknown_study", f"study {study}", hint=hint)
             for name in names:
                 if study in (None, name):
-                    state = _read_study(home, study, found, storage, name)
+                    state = _read_study(home, study, found, storage, name, has_files=has_files)
                     states += [state] if state is not None else []
     except StorageError as error:
         found.add("storage_unreachable", masked(home.storage), reason=error)
@@ -96,7 +99,9 @@ def check_study(home: Home, state: StudyState, found: Findings, *, tracked: bool
         _check_runs(home, state, found, settled)
 
 
-def _read_study(home: Home, only: str | None, found: Findings, storage: LeasedStorage, name: str) -> StudyState | None:
+def _read_study(
+    home: Home, only: str | None, found: Findings, storage: LeasedStorage, name: str, *, has_files: bool
+) -> StudyState | None:
     study = optuna.load_study(study_name=name, storage=storage)
     try:
         spec = stored_spec(study)
@@ -117,7 +122,7 @@ def _read_study(home: Home, only: str | None, found: Findings, storage: LeasedSt
         environment=environment,
         # In this order: a checkpoint or a lease that is there while its trial is read as finished is a leftover.
         checkpoints=checkpoints,
-        checkpointed=checkpoints.numbers(),
+        checkpointed=checkpoints.numbers() if has_files else [],
         running=read_running(storage, id_of_study(study)),
         trials=study.get_trials(deepcopy=False),
     )

@@ -8,11 +8,14 @@ import io
 import json
 import mimetypes
 import uuid
+from typing import TYPE_CHECKING
 
 import optuna
-from optuna.artifacts import FileSystemArtifactStore
 
 from ..optuna_private import id_of_study
+
+if TYPE_CHECKING:
+    from optuna.artifacts._protocol import ArtifactStore
 
 
 def note_of_trial(study: optuna.Study, trial_id: int) -> str:
@@ -32,9 +35,7 @@ def note_trial(study: optuna.Study, trial_id: int, body: str) -> None:
     save_note_with_version(storage, study_id, trial_id, version, body)
 
 
-def keep_for_trial(
-    study: optuna.Study, trial_id: int, *, name: str, content: bytes, store: FileSystemArtifactStore
-) -> None:
+def keep_for_trial(study: optuna.Study, trial_id: int, *, name: str, content: bytes, store: "ArtifactStore") -> None:
     """Keep a file with a trial in any state, in place of one of this name."""
     from optuna_dashboard.artifact._backend import _dashboard_artifact_prefix
 

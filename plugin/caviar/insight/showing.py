@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-from optuna.artifacts import FileSystemArtifactStore, get_all_artifact_meta, upload_artifact
+from optuna.artifacts import get_all_artifact_meta, upload_artifact
 from optuna.exceptions import ExperimentalWarning
 
+from ..storage.places import Place, artifact_store
 from .family import Member
 from .report import Report
 
@@ -27,10 +28,10 @@ _TO_HERE = "[//]: # (end of the caviar {})"
 _CARD_HEIGHT = 440
 
 
-def show_in_dashboard(study: optuna.Study, report: Report, *, page: Path, artifacts: Path) -> None:
+def show_in_dashboard(study: optuna.Study, report: Report, *, page: Path, artifacts: Place) -> None:
     """Show a report in optuna-dashboard, in place of an earlier one; what the user noted there stays.
 
-    ``page`` is the report's file, ``artifacts`` the dashboard's directory, created if it is missing.
+    ``page`` is the report's file, ``artifacts`` the dashboard's directory or store, created if it is missing.
     """
     import plotly.graph_objects as go
 
@@ -79,10 +80,9 @@ def _save_picture(study: optuna.Study, name: str, title: str, figure: Any) -> No
     save_plotly_graph_object(study, figure, graph_object_id=f"caviar-{name}")
 
 
-def _keep(study: optuna.Study, page: Path, artifacts: Path) -> None:
-    artifacts.mkdir(parents=True, exist_ok=True)
-    store = FileSystemArtifactStore(base_path=artifacts)
+def _keep(study: optuna.Study, page: Path, artifacts: Place) -> None:
     with warnings.catch_warnings(action="ignore", category=ExperimentalWarning):
+        store = artifact_store(artifacts)
         known = [meta for meta in get_all_artifact_meta(study) if meta.filename == page.name]
         if not known:
             upload_artifact(study_or_trial=study, file_path=str(page), artifact_store=store)

@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Any, Final
 
 import optuna
-from optuna.artifacts import FileSystemArtifactStore
 from optuna.exceptions import StorageInternalError
 from optuna.trial import FrozenTrial, TrialState
 
 from ..attributes import BEST_EPOCH, CURVES, FAIL_REASON, TRAIN_SECONDS
 from ..optuna_private import id_of_trial
 from ..space import SearchSpace
+from ..storage.places import Place, artifact_store
 from .dashboard_private import keep_for_trial, note_of_trial, note_trial
 from .showing import merged_note
 from .words import duration, shown
@@ -31,7 +31,7 @@ _N_FAILED: Final = 5
 _COLORS: Final = {"accuracy": "#9db7c9", "val_accuracy": "#2b6c8f", "loss": "#f0cd90", "val_loss": "#d98e04"}
 
 
-def show_trials(
+def note_trials(
     study: optuna.Study,
     best: int | None,
     *,
@@ -39,7 +39,7 @@ def show_trials(
     metric: str,
     network: Path | None,
     champion: Mapping[str, Any] | None,
-    artifacts: Path,
+    artifacts: Place,
 ) -> list[int]:
     """Give the trials that matter a note and artifacts in optuna-dashboard, in place of earlier ones.
 
@@ -50,7 +50,7 @@ def show_trials(
         metric: The objective's.
         network: The best trial's saved network, which is summed up; None if there is none.
         champion: What ``champion.json`` says; None without a champion.
-        artifacts: The dashboard's directory, created if it is missing.
+        artifacts: The dashboard's directory or store, created if it is missing.
 
     Returns:
         The trials' numbers.
@@ -157,7 +157,6 @@ def _panel(curves: Mapping[str, Sequence[float]], names: Sequence[str], *, top: 
     return "".join(parts)
 
 
-def _keep(study: optuna.Study, trial: FrozenTrial, name: str, text: str, artifacts: Path) -> None:
-    artifacts.mkdir(parents=True, exist_ok=True)
-    store = FileSystemArtifactStore(base_path=artifacts)
+def _keep(study: optuna.Study, trial: FrozenTrial, name: str, text: str, artifacts: Place) -> None:
+    store = artifact_store(artifacts)
     keep_for_trial(study, id_of_trial(trial), name=name, content=text.encode(), store=store)

@@ -13,6 +13,7 @@ from fastapi.responses import StreamingResponse
 from pydantic import Field
 
 from ..champion.saved import DESCRIPTION
+from ..champion.standing import champion_names
 from ..storage.home import Home
 from .answers import Refusal, json_answer
 from .api_uploads import BYTES, UNPACKED, received_file
@@ -93,9 +94,9 @@ async def _content(path: Path, kept: contextlib.AsyncExitStack) -> AsyncIterator
 
 def _list(home: Home) -> list[dict[str, Any]]:
     found = []
-    for path in sorted(home.champions.glob(f"*/{DESCRIPTION}")):
+    for name in champion_names(home.champions):
         with contextlib.suppress(Refusal, KeyError, TypeError):
-            table = _description(home, path.parent.name)
+            table = _description(home, name)
             accuracy = table["test"]["accuracy"][0]
             facts = {"name": table["name"], "metric": table["race"]["metric"], "classes": table["classes"]}
             found.append({**facts, "input": table["input"], "test_accuracy": accuracy})
@@ -105,7 +106,7 @@ def _list(home: Home) -> list[dict[str, Any]]:
 def _description(home: Home, name: str) -> dict[str, Any]:
     path = home.champions / name / DESCRIPTION
     try:
-        table: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        table: dict[str, Any] = json.loads(path.read_bytes())
     except FileNotFoundError:
         way_out = f"Make one with `caviar champion {name}`."
         raise Refusal(404, f"The study {name!r} has no champion.", way_out=way_out) from None

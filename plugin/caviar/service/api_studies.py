@@ -23,6 +23,7 @@ from ..interventions import Request as ControlRequest
 from ..spec import StudySpec, spec_table
 from ..storage.home import Home
 from ..storage.leased_storage import LeasedStorage
+from ..storage.remote import RemotePath
 from .answers import Conflict, NotThere, Refusal, json_answer
 from .events import curve_of, metric_of
 from .network_study import network_spec
@@ -39,6 +40,7 @@ _REPORT_POLICY: Final = (
     "sandbox allow-scripts; default-src 'none'; script-src 'unsafe-inline'; "
     "style-src 'unsafe-inline'; img-src data: blob:; font-src data:; frame-ancestors 'self'"
 )
+_REPORT_HEADERS: Final = {"Content-Security-Policy": _REPORT_POLICY}
 TOML_BODY: Final = {
     "requestBody": {
         "required": True,
@@ -171,10 +173,16 @@ async def show_report(request: Request, name: StudyName) -> Response:
     """Return the page of the last report on a study."""
     use = _named(request, name)
     page, _ = use.settings.home.report_files(name)
-    if not page.is_file():
+    if isinstance(page, RemotePath):
+        content = await to_thread.run_sync(_page_elsewhere, page)
+    elif page.is_file():
+        return FileResponse(page, media_type="text/html", headers=_REPORT_HEADERS)
+    else:
+        content = None
+    if content is None:
         way_out = f"POST /v1/studies/{name}/report writes one."
         raise Refusal(404, f"There is no report on the study {name!r} yet.", way_out=way_out)
-    return FileResponse(page, media_type="text/html", headers={"Content-Security-Policy": _REPORT_POLICY})
+    return Response(content, media_type="text/html", headers=_REPORT_HEADERS)
 
 
 @router.post("/studies/{name}/trials/{number}/control", response_model=Controlled)
@@ -242,6 +250,13 @@ async def checked_study(request: Request) -> StudySpec:
 def _named(request: Request, name: str) -> Makings:
     check_name(name)
     return makings(request)
+
+
+def _page_elsewhere(page: RemotePath) -> bytes | None:
+    try:
+        return page.read_bytes()
+    except FileNotFoundError:
+        return None
 
 
 def _report(home: Home, name: str) -> dict[str, Any]:

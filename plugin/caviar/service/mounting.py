@@ -24,6 +24,7 @@ from ..record.tracking import DATABASES, connect, import_mlflow, prepare_trackin
 from ..storage.database import new_owner, open_storage
 from ..storage.home import Home
 from ..storage.leased_storage import LeasedStorage
+from ..storage.places import artifact_store
 from .answers import Refusal
 from .security import is_below
 from .wsgi import WsgiApp, WsgiProgram
@@ -110,15 +111,12 @@ def _mlflow_allows(method: str, path: str) -> bool:
 def _optuna_dashboard(home: Home) -> WsgiProgram:
     """Return optuna-dashboard's program; a database that is missing is created first."""
     _check_version("optuna-dashboard")
-    from optuna.artifacts import FileSystemArtifactStore
-
     open_storage(home.storage, owner=new_owner(), create=True).engine.dispose()
-    home.artifacts.mkdir(parents=True, exist_ok=True)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # optuna's artifacts are experimental
         from optuna_dashboard import wsgi
 
-        program: WsgiProgram = wsgi(home.storage, artifact_store=FileSystemArtifactStore(str(home.artifacts)))
+        program: WsgiProgram = wsgi(home.storage, artifact_store=artifact_store(home.artifacts))
     return program
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import IO, Any, Final
 
 from ..champion.saved import DESCRIPTION, Champion
+from ..champion.standing import champion_directory
 from ..commands.predict import predict_file
 from ..data.images import FORMATS, is_image
 from ..data.tables import is_parquet
@@ -101,14 +102,15 @@ def predict_rows(home: Home, name: str, rows: Sequence[Any]) -> dict[str, Any]:
 def predict_upload(home: Home, name: str, path: Path, output: Path, most_bytes: int) -> int:
     """Write what a champion says of an uploaded file's examples as CSV; return how many there were."""
     check_data_file(path, most_bytes)
+    champion = str(champion_directory(home.champions / name))
     try:
-        return predict_file(home, str(home.champions / name), path, output=output, results=io.StringIO())
+        return predict_file(home, champion, path, output=output, results=io.StringIO())
     except DataError as error:  # the place of an upload means nothing to whom it came from
         raise DataError(str(error).replace(str(path), path.name)) from error
 
 
 def _champion(home: Home, name: str) -> Champion:
-    path = home.champions / name
+    path = champion_directory(home.champions / name)
     stat = (path / DESCRIPTION).stat() if (path / DESCRIPTION).exists() else None
     return _loaded(path, None if stat is None else stat.st_mtime_ns)
 

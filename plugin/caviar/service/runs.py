@@ -23,6 +23,7 @@ from filelock import FileLock
 from ..atomic_write import write_whole
 from ..spec import parse_spec
 from ..storage.home import Home, prepare_home
+from ..storage.places import address_of
 from ..study_file import parse_table
 from .answers import Conflict, NotThere
 from .mounting import without_mlflow
@@ -193,6 +194,7 @@ class Runs:
         environment = {**without_mlflow(os.environ), MARK: run.id, "CAVIAR_HOME": str(self._home.path)}
         # Addresses may hold passwords, which a command line would show to every user of the machine.
         environment |= {"CAVIAR_STORAGE": self._home.storage, "MLFLOW_TRACKING_URI": self._home.tracking_uri}
+        environment["CAVIAR_FILES"] = address_of(self._home.files)
         with (self.directory / f"{run.id}.log").open("wb") as log:
             return subprocess.Popen(  # noqa: S603  (a verb of ours, without a shell)
                 [sys.executable, "-m", "caviar", run.verb, *arguments],

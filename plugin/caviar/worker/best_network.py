@@ -9,14 +9,15 @@ import numpy as np
 import optuna
 from numpy import generic
 from numpy.typing import NDArray
-from optuna.artifacts import FileSystemArtifactStore, upload_artifact
+from optuna.artifacts import upload_artifact
 from optuna.exceptions import ExperimentalWarning
 from optuna.trial import FrozenTrial, TrialState
 
-from ..atomic_write import written_whole
 from ..attributes import NETWORK_LOST
 from ..errors import CaviarError
 from ..metrics import Direction
+from ..storage.places import Place, artifact_store, local_copy, written_at
+from ..storage.remote import StoreError
 from .trial_run import Standing, TrialRun, standing
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ class NetworkFolder:
         validation: The examples that validate the study's trials.
     """
 
-    def __init__(self, directory: Path, artifacts: Path, *, validation: "Split") -> None:
+    def __init__(self, directory: Place, artifacts: Place, *, validation: "Split") -> None:
         self._directory = directory
         self._artifacts = artifacts
         self._validation = validation
@@ -75,13 +76,15 @@ class NetworkFolder:
 
         path = self._directory / f"{run.trial.number}.keras"
         try:
-            with written_whole(path) as beside:
+            with written_at(path) as beside:
                 shape = self._validation.features.shape[1:]
                 with quiet_saving():
                     with_probabilities(model, output=run.output, feature_shape=shape).save(beside)
                 self._check(beside, model, run)
         except Exception as error:  # noqa: BLE001  a network of the user's raises what it likes
             message = str(error) if isinstance(error, _UnfitError) else f"{type(error).__name__}: {error}"
+            if isinstance(error, StoreError):
+                message = f"{error.strerror}: {path}"
             lines = message.splitlines()  # Keras' last one is the cause
             reason = " … ".join(line[:240] for line in dict.fromkeys([lines[0], lines[-1].strip() or lines[0]]))
             _logger.warning("The network of trial %d could not be saved: %s", run.trial.number, reason)
@@ -90,13 +93,12 @@ class NetworkFolder:
         assert isinstance(run.trial, optuna.Trial)
         self._offer(run.trial, path)
 
-    def _offer(self, trial: optuna.Trial, path: Path) -> None:
+    def _offer(self, trial: optuna.Trial, path: Place) -> None:
         try:
-            self._artifacts.mkdir(parents=True, exist_ok=True)
-            with warnings.catch_warnings():
+            with warnings.catch_warnings(), local_copy(path) as file:
                 warnings.simplefilter("ignore", ExperimentalWarning)
-                store = FileSystemArtifactStore(base_path=str(self._artifacts))
-                upload_artifact(study_or_trial=trial, file_path=str(path), artifact_store=store)
+                store = artifact_store(self._artifacts)
+                upload_artifact(study_or_trial=trial, file_path=str(file), artifact_store=store)
         except OSError as error:
             _logger.warning("%s could not be copied for optuna-dashboard: %s", path, error)
 

@@ -13,6 +13,7 @@ from ..interventions import interventions_of
 from ..packing.cost_model import LaneShape
 from ..storage.buffered_storage import BufferedStorage
 from ..storage.checkpoints import KEPT, KEPT_WATCHED, Checkpoint, CheckpointStore
+from ..storage.remote import StoreRestsError
 from ..storage.tickets import Ticket
 from .learned_view import as_learned_from
 from .objective import LaneSpec
@@ -68,13 +69,18 @@ class TrialInHand:
         return self.stage in (Stage.RUNNING, Stage.SET_ASIDE)
 
     def save(self, checkpoints: CheckpointStore, state: "LaneState") -> None:
-        """Checkpoint it with its lane's state. A full disk only causes a warning, for the trial can train on."""
+        """Checkpoint it with its lane's state. A full disk only causes a warning, for the trial can train on.
+
+        So does a store that is away: one warning, until it is asked again.
+        """
         arrays = {_LANE + key: value for key, value in state.items()}
         arrays |= {_BEST + key: value for key, value in (self.best_state or {}).items()}
         self.saved_epochs = self.epochs
         try:
             checkpoint = Checkpoint(epochs=self.epochs, state=arrays, notes=self.run.notes())
             checkpoints.save(self.ticket.number, checkpoint, keep=KEPT_WATCHED if self.watched else KEPT)
+        except StoreRestsError as error:
+            _logger.debug("No checkpoint of trial %d: %s", self.ticket.number, error)
         except OSError as error:
             _logger.warning("Could not write a checkpoint of trial %d, which trains on: %s", self.ticket.number, error)
 

@@ -308,7 +308,7 @@ class Worker:
         """Do what is left to do for trials whose end is stored."""
         self._mirror(trials)
         for trial in trials:
-            self._setup.checkpoints.remove(trial.number)
+            self._setup.checkpoints.forget(trial.number)
             self._timings.trials += 1
             self._setup.on_trial(trial)
         for trial in trials:
