@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from caviar.networks import quiet_saving
 from caviar.record import MlflowMirror
 from caviar.record.tracking import connect
 
@@ -19,7 +20,8 @@ def test_mlflow_loads_the_best_trials_network(tracking_uri: str, tmp_path: Path)
 
     network = keras.Sequential([keras.layers.Input((4,)), keras.layers.Dense(3, activation="softmax")])
     path = tmp_path / "7.keras"
-    network.save(path)
+    with quiet_saving():
+        network.save(path)
     mirror = MlflowMirror(tracking_uri, study_name="toy", artifact_location=(tmp_path / "art").as_uri())
     assert mirror.log_network(7, path) is None  # it has no run yet
     mirror.record(build_trial(7), hyperparameters={"depth": 2}, curves={})

@@ -155,7 +155,7 @@ class NoCheckpoints:
     def load(self, number: int) -> None:
         return None
 
-    def remove(self, number: int) -> None:
+    def forget(self, number: int) -> None:
         pass
 
 
