@@ -70,8 +70,7 @@ def test_a_report_stands_in_files_dashboard_and_mlflow_and_the_next_takes_its_pl
     assert note.count("## Report of") == 1
     (artifact,) = get_all_artifact_meta(opened)
     assert artifact.filename == "toy.html"
-    (kept,) = (home.path / "artifacts").iterdir()
-    assert kept.read_bytes() == first.html.read_bytes()
+    assert (home.path / "artifacts" / artifact.artifact_id).read_bytes() == first.html.read_bytes()
 
 
 @pytest.mark.slow

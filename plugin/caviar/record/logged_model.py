@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from .run_content import STUDY_TAG, TRIAL_NUMBER_TAG
+from .tracking import quiet_imports
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -66,8 +67,9 @@ def log_network(
 
 def _write_model(directory: Path, network: Path, *, run_id: str, model_id: str, versions: Mapping[str, str]) -> None:
     """Write what ``mlflow.keras.save_model`` would."""
-    import mlflow.pyfunc
-    from mlflow.models import Model
+    with quiet_imports():
+        import mlflow.pyfunc
+        from mlflow.models import Model
 
     data = directory / "data"
     data.mkdir()
@@ -87,8 +89,10 @@ def _write_model(directory: Path, network: Path, *, run_id: str, model_id: str, 
 def _signature(network: Path) -> "ModelSignature | None":
     """Return what a network takes, read from its file; None for one that does not begin with its input."""
     import numpy as np
-    from mlflow.models import ModelSignature
-    from mlflow.types import Schema, TensorSpec
+
+    with quiet_imports():
+        from mlflow.models import ModelSignature
+        from mlflow.types import Schema, TensorSpec
 
     with zipfile.ZipFile(network) as file:
         layers = json.loads(file.read("config.json"))["config"].get("layers", [])

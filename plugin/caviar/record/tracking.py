@@ -138,12 +138,19 @@ def _open_client(tracking_uri: str) -> "MlflowClient":
     return client
 
 
+@contextlib.contextmanager
+def quiet_imports() -> Iterator[None]:
+    """Hold back what MLflow and the packages it uses warn of while they are imported; nobody here can act."""
+    with _connecting, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
 def import_mlflow() -> None:
     """Import mlflow with our defaults for its environment variables; those that the user set stay."""
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
-    with _connecting, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # deprecations between mlflow and the packages it uses; nobody here can act
+    with quiet_imports():
         try:
             import mlflow.tracking  # noqa: F401
         except ImportError as error:
