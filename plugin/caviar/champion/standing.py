@@ -6,11 +6,12 @@ that directory is written last: one request replaces a champion by another.
 
 import contextlib
 import hashlib
+import json
 import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from ..errors import StorageError
 from ..storage.places import Place, address_of
@@ -76,6 +77,19 @@ def champion_directory(place: Place) -> Path:
         with contextlib.suppress(FileNotFoundError):  # another champion has just taken its place
             return _fetch(place / version, kept)
     raise StorageError(f"The champion in {str(place)!r} is damaged: its files are missing. Make it anew.")
+
+
+def read_description(champions: Place, study: str) -> dict[str, Any]:
+    """Return what the ``champion.json`` of a study's champion says.
+
+    Raises:
+        FileNotFoundError: If there is no champion.
+        OSError, ValueError: If it cannot be read.
+    """
+    if Path(study).name != study:  # Optuna lets a study be called like a file elsewhere
+        raise FileNotFoundError(study)
+    table: dict[str, Any] = json.loads((champions / study / DESCRIPTION).read_bytes())
+    return table
 
 
 def champion_names(place: Place) -> list[str]:

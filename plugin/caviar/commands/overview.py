@@ -2,15 +2,13 @@
 
 import contextlib
 import dataclasses
-import json
-from pathlib import Path
 from typing import Any, Final
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from ..attributes import BEST_VALUE, CHANGES, FAIL_REASON
-from ..champion.saved import DESCRIPTION
+from ..champion.standing import read_description
 from ..health.doctor import examine, is_healthy
 from ..optuna_private import id_of_study, id_of_trial
 from ..search.promotion import is_held, is_paused
@@ -89,10 +87,8 @@ def _drawn(spec: StudySpec | None, trial: FrozenTrial) -> dict[str, Any]:
 
 def _champion(home: Home, study: str) -> dict[str, Any] | None:
     """Return what a study's champion is known to reach, or None if there is none that can be read."""
-    if Path(study).name != study:  # Optuna lets a study be called like a file elsewhere
-        return None
     try:
-        table = json.loads((home.champions / study / DESCRIPTION).read_bytes())
+        table = read_description(home.champions, study)
         accuracy, low, high = table["test"]["accuracy"]
         return {
             "winner": table["race"]["winner"],

@@ -1,15 +1,15 @@
 """The report on a study: written below the home, and shown in optuna-dashboard and MLflow."""
 
+import contextlib
 import dataclasses
 import datetime
-import json
 import os
 from collections.abc import Mapping
 from typing import Any
 
 import optuna
 
-from ..champion.saved import DESCRIPTION
+from ..champion.standing import read_description
 from ..errors import StorageError
 from ..insight.family import Member, family_members
 from ..insight.page import as_json
@@ -137,11 +137,9 @@ def report_lines(written: WrittenReport) -> list[str]:
 
 def _champion(home: Home, study: str) -> Mapping[str, Any] | None:
     """Return what is written of a study's champion; None if there is none that can be read."""
-    try:
-        table: Mapping[str, Any] = json.loads((home.champions / study / DESCRIPTION).read_bytes())
-    except (OSError, ValueError):
-        return None
-    return table
+    with contextlib.suppress(OSError, ValueError):
+        return read_description(home.champions, study)
+    return None
 
 
 def _best(report: Report) -> Mapping[str, Any] | None:

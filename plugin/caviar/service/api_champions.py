@@ -1,7 +1,6 @@
 """Champions over HTTP: listed, described, and asked for predictions."""
 
 import contextlib
-import json
 import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -12,8 +11,7 @@ from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import StreamingResponse
 from pydantic import Field
 
-from ..champion.saved import DESCRIPTION
-from ..champion.standing import champion_names
+from ..champion.standing import champion_names, read_description
 from ..storage.home import Home
 from .answers import Refusal, json_answer
 from .api_uploads import BYTES, UNPACKED, received_file
@@ -104,12 +102,10 @@ def _list(home: Home) -> list[dict[str, Any]]:
 
 
 def _description(home: Home, name: str) -> dict[str, Any]:
-    path = home.champions / name / DESCRIPTION
     try:
-        table: dict[str, Any] = json.loads(path.read_bytes())
+        return read_description(home.champions, name)
     except FileNotFoundError:
         way_out = f"Make one with `caviar champion {name}`."
         raise Refusal(404, f"The study {name!r} has no champion.", way_out=way_out) from None
     except (OSError, ValueError) as error:
         raise Refusal(409, f"The champion of {name!r} is damaged.", way_out="Make it anew.") from error
-    return table
