@@ -1,9 +1,10 @@
 """What MLflow costs a search: four workers with tracking and without, over a SQLite file, HTTP and PostgreSQL.
 
 Run from the project's root: ``python -m benchmarks.tracking`` (some minutes on 2 cores). The sides take turns, so that
-other work on the machine meets all of them. Every worker is a process with a real storage and a real mirror; training
-is a pause (``--training pause``, the default) or TensorFlow's (``solo`` or ``fleet``). Pauses show who waits for whom;
-with real training, what MLflow's client computes takes its share of the cores, and so does a server on this machine.
+other work on the machine meets all of them. Every worker is forked from `caviar run`'s own fork server and waits
+for the start, with a real storage and a real mirror; training is a pause (``--training pause``, the default) or
+TensorFlow's (``solo`` or ``fleet``). Pauses show who waits for whom; with real training, what MLflow's client computes
+takes its share of the cores, and so does a server on this machine.
 PostgreSQL takes part where Debian's server is installed, or ``CAVIAR_TEST_POSTGRESQL`` names one.
 """
 
@@ -11,6 +12,7 @@ import argparse
 import contextlib
 import dataclasses
 import json
+import multiprocessing
 import os
 import shutil
 import statistics
@@ -19,6 +21,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +32,7 @@ from tests.worker.fakes import Made
 from caviar import KerasObjective
 from caviar.commands.run import new_study_attributes
 from caviar.data.dataset import DatasetFacts
+from caviar.engines.fork_server import start_fork_server
 from caviar.record.background import in_background
 from caviar.record.tracking import connect, prepare_tracking
 from caviar.spec import StudySpec, parse_spec
@@ -68,10 +72,14 @@ def main() -> None:
     parser.add_argument(
         "--server-nice", type=int, default=10, help="niceness of the server, which is elsewhere in life"
     )
-    parser.add_argument("--worker", nargs=2, metavar=("HOME", "SIDE"), help=argparse.SUPPRESS)
+    parser.add_argument(
+        "--no-preload", action="store_true", help="have each worker import mlflow itself, as before 2026-11-27"
+    )
+    parser.add_argument("--one", nargs=2, metavar=("HOME", "SIDE"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    if arguments.worker:
-        work(locate_home(Path(arguments.worker[0]), tracking_uri=os.environ["CAVIAR_TRACKING"]), arguments)
+    if arguments.one:
+        home = locate_home(Path(arguments.one[0]), tracking_uri=os.environ["CAVIAR_TRACKING"])
+        print(json.dumps(dataclasses.asdict(search(home, arguments.one[1], arguments))))
         return
     with tempfile.TemporaryDirectory() as name, contextlib.ExitStack() as stack:
         stores = dict(open_stores(Path(name), stack, arguments))
@@ -79,7 +87,7 @@ def main() -> None:
         sides = list(stores)
         for turn in range(arguments.rounds):
             for side in sides[turn % len(sides) :] + sides[: turn % len(sides)]:
-                outcomes.append(run_side(Path(name) / f"{turn}-{side}", side, stores[side], arguments))
+                outcomes.append(run_side(Path(name) / f"{turn}-{side}", side, stores[side]))
                 print(dataclasses.asdict(outcomes[-1]), file=sys.stderr, flush=True)
         report(outcomes, sides, arguments)
 
@@ -124,20 +132,19 @@ def open_made(home: Home, arguments: argparse.Namespace, *, create: bool) -> Mad
     return Made(storage, spec, objective)
 
 
-def work(home: Home, arguments: argparse.Namespace) -> None:
+def work(home: Home, side: str, arguments: argparse.Namespace, channel: Connection) -> None:
     """Be one worker: say that it is ready, begin when told to, and say when the last trial was stored."""
     made = open_made(home, arguments, create=False)
-    tracks = arguments.worker[1] != "none"
-    print("ready", flush=True)
-    sys.stdin.readline()
-    with in_background(open_mirror(home, made.study, made.spec) if tracks else None) as mirror:
+    channel.send("ready")
+    channel.recv()
+    with in_background(open_mirror(home, made.study, made.spec) if side != "none" else None) as mirror:
         made.options["mirror"] = mirror
         if arguments.training == "pause":
             made.work(lambda _epoch, _lanes: time.sleep(arguments.epoch_s))
         else:
             train(made)
         searched_s = time.time()
-    print(json.dumps(searched_s), flush=True)
+    channel.send(searched_s)
 
 
 def train(made: Made) -> None:
@@ -150,33 +157,40 @@ def train(made: Made) -> None:
     made.work_with(make_crew(setup, threads=1))
 
 
-def run_side(path: Path, side: str, store: str, arguments: argparse.Namespace) -> Outcome:
+def run_side(path: Path, side: str, store: str) -> Outcome:
+    """Run one side in a process of its own, since a process has one fork server."""
     path.mkdir()
     tracking_uri = store
     if side in ("none", "sqlite"):
         tracking_uri = f"sqlite:///{path / 'mlflow.db'}"
         shutil.copy(store or path.parent / "template.db", path / "mlflow.db")
-    home = locate_home(path, tracking_uri=tracking_uri)
+    command = [sys.executable, "-m", "benchmarks.tracking", *sys.argv[1:], "--one", str(path), side]
+    environment = {**os.environ, "CAVIAR_TRACKING": tracking_uri}
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, env=environment, check=True)
+    return Outcome(**json.loads(done.stdout.splitlines()[-1]))
+
+
+def search(home: Home, side: str, arguments: argparse.Namespace) -> Outcome:
+    """Start workers, let them search once all are ready, and look at what MLflow has in the end."""
+    start_fork_server(None if side == "none" or arguments.no_preload else home.tracking_uri)
     made = open_made(home, arguments, create=True)
     load = os.getloadavg()[0]
-    command = [sys.executable, "-m", "benchmarks.tracking", *sys.argv[1:], "--worker", str(path), side]
-    environment = {**os.environ, "CAVIAR_TRACKING": tracking_uri}
-    workers = [
-        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
-        for _ in range(arguments.workers)
-    ]
+    context = multiprocessing.get_context("forkserver")
+    pipes = [context.Pipe() for _ in range(arguments.workers)]
+    workers = [context.Process(target=work, args=(home, side, arguments, theirs)) for _, theirs in pipes]
     for worker in workers:
-        assert worker.stdout is not None
-        assert worker.stdout.readline() == "ready\n"
+        worker.start()
+    channels = [ours for ours, _ in pipes]
+    assert [channel.recv() for channel in channels] == ["ready"] * len(workers)
     began_s = time.time()
+    for channel in channels:
+        channel.send("go")
+    searched_s = max(channel.recv() for channel in channels)
     for worker in workers:
-        assert worker.stdin is not None
-        worker.stdin.write("go\n")
-        worker.stdin.flush()
-    searched_s = max(json.loads(worker.communicate()[0]) for worker in workers)
+        worker.join()
     wall_s = time.time() - began_s
     trials = made.study.get_trials(deepcopy=False)
-    assert sum(trial.state.is_finished() for trial in trials) == arguments.trials, masked(tracking_uri)
+    assert sum(trial.state.is_finished() for trial in trials) == arguments.trials, masked(home.tracking_uri)
     missing = len(open_mirror(home, made.study, made.spec).missing_trials(trials)) if side != "none" else 0
     return Outcome(
         side=side,

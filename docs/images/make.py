@@ -23,7 +23,6 @@ from typing import Any
 
 from PIL import Image
 
-from caviar.commands.pages import page_command
 from caviar.record import MlflowMirror
 from caviar.storage.home import Home, locate_home
 
@@ -150,12 +149,9 @@ def serving(name: str, home: Home) -> Iterator[str]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    program, *arguments = page_command(name, home, port=port)
-    light = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
     server = subprocess.Popen(
-        [str(Path(sys.executable).with_name(program)), *arguments],
-        cwd=home.path,
-        env={**os.environ, **light},
+        [sys.executable, "-m", "caviar.commands.pages", name, str(port)],
+        env={**os.environ, "CAVIAR_HOME": str(home.path)},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
@@ -165,7 +161,7 @@ def serving(name: str, home: Home) -> Iterator[str]:
             with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
                 break
             if server.poll() is not None or time.monotonic() > deadline:
-                raise RuntimeError(f"{program} did not start.")
+                raise RuntimeError(f"{name} did not start.")
             time.sleep(0.2)
         yield f"http://127.0.0.1:{port}"
     finally:

@@ -6,11 +6,14 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
+import httpx
 import pytest
 
-from caviar.commands.pages import page_command
+from caviar.commands.pages import dashboard_server, mlflow_command
+from caviar.errors import SpecError
 from caviar.record import prepare_tracking
 from caviar.storage.home import locate_home
 
@@ -22,12 +25,26 @@ def test_mlflow_s_page_of_a_moved_home_finds_its_artifacts(prepared_home: Path, 
     first = locate_home(prepared_home)
     prepare_tracking(first.tracking_uri, artifact_location=first.mlflow_artifacts.as_uri())
     moved = locate_home(Path(shutil.move(prepared_home, tmp_path / ODD)))
-    command = page_command("mlflow", moved, port=5000)
+    command = mlflow_command(moved, port=5000)
     root = moved.mlflow_artifacts.as_uri()
     assert command[-4:] == ["--backend-store-uri", "sqlite:///mlflow.db", "--default-artifact-root", root]
     with contextlib.closing(sqlite3.connect(moved.path / "mlflow.db")) as connection:
         assert connection.execute("SELECT artifact_location FROM experiments").fetchall() == [(f"{root}/0",)]
     assert [path.name for path in tmp_path.iterdir()] == [ODD]
+
+
+def test_optuna_dashboard_of_a_home_of_any_name_is_served(tmp_path: Path) -> None:
+    home = locate_home(tmp_path / ODD)
+    with dashboard_server(home, port=0) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{server.server_port}"
+        assert httpx.get(f"{address}/api/studies", trust_env=False).json() == {"study_summaries": []}
+        assert "Optuna Dashboard" in httpx.get(f"{address}/dashboard", trust_env=False).text
+        assert httpx.get(f"{address}/api/meta", trust_env=False).json()["artifact_is_available"]
+        with pytest.raises(SpecError, match="cannot be served: Address already in use"):
+            dashboard_server(home, port=server.server_port)
+        server.shutdown()
+    assert (home.path / "optuna.db").exists()
 
 
 @pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")

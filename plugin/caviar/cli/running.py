@@ -111,7 +111,7 @@ def run(
     if ray_address is not None:
         os.environ["RAY_ADDRESS"] = ray_address  # Ray's own variable, which all commands that train read
     if not dry_run and spec.search.engine == "processes":
-        start_fork_server()  # TensorFlow loads while this process imports the rest
+        start_fork_server(session.tracking_uri)  # TensorFlow loads while this process imports the rest
     from ..commands.run import dry_run_lines, result_lines, run_study
 
     home = session.home()

@@ -1,50 +1,82 @@
-"""Serving a home's pages of optuna-dashboard or MLflow: ``python -m caviar.commands.pages dashboard|mlflow``.
+"""Serving a home's pages of optuna-dashboard or MLflow: ``python -m caviar.commands.pages dashboard|mlflow [PORT]``.
 
-The Makefile calls this, with the home in ``CAVIAR_HOME``, so that no shell has to quote it. Both servers start in the
-home, so that no address has to quote it either.
+The Makefile calls this, with the home in ``CAVIAR_HOME``, so that no shell has to quote it. MLflow's server starts in
+the home, so that no address has to quote it either.
 """
 
+import contextlib
 import os
 import sys
+import threading
 from pathlib import Path
+from socketserver import ThreadingMixIn
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
-from ..errors import CaviarError
+from ..errors import CaviarError, SpecError
 from ..record.tracking import prepare_tracking
 from ..storage.home import Home, locate_home, prepare_home
 
 PORTS = {"dashboard": 8080, "mlflow": 5000}
 
 
-def page_command(name: str, home: Home, *, port: int) -> list[str]:
-    """Prepare a home, and return the command that serves its pages, ``dashboard`` or ``mlflow``, when started there.
+class _Server(ThreadingMixIn, WSGIServer):
+    """Answers each request in a thread."""
+
+    daemon_threads = True
+
+
+class _Quiet(WSGIRequestHandler):
+    """Says nothing of requests; a page asks every ten seconds."""
+
+    def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
+        """Say nothing."""
+
+
+def mlflow_command(home: Home, *, port: int) -> list[str]:
+    """Prepare a home, and return the command that serves MLflow's pages of it, when started there.
 
     A missing home is created. In one that was moved or copied, MLflow finds its artifacts again.
     """
     prepare_home(home)
-    where = ("--host", "127.0.0.1", "--port", str(port))
-    if name == "dashboard":
-        artifacts = _dashboard_artifacts(home)
-        return ["optuna-dashboard", *where, *artifacts, "sqlite:///optuna.db"]
     root = home.mlflow_artifacts.as_uri()
     prepare_tracking(home.tracking_uri, artifact_location=root)
     store = ("--backend-store-uri", "sqlite:///mlflow.db", "--default-artifact-root", root)
-    return ["mlflow", "server", *where, "--workers", "1", *store]
+    return ["mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1", *store]
 
 
-def _dashboard_artifacts(home: Home) -> tuple[str, ...]:
-    """Return the option that names the artifacts; optuna-dashboard's own command reads directories alone."""
-    if not isinstance(home.artifacts, Path):
-        return ()
-    home.artifacts.mkdir(exist_ok=True)
-    return ("--artifact-dir", home.artifacts.name if home.files == home.path else str(home.artifacts))
+def dashboard_server(home: Home, *, port: int) -> WSGIServer:
+    """Prepare a home, and return a server that listens for optuna-dashboard's pages of it; a missing home is created.
+
+    The newest studies are made ready in a thread of their own meanwhile.
+
+    Raises:
+        SpecError: If the port cannot be listened on.
+        StorageError: If the home or its database cannot be opened.
+    """
+    from ..insight.dashboard_program import dashboard_program  # imports optuna_dashboard: two seconds
+
+    prepare_home(home)
+    program = dashboard_program(home.storage, artifacts=home.artifacts)
+    try:
+        server = make_server("127.0.0.1", port, program, server_class=_Server, handler_class=_Quiet)
+    except OSError as error:
+        raise SpecError(f"Port {port} cannot be served: {error.strerror}. End what listens there.") from error
+    threading.Thread(target=program.make_ready, name="studies for optuna-dashboard", daemon=True).start()
+    return server
 
 
 def main() -> None:
-    """Become the server that the first argument names."""
+    """Be the server that the first argument names, on the port that the second one names, if any."""
     name = sys.argv[1]
+    port = int(sys.argv[2]) if len(sys.argv) > 2 else PORTS[name]
     home = locate_home(Path(os.environ.get("CAVIAR_HOME") or "runs"), files=os.environ.get("CAVIAR_FILES"))
     try:
-        command = page_command(name, home, port=PORTS[name])
+        if name == "dashboard":
+            with dashboard_server(home, port=port) as server, contextlib.suppress(KeyboardInterrupt):
+                sys.stderr.write(f"Listening on http://127.0.0.1:{server.server_port}/ (Ctrl-C ends)\n")
+                server.serve_forever()
+            return
+        command = mlflow_command(home, port=port)
     except CaviarError as error:
         sys.exit(f"Error: {error}")
     os.chdir(home.path)

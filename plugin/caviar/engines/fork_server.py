@@ -16,17 +16,21 @@ _SHORT_DIRECTORIES: Final = ("/tmp", "/var/tmp", "/dev/shm")  # noqa: S108
 _SAFE_PATH: Final = "PYTHONSAFEPATH"
 
 
-def start_fork_server() -> None:
+def start_fork_server(tracking_uri: str | None = None) -> None:
     """Start the fork server, which loads TensorFlow while this process goes on; nothing happens if it is running.
 
     It ends with this process, once it has loaded what it is loading.
+
+    Args:
+        tracking_uri: MLflow's store, whose client is loaded too if workers need it; None for the home's own file.
 
     Raises:
         SpecError: If Keras is told to use another backend than TensorFlow.
     """
     check_keras_backend()
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["caviar.engines.preloaded", "caviar.engines.worker_process"])
+    preloaded = ["caviar.engines.preloaded", "caviar.engines.worker_process", *client_modules(tracking_uri or "")]
+    context.set_forkserver_preload(preloaded)
     _choose_directory()
     safe = os.environ.get(_SAFE_PATH)
     os.environ[_SAFE_PATH] = "1"  # else a file `random.py` where caviar is run would pass for Python's own
@@ -39,6 +43,16 @@ def start_fork_server() -> None:
             del os.environ[_SAFE_PATH]
         else:
             os.environ[_SAFE_PATH] = safe
+
+
+def client_modules(tracking_uri: str) -> tuple[str, ...]:
+    """Return what the fork server loads for MLflow's client; nothing for a SQLite file, which needs none."""
+    scheme = tracking_uri.partition(":")[0].partition("+")[0]
+    if scheme in ("http", "https"):
+        return ("caviar.engines.preloaded_mlflow",)
+    if scheme in ("postgresql", "mysql", "mssql"):
+        return ("caviar.engines.preloaded_mlflow", "caviar.engines.preloaded_mlflow_tables")
+    return ()
 
 
 def _choose_directory() -> None:

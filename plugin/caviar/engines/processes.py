@@ -69,10 +69,14 @@ class ProcessWorker:
 
 @final
 class ProcessEngine:
-    """Starts workers in processes of their own; a context that leaves none behind that was given no order."""
+    """Starts workers in processes of their own; a context that leaves none behind that was given no order.
 
-    def __init__(self) -> None:
-        start_fork_server()
+    Args:
+        tracking_uri: MLflow's store, if it is known yet; `start_fork_server` says what for.
+    """
+
+    def __init__(self, tracking_uri: str | None = None) -> None:
+        start_fork_server(tracking_uri)
         self._ready: list[ProcessWorker] = []
 
     def __enter__(self) -> "ProcessEngine":

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
+from .data_set import StudyData
 from .mlflow_private import delete_artifacts
 from .run_content import FINAL_STATUSES, STUDY_TAG, STUDY_UID_TAG, TRIAL_NUMBER_TAG, RunContent, StudyIdentity
 
@@ -140,7 +141,7 @@ def fill_run(client: "MlflowClient", run: KnownRun, content: RunContent) -> bool
     run.params.update(content.params)
     run.tags.update(content.tags)
     if content.data is not None and not run.has_data:
-        client.log_inputs(run.run_id, datasets=[content.data.as_input()])
+        _log_data(client, run.run_id, content.data)
         run.has_data = True
     if run.status != content.status:
         if content.end_ms is None:
@@ -149,6 +150,22 @@ def fill_run(client: "MlflowClient", run: KnownRun, content: RunContent) -> bool
             client.set_terminated(run.run_id, content.status, content.end_ms)
         run.status = content.status
     return changed
+
+
+def _log_data(client: "MlflowClient", run_id: str, data: StudyData) -> None:
+    """Name a run's data set, at a second attempt if need be.
+
+    Where the first trials of two workers end at once, both store the data set, and the later one is refused
+    (``duplicate key value violates unique constraint "dataset_pk"``). Then it is there.
+    """
+    from mlflow.exceptions import MlflowException
+
+    try:
+        client.log_inputs(run_id, datasets=[data.as_input()])
+    except MlflowException as error:
+        if error.error_code != "BAD_REQUEST":  # what MLflow makes of an integrity error
+            raise
+        client.log_inputs(run_id, datasets=[data.as_input()])
 
 
 def move_report(

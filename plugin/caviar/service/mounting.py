@@ -20,11 +20,10 @@ from starlette.responses import RedirectResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ..errors import StorageError
+from ..insight.dashboard_program import dashboard_program
 from ..record.tracking import DATABASES, connect, import_mlflow, prepare_tracking
-from ..storage.database import new_owner, open_storage
 from ..storage.home import Home
 from ..storage.leased_storage import LeasedStorage
-from ..storage.places import artifact_store
 from .answers import Refusal
 from .security import is_below
 from .wsgi import WsgiApp, WsgiProgram
@@ -109,14 +108,10 @@ def _mlflow_allows(method: str, path: str) -> bool:
 
 
 def _optuna_dashboard(home: Home) -> WsgiProgram:
-    """Return optuna-dashboard's program; a database that is missing is created first."""
+    """Return optuna-dashboard's program, and make ready what is likely to be opened meanwhile."""
     _check_version("optuna-dashboard")
-    open_storage(home.storage, owner=new_owner(), create=True).engine.dispose()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # optuna's artifacts are experimental
-        from optuna_dashboard import wsgi
-
-        program: WsgiProgram = wsgi(home.storage, artifact_store=artifact_store(home.artifacts))
+    program = dashboard_program(home.storage, artifacts=home.artifacts)
+    threading.Thread(target=program.make_ready, name="studies for optuna-dashboard", daemon=True).start()
     return program
 
 
