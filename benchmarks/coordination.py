@@ -9,23 +9,27 @@ database of the same server, or in a fresh SQLite file. What it measures stands 
 
 import argparse
 import contextlib
+import dataclasses
 import logging
 import multiprocessing
 import os
 import statistics
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from typing import Any
 
 import optuna
+import psutil
+import sqlalchemy
 from optuna.trial import TrialState
-from tests.postgresql import Server, running_server
+from tests.postgresql import GIVEN, Server, running_server
 from tests.worker.fakes import Made, PairPlan
 
 from caviar import KerasObjective
+from caviar.packing.planning import SoloPlan
 from caviar.spec import StudySpec, parse_spec
 from caviar.storage.database import new_owner, open_storage
 from caviar.storage.studies import create_study
@@ -37,6 +41,59 @@ SPACE = {
     "units": {"low": 4, "high": 8},
     "depth": 1,
 }
+HEADING = f"{'side':22}{'workers':>8}{'trials':>8}{'seconds':>9}{'trials/s':>10}{'load before':>13}"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Turn:
+    """One study that all workers of one side run at once.
+
+    Attributes:
+        side: ``caviar`` or ``stock``, then ``-sqlite`` or ``-postgresql``.
+        workers: Processes.
+        trials: The study's budget; stock Optuna's workers take equal shares of it.
+        epoch_s: Seconds of sleep that take the place of one trial's epoch.
+        lanes: Trials of a caviar fleet, which sleeps as many times as long; 1 is the worker of one trial at a time.
+    """
+
+    side: str
+    workers: int
+    trials: int
+    epoch_s: float
+    lanes: int = LANES
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Tally:
+    """What the workers of a turn used, all together: seconds of CPU, committed transactions and statements."""
+
+    cpu_s: float = 0.0
+    commits: int = 0
+    statements: int = 0
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What a turn took.
+
+    Attributes:
+        trials: How many were run.
+        seconds: From the moment in which all workers were ready until the last one had ended.
+        load: The machine's load average before.
+        used: By the workers.
+        server_cpu_s: Seconds of CPU of all of the server's processes; None for SQLite, or for a server that is given.
+    """
+
+    trials: int
+    seconds: float
+    load: float
+    used: Tally
+    server_cpu_s: float | None
+
+    @property
+    def rate(self) -> float:
+        """Trials a second."""
+        return self.trials / self.seconds
 
 
 def main() -> None:
@@ -45,6 +102,7 @@ def main() -> None:
     parser.add_argument("--trials", type=int, default=1600, help="trials of caviar's side a turn (default: 1600)")
     parser.add_argument("--stock-trials", type=int, default=160, help="trials of stock Optuna a turn (default: 160)")
     parser.add_argument("--epoch-ms", type=float, default=1.0, help="simulated training of an epoch (default: 1)")
+    parser.add_argument("--lanes", type=int, default=LANES, help=f"trials of a caviar fleet (default: {LANES})")
     parser.add_argument("--rounds", type=int, default=3, help="turns of every side (default: 3)")
     parser.add_argument(
         "--sides",
@@ -53,48 +111,94 @@ def main() -> None:
     )
     arguments = parser.parse_args()
     sides: list[str] = arguments.sides.split(",")
+    turns = [
+        Turn(
+            side=side,
+            workers=arguments.workers,
+            trials=arguments.trials if side.startswith("caviar") else arguments.stock_trials,
+            epoch_s=arguments.epoch_ms / 1000,
+            lanes=arguments.lanes,
+        )
+        for side in sides
+    ]
     rates: dict[str, list[float]] = {}
-    print(f"{'side':22}{'workers':>8}{'trials':>8}{'seconds':>9}{'trials/s':>10}{'load before':>13}")
-    with contextlib.ExitStack() as stack:
-        wanted = any(side.endswith("postgresql") for side in sides)
-        server = stack.enter_context(running_server()) if wanted else None
+    print(HEADING)
+    with server_for(sides) as server:
         for _ in range(arguments.rounds):
-            for side in sides:
-                rates.setdefault(side, []).append(measure(side, server, arguments))
+            for turn in turns:
+                outcome = measure(turn, server)
+                print(line_of(turn, outcome), flush=True)
+                rates.setdefault(turn.side, []).append(outcome.rate)
     for side, found in rates.items():
         shares = ", ".join(f"{found_ / other:.2f}" for found_, other in zip(found, rates[sides[-1]], strict=True))
         print(f"{side:22}median {statistics.median(found):.1f} trials/s; against {sides[-1]}, turn by turn: {shares}")
 
 
-def measure(side: str, server: Server | None, arguments: argparse.Namespace) -> float:
-    """Have all workers run a study at once, and return its trials a second."""
-    way, _, kind = side.partition("-")
-    n_trials = arguments.trials if way == "caviar" else arguments.stock_trials
-    spec = make_spec(n_trials, workers=arguments.workers)
+@contextlib.contextmanager
+def server_for(sides: Sequence[str]) -> Iterator[Server | None]:
+    """Run a server if a side needs one."""
+    with contextlib.ExitStack() as stack:
+        wanted = any(side.endswith("postgresql") for side in sides)
+        yield stack.enter_context(running_server()) if wanted else None
+
+
+def line_of(turn: Turn, outcome: Outcome) -> str:
+    """Return a turn as a line below ``HEADING``."""
+    return f"{turn.side:22}{turn.workers:8}{outcome.trials:8}{outcome.seconds:9.1f}{outcome.rate:10.1f}{outcome.load:13.1f}"
+
+
+def measure(turn: Turn, server: Server | None) -> Outcome:
+    """Have all workers run a study at once, on a fresh database.
+
+    Raises:
+        AssertionError: If the study has another number of trials than it should, or some are not complete.
+    """
+    kind = turn.side.partition("-")[2]
+    spec = make_spec(turn.trials, workers=turn.workers)
     load = os.getloadavg()[0]
     with fresh_database(kind, server) as url:
         storage = open_storage(url, owner=new_owner(), create=True)
         create_study(storage, spec, attributes={})
-        spawn = multiprocessing.get_context("spawn")
-        barrier, ended = spawn.Barrier(arguments.workers + 1), spawn.Queue()
-        share = n_trials // arguments.workers
-        given = (way, url, spec, share, arguments.epoch_ms / 1000, barrier, ended)
-        processes = [spawn.Process(target=work, args=given) for _ in range(arguments.workers)]
+        context = multiprocessing.get_context("forkserver")  # that has imported it all, so that workers start at once
+        context.set_forkserver_preload(["tests.worker.fakes", "tests.postgresql"])
+        barrier, ended = context.Barrier(turn.workers + 1), context.Queue()
+        processes = [context.Process(target=work, args=(turn, url, spec, barrier, ended)) for _ in range(turn.workers)]
         for process in processes:
             process.start()
         barrier.wait(timeout=600)
-        started = time.monotonic()
-        for _ in processes:
-            ended.get(timeout=1800)
-        seconds = time.monotonic() - started
+        server_before, started = server_cpu_s(storage.engine), time.monotonic()
+        tallies = [ended.get(timeout=1800) for _ in processes]
+        seconds, server_after = time.monotonic() - started, server_cpu_s(storage.engine)
         for process in processes:
             process.join()
         states = [trial.state for trial in optuna.load_study(study_name="load", storage=storage).get_trials()]
         storage.engine.dispose()
     complete = states.count(TrialState.COMPLETE)
-    assert complete == len(states) == n_trials, f"{complete} of {len(states)} trials are complete, not {n_trials}"
-    print(f"{side:22}{arguments.workers:8}{complete:8}{seconds:9.1f}{complete / seconds:10.1f}{load:13.1f}", flush=True)
-    return complete / seconds
+    assert complete == len(states) == turn.trials, f"{complete} of {len(states)} are complete, not {turn.trials}"
+    used = Tally(
+        cpu_s=sum(tally.cpu_s for tally in tallies),
+        commits=sum(tally.commits for tally in tallies),
+        statements=sum(tally.statements for tally in tallies),
+    )
+    served_s = None if server_before is None or server_after is None else server_after - server_before
+    return Outcome(trials=complete, seconds=seconds, load=load, used=used, server_cpu_s=served_s)
+
+
+def server_cpu_s(engine: sqlalchemy.Engine) -> float | None:
+    """Return the CPU seconds so far of a server's processes, those that ended included; None for what is not ours."""
+    if engine.dialect.name == "sqlite" or GIVEN:
+        return None
+    with engine.connect() as connection:
+        pid = connection.execute(sqlalchemy.text("SELECT pg_backend_pid()")).scalar_one()
+    server = psutil.Process(pid).parent()
+    assert server is not None
+    total: float = 0.0
+    for process in (server, *server.children(recursive=True)):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            times = process.cpu_times()
+            total += times.user + times.system
+    ended = server.cpu_times()
+    return total + float(ended.children_user + ended.children_system)
 
 
 @contextlib.contextmanager
@@ -120,11 +224,18 @@ def make_spec(trials: int, *, workers: int) -> StudySpec:
     )
 
 
-def work(way: str, url: str, spec: StudySpec, share: int, epoch_s: float, barrier: Barrier, ended: Any) -> None:
-    """Be one worker: get ready, wait for the others, and run trials."""
+def work(turn: Turn, url: str, spec: StudySpec, barrier: Barrier, ended: Any) -> None:
+    """Be one worker: get ready, wait for the others, run trials, and say in ``ended`` what it took."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     logging.getLogger("caviar").setLevel(logging.WARNING)
-    if way == "stock":
+    counted = {"commits": 0, "statements": 0}
+
+    def count(what: str) -> None:
+        counted[what] += 1
+
+    sqlalchemy.event.listen(sqlalchemy.Engine, "commit", lambda _connection: count("commits"))
+    sqlalchemy.event.listen(sqlalchemy.Engine, "before_cursor_execute", lambda *_: count("statements"))
+    if turn.side.startswith("stock"):
         study = optuna.load_study(
             study_name="load",
             storage=url,
@@ -132,14 +243,18 @@ def work(way: str, url: str, spec: StudySpec, share: int, epoch_s: float, barrie
             pruner=optuna.pruners.NopPruner(),
         )
         barrier.wait(timeout=600)
-        study.optimize(lambda trial: train(trial, epoch_s), n_trials=share)
+        before = {**counted, "cpu_s": time.process_time()}
+        study.optimize(lambda trial: train(trial, turn.epoch_s), n_trials=turn.trials // turn.workers)
     else:
         objective = KerasObjective("tests.toy_data:blobs", epochs=EPOCHS, space=SPACE)
         storage = open_storage(url, owner=new_owner())
-        made = Made(storage, spec, objective, plan=PairPlan(size=LANES, most_in_hand=2 * LANES))
+        plan = SoloPlan() if turn.lanes == 1 else PairPlan(size=turn.lanes, most_in_hand=2 * turn.lanes)
+        made = Made(storage, spec, objective, plan=plan)
         barrier.wait(timeout=600)
-        made.work(lambda _epoch, lanes: time.sleep(epoch_s * len(lanes)))
-    ended.put(way)
+        before = {**counted, "cpu_s": time.process_time()}
+        made.work(lambda _epoch, lanes: time.sleep(turn.epoch_s * len(lanes)))
+    after = {**counted, "cpu_s": time.process_time()}
+    ended.put(Tally(**{what: after[what] - before[what] for what in after}))
 
 
 def train(trial: optuna.Trial, epoch_s: float) -> float:
