@@ -16,7 +16,8 @@ import os
 import statistics
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from typing import Any
@@ -67,9 +68,16 @@ class Turn:
 class Tally:
     """What the workers of a turn used, all together: seconds of CPU, committed transactions and statements."""
 
-    cpu_s: float = 0.0
-    commits: int = 0
-    statements: int = 0
+    cpu_s: float
+    commits: int
+    statements: int
+
+    def __sub__(self, before: "Tally") -> "Tally":
+        return Tally(
+            cpu_s=self.cpu_s - before.cpu_s,
+            commits=self.commits - before.commits,
+            statements=self.statements - before.statements,
+        )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -144,7 +152,8 @@ def server_for(sides: Sequence[str]) -> Iterator[Server | None]:
 
 def line_of(turn: Turn, outcome: Outcome) -> str:
     """Return a turn as a line below ``HEADING``."""
-    return f"{turn.side:22}{turn.workers:8}{outcome.trials:8}{outcome.seconds:9.1f}{outcome.rate:10.1f}{outcome.load:13.1f}"
+    took = f"{outcome.seconds:9.1f}{outcome.rate:10.1f}{outcome.load:13.1f}"
+    return f"{turn.side:22}{turn.workers:8}{outcome.trials:8}{took}"
 
 
 def measure(turn: Turn, server: Server | None) -> Outcome:
@@ -228,13 +237,7 @@ def work(turn: Turn, url: str, spec: StudySpec, barrier: Barrier, ended: Any) ->
     """Be one worker: get ready, wait for the others, run trials, and say in ``ended`` what it took."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     logging.getLogger("caviar").setLevel(logging.WARNING)
-    counted = {"commits": 0, "statements": 0}
-
-    def count(what: str) -> None:
-        counted[what] += 1
-
-    sqlalchemy.event.listen(sqlalchemy.Engine, "commit", lambda _connection: count("commits"))
-    sqlalchemy.event.listen(sqlalchemy.Engine, "before_cursor_execute", lambda *_: count("statements"))
+    tally = counting_tally()
     if turn.side.startswith("stock"):
         study = optuna.load_study(
             study_name="load",
@@ -243,7 +246,7 @@ def work(turn: Turn, url: str, spec: StudySpec, barrier: Barrier, ended: Any) ->
             pruner=optuna.pruners.NopPruner(),
         )
         barrier.wait(timeout=600)
-        before = {**counted, "cpu_s": time.process_time()}
+        before = tally()
         study.optimize(lambda trial: train(trial, turn.epoch_s), n_trials=turn.trials // turn.workers)
     else:
         objective = KerasObjective("tests.toy_data:blobs", epochs=EPOCHS, space=SPACE)
@@ -251,10 +254,17 @@ def work(turn: Turn, url: str, spec: StudySpec, barrier: Barrier, ended: Any) ->
         plan = SoloPlan() if turn.lanes == 1 else PairPlan(size=turn.lanes, most_in_hand=2 * turn.lanes)
         made = Made(storage, spec, objective, plan=plan)
         barrier.wait(timeout=600)
-        before = {**counted, "cpu_s": time.process_time()}
+        before = tally()
         made.work(lambda _epoch, lanes: time.sleep(turn.epoch_s * len(lanes)))
-    after = {**counted, "cpu_s": time.process_time()}
-    ended.put(Tally(**{what: after[what] - before[what] for what in after}))
+    ended.put(tally() - before)
+
+
+def counting_tally() -> Callable[[], Tally]:
+    """Count transactions and statements of all engines of this process from now on; the result tells them, and CPU."""
+    counted: Counter[str] = Counter()
+    sqlalchemy.event.listen(sqlalchemy.Engine, "commit", lambda _connection: counted.update(["commits"]))
+    sqlalchemy.event.listen(sqlalchemy.Engine, "before_cursor_execute", lambda *_: counted.update(["statements"]))
+    return lambda: Tally(cpu_s=time.process_time(), commits=counted["commits"], statements=counted["statements"])
 
 
 def train(trial: optuna.Trial, epoch_s: float) -> float:
