@@ -86,14 +86,18 @@ def rates_table(measured: Measured, workers: Sequence[int], *, training_s: float
 
 def model_table(measured: Measured, workers: Sequence[int], costs: Costs, *, training_s: float) -> str:
     """Return what was measured on PostgreSQL beside what the model says, as Markdown."""
-    head = ["workers", "way", "trials/s", "on paper", "simulated", "CPU ms a trial: server, workers", "model", "transactions a trial", "model"]  # fmt: skip
+    head = ["workers", "way", "trials/s", "on paper", "simulated"]
+    head += ["CPU ms a trial: server, workers", "in the model", "transactions a trial", "in the model"]
     rows = []
     for side, lanes in SIDES:
         if side != "caviar-postgresql":
             continue
+        calibrated = calibrate(measured[side, lanes, workers[0]], workers[0], lanes, costs, training_s=training_s)
         for number in workers:
             outcomes = measured[side, lanes, number]
-            fleet = fleet_of(number, lanes, training_s=training_s, trials=outcomes[0].trials)
+            fleet = dataclasses.replace(
+                fleet_of(number, lanes, training_s=training_s, trials=outcomes[0].trials), **calibrated
+            )
             paper, (played, _) = solve(fleet, costs), simulate(fleet, costs)
             apart = [_per_trial(fleet, costs, whose) for whose in ("server", "worker")]
             served = [1000 * outcome.server_cpu_s / outcome.trials for outcome in outcomes if outcome.server_cpu_s]
@@ -130,6 +134,18 @@ def fleet_of(workers: int, lanes: int, *, training_s: float, trials: int) -> Fle
     )
 
 
+def calibrate(
+    outcomes: Sequence[Outcome], workers: int, lanes: int, costs: Costs, *, training_s: float
+) -> dict[str, float]:
+    """Return what the fewest workers tell of the rest: their other work on a trial, and how slow the machine is."""
+    fleet = fleet_of(workers, lanes, training_s=training_s, trials=outcomes[0].trials)
+    cpu_s = _median(outcomes, lambda outcome: outcome.used.cpu_s / outcome.trials)
+    own_s = max(0.0, cpu_s - _per_trial(fleet, costs, "worker"))
+    cycle_s = workers / _median(outcomes, lambda outcome: outcome.rate)
+    busy_s = own_s + _per_trial(fleet, costs, "worker") + _per_trial(fleet, costs, "server")
+    return {"own_s": own_s, "slowness": max(1.0, (cycle_s - training_s) / busy_s)}
+
+
 def to_json(costs: Costs, measured: Measured, *, training_s: float) -> str:
     """Return all that was measured."""
     turns = [
@@ -156,7 +172,7 @@ def read_costs(kept: Mapping[str, Any]) -> Costs:
 
 def _per_trial(fleet: Fleet, costs: Costs, whose: str) -> float:
     """Return the model's CPU seconds of the server or of the worker for each trial."""
-    apart, counts = dataclasses.replace(fleet, crowded=False), transactions(fleet)
+    apart, counts = dataclasses.replace(fleet, crowded=False), transactions(fleet)  # so that none of it is slowed
     place = ("server", "worker").index(whose)
     new = (fleet.workers - 1) * fleet.claim / counts["read"]
     cycle = sum(count * apart.demand(costs, kind, new=new)[place] for kind, count in counts.items())

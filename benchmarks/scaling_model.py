@@ -14,6 +14,8 @@ from typing import Final
 #: A worker's transactions: take trials; write their parameters, reports or ends; renew leases; read what others did.
 KINDS: Final = ("claim", "announce", "report", "end", "renew", "read")
 
+MOST_EXACT: Final = 400  # workers: from there on, the approximation is as good
+
 
 @dataclasses.dataclass(frozen=True)
 class Line:
@@ -67,6 +69,8 @@ class Fleet:
         cores: The server's.
         crowded: Whether the workers' own work is done by the server's cores too, as in a benchmark on one machine.
         trip_s: Seconds of the network from a question to its answer.
+        own_s: CPU seconds of a worker's other work on a trial: drawing and planning it, keeping its curves.
+        slowness: How many seconds of the clock a second of CPU takes, because of other work on a crowded machine.
     """
 
     workers: int
@@ -81,6 +85,8 @@ class Fleet:
     cores: int = 2
     crowded: bool = False
     trip_s: float = 0.0005
+    own_s: float = 0.0
+    slowness: float = 1.0
 
     @property
     def epoch_s(self) -> float:
@@ -101,8 +107,10 @@ class Fleet:
         size = {"finished": self.finished / self.shards, "running": self.others, "own": self._held, "new": new}
         cost = costs[kind]
         server, worker = cost.server.at(**size), cost.worker.at(**size)
+        if kind == "end":
+            worker += self.own_s * self.claim
         network = cost.trips * self.trip_s
-        return (server + worker, 0.0, network) if self.crowded else (server, worker, network)
+        return (self.slowness * (server + worker), 0.0, network) if self.crowded else (server, worker, network)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -152,6 +160,29 @@ def mean_values(
     return rate, times
 
 
+def approximate_mean_values(
+    n: int, think_s: float, demands: Sequence[float], *, copies: Sequence[int] | None = None
+) -> tuple[float, list[float]]:
+    """Do what ``mean_values`` does in time that does not grow with ``n``, for hundreds of customers and more.
+
+    An arriving customer finds what there is on average, less its own share.
+
+    Source:
+        Schweitzer, Approximate analysis of multiclass closed networks of queues, 1979.
+    """
+    shared = copies or [1] * len(demands)
+    queues = [n / (len(demands) + 1) / number for number in shared]
+    rate, times = 0.0, list(demands)
+    for _ in range(20_000):
+        times = [demand * (1 + queue * (n - 1) / n) for demand, queue in zip(demands, queues, strict=True)]
+        rate = n / (think_s + sum(times))
+        found = [rate * time / number for time, number in zip(times, shared, strict=True)]
+        if all(abs(new - old) <= 1e-7 * n for new, old in zip(found, queues, strict=True)):
+            break
+        queues = found
+    return rate, times
+
+
 def bound(n: int, think_s: float, demands: Sequence[float]) -> float:
     """Return the cycles a second that no network of these demands exceeds: N / (Z + D), and 1 / max D."""
     return min(n / (think_s + sum(demands)), 1 / max(demands))
@@ -193,9 +224,8 @@ def solve(fleet: Fleet, costs: Costs) -> Prediction:
         left = max(0.02 * fleet.cores, free - min(cycles * claim_s, fleet.shards))
         hold_s = claim_s * stretch + claim_trip_s
         delay_s = server_s * (fleet.cores - 1) / fleet.cores
-        found, times = mean_values(
-            fleet.workers, outside_s + delay_s, [server_s / left, hold_s], copies=[1, fleet.shards]
-        )
+        solution = mean_values if fleet.workers <= MOST_EXACT else approximate_mean_values
+        found, times = solution(fleet.workers, outside_s + delay_s, [server_s / left, hold_s], copies=[1, fleet.shards])
         new_stretch = (times[0] + delay_s) / server_s
         if abs(found - cycles) < 1e-4 * cycles and abs(new_stretch - stretch) < 1e-4 * stretch:
             break

@@ -14,7 +14,7 @@ from typing import Final
 
 from .scaling_model import Costs, Fleet, Prediction, transactions
 
-#: What a process asks for: to ``wait`` so many seconds, ``use`` so much of the server's CPU, ``lock`` or ``free`` a study.
+#: What a process asks for: to ``wait`` so many seconds, ``use`` so much of a core, ``lock`` or ``free`` a study.
 Step = tuple[str, float]
 Process = Generator[Step, None, None]
 MOST_EVENTS: Final = 1_500_000
@@ -82,7 +82,7 @@ class Simulation:
 
 
 class Tally:
-    """What happened since the measurement began."""
+    """What happened: trials, transactions of the workers, and how long the slowest renewal took lately."""
 
     def __init__(self) -> None:
         self.trials = 0.0
@@ -184,8 +184,8 @@ def _renew(
     while True:
         began_s = simulation.now_s
         yield "use", workers * server_s
+        tally.slowest_renewal_s = max(tally.slowest_renewal_s, (simulation.now_s - began_s) / workers)
         yield "wait", trip_s + worker_s
-        tally.slowest_renewal_s = max(tally.slowest_renewal_s, simulation.now_s - began_s)
         yield "wait", fleet.lease_s / 3
 
 

@@ -4,20 +4,32 @@ import dataclasses
 import math
 
 import pytest
-from benchmarks.scaling_model import KINDS, Cost, Fleet, Line, bound, mean_values, most_workers, solve, transactions
+from benchmarks.scaling_model import (
+    KINDS,
+    Cost,
+    Fleet,
+    Line,
+    approximate_mean_values,
+    bound,
+    mean_values,
+    most_workers,
+    solve,
+    transactions,
+)
 from benchmarks.scaling_simulation import Simulation, simulate
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 #: Like what was measured, rounded: milliseconds a transaction, microseconds a trial.
 COSTS = {
-    kind: Cost(server=Line(2e-3, finished=2e-7, running=2e-5 if kind == "read" else 0.0), worker=Line(3e-3), trips=10)
+    kind: Cost(server=Line(2e-3, finished=2e-7, running=1e-4 if kind == "read" else 0.0), worker=Line(3e-3), trips=10)
     for kind in KINDS
 }
 FLEET = Fleet(workers=16, training_s=1.0)
 seconds = st.floats(1e-3, 10.0)
 
 
+@settings(max_examples=50)
 @given(n=st.integers(1, 40), think_s=seconds, demand_s=seconds)
 def test_mean_values_of_one_station_are_those_of_the_machine_repairman(n: int, think_s: float, demand_s: float) -> None:
     weights = [math.perm(n, k) * (demand_s / think_s) ** k for k in range(n + 1)]  # M/M/1//N: of k in the station
@@ -27,6 +39,7 @@ def test_mean_values_of_one_station_are_those_of_the_machine_repairman(n: int, t
     assert time == pytest.approx(n / rate - think_s)  # Little's law
 
 
+@settings(max_examples=50)
 @given(n=st.integers(1, 60), think_s=seconds, demands=st.lists(seconds, min_size=1, max_size=3))
 def test_no_network_exceeds_its_bounds_and_one_customer_never_waits(
     n: int, think_s: float, demands: list[float]
@@ -41,6 +54,13 @@ def test_mean_values_approach_the_slowest_station() -> None:
     assert mean_values(5_000, 1.0, [0.01], copies=[4])[0] == pytest.approx(400, rel=1e-3)
 
 
+@pytest.mark.parametrize("think_s", [1.0, 5.0, 50.0])
+def test_the_approximation_for_many_workers_is_close(think_s: float) -> None:
+    demands, copies = [0.01, 0.008], [1, 4]
+    exact, _ = mean_values(500, think_s, demands, copies=copies)
+    assert approximate_mean_values(500, think_s, demands, copies=copies)[0] == pytest.approx(exact, rel=0.03)
+
+
 def test_a_worker_writes_once_a_second_and_at_most_once_an_epoch() -> None:
     assert transactions(dataclasses.replace(FLEET, training_s=0.1))["report"] == 0
     assert transactions(dataclasses.replace(FLEET, training_s=10.0))["report"] == pytest.approx(9)
@@ -52,13 +72,13 @@ def test_a_worker_writes_once_a_second_and_at_most_once_an_epoch() -> None:
     [
         Fleet(workers=4, training_s=2.0),
         Fleet(workers=60, training_s=1.0),
-        Fleet(workers=100, training_s=30.0, finished=10_000),
+        Fleet(workers=100, training_s=20.0, finished=10_000),
         Fleet(workers=100, training_s=0.2, claim=16),
         Fleet(workers=100, training_s=2.0, shards=5),
     ],
 )
 def test_the_simulation_agrees_with_the_paper(fleet: Fleet) -> None:
-    paper, (played, _) = solve(fleet, COSTS), simulate(fleet, COSTS, trials=300)
+    paper, (played, _) = solve(fleet, COSTS), simulate(fleet, COSTS, trials=200)
     assert played.rate == pytest.approx(paper.rate, rel=0.1)
     assert played.server == pytest.approx(paper.server, abs=0.1)
 
