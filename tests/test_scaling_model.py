@@ -2,9 +2,10 @@
 
 import dataclasses
 import math
+from collections.abc import Generator
 
 import pytest
-from benchmarks.scaling_model import (
+from benchmarks.fleets.model import (
     KINDS,
     Cost,
     Fleet,
@@ -16,7 +17,7 @@ from benchmarks.scaling_model import (
     solve,
     transactions,
 )
-from benchmarks.scaling_simulation import Simulation, simulate
+from benchmarks.fleets.simulation import Simulation, simulate
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -72,7 +73,7 @@ def test_a_worker_writes_once_a_second_and_at_most_once_an_epoch() -> None:
     [
         Fleet(workers=4, training_s=2.0),
         Fleet(workers=60, training_s=1.0),
-        Fleet(workers=100, training_s=20.0, finished=10_000),
+        Fleet(workers=40, training_s=20.0, finished=10_000),
         Fleet(workers=100, training_s=0.2, claim=16),
         Fleet(workers=100, training_s=2.0, shards=5),
     ],
@@ -95,7 +96,7 @@ def test_claims_one_after_the_other_limit_a_study_and_shards_lift_that() -> None
 def test_a_server_is_shared_equally_and_a_lock_is_given_in_turn() -> None:
     ended = []
 
-    def use(name: str, seconds: float) -> object:
+    def use(name: str, seconds: float) -> Generator[tuple[str, float], None, None]:
         yield "lock", 0
         yield "use", seconds
         yield "free", 0
@@ -104,7 +105,7 @@ def test_a_server_is_shared_equally_and_a_lock_is_given_in_turn() -> None:
 
     simulation = Simulation(cores=1, locks=1)
     for name, work in (("first", 1.0), ("second", 2.0)):
-        simulation.start(use(name, work))  # type: ignore[arg-type]
+        simulation.start(use(name, work))
     simulation.run(until=lambda: False)
     # The first is served alone for 1 s, then beside the second's 2 s under the lock; both get half.
     assert ended == [("first", 3.0), ("second", 6.0)]

@@ -1,4 +1,4 @@
-"""Plays a fleet of ``benchmarks/scaling_model.py`` event by event: each worker, each transaction, each renewal.
+"""Plays a fleet of ``model.py`` event by event: each worker, each transaction, each renewal.
 
 It holds what the paper model averages: epochs of random length, writes that are due by the clock, claims that wait
 for the lock, and workers without work that ask again and again.
@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Generator
 from typing import Final
 
-from .scaling_model import Costs, Fleet, Prediction, transactions
+from .model import Costs, Fleet, Prediction, transactions
 
 #: What a process asks for: to ``wait`` so many seconds, ``use`` so much of a core, ``lock`` or ``free`` a study.
 Step = tuple[str, float]

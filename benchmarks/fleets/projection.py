@@ -1,23 +1,17 @@
-"""How far coordination goes beyond what was measured: 100, 1,000 and 10,000 workers by the model, and what helps there.
+"""How far coordination goes beyond what was measured: up to 10,000 workers by the model, and what would help there."""
 
-Run from the project's root: ``python -m benchmarks.scaling_projection benchmarks/scaling.json docs/scale.svg`` (some
-minutes on 2 cores; no database). The JSON is what ``benchmarks/scaling.py`` kept. Prints tables and draws the picture
-of docs/scale.md.
-"""
-
-import argparse
 import dataclasses
-import json
 import re
+import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 import matplotlib as mpl
 
-from .scaling import SIDES, read_costs
-from .scaling_model import Costs, Fleet, most_workers, solve
-from .scaling_simulation import simulate
+from .model import Costs, Fleet, most_workers, solve
+from .simulation import simulate
+from .tables import SIDES, Measured, workers_of
 
 TRAINING_S: Final = (1.0, 10.0, 100.0, 1000.0)
 WORKERS: Final = (100, 1_000, 10_000)
@@ -74,20 +68,14 @@ CHANGES: Final = (
 )
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("measured", type=Path, help="the JSON that benchmarks/scaling.py wrote")
-    parser.add_argument("picture", type=Path, help="the SVG to be written")
-    parser.add_argument("--cores", type=int, default=8, help="the server's cores (default: 8)")
-    arguments = parser.parse_args()
-    kept = json.loads(arguments.measured.read_text(encoding="utf-8"))
-    costs = read_costs(kept)
-    print(f"A server of {arguments.cores} cores. Trials a second, efficiency on paper and in simulation, bottleneck.\n")
+def project(costs: Costs, *, cores: int) -> str:
+    """Return what the model says of large fleets, as tables in Markdown."""
+    parts = [f"A server of {cores} cores. Trials a second; what is left of the training on paper, and in simulation."]
     for change in (AS_IT_IS, ALL):
-        print(f"{change.name}\n\n{reach_table(change, costs, cores=arguments.cores)}\n")
-    print(f"Workers up to which 80 % are left\n\n{bend_table(costs, cores=arguments.cores)}\n")
-    print(f"Workers without a trial\n\n{idle_table(costs, cores=arguments.cores)}")
-    draw(kept, costs, arguments.picture, cores=arguments.cores)
+        parts += [change.name, reach_table(change, costs, cores=cores)]
+    parts += ["Workers up to which 80 % of the training is left", bend_table(costs, cores=cores)]
+    parts += ["Workers that only wait for the last trials of ten others", idle_table(costs, cores=cores)]
+    return "\n\n".join(parts)
 
 
 def reach_table(change: Change, costs: Costs, *, cores: int) -> str:
@@ -131,54 +119,50 @@ def idle_table(costs: Costs, *, cores: int) -> str:
     return "\n".join(lines)
 
 
-def draw(kept: Mapping[str, Any], costs: Costs, picture: Path, *, cores: int) -> None:
-    """Draw what was measured at 1 to 16 workers, and how the model goes on."""
+def draw(measured: Measured, costs: Costs, picture: Path, *, training_s: float, cores: int) -> None:
+    """Draw what was measured, and how the model goes on."""
     mpl.use("svg")
     mpl.rcParams["svg.hashsalt"] = "caviar"  # the same picture has the same bytes
     from matplotlib import pyplot as plt
 
     figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
-    for (side, lanes), name in SIDES.items():
-        turns = [turn for turn in kept["turns"] if (turn["side"], turn["lanes"]) == (side, lanes)]
-        numbers = sorted({turn["workers"] for turn in turns})
-        rates = [
-            [turn["trials"] / turn["seconds"] for turn in turns if turn["workers"] == number] for number in numbers
-        ]
-        middle = [sum(found) / len(found) for found in rates]
-        line = left.plot(numbers, middle, marker="o", markersize=4, label=name)[0]
-        left.vlines(numbers, [min(found) for found in rates], [max(found) for found in rates], color=line.get_color())
-    ideal = [number / kept["training_s"] for number in numbers]
-    left.plot(numbers, ideal, color="#999999", linestyle=":", label="without any cost")
-    left.set(xscale="log", yscale="log", xlabel="workers", ylabel="trials a second", title="measured, on one machine")
-    left.set_xticks(numbers, map(str, numbers))
-    left.minorticks_off()
-    left.legend(fontsize="small")
-    counts = [round(10 ** (place / 4)) for place in range(4, 17)]
-    for training_s, colour in zip(TRAINING_S, COLOURS, strict=True):
-        for change, style in ((AS_IT_IS, "-"), (ALL, "--")):
-            fleets = [change.apply(number, training_s, costs, cores=cores) for number in counts]
-            reached = [solve(*fleet).efficiency for fleet in fleets]
-            label = f"{training_s:,.0f} s" if change is AS_IT_IS else None
-            right.plot(counts, reached, style, color=colour, label=label)
-        _mark_simulated(right, training_s, costs, colour, cores=cores)
-    right.plot([], [], "--", color="#999999", label="with all changes")
-    right.plot([], [], "o", color="#999999", markersize=4, label="simulated")
-    right.set(
-        xscale="log", ylim=(0, 1.03), xlabel="workers", ylabel="share of the training that is left", title="model"
-    )
-    right.legend(title="training of a trial", fontsize="small")
+    _draw_measured(left, measured, training_s=training_s)
+    _draw_model(right, costs, cores=cores)
     for panel in (left, right):
         panel.grid(alpha=0.3)
     figure.savefig(picture, metadata={"Date": None})
     picture.write_text(re.sub(r"[ \t]+$", "", picture.read_text(), flags=re.MULTILINE))
 
 
-def _mark_simulated(panel: Any, training_s: float, costs: Costs, colour: str, *, cores: int) -> None:
-    numbers: Sequence[int] = (30, 100, 300, 1_000)
-    fleets = [AS_IT_IS.apply(number, training_s, costs, cores=cores) for number in numbers]
-    played = [simulate(fleet, changed, trials=1_000)[0].efficiency for fleet, changed in fleets]
-    panel.plot(numbers, played, "o", color=colour, markersize=4)
+def _draw_measured(panel: Any, measured: Measured, *, training_s: float) -> None:
+    numbers = workers_of(measured)
+    for (side, lanes), name in SIDES.items():
+        rates = [[outcome.rate for outcome in measured[side, lanes, number]] for number in numbers]
+        medians = [statistics.median(found) for found in rates]
+        line = panel.plot(numbers, medians, marker="o", markersize=4, label=name)[0]
+        panel.vlines(numbers, [min(found) for found in rates], [max(found) for found in rates], color=line.get_color())
+    panel.plot(numbers, [number / training_s for number in numbers], ":", color="#999999", label="without any cost")
+    panel.set(xscale="log", yscale="log", xlabel="workers", ylabel="trials a second", title="measured, on one machine")
+    panel.set_xticks(numbers, map(str, numbers))
+    panel.minorticks_off()
+    panel.legend(fontsize="small")
 
 
-if __name__ == "__main__":
-    main()
+def _draw_model(panel: Any, costs: Costs, *, cores: int) -> None:
+    """Draw lines on paper, and a few points in simulation."""
+    counts = [round(10 ** (place / 4)) for place in range(4, 17)]
+    played: Sequence[int] = (30, 100, 300, 1_000)
+    for training_s, colour in zip(TRAINING_S, COLOURS, strict=True):
+        for change, style in ((AS_IT_IS, "-"), (ALL, "--")):
+            fleets = [change.apply(number, training_s, costs, cores=cores) for number in counts]
+            label = f"{training_s:,.0f} s" if change is AS_IT_IS else None
+            panel.plot(counts, [solve(*fleet).efficiency for fleet in fleets], style, color=colour, label=label)
+        fleets = [AS_IT_IS.apply(number, training_s, costs, cores=cores) for number in played]
+        reached = [simulate(*fleet, trials=1_000)[0].efficiency for fleet in fleets]
+        panel.plot(played, reached, "o", color=colour, markersize=4)
+    panel.plot([], [], "--", color="#999999", label="with all changes")
+    panel.plot([], [], "o", color="#999999", markersize=4, label="simulated")
+    panel.set(
+        xscale="log", ylim=(0, 1.03), xlabel="workers", ylabel="share of the training that is left", title="model"
+    )
+    panel.legend(title="training of a trial", fontsize="small")

@@ -1,6 +1,6 @@
 """What each transaction of a worker costs on PostgreSQL: CPU of the server and of the worker, by the study's size.
 
-Run from the project's root: ``python -m benchmarks.scaling_costs`` (half a minute). One worker makes the transactions
+Run from the project's root: ``python -m benchmarks.fleets.costs`` (half a minute). One worker makes the transactions
 of its trials, one after the other, on studies with more and more finished trials and trials that others run. CPU is
 counted by the kernel, in nanoseconds, so that other work on the machine disturbs little. A line is fitted to each.
 """
@@ -29,8 +29,8 @@ from caviar.storage.leased_storage import LeasedStorage
 from caviar.storage.leases import take_leases
 from caviar.storage.tickets import claim_tickets
 
-from .coordination import EPOCHS, SPACE, counting_tally, make_spec
-from .scaling_model import KINDS, Cost, Costs, Line
+from .model import KINDS, Cost, Costs, Line
+from .turns import EPOCHS, SPACE, counting_tally, make_spec
 
 FINISHED, RUNNING = (0, 1_000, 5_000), (0, 200)
 OWN = {1: 20, 16: 4}  # trials that the worker holds at once → how often it does

@@ -2,8 +2,8 @@
 
 N workers train (they "think"), and between that they make transactions. The server's cores are one station, which all
 transactions share, and the lock on a study's row is another, which a claim holds for as long as it takes. What a
-transaction costs is measured (``benchmarks/scaling_costs.py``). Nothing here needs a database. ``solve`` is the paper
-model; ``benchmarks/scaling_simulation.py`` plays the same fleet event by event. What both say stands in docs/scale.md.
+transaction costs is measured (``costs.py``). Nothing here needs a database. ``solve`` is the paper
+model; ``simulation.py`` plays the same fleet event by event. What both say stands in docs/scale.md.
 """
 
 import dataclasses
