@@ -191,19 +191,20 @@ def bound(n: int, think_s: float, demands: Sequence[float]) -> float:
 def transactions(fleet: Fleet, *, read_s: float = 0.0) -> dict[str, float]:
     """Return how many transactions of each kind a worker makes in a cycle, in which its claimed trials are trained.
 
-    It reads after its claim, after each write, and once more before the next claim. Between two writes it trains for
+    It reads after its claim and after each write. Between two writes it trains for
     ``sync_s``, of which reading took ``read_s``, and for one epoch at least. Leases are renewed apart from that.
     """
     epochs = min(fleet.epochs, max(1.0, (fleet.sync_s - read_s) / fleet.epoch_s)) if fleet.epoch_s > 0 else fleet.epochs
     reports = fleet.epochs / epochs - 1
-    return {"claim": 1, "announce": 1, "report": reports, "end": 1, "read": reports + 4}
+    return {"claim": 1, "announce": 1, "report": reports, "end": 1, "read": reports + 3}
 
 
 def solve(fleet: Fleet, costs: Costs) -> Prediction:
     """Return what a fleet reaches on paper.
 
     The server's cores are one fast station and a delay (Seidmann). Renewals and claims take their share of them, and
-    a claim holds the lock for as long as the server, busy as it is, and the network take. The rate is a fixed point.
+    a claim holds the lock for as long as the server, busy as it is, the worker and the network take. The rate is a
+    fixed point.
     """
     claim_s, claim_worker_s, claim_trip_s = fleet.demand(costs, "claim")
     renewing = fleet.workers / (fleet.lease_s / 3) * fleet.demand(costs, "renew")[0]
@@ -215,14 +216,14 @@ def solve(fleet: Fleet, costs: Costs) -> Prediction:
     for _ in range(300):
         counts = transactions(fleet, read_s=min(read_s, fleet.sync_s))
         others_new = max(0.0, fleet.workers / fleet.shards - 1) * fleet.claim / counts["read"]
-        server_s, outside_s = 0.0, training_s + claim_worker_s
+        server_s, outside_s = 0.0, training_s
         for kind, count in counts.items():
             if kind != "claim":
                 server, worker, trip = fleet.demand(costs, kind, new=others_new if kind == "read" else 0.0)
                 server_s += count * server
                 outside_s += count * (worker + trip)
         left = max(0.02 * fleet.cores, free - min(cycles * claim_s, fleet.shards))
-        hold_s = claim_s * stretch + claim_trip_s
+        hold_s = claim_s * stretch + claim_worker_s + claim_trip_s
         delay_s = server_s * (fleet.cores - 1) / fleet.cores
         solution = mean_values if fleet.workers <= MOST_EXACT else approximate_mean_values
         found, times = solution(fleet.workers, outside_s + delay_s, [server_s / left, hold_s], copies=[1, fleet.shards])

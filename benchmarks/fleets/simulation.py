@@ -142,10 +142,9 @@ def _work(
         if kind == "claim":
             yield "lock", shard
         yield "use", server_s
-        yield "wait", trip_s + (0.0 if kind == "claim" else worker_s)
+        yield "wait", trip_s + worker_s
         if kind == "claim":
             yield "free", shard
-            yield "wait", worker_s
 
     synced_s = -draw.random() * fleet.sync_s
     while True:
@@ -170,7 +169,6 @@ def _work(
                 yield from act("read")
         yield from act("end")
         synced_s = simulation.now_s
-        yield from act("read")
         yield from act("read")
         done = 0
 
@@ -200,9 +198,8 @@ def _poll(fleet: Fleet, costs: Costs, draw: random.Random, *, shard: int) -> Pro
         yield "wait", read_trip_s + read_worker_s
         yield "lock", shard
         yield "use", claim_s
-        yield "wait", claim_trip_s
+        yield "wait", claim_trip_s + claim_worker_s
         yield "free", shard
-        yield "wait", claim_worker_s
         yield "use", read_s
         yield "wait", read_trip_s + read_worker_s + pause_s
         pause_s = min(1.1 * pause_s, POLL_S[1])

@@ -92,7 +92,7 @@ def fleet_of(workers: int, lanes: int, *, training_s: float, trials: int) -> Fle
 
 
 def calibrate(outcomes: Sequence[Outcome], fleet: Fleet, costs: Costs) -> tuple[float, float]:
-    """Return what the turns of the fewest workers tell: CPU seconds of their other work on a trial, and the slowness."""
+    """Return what the fewest workers tell of the rest: CPU seconds of other work on a trial, and the slowness."""
     known_s = _per_trial(fleet, costs, "worker")
     own_s = max(0.0, _median(outcomes, lambda outcome: outcome.used.cpu_s / outcome.trials) - known_s)
     each_s = fleet.workers / _median(outcomes, lambda outcome: outcome.rate)
