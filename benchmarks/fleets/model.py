@@ -14,7 +14,8 @@ from typing import Final
 #: A worker's transactions: take trials; write their parameters, reports or ends; renew leases; read what others did.
 KINDS: Final = ("claim", "announce", "report", "end", "renew", "read")
 
-MOST_EXACT: Final = 400  # workers: from there on, the approximation is as good
+MOST_EXACT: Final = 200  # workers: from there on, the approximation is as good
+MOST_SOUGHT: Final = 30_000  # workers: nobody has more
 
 
 @dataclasses.dataclass(frozen=True)
@@ -245,20 +246,20 @@ def solve(fleet: Fleet, costs: Costs) -> Prediction:
 def most_workers(
     fleet: Fleet, costs: Costs, *, efficiency: float = 0.8, sizes: Mapping[str, float] | None = None
 ) -> int:
-    """Return up to how many workers a fleet like this keeps that efficiency; where the curve bends.
+    """Return up to how many workers a fleet like this keeps that efficiency, to 5 %: where the curve bends.
 
     ``sizes`` says which fields grow with the workers, and how much for each of them: ``{"finished": 10}``.
     """
-    low, high = 1, 1
-    while high <= 100_000 and _efficiency(fleet, costs, high, sizes) >= efficiency:
+    low, high = 1.0, 2.0
+    while high <= MOST_SOUGHT and _efficiency(fleet, costs, round(high), sizes) >= efficiency:
         low, high = high, 2 * high
-    while high - low > max(1, low // 50):
-        middle = (low + high) // 2
-        if _efficiency(fleet, costs, middle, sizes) >= efficiency:
+    while high > 1.05 * low and high - low > 1:
+        middle = math.sqrt(low * high)
+        if _efficiency(fleet, costs, round(middle), sizes) >= efficiency:
             low = middle
         else:
             high = middle
-    return low
+    return round(low)
 
 
 def _efficiency(fleet: Fleet, costs: Costs, workers: int, sizes: Mapping[str, float] | None) -> float:

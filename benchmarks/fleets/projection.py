@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import matplotlib as mpl
 
-from .model import Costs, Fleet, most_workers, solve
+from .model import MOST_SOUGHT, Costs, Fleet, most_workers, solve
 from .simulation import simulate
 from .tables import SIDES, Measured, workers_of
 
@@ -86,7 +86,7 @@ def reach_table(change: Change, costs: Costs, *, cores: int) -> str:
         cells = []
         for number in WORKERS:
             fleet, changed = change.apply(number, training_s, costs, cores=cores)
-            paper, (played, tally) = solve(fleet, changed), simulate(fleet, changed)
+            paper, (played, tally) = solve(fleet, changed), simulate(fleet, changed, trials=1_000, most_events=400_000)
             full = " server" * (paper.server > 0.9) + " lock" * (paper.lock > 0.9)
             late = " leases run out" * (tally.slowest_renewal_s > fleet.lease_s * 2 / 3)
             cells.append(f"{paper.rate:.3g}/s, {paper.efficiency:.0%}, {played.efficiency:.0%}{full}{late}")
@@ -104,9 +104,15 @@ def bend_table(costs: Costs, *, cores: int) -> str:
             fleet, changed = change.apply(1, training_s, costs, cores=cores)
             sizes = {"finished": float(TRIALS_EACH)} | ({"shards": 1 / SHARD} if change.shards else {})
             most = most_workers(fleet, changed, sizes=sizes)
-            cells.append(f"{most:,}" if most < 50_000 else "over 50,000")
+            cells.append(_about(most))
         lines.append(f"| {change.name} | {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def _about(number: int) -> str:
+    if number > MOST_SOUGHT:
+        return f"over {MOST_SOUGHT:,}"
+    return f"{round(number, 2 - len(str(number))):,}" if number >= 100 else str(number)
 
 
 def idle_table(costs: Costs, *, cores: int) -> str:
@@ -150,7 +156,7 @@ def _draw_measured(panel: Any, measured: Measured, *, training_s: float) -> None
 
 def _draw_model(panel: Any, costs: Costs, *, cores: int) -> None:
     """Draw lines on paper, and a few points in simulation."""
-    counts = [round(10 ** (place / 4)) for place in range(4, 17)]
+    counts = [round(10 ** (place / 4)) for place in range(4, 17)]  # 10 to 10,000
     played: Sequence[int] = (30, 100, 300, 1_000)
     for training_s, colour in zip(TRAINING_S, COLOURS, strict=True):
         for change, style in ((AS_IT_IS, "-"), (ALL, "--")):
@@ -158,7 +164,7 @@ def _draw_model(panel: Any, costs: Costs, *, cores: int) -> None:
             label = f"{training_s:,.0f} s" if change is AS_IT_IS else None
             panel.plot(counts, [solve(*fleet).efficiency for fleet in fleets], style, color=colour, label=label)
         fleets = [AS_IT_IS.apply(number, training_s, costs, cores=cores) for number in played]
-        reached = [simulate(*fleet, trials=1_000)[0].efficiency for fleet in fleets]
+        reached = [simulate(*fleet, trials=500, most_events=200_000)[0].efficiency for fleet in fleets]
         panel.plot(played, reached, "o", color=colour, markersize=4)
     panel.plot([], [], "--", color="#999999", label="with all changes")
     panel.plot([], [], "o", color="#999999", markersize=4, label="simulated")
