@@ -86,9 +86,9 @@ def reach_table(change: Change, costs: Costs, *, cores: int) -> str:
         cells = []
         for number in WORKERS:
             fleet, changed = change.apply(number, training_s, costs, cores=cores)
-            paper, (played, tally) = solve(fleet, changed), simulate(fleet, changed, trials=1_000, most_events=400_000)
-            full = " server" * (paper.server > 0.9) + " lock" * (paper.lock > 0.9)
-            late = " leases run out" * (tally.slowest_renewal_s > fleet.lease_s * 2 / 3)
+            paper, (played, tally) = solve(fleet, changed), simulate(fleet, changed, trials=3_000, most_events=400_000)
+            full = ", server full" * (played.server > 0.95) + ", lock full" * (played.lock > 0.95)
+            late = ", leases run out" * (tally.slowest_renewal_s > fleet.lease_s * 2 / 3)
             cells.append(f"{paper.rate:.3g}/s, {paper.efficiency:.0%}, {played.efficiency:.0%}{full}{late}")
         lines.append(f"| {training_s:,.0f} s | {' | '.join(cells)} |")
     return "\n".join(lines)
