@@ -1,0 +1,1 @@
+"""Workers of simulated training: what they reach together, measured, on paper and in simulation."""
