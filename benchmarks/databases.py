@@ -43,6 +43,7 @@ def main() -> None:
         server = stack.enter_context(running_server())
         options = {"trials": arguments.trials, "epochs": arguments.epochs, "workers": arguments.workers}
         file = write_study(Path(name), sampler="random", trainer="fleet", dataset="digits", **options)
+        file.write_text(file.read_text("utf-8").replace("tests.toy_data:digits", "digits"), "utf-8")
         for index in range(arguments.rounds + 1):
             for side in SIDES[:: -1 if index % 2 else 1]:
                 with server.database() as url:
