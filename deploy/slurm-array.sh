@@ -23,9 +23,11 @@ set -euo pipefail
 export CAVIAR_STORAGE MLFLOW_TRACKING_URI CAVIAR_HOME MLFLOW_DISABLE_TELEMETRY=true
 
 # Two minutes before the time limit, Slurm sends TERM to this script alone. The worker then hands its trials back.
+worker= asked=
+trap 'asked=1; [ -z "$worker" ] || kill -TERM "$worker" 2>/dev/null || true' TERM
 caviar run "$STUDY" --workers 1 &
 worker=$!
-trap 'kill -TERM "$worker" 2>/dev/null || true' TERM
+[ -z "$asked" ] || kill -TERM "$worker" 2>/dev/null || true # it came before the worker had a number
 status=0
 wait "$worker" || status=$?
 while kill -0 "$worker" 2>/dev/null; do # the trap ended the wait, not the worker
