@@ -1,7 +1,7 @@
 """What PostgreSQL costs a whole study: `caviar run` of fleets on the digits, on PostgreSQL and on SQLite in turn.
 
-Run from the project's root: ``python -m benchmarks.databases`` (some minutes on 2 cores). A study of random search runs
-with real training, start-up included; MLflow's store is a file of the home on both sides. The server is Debian's, on
+Run from the project's root: ``python -m benchmarks.databases`` (some minutes on 2 cores). A study runs with real
+training, start-up included; MLflow's store is a file of the home on both sides. The server is Debian's, on
 the same machine, so it takes its share of the cores. What it measures stands in docs/scale.md.
 """
 
@@ -32,18 +32,17 @@ def seconds_of(side: str, file: Path, *, server_url: str, turn: Path) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--trials", type=int, default=256, help="budget of each study (default: 256)")
-    parser.add_argument("--epochs", type=int, default=20, help="epochs of a trial (default: 20)")
-    parser.add_argument("--workers", type=int, default=2, help="workers of each study (default: 2)")
+    parser.add_argument("--study", type=Path, help="a study file (default: random search among networks of 8 units)")
+    parser.add_argument("--trials", type=int, default=768, help="budget of that search (default: 768)")
     parser.add_argument("--rounds", type=int, default=4, help="turns of both sides after a first one (default: 4)")
     arguments = parser.parse_args()
     print(f"{platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}", flush=True)
     took: dict[str, list[float]] = {side: [] for side in SIDES}
     with tempfile.TemporaryDirectory() as name, contextlib.ExitStack() as stack:
         server = stack.enter_context(running_server())
-        options = {"trials": arguments.trials, "epochs": arguments.epochs, "workers": arguments.workers}
-        file = write_study(Path(name), sampler="random", trainer="fleet", dataset="digits", **options)
+        file = write_study(Path(name), trials=arguments.trials, workers=2, epochs=20, trainer="fleet", dataset="digits")
         file.write_text(file.read_text("utf-8").replace("tests.toy_data:digits", "digits"), "utf-8")
+        file = arguments.study.absolute() if arguments.study else file
         for index in range(arguments.rounds + 1):
             for side in SIDES[:: -1 if index % 2 else 1]:
                 with server.database() as url:
