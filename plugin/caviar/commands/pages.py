@@ -7,7 +7,6 @@ the home, so that no address has to quote it either.
 import contextlib
 import os
 import sys
-import threading
 from pathlib import Path
 from socketserver import ThreadingMixIn
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
@@ -61,7 +60,7 @@ def dashboard_server(home: Home, *, port: int) -> WSGIServer:
         server = make_server("127.0.0.1", port, program, server_class=_Server, handler_class=_Quiet)
     except OSError as error:
         raise SpecError(f"Port {port} cannot be served: {error.strerror}. End what listens there.") from error
-    threading.Thread(target=program.make_ready, name="studies for optuna-dashboard", daemon=True).start()
+    program.make_ready_meanwhile()
     return server
 
 

@@ -8,6 +8,7 @@ import tempfile
 from typing import Final
 
 from ..keras_backend import check_keras_backend
+from ..storage.addresses import store_kind
 
 #: The longest directory name in bytes that leaves room for a socket's name in its address of at most 108.
 _LONGEST_DIRECTORY: Final = 64
@@ -47,10 +48,10 @@ def start_fork_server(tracking_uri: str | None = None) -> None:
 
 def client_modules(tracking_uri: str) -> tuple[str, ...]:
     """Return what the fork server loads for MLflow's client; nothing for a SQLite file, which needs none."""
-    scheme = tracking_uri.partition(":")[0].partition("+")[0]
-    if scheme in ("http", "https"):
+    kind = store_kind(tracking_uri)
+    if kind in ("http", "https"):
         return ("caviar.engines.preloaded_mlflow",)
-    if scheme in ("postgresql", "mysql", "mssql"):
+    if kind in ("postgresql", "mysql", "mssql"):
         return ("caviar.engines.preloaded_mlflow", "caviar.engines.preloaded_mlflow_tables")
     return ()
 

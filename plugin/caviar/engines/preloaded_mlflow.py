@@ -11,6 +11,4 @@ from ..record.tracking import import_mlflow
 
 with contextlib.suppress(Exception):  # each worker meets the same error, and reports it
     import_mlflow()
-    import mlflow.tracking  # noqa: F401  (with what it loads lazily)
-
     gc.freeze()

@@ -2,10 +2,10 @@
 
 import contextlib
 import gc
-import warnings
 
-with contextlib.suppress(Exception), warnings.catch_warnings():  # each worker meets the same error, and reports it
-    warnings.simplefilter("ignore")  # mlflow 3.17 configures its tables with options that sqlalchemy 2.1 deprecates
+from ..record.tracking import quiet_imports
+
+with contextlib.suppress(Exception), quiet_imports():  # each worker meets the same error, and reports it
     import mlflow.store.tracking.sqlalchemy_store  # noqa: F401
 
     gc.freeze()

@@ -90,6 +90,10 @@ class DashboardProgram:
         start_response(answer.status, [*answer.headers, *encoding, ("Content-Length", str(len(body)))])
         return [body]
 
+    def make_ready_meanwhile(self) -> None:
+        """Do what `make_ready` does in a thread that nobody waits for."""
+        threading.Thread(target=self.make_ready, name="studies for optuna-dashboard", daemon=True).start()
+
     def make_ready(self) -> None:
         """Work out what the pages of the newest studies ask for; what goes wrong is told to whoever opens them."""
         try:

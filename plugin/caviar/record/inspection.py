@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 from optuna.trial import FrozenTrial, TrialState
 
 from ..errors import StorageError
-from ..storage.addresses import reason_of, sqlite_path
+from ..storage.addresses import reason_of, sqlite_path, store_kind
 from ..storage.inspection import connect_read_only
 from .mlflow_private import quiet_mlflow
 from .run_content import RUN_STATUS, STUDY_UID_TAG, TRIAL_NUMBER_TAG
@@ -34,10 +34,10 @@ def read_run_statuses(tracking_uri: str, *, study_name: str, study_uid: str) -> 
     Raises:
         StorageError: If the store cannot be read.
     """
-    scheme = tracking_uri.partition(":")[0].partition("+")[0]
-    if scheme in DATABASES:
+    kind = store_kind(tracking_uri)
+    if kind in DATABASES:
         return _from_database(tracking_uri, study_name=study_name, study_uid=study_uid)
-    is_directory = scheme == "file" or (":" not in tracking_uri and tracking_uri != "databricks")
+    is_directory = kind == "file" or (":" not in tracking_uri and tracking_uri != "databricks")
     if is_directory and not Path(urlsplit(tracking_uri).path).exists():
         return {}
     import_mlflow()

@@ -2,7 +2,7 @@
 
 import dataclasses
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
@@ -43,34 +43,42 @@ def list_runs(
     where = "" if number is None else f"tags.`{TRIAL_NUMBER_TAG}` = '{number}'"
     order = ["attributes.start_time ASC", "attributes.run_id ASC"]
     runs: dict[int, list[Run]] = {}
-    token: str | None = None
-    while True:
-        page = client.search_runs([experiment_id], where, max_results=_PAGE, order_by=order, page_token=token)
-        for run in page:
-            trial_number = run.data.tags.get(TRIAL_NUMBER_TAG, "")
-            uid = run.data.tags.get(STUDY_UID_TAG, "")
-            if trial_number.isdecimal() and (not uid or not study_uid or uid == study_uid):
-                runs.setdefault(int(trial_number), []).append(run)
-        token = page.token
-        if not token:
-            return runs
+    for run in _search(client, experiment_id, where, order_by=order):
+        trial_number = run.data.tags.get(TRIAL_NUMBER_TAG, "")
+        if trial_number.isdecimal() and _may_be_of(run, study_uid):
+            runs.setdefault(int(trial_number), []).append(run)
+    return runs
 
 
 def split_runs(client: "MlflowClient", experiment_id: str, *, study: StudyIdentity) -> tuple[list[str], bool]:
     """Return the ids of an experiment's runs that are the study's, and whether it holds any that are not."""
     own: list[str] = []
-    has_others, token = False, None
+    has_others = False
+    for run in _search(client, experiment_id):
+        if not run.data.tags.keys().isdisjoint((STUDY_TAG, TRIAL_NUMBER_TAG)) and _may_be_of(run, study.uid):
+            own.append(run.info.run_id)
+        else:
+            has_others = True
+    return own, has_others
+
+
+def _search(
+    client: "MlflowClient", experiment_id: str, where: str = "", *, order_by: list[str] | None = None
+) -> "Iterator[Run]":
+    """Yield an experiment's runs, page by page."""
+    token: str | None = None
     while True:
-        page = client.search_runs([experiment_id], max_results=_PAGE, page_token=token)
-        for run in page:
-            uid, is_ours = run.data.tags.get(STUDY_UID_TAG, ""), STUDY_TAG in run.data.tags
-            if (is_ours or TRIAL_NUMBER_TAG in run.data.tags) and (not uid or not study.uid or uid == study.uid):
-                own.append(run.info.run_id)
-            else:
-                has_others = True
+        page = client.search_runs([experiment_id], where, max_results=_PAGE, order_by=order_by, page_token=token)
+        yield from page
         token = page.token
         if not token:
-            return own, has_others
+            return
+
+
+def _may_be_of(run: "Run", study_uid: str) -> bool:
+    """Tell whether a run carries no other study's uid; an empty one is nobody's."""
+    uid = run.data.tags.get(STUDY_UID_TAG, "")
+    return not uid or not study_uid or uid == study_uid
 
 
 def find_run(client: "MlflowClient", experiment_id: str, *, study_uid: str, number: int) -> KnownRun | None:
@@ -133,15 +141,15 @@ def fill_run(client: "MlflowClient", run: KnownRun, content: RunContent) -> bool
     metrics = [Metric(point.key, point.value, point.time_ms, point.step) for point in new]
     params = [Param(key, value) for key, value in content.params.items() if key not in run.params]
     tags = [RunTag(key, value) for key, value in content.tags.items() if run.tags.get(key) != value]
-    lacks_data = content.data is not None and not run.has_data
-    changed = bool(metrics or params or tags or lacks_data or run.status != content.status)
+    data = None if run.has_data else content.data
+    changed = bool(metrics or params or tags or data is not None or run.status != content.status)
     if metrics or params or tags:
         client.log_batch(run.run_id, metrics=metrics, params=params, tags=tags)
     run.points.update((point.key, point.step) for point in new)
     run.params.update(content.params)
     run.tags.update(content.tags)
-    if content.data is not None and not run.has_data:
-        _log_data(client, run.run_id, content.data)
+    if data is not None:
+        _log_data(client, run.run_id, data)
         run.has_data = True
     if run.status != content.status:
         if content.end_ms is None:

@@ -17,7 +17,7 @@ from filelock import FileLock
 
 from ..errors import FatalError, StorageError
 from ..imports import describe_error
-from ..storage.addresses import masked, sqlite_path, sqlite_url
+from ..storage.addresses import masked, sqlite_path, sqlite_url, store_kind
 from ..storage.connecting import DRIVERS, OPTIONS, TAKE_LOCK, connection_options
 from ..storage.templates import create_from_template, keep_template
 from ..user_cache import sources_digest
@@ -201,7 +201,7 @@ def _reached(tracking_uri: str) -> Iterator[None]:
     import sqlalchemy
     import sqlalchemy.pool
 
-    if tracking_uri.partition(":")[0].partition("+")[0] not in DATABASES:
+    if store_kind(tracking_uri) not in DATABASES:
         yield
         return
     options = connection_options(sqlalchemy.make_url(tracking_uri))

@@ -20,13 +20,14 @@ from starlette.responses import RedirectResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ..errors import StorageError
-from ..insight.dashboard_program import dashboard_program
+from ..insight.dashboard_program import WsgiProgram, dashboard_program
 from ..record.tracking import DATABASES, connect, import_mlflow, prepare_tracking
+from ..storage.addresses import store_kind
 from ..storage.home import Home
 from ..storage.leased_storage import LeasedStorage
 from .answers import Refusal
 from .security import is_below
-from .wsgi import WsgiApp, WsgiProgram
+from .wsgi import WsgiApp
 
 MLFLOW: Final = "/mlflow"
 #: The script that leads from their pages to ours.
@@ -111,7 +112,7 @@ def _optuna_dashboard(home: Home) -> WsgiProgram:
     """Return optuna-dashboard's program, and make ready what is likely to be opened meanwhile."""
     _check_version("optuna-dashboard")
     program = dashboard_program(home.storage, artifacts=home.artifacts)
-    threading.Thread(target=program.make_ready, name="studies for optuna-dashboard", daemon=True).start()
+    program.make_ready_meanwhile()
     return program
 
 
@@ -125,9 +126,9 @@ def _mlflow_pages(home: Home) -> WsgiProgram:
         StorageError: If it cannot serve this store, or this process serves another one already.
     """
     _check_version("mlflow")
-    scheme = home.tracking_uri.partition(":")[0].partition("+")[0]
-    if scheme not in (*DATABASES, "file"):
-        raise StorageError(f"MLflow's pages need a database or a server, but the tracking URI's kind is {scheme!r}.")
+    kind = store_kind(home.tracking_uri)
+    if kind not in (*DATABASES, "file"):
+        raise StorageError(f"MLflow's pages need a database or a server, but the tracking URI's kind is {kind!r}.")
     prepare_tracking(home.tracking_uri, artifact_location=home.mlflow_artifacts.as_uri())
     import_mlflow()
     wanted = {

@@ -13,13 +13,12 @@ import anyio.from_thread
 import anyio.to_thread
 from starlette.types import Message, Receive, Scope, Send
 
+from ..insight.dashboard_program import WsgiProgram
 from .answers import Refusal
 
 _IN_MEMORY_BYTES: Final = 2**20
 #: Answers at a time: whoever reads one slowly keeps its thread, and all others of the service must go on.
 _THREADS: Final = 16
-
-WsgiProgram = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
 
 class WsgiApp:

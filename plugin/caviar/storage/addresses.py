@@ -25,6 +25,11 @@ def sqlite_path(url: str) -> Path | None:
     return Path(os.path.realpath(name)) if name and name != ":memory:" else None
 
 
+def store_kind(address: str) -> str:
+    """Return what comes before an address's colon, without the driver: ``postgresql`` of ``postgresql+psycopg://…``."""
+    return address.partition(":")[0].partition("+")[0]
+
+
 def absolute_address(address: str) -> str:
     """Return an address that means the same to all who get it, after the process has changed its directory too.
 

@@ -10,6 +10,7 @@ from ..record.mlflow_mirror import MlflowMirror
 from ..record.tracking import DATABASES
 from ..search.warm_start import warm_start_of
 from ..spec import StudySpec
+from ..storage.addresses import store_kind
 from ..storage.checkpoints import CheckpointStore
 from ..storage.home import Home
 
@@ -22,7 +23,7 @@ def sampling_seed(study: optuna.Study, spec: StudySpec) -> int:
 def open_mirror(home: Home, study: optuna.Study, spec: StudySpec) -> MlflowMirror:
     """Return the study's mirror in MLflow, which opens nothing before its first use."""
     warm = warm_start_of(study)
-    is_database = home.tracking_uri.partition(":")[0].partition("+")[0] in DATABASES
+    is_database = store_kind(home.tracking_uri) in DATABASES
     fingerprint = study.user_attrs.get(FINGERPRINT, "")
     data = StudyData(name=spec.data.dataset, fingerprint=fingerprint, summary=study.user_attrs.get(DATA, ""))
     versions = json.loads(study.user_attrs.get(ENVIRONMENT, "null"))
