@@ -64,10 +64,13 @@ def sync_study(home: Home, study: str) -> tuple[int, int]:
     Return how many trials' runs lacked something, and how many could not be recorded, because MLflow is down or refuses
     them.
     """
-    _, opened = open_existing(home, study)
-    spec = required_spec(opened)
-    mirror = open_mirror(home, opened, spec)
-    return fill_trials(mirror, opened.get_trials(deepcopy=False), mirroring_of(opened, spec))
+    storage, opened = open_existing(home, study)
+    try:
+        spec = required_spec(opened)
+        mirror = open_mirror(home, opened, spec)
+        return fill_trials(mirror, opened.get_trials(deepcopy=False), mirroring_of(opened, spec))
+    finally:
+        storage.close()
 
 
 def _back_up(path: Path, *, label: str) -> Path:

@@ -153,8 +153,7 @@ def _hand_back(home: Home, state: StudyState) -> None:
         search = state.spec.search
         hand_back_expired(storage, state.study_id, lease_s=search.lease_s, retries=search.retries)
     finally:
-        storage.remove_session()
-        storage.engine.dispose()
+        storage.close()
 
 
 def _sync(home: Home, name: str) -> None:

@@ -95,8 +95,7 @@ def reading_storage(url: str) -> Iterator[LeasedStorage]:
         try:
             yield storage
         finally:
-            storage.remove_session()
-            storage.engine.dispose()
+            storage.close()
 
 
 def read_schema_versions(url: str) -> SchemaVersions | None:

@@ -39,6 +39,11 @@ class LeasedStorage(RDBStorage):
         #: The studies that this worker or command was begun with, by Optuna's ids; it writes on no other of their name.
         self.known_studies: dict[int, StudyKey] = {}
 
+    def close(self) -> None:
+        """Close the connections; the next use opens new ones."""
+        self.remove_session()
+        self.engine.dispose()
+
     def as_worker(self, owner: str) -> "LeasedStorage":
         """Return this storage for another worker in this process; both use the same connections."""
         other = copy.copy(self)
