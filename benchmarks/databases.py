@@ -14,6 +14,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from caviar.spec import SearchSpec
 from tests.postgresql import running_server
 from tests.processes import running, write_study
 
@@ -40,7 +41,8 @@ def main() -> None:
     took: dict[str, list[float]] = {side: [] for side in SIDES}
     with tempfile.TemporaryDirectory() as name, contextlib.ExitStack() as stack:
         server = stack.enter_context(running_server())
-        file = write_study(Path(name), trials=arguments.trials, workers=2, epochs=20, trainer="fleet", dataset="digits")
+        toy = {"trials": arguments.trials, "workers": 2, "epochs": 20, "trainer": "fleet", "dataset": "digits"}
+        file = write_study(Path(name), **toy, lease_s=SearchSpec.lease_s)
         file.write_text(file.read_text("utf-8").replace("tests.toy_data:digits", "digits"), "utf-8")
         file = arguments.study.absolute() if arguments.study else file
         for index in range(arguments.rounds + 1):

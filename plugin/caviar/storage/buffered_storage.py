@@ -324,6 +324,7 @@ class BufferedStorage(BaseStorage):
         for trial in found:
             if trial.state == TrialState.RUNNING and trial.system_attrs.get(OWNER) == self._backend.owner:
                 self._pending[id_of_trial(trial)] = PendingWrites()
+                self._memory.claimed(id_of_trial(trial))
 
     def _copy(self, trial_id: int) -> tuple[FrozenTrial, PendingWrites]:
         """Return a copy of an own trial to change and put back, and what is pending of it."""

@@ -21,15 +21,26 @@ DAMAGED_WAY_OUT = "`caviar doctor` says how to save what can be read."
 def upsert(connection: sqlalchemy.Connection, table: sqlalchemy.Table, rows: Sequence[Mapping[str, Any]]) -> None:
     """Insert rows into one of Optuna's tables, or update those with the same unique key, in one statement.
 
-    All rows have the same columns, and none share a key.
+    All rows have the same columns, and none share a key. A server gets a column as an array: it would run one statement
+    for each row otherwise, at five times the cost.
     """
     if not rows:
         return
     (unique,) = (rule for rule in table.constraints if isinstance(rule, sqlalchemy.UniqueConstraint))
-    key = unique.columns.keys()
+    key, names = unique.columns.keys(), list(rows[0])
     statement = import_module(f"sqlalchemy.dialects.{connection.dialect.name}").insert(table)  # the others' are unused
-    changed = {name: statement.excluded[name] for name in rows[0] if name not in key}
-    connection.execute(statement.on_conflict_do_update(index_elements=key, set_=changed), list(rows))
+    changed = {name: statement.excluded[name] for name in names if name not in key}
+    values: Any = list(rows)
+    if connection.dialect.name == "postgresql":
+        types = {name: sqlalchemy.ARRAY(table.c[name].type) for name in names}
+        arrays = (sqlalchemy.cast(sqlalchemy.bindparam(name, type_=kind), kind) for name, kind in types.items())
+        source = sqlalchemy.func.unnest(*arrays).table_valued(*names).render_derived()
+        statement = statement.from_select(names, sqlalchemy.select(source))
+        values = {name: [row[name] for row in rows] for name in names}
+        for name in names:  # an array holds values of one type, a categorical parameter's value is an integer
+            if isinstance(table.c[name].type, sqlalchemy.Float):
+                values[name] = [None if value is None else float(value) for value in values[name]]
+    connection.execute(statement.on_conflict_do_update(index_elements=key, set_=changed), values)
 
 
 @contextlib.contextmanager

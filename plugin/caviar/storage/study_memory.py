@@ -2,11 +2,12 @@
 
 import json
 from collections.abc import Collection, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import sqlalchemy
-from optuna.trial import FrozenTrial
+from optuna.trial import FrozenTrial, TrialState
 
+from ..attributes import OWNER
 from ..optuna_private import id_of_trial, optuna_tables
 from .frozen_trials import TrialReader
 
@@ -14,8 +15,26 @@ if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
 
 
+class _Outline(NamedTuple):
+    """What tells whether an unfinished trial has changed, without reading all of it."""
+
+    state: TrialState
+    n_params: int
+    last_step: int | None
+    attributes: dict[str, str]  # the system's, as JSON
+
+    @property
+    def is_kept_up(self) -> bool:
+        """Whether all that is written of it shows here, or will when it ends: not while stock Optuna runs it."""
+        return self.state == TrialState.WAITING or OWNER in self.attributes
+
+
 class StudyMemory:
-    """One study's trials, by number, and attributes; finished trials are read once.
+    """One study's trials, by number, and attributes.
+
+    Finished trials are read once. A trial that waits, or that another worker has a lease on, is read anew where its
+    state, a system attribute, its last step or the number of its parameters has changed: what else is written of it
+    comes with one of these. A trial of stock Optuna's is read anew each time until it has ended.
 
     A trial is never changed in place: a changed copy is put in its place, so that what was handed out stays as it was.
     """
@@ -30,6 +49,7 @@ class StudyMemory:
         self._reader = TrialReader()
         self._places: dict[int, int] = {}  # trial id → place among the trials
         self._unfinished: set[int] = set()  # in the database, as far as is known
+        self._outlines: dict[int, _Outline] = {}  # of unfinished trials that are not this worker's
         self._newest = -1
 
     def trial(self, trial_id: int) -> FrozenTrial:
@@ -43,20 +63,30 @@ class StudyMemory:
         self.trials[self._places[id_of_trial(trial)]] = trial
 
     def read_changes(self, connection: sqlalchemy.Connection, *, besides: Collection[int]) -> list[FrozenTrial]:
-        """Read the attributes, and return the trials that are new, unfinished or newly finished, but for some."""
+        """Read the attributes, and return the trials that are new or may have changed, but for some."""
         tables = optuna_tables()
         self.user_attrs = _read_attributes(connection, tables.study_user_attributes, self._study_id)
         self.system_attrs = _read_attributes(connection, tables.study_system_attributes, self._study_id)
-        trials = tables.trials
-        changing = trials.c.trial_id.in_(sorted(self._unfinished.difference(besides)))
-        own_study = trials.c.study_id == self._study_id
         # Numbers and ids are given under the study's lock: no trial appears later with a smaller id.
-        return self._reader.read(connection, own_study & ((trials.c.trial_id > self._newest) | changing))
+        trials, known = tables.trials, self._unfinished.difference(besides)
+        own_study, is_new = trials.c.study_id == self._study_id, trials.c.trial_id > self._newest
+        before = self._outlines
+        self._outlines = _read_outlines(connection, own_study & (is_new | trials.c.trial_id.in_(sorted(known))))
+        same = {
+            trial_id
+            for trial_id, outline in self._outlines.items()
+            if outline.is_kept_up and outline == before.get(trial_id)
+        }
+        return self._reader.read(connection, own_study & (is_new | trials.c.trial_id.in_(sorted(known - same))))
 
     def read(self, connection: sqlalchemy.Connection, trial_ids: Collection[int]) -> list[FrozenTrial]:
         """Return some trials as the database has them; those that were deleted are left out."""
         wanted = optuna_tables().trials.c.trial_id.in_(sorted(trial_ids))
         return self._reader.read(connection, wanted) if trial_ids else []
+
+    def claimed(self, trial_id: int) -> None:
+        """Note that a trial is this worker's: once it no longer is, it is read anew."""
+        self._outlines.pop(trial_id, None)
 
     def take_in(self, found: Sequence[FrozenTrial]) -> None:
         """Remember trials as they were read."""
@@ -85,6 +115,26 @@ class StudyMemory:
 def with_attribute(attributes: dict[str, Any], key: str, value: Any) -> dict[str, Any]:
     """Return attributes with one more, as it comes back from the database."""
     return {**attributes, key: json.loads(json.dumps(value))}
+
+
+def _read_outlines(connection: sqlalchemy.Connection, condition: sqlalchemy.ColumnElement[bool]) -> dict[int, _Outline]:
+    """Return the outlines of those trials with some condition that have not ended."""
+    tables = optuna_tables()
+    trials, params, reports = tables.trials.c, tables.params.c, tables.intermediate_values.c
+    n_params = sqlalchemy.select(sqlalchemy.func.count(params.trial_id)).where(params.trial_id == trials.trial_id)
+    last_step = sqlalchemy.select(sqlalchemy.func.max(reports.step)).where(reports.trial_id == trials.trial_id)
+    columns = (trials.trial_id, trials.state, n_params.scalar_subquery(), last_step.scalar_subquery())
+    condition &= trials.state.in_([TrialState.RUNNING, TrialState.WAITING])
+    rows = connection.execute(sqlalchemy.select(*columns).where(condition))
+    outlines = {trial_id: _Outline(state, n, step, {}) for trial_id, state, n, step in rows}
+    if outlines:
+        attributes = tables.system_attributes.c
+        texts = sqlalchemy.select(attributes.trial_id, attributes.key, attributes.value_json)
+        texts = texts.join(tables.trials, trials.trial_id == attributes.trial_id).where(condition)
+        for trial_id, key, text in connection.execute(texts):
+            if trial_id in outlines:
+                outlines[trial_id].attributes[key] = text
+    return outlines
 
 
 def _read_attributes(connection: sqlalchemy.Connection, table: sqlalchemy.Table, study_id: int) -> dict[str, Any]:

@@ -63,26 +63,24 @@ class KeptLeases:
     @contextlib.contextmanager
     def renewed(self) -> Iterator[None]:
         """Renew them from a thread in this block, since an epoch or a trace may last longer than they do."""
-        with _repeating(self.renew, every_s=self._lease_s / 3):
+        done = threading.Event()
+        thread = threading.Thread(target=self._keep_renewing, args=(done,), name="leases", daemon=True)
+        thread.start()
+        try:
             yield
+        finally:
+            done.set()
+            thread.join()
 
-
-@contextlib.contextmanager
-def _repeating(renew: Callable[[], None], *, every_s: float) -> Iterator[None]:
-    """Call it again and again; a locked database only causes a warning."""
-    done = threading.Event()
-
-    def keep_renewing() -> None:
-        while not done.wait(every_s):
+    def _keep_renewing(self, done: threading.Event) -> None:
+        """Renew the leases whenever a third of their time has passed; a locked database only causes a warning."""
+        every_s = pause_s = self._lease_s / 3
+        while not done.wait(pause_s):
+            pause_s = self._renewed_at_s + every_s - time.monotonic()
+            if pause_s > 0:
+                continue  # a flush has renewed them
+            pause_s = every_s
             try:
-                renew()
+                self.renew()
             except StorageInternalError as error:
                 _logger.warning("The leases could not be renewed: %s.", describe_outage(error))
-
-    thread = threading.Thread(target=keep_renewing, name="leases", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        done.set()
-        thread.join()
