@@ -14,9 +14,10 @@ import tempfile
 import time
 from pathlib import Path
 
-from caviar.spec import SearchSpec
 from tests.postgresql import running_server
 from tests.processes import running, write_study
+
+from caviar.spec import SearchSpec
 
 SIDES = ("sqlite", "postgresql")
 

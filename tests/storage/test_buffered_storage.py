@@ -260,6 +260,45 @@ def test_what_others_do_is_seen_after_a_refresh_and_finished_trials_are_read_onc
         fleet.buffer.set_trial_user_attr(other.ids[1], "key", 1)
 
 
+def test_of_what_others_run_or_have_parked_only_what_changed_is_read_anew(fleet: Fleet, storage_url: str) -> None:
+    theirs = open_storage(storage_url, owner=new_owner())
+    other = Fleet(theirs, open_study(theirs, fleet.study.study_name), n=3)
+
+    def read_anew() -> list[int]:
+        """Return the places of the other worker's trials that are not the same objects after a refresh."""
+        before = [fleet.buffer.get_trial(trial_id) for trial_id in other.ids]
+        fleet.buffer.refresh()
+        return [i for i, trial_id in enumerate(other.ids) if fleet.buffer.get_trial(trial_id) is not before[i]]
+
+    fleet.buffer.refresh()
+    assert read_anew() == []
+    other.trials[0].suggest_float("x", 0, 1)
+    other.trials[1].report(0.5, 0)
+    other.buffer.set_trial_system_attr(other.ids[2], "key", [1])
+    other.buffer.flush()
+    assert read_anew() == [0, 1, 2]
+    assert read_anew() == []
+    assert fleet.study.get_trials()[3:] == other.study.get_trials()[3:]
+    other.buffer.park(other.ids[1])
+    other.buffer.flush()
+    assert read_anew() == [1]
+    assert read_anew() == []
+    other.study.tell(other.trials[2], 0.5)
+    other.buffer.flush()
+    assert read_anew() == [2]
+    expire(theirs, other.ids[0])
+    (taken,) = claim(fleet.storage, fleet.study, 1)
+    assert taken.trial_id == other.ids[0]
+    fleet.buffer.refresh()
+    assert other.ids[0] in fleet.buffer.own_trials
+    fleet.buffer.set_trial_user_attr(other.ids[0], "key", "not written")
+    expire(fleet.storage, other.ids[0])
+    assert [ticket.trial_id for ticket in claim(theirs, fleet.study, 1)] == [other.ids[0]]
+    assert fleet.buffer.flush().lost == {other.ids[0]}
+    fleet.buffer.refresh()
+    assert fleet.buffer.get_trial(other.ids[0]).user_attrs == {}
+
+
 def test_what_a_fleet_leaves_goes_to_the_next_and_blames_begun_trials_alone(
     fleet: Fleet, storage: LeasedStorage, storage_url: str
 ) -> None:
