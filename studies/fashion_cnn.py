@@ -36,4 +36,3 @@ def network(hyperparameters: Mapping[str, Any], dataset: Dataset) -> keras.Model
             keras.layers.Dense(dataset.n_classes),
         ]
     )
-

@@ -279,6 +279,15 @@ def test_of_what_others_run_or_have_parked_only_what_changed_is_read_anew(fleet:
     assert read_anew() == [0, 1, 2]
     assert read_anew() == []
     assert fleet.study.get_trials()[3:] == other.study.get_trials()[3:]
+    for step in (1, 2):
+        other.trials[1].report(math.nan if step == 2 else 0.75, step)
+    other.trials[0].report(0.25, 4)
+    other.buffer.flush()
+    params = fleet.buffer.get_trial(other.ids[0]).params
+    assert read_anew() == [0, 1]
+    assert read_anew() == []
+    assert repr(fleet.study.get_trials()[3:]) == repr(other.study.get_trials()[3:])  # nan is not nan
+    assert fleet.buffer.get_trial(other.ids[0]).params is params
     other.buffer.park(other.ids[1])
     other.buffer.flush()
     assert read_anew() == [1]

@@ -53,9 +53,24 @@ class TrialReader:
             self._fill(connection, {trial_id: found[trial_id] for trial_id in trial_ids[start : start + _BATCH]})
         return list(found.values())
 
+    def read_reports(
+        self, connection: sqlalchemy.Connection, trial_ids: Collection[int], *, after_step: int | None = None
+    ) -> dict[int, dict[int, float]]:
+        """Return what trials reported, after some step if one is given: by Optuna's ids of them, step → value."""
+        found: dict[int, dict[int, float]] = {}
+        reports, wanted = optuna_tables().intermediate_values.c, sorted(trial_ids)
+        columns = (reports.trial_id, reports.step, reports.intermediate_value, reports.intermediate_value_type)
+        for start in range(0, len(wanted), _BATCH):
+            named = sqlalchemy.select(*columns).where(reports.trial_id.in_(wanted[start : start + _BATCH]))
+            rows = connection.execute(named if after_step is None else named.where(reports.step > after_step))
+            for trial_id, step, value, kind in rows.all():
+                loaded = loaded_intermediate_value(value, kind) if value is None else value
+                found.setdefault(trial_id, {})[step] = loaded
+        return found
+
     def _fill(self, connection: sqlalchemy.Connection, batch: Mapping[int, FrozenTrial]) -> None:
         tables = optuna_tables()
-        params, values, reports = tables.params.c, tables.values.c, tables.intermediate_values.c
+        params, values = tables.params.c, tables.values.c
         columns: tuple[sqlalchemy.Column[Any], ...]
         columns = (params.trial_id, params.param_name, params.param_value, params.distribution_json)
         for trial_id, name, value, text in _rows(connection, batch, *columns, order=params.param_id):
@@ -68,10 +83,8 @@ class TrialReader:
         columns = (values.trial_id, values.value, values.value_type)
         for trial_id, value, kind in _rows(connection, finished, *columns, order=values.objective):
             batch[trial_id].values = [*(batch[trial_id].values or ()), loaded_value(value, kind)]
-        columns = (reports.trial_id, reports.step, reports.intermediate_value, reports.intermediate_value_type)
-        for trial_id, step, value, kind in _rows(connection, batch, *columns):
-            loaded = loaded_intermediate_value(value, kind) if value is None else value
-            batch[trial_id].intermediate_values[step] = loaded
+        for trial_id, reports in self.read_reports(connection, batch).items():
+            batch[trial_id].intermediate_values = reports
         for table, name in ((tables.user_attributes.c, "user_attrs"), (tables.system_attributes.c, "system_attrs")):
             for trial_id, key, text in _rows(connection, batch, table.trial_id, table.key, table.value_json):
                 getattr(batch[trial_id], name)[key] = json.loads(text)

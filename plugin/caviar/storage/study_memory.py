@@ -1,7 +1,8 @@
 """What a worker remembers of one study: its trials and attributes as the database had them when last read."""
 
+import copy
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import sqlalchemy
@@ -23,6 +24,11 @@ class _Outline(NamedTuple):
     last_step: int | None
     attributes: dict[str, str]  # the system's, as JSON
 
+    def goes_on_from(self, before: "_Outline") -> bool:
+        """Whether the trial reported further steps since then, and nothing else shows."""
+        further = self.last_step is not None and (before.last_step is None or self.last_step > before.last_step)
+        return further and self._replace(last_step=before.last_step) == before
+
     @property
     def is_kept_up(self) -> bool:
         """Whether all that is written of it shows here, or will when it ends: not while stock Optuna runs it."""
@@ -33,8 +39,8 @@ class StudyMemory:
     """One study's trials, by number, and attributes.
 
     Finished trials are read once. A trial that waits, or that another worker has a lease on, is read anew where its
-    state, a system attribute, its last step or the number of its parameters has changed: what else is written of it
-    comes with one of these. A trial of stock Optuna's is read anew each time until it has ended.
+    state, a system attribute or the number of its parameters has changed, and further steps are added to it; its user
+    attributes may be older than that until it ends. A trial of stock Optuna's is read anew each time until it has.
 
     A trial is never changed in place: a changed copy is put in its place, so that what was handed out stays as it was.
     """
@@ -72,12 +78,18 @@ class StudyMemory:
         own_study, is_new = trials.c.study_id == self._study_id, trials.c.trial_id > self._newest
         before = self._outlines
         self._outlines = _read_outlines(connection, own_study & (is_new | trials.c.trial_id.in_(sorted(known))))
-        same = {
-            trial_id
+        seen = {
+            trial_id: (before[trial_id], outline)
             for trial_id, outline in self._outlines.items()
-            if outline.is_kept_up and outline == before.get(trial_id)
+            if trial_id in before and outline.is_kept_up
         }
-        return self._reader.read(connection, own_study & (is_new | trials.c.trial_id.in_(sorted(known - same))))
+        same = {trial_id for trial_id, (then, now) in seen.items() if now == then}
+        further = {trial_id: then for trial_id, (then, now) in seen.items() if now.goes_on_from(then)}
+        anew = trials.c.trial_id.in_(sorted(known.difference(same, further)))
+        return [
+            *self._read_further(connection, further),
+            *self._reader.read(connection, own_study & (is_new | anew)),
+        ]
 
     def read(self, connection: sqlalchemy.Connection, trial_ids: Collection[int]) -> list[FrozenTrial]:
         """Return some trials as the database has them; those that were deleted are left out."""
@@ -87,6 +99,16 @@ class StudyMemory:
     def claimed(self, trial_id: int) -> None:
         """Note that a trial is this worker's: once it no longer is, it is read anew."""
         self._outlines.pop(trial_id, None)
+
+    def _read_further(self, connection: sqlalchemy.Connection, since: Mapping[int, _Outline]) -> list[FrozenTrial]:
+        """Return copies of trials with the steps that they reported since they looked as is given."""
+        first = min((-1 if outline.last_step is None else outline.last_step for outline in since.values()), default=-1)
+        found = []
+        for trial_id, reports in self._reader.read_reports(connection, since, after_step=first).items():
+            trial = copy.copy(self.trial(trial_id))
+            trial.intermediate_values = {**trial.intermediate_values, **reports}
+            found.append(trial)
+        return found
 
     def take_in(self, found: Sequence[FrozenTrial]) -> None:
         """Remember trials as they were read."""
