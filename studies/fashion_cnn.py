@@ -36,3 +36,4 @@ def network(hyperparameters: Mapping[str, Any], dataset: Dataset) -> keras.Model
             keras.layers.Dense(dataset.n_classes),
         ]
     )
+

@@ -31,9 +31,10 @@ class BufferedStorage(BaseStorage):
     """One study as an Optuna storage that never waits for the database.
 
     Samplers, pruners, ``optuna.Trial`` and ``study.tell`` see the study as it was at the last ``refresh``, with what
-    this worker did since; `StudyMemory` says what may be older of trials that others run. Writes on this worker's own trials, which run and carry its lease, change memory at once and
-    reach the database with the next ``flush``, all in one transaction; what is not flushed when the worker dies is
-    lost. Trials come from ``tickets.claim_tickets``, and are known here after a ``refresh``.
+    this worker did since; `StudyMemory` says what may be older of trials that others run. Writes on this worker's own
+    trials, which run and carry its lease, change memory at once and reach the database with the next ``flush``, all in
+    one transaction; what is not flushed when the worker dies is lost. Trials come from ``tickets.claim_tickets``, and
+    are known here after a ``refresh``.
 
     One thread uses it. Another may call ``renew``.
 
