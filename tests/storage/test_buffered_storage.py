@@ -308,6 +308,27 @@ def test_of_what_others_run_or_have_parked_only_what_changed_is_read_anew(fleet:
     assert fleet.buffer.get_trial(other.ids[0]).user_attrs == {}
 
 
+def test_what_a_failed_refresh_has_not_read_is_read_by_the_next(
+    fleet: Fleet, storage_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    theirs = open_storage(storage_url, owner=new_owner())
+    other = Fleet(theirs, open_study(theirs, fleet.study.study_name), n=2)
+    fleet.buffer.refresh()
+    other.trials[0].report(0.5, 0)
+    other.buffer.set_trial_system_attr(other.ids[1], "key", 1)
+    other.buffer.flush()
+
+    def fail(*_arguments: object) -> None:
+        raise sqlalchemy.exc.OperationalError("SELECT", {}, Exception("the server is gone"))
+
+    with monkeypatch.context() as patch:
+        patch.setattr("caviar.storage.buffered_storage.read_requests", fail)
+        with pytest.raises(StorageInternalError, match="gone"):
+            fleet.buffer.refresh()
+    fleet.buffer.refresh()
+    assert fleet.study.get_trials()[3:] == other.study.get_trials()[3:]
+
+
 def test_what_a_fleet_leaves_goes_to_the_next_and_blames_begun_trials_alone(
     fleet: Fleet, storage: LeasedStorage, storage_url: str
 ) -> None:

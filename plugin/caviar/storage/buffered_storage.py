@@ -24,7 +24,7 @@ from .idle import count_idle
 from .leased_storage import LeasedStorage
 from .leases import LeaseCheck, LeaseLost, renew_leases
 from .pending_writes import PendingWrites, TrialEnd, write_pending
-from .study_memory import StudyMemory, with_attribute
+from .study_memory import Outline, StudyMemory, with_attribute
 
 
 class BufferedStorage(BaseStorage):
@@ -83,9 +83,9 @@ class BufferedStorage(BaseStorage):
             with schema.transaction(self._backend.engine) as connection:
                 check_study(connection, self._study_id, known=self._backend.known_studies)
                 self._clock_offset = schema.database_now(connection) - schema.utc_now()
-                found = self._memory.read_changes(connection, besides=self._pending)
+                found, outlines = self._memory.read_briefly(connection, besides=self._pending)
                 self._requests = read_requests(connection, self._pending)
-            self._take_in(found)
+            self._take_in(found, outlines)
 
     def requests(self, trial_id: int) -> Mapping[str, Request]:
         """Return what was asked of an own trial and is not answered, as of the last ``refresh``: by key, in order."""
@@ -319,9 +319,9 @@ class BufferedStorage(BaseStorage):
             self._take_in(reread)
         return check
 
-    def _take_in(self, found: Sequence[FrozenTrial]) -> None:
+    def _take_in(self, found: Sequence[FrozenTrial], outlines: Mapping[int, Outline] | None = None) -> None:
         """Remember what was read of trials that are not this worker's, or were not until now."""
-        self._memory.take_in(found)
+        self._memory.take_in(found, outlines)
         for trial in found:
             if trial.state == TrialState.RUNNING and trial.system_attrs.get(OWNER) == self._backend.owner:
                 self._pending[id_of_trial(trial)] = PendingWrites()

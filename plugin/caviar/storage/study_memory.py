@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
 
 
-class _Outline(NamedTuple):
+class Outline(NamedTuple):
     """What tells whether an unfinished trial has changed, without reading all of it."""
 
     state: TrialState
@@ -24,7 +24,7 @@ class _Outline(NamedTuple):
     last_step: int | None
     attributes: dict[str, str]  # the system's, as JSON
 
-    def goes_on_from(self, before: "_Outline") -> bool:
+    def goes_on_from(self, before: "Outline") -> bool:
         """Whether the trial reported further steps since then, and nothing else shows."""
         further = self.last_step is not None and (before.last_step is None or self.last_step > before.last_step)
         return further and self._replace(last_step=before.last_step) == before
@@ -38,9 +38,9 @@ class _Outline(NamedTuple):
 class StudyMemory:
     """One study's trials, by number, and attributes.
 
-    Finished trials are read once. A trial that waits, or that another worker has a lease on, is read anew where its
-    state, a system attribute or the number of its parameters has changed, and further steps are added to it; its user
-    attributes may be older than that until it ends. A trial of stock Optuna's is read anew each time until it has.
+    Finished trials are read once. Of the others, `read_briefly` reads a trial that waits, or that a worker has a lease
+    on, anew where its state, a system attribute or the number of its parameters has changed, and adds further steps to
+    it; its user attributes may be older than that until it ends. A trial of stock Optuna's is read until it has ended.
 
     A trial is never changed in place: a changed copy is put in its place, so that what was handed out stays as it was.
     """
@@ -55,7 +55,7 @@ class StudyMemory:
         self._reader = TrialReader()
         self._places: dict[int, int] = {}  # trial id → place among the trials
         self._unfinished: set[int] = set()  # in the database, as far as is known
-        self._outlines: dict[int, _Outline] = {}  # of unfinished trials that are not this worker's
+        self._outlines: dict[int, Outline] = {}  # of unfinished trials that are not this worker's
         self._newest = -1
 
     def trial(self, trial_id: int) -> FrozenTrial:
@@ -69,27 +69,42 @@ class StudyMemory:
         self.trials[self._places[id_of_trial(trial)]] = trial
 
     def read_changes(self, connection: sqlalchemy.Connection, *, besides: Collection[int]) -> list[FrozenTrial]:
-        """Read the attributes, and return the trials that are new or may have changed, but for some."""
-        tables = optuna_tables()
-        self.user_attrs = _read_attributes(connection, tables.study_user_attributes, self._study_id)
-        self.system_attrs = _read_attributes(connection, tables.study_system_attributes, self._study_id)
-        # Numbers and ids are given under the study's lock: no trial appears later with a smaller id.
-        trials, known = tables.trials, self._unfinished.difference(besides)
-        own_study, is_new = trials.c.study_id == self._study_id, trials.c.trial_id > self._newest
-        before = self._outlines
-        self._outlines = _read_outlines(connection, own_study & (is_new | trials.c.trial_id.in_(sorted(known))))
+        """Read the attributes, and return the trials that are new, unfinished or newly finished, but for some."""
+        self._read_study(connection)
+        return self._reader.read(connection, self._may_differ(self._unfinished.difference(besides)))
+
+    def read_briefly(
+        self, connection: sqlalchemy.Connection, *, besides: Collection[int]
+    ) -> tuple[list[FrozenTrial], dict[int, Outline]]:
+        """Do what `read_changes` does for a worker: trials that look as they did before are left out.
+
+        Return the outlines too: `take_in` gets them once the transaction has ended.
+        """
+        self._read_study(connection)
+        known = self._unfinished.difference(besides)
+        before, self._outlines = self._outlines, {}  # if anything fails from here on, all is read anew
+        outlines = _read_outlines(connection, self._may_differ(known))
         seen = {
             trial_id: (before[trial_id], outline)
-            for trial_id, outline in self._outlines.items()
+            for trial_id, outline in outlines.items()
             if trial_id in before and outline.is_kept_up
         }
         same = {trial_id for trial_id, (then, now) in seen.items() if now == then}
         further = {trial_id: then for trial_id, (then, now) in seen.items() if now.goes_on_from(then)}
-        anew = trials.c.trial_id.in_(sorted(known.difference(same, further)))
-        return [
-            *self._read_further(connection, further),
-            *self._reader.read(connection, own_study & (is_new | anew)),
-        ]
+        anew = self._reader.read(connection, self._may_differ(known.difference(same, further)))
+        return [*self._read_further(connection, further), *anew], outlines
+
+    def _read_study(self, connection: sqlalchemy.Connection) -> None:
+        tables = optuna_tables()
+        self.user_attrs = _read_attributes(connection, tables.study_user_attributes, self._study_id)
+        self.system_attrs = _read_attributes(connection, tables.study_system_attributes, self._study_id)
+
+    def _may_differ(self, known: Collection[int]) -> sqlalchemy.ColumnElement[bool]:
+        """Return the condition that a trial is new, or among those that are given."""
+        trials = optuna_tables().trials.c
+        # Numbers and ids are given under the study's lock: no trial appears later with a smaller id.
+        is_new = trials.trial_id > self._newest
+        return (trials.study_id == self._study_id) & (is_new | trials.trial_id.in_(sorted(known)))
 
     def read(self, connection: sqlalchemy.Connection, trial_ids: Collection[int]) -> list[FrozenTrial]:
         """Return some trials as the database has them; those that were deleted are left out."""
@@ -100,7 +115,7 @@ class StudyMemory:
         """Note that a trial is this worker's: once it no longer is, it is read anew."""
         self._outlines.pop(trial_id, None)
 
-    def _read_further(self, connection: sqlalchemy.Connection, since: Mapping[int, _Outline]) -> list[FrozenTrial]:
+    def _read_further(self, connection: sqlalchemy.Connection, since: Mapping[int, Outline]) -> list[FrozenTrial]:
         """Return copies of trials with the steps that they reported since they looked as is given."""
         first = min((-1 if outline.last_step is None else outline.last_step for outline in since.values()), default=-1)
         found = []
@@ -110,8 +125,10 @@ class StudyMemory:
             found.append(trial)
         return found
 
-    def take_in(self, found: Sequence[FrozenTrial]) -> None:
+    def take_in(self, found: Sequence[FrozenTrial], outlines: Mapping[int, Outline] | None = None) -> None:
         """Remember trials as they were read."""
+        if outlines is not None:
+            self._outlines = dict(outlines)
         for trial in found:
             place = self._places.get(id_of_trial(trial))
             if place is None:
@@ -139,7 +156,7 @@ def with_attribute(attributes: dict[str, Any], key: str, value: Any) -> dict[str
     return {**attributes, key: json.loads(json.dumps(value))}
 
 
-def _read_outlines(connection: sqlalchemy.Connection, condition: sqlalchemy.ColumnElement[bool]) -> dict[int, _Outline]:
+def _read_outlines(connection: sqlalchemy.Connection, condition: sqlalchemy.ColumnElement[bool]) -> dict[int, Outline]:
     """Return the outlines of those trials with some condition that have not ended."""
     tables = optuna_tables()
     trials, params, reports = tables.trials.c, tables.params.c, tables.intermediate_values.c
@@ -148,7 +165,7 @@ def _read_outlines(connection: sqlalchemy.Connection, condition: sqlalchemy.Colu
     columns = (trials.trial_id, trials.state, n_params.scalar_subquery(), last_step.scalar_subquery())
     condition &= trials.state.in_([TrialState.RUNNING, TrialState.WAITING])
     rows = connection.execute(sqlalchemy.select(*columns).where(condition))
-    outlines = {trial_id: _Outline(state, n, step, {}) for trial_id, state, n, step in rows}
+    outlines = {trial_id: Outline(state, n, step, {}) for trial_id, state, n, step in rows}
     if outlines:
         attributes = tables.system_attributes.c
         texts = sqlalchemy.select(attributes.trial_id, attributes.key, attributes.value_json)
