@@ -69,7 +69,7 @@ def work_on_existing(home: Home, study: str, *, trial: int | None = None) -> Non
     With the number of a trial, run that trial alone.
     """
     stop = threading.Event()
-    with ProcessEngine(home.tracking_uri) as engine:
+    with ProcessEngine(home) as engine:
         storage, opened = open_existing(home, study)
         name = opened.study_name
         prepare_home(home, study=name)

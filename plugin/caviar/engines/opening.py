@@ -17,7 +17,7 @@ def open_engine(search: SearchSpec, home: Home) -> AbstractContextManager[Engine
             study's storage.
     """
     if search.engine == "processes":
-        return ProcessEngine(home.tracking_uri)
+        return ProcessEngine(home)
     from .ray_engine import RayEngine
 
     return RayEngine(search, home)

@@ -17,6 +17,7 @@ from typing import final
 from ..data.dataset import DatasetFacts
 from ..errors import DataError, FatalError
 from ..spec import StudySpec
+from ..storage.home import Home
 from .engine import Died, Ending, WorkOrder
 from .fork_server import start_fork_server
 from .protocol import Channel, LoadData, Refusal, WorkerExit
@@ -72,11 +73,12 @@ class ProcessEngine:
     """Starts workers in processes of their own; a context that leaves none behind that was given no order.
 
     Args:
-        tracking_uri: MLflow's store, if it is known yet; `start_fork_server` says what for.
+        home: Where the study is kept, if that is known yet: workers import what it takes to write there.
     """
 
-    def __init__(self, tracking_uri: str | None = None) -> None:
-        start_fork_server(tracking_uri)
+    def __init__(self, home: Home | None = None) -> None:
+        start_fork_server(None if home is None else home.tracking_uri)
+        self._storage = "" if home is None else home.storage
         self._ready: list[ProcessWorker] = []
 
     def __enter__(self) -> "ProcessEngine":
@@ -100,7 +102,7 @@ class ProcessEngine:
         """
         for place in range(n_workers):
             target = get_ready if place else get_ready_first
-            self._ready.append(start_process(target, spec, threads, name="caviar-ready"))
+            self._ready.append(start_process(target, spec, threads, self._storage, name="caviar-ready"))
         first, *others = self._ready
         answer = first.channel.receive()
         if isinstance(answer, Refusal):

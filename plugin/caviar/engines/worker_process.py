@@ -40,8 +40,11 @@ def enter(
     target(Channel(connection), *arguments)
 
 
-def get_ready_first(channel: Channel, spec: StudySpec, threads: int) -> None:
-    """Load a study's data and tell what is known of it, or why it cannot be loaded; then wait for an order."""
+def get_ready_first(channel: Channel, spec: StudySpec, threads: int, storage: str) -> None:
+    """Load a study's data and tell what is known of it, or why it cannot be loaded; then wait for an order.
+
+    The order will name the address ``storage``.
+    """
     try:
         prepare_devices(threads=threads)
         dataset = load_study_dataset(spec)
@@ -51,15 +54,15 @@ def get_ready_first(channel: Channel, spec: StudySpec, threads: int) -> None:
         channel.send(Refusal.of(error))
         return
     channel.send(DatasetFacts.of(dataset))
-    import_database_code()
+    import_database_code(storage)
     take_order(channel, dataset)
 
 
-def get_ready(channel: Channel, spec: StudySpec, threads: int) -> None:
+def get_ready(channel: Channel, spec: StudySpec, threads: int, storage: str) -> None:
     """Load what a worker needs, and the data once the first worker has it; then wait for an order."""
     prepare_devices(threads=threads)
     logging.getLogger("caviar.data").setLevel(logging.ERROR)  # the first worker warns of what is odd about the data
-    import_database_code()
+    import_database_code(storage)
     if spec.trains_in_fleets:
         load_or_calibrate(prices_path(threads=threads))
     if not isinstance(channel.receive(), LoadData):

@@ -87,6 +87,14 @@ class BufferedStorage(BaseStorage):
                 self._requests = read_requests(connection, self._pending)
             self._take_in(found, outlines)
 
+    def read_anew(self, trial_ids: Collection[int]) -> None:
+        """Read some trials, and those that are new, between two of ``refresh``; raises as that does."""
+        with self._database:
+            with schema.transaction(self._backend.engine) as connection:
+                found = self._memory.read_new(connection, with_ids=trial_ids)
+                self._requests |= read_requests(connection, trial_ids)
+            self._take_in(found)
+
     def requests(self, trial_id: int) -> Mapping[str, Request]:
         """Return what was asked of an own trial and is not answered, as of the last ``refresh``: by key, in order."""
         answered = self._pending[trial_id].system_attributes
@@ -108,14 +116,35 @@ class BufferedStorage(BaseStorage):
             FatalError: If the study was deleted, or is no longer the one that this worker was begun with.
             StorageInternalError: If the database is locked, full or gone; everything stays pending.
         """
-        return self._write(hand_back=frozenset())
+        return self.hand_back(())
 
     def hand_back(self, trial_ids: Collection[int]) -> LeaseCheck:
-        """Do what ``flush`` does, and give own trials that have not ended back in the same transaction.
-
-        The trials that are given back were ``held``.
-        """
-        return self._write(hand_back=frozenset(trial_ids))
+        """Do what ``flush`` does, and give those own trials back that are ``held`` and have not ended."""
+        with self._database:
+            if not self._pending:
+                return LeaseCheck()
+            with schema.transaction(self._backend.engine) as connection:
+                schema.take_write_lock(connection)
+                if self._backend.known_studies:
+                    check_study(connection, self._study_id, known=self._backend.known_studies)
+                check = renew_leases(connection, self._pending, self._backend.owner)
+                written = {trial_id: self._pending[trial_id] for trial_id in check.held - self._held_back}
+                write_pending(connection, written)
+                finished = {trial_id for trial_id, pending in written.items() if pending.end is not None}
+                parked = {trial_id for trial_id in written if self.get_trial(trial_id).state == TrialState.WAITING}
+                given = (check.held.intersection(trial_ids) - finished) | parked
+                if given:
+                    put_back(connection, given)
+                gone = check.lost | check.ended | (given - written.keys())
+                reread = self._memory.read(connection, gone)
+            self._pending |= {trial_id: PendingWrites() for trial_id in written}
+            for trial_id in finished | gone | given:
+                del self._pending[trial_id]
+            self._memory.given_back(given - gone)
+            self._held_back &= self._pending.keys()
+            self._memory.finished(finished)
+            self._take_in(reread)
+        return check
 
     def park(self, trial_id: int, *, mark: str = PAUSED) -> None:
         """Let an own trial wait from the next ``flush`` on: PAUSED until its promotion, HELD until it is resumed."""
@@ -291,33 +320,6 @@ class BufferedStorage(BaseStorage):
     def create_new_trial(self, *_arguments: object, **_options: object) -> int:
         """Refuse: what ``study.ask`` or ``study.enqueue_trial`` create has no ticket."""
         raise NotImplementedError("Trials that run in a buffer are claimed: use claim_tickets, then refresh.")
-
-    def _write(self, *, hand_back: frozenset[int]) -> LeaseCheck:
-        with self._database:
-            if not self._pending:
-                return LeaseCheck()
-            with schema.transaction(self._backend.engine) as connection:
-                schema.take_write_lock(connection)
-                if self._backend.known_studies:
-                    check_study(connection, self._study_id, known=self._backend.known_studies)
-                check = renew_leases(connection, self._pending, self._backend.owner)
-                written = {trial_id: self._pending[trial_id] for trial_id in check.held - self._held_back}
-                write_pending(connection, written)
-                finished = {trial_id for trial_id, pending in written.items() if pending.end is not None}
-                parked = {trial_id for trial_id in written if self.get_trial(trial_id).state == TrialState.WAITING}
-                given = ((check.held & hand_back) - finished) | parked
-                if given:
-                    put_back(connection, given)
-                gone = check.lost | check.ended | given
-                reread = self._memory.read(connection, gone)
-            for trial_id in written:
-                self._pending[trial_id] = PendingWrites()
-            for trial_id in finished | gone:
-                del self._pending[trial_id]
-            self._held_back &= self._pending.keys()
-            self._memory.finished(finished)
-            self._take_in(reread)
-        return check
 
     def _take_in(self, found: Sequence[FrozenTrial], outlines: Mapping[int, Outline] | None = None) -> None:
         """Remember what was read of trials that are not this worker's, or were not until now."""

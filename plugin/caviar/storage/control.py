@@ -83,9 +83,10 @@ def read_requests(connection: sqlalchemy.Connection, trial_ids: Collection[int])
     if not trial_ids:
         return {}
     attributes = optuna_tables().system_attributes
+    among = schema.among(connection, attributes.c.trial_id, trial_ids)
     rows = connection.execute(
         sqlalchemy.select(attributes.c.trial_id, attributes.c.key, attributes.c.value_json)
-        .where(attributes.c.trial_id.in_(sorted(trial_ids)), attributes.c.key.startswith(REQUEST, autoescape=True))
+        .where(among, attributes.c.key.startswith(REQUEST, autoescape=True))
         .order_by(attributes.c.key)
     )
     requests: dict[int, dict[str, Request]] = {}

@@ -21,7 +21,7 @@ from ..optuna_private import optuna_tables
 from ..user_cache import sources_digest
 from . import schema
 from .addresses import masked, reason_of, sqlite_path, sqlite_url
-from .connecting import TAKE_LOCK, connection_options
+from .connecting import TAKE_LOCK, check_idle_connections, connection_options
 from .filesystems import network_file_system, network_message
 from .leased_storage import LeasedStorage
 from .templates import create_from_template, keep_template
@@ -70,8 +70,11 @@ def open_storage(url: str, *, owner: str, create: bool = False) -> LeasedStorage
             f"A study's storage is SQLite or PostgreSQL, but got {masked(url)}. "
             "Name a file, sqlite:///runs/optuna.db, or a server, postgresql+psycopg://user@host/database."
         )
-    with _explained(url), _server_lock(url):  # whoever comes first makes the tables
-        return _open(url, owner=owner)
+    with _explained(url), _connected(url) as connection:
+        has_tables = _has_tables(connection)
+        if not has_tables:  # whoever comes first makes them
+            connection.execute(sqlalchemy.text(TAKE_LOCK))
+        return _open(url, owner=owner, has_tables=has_tables)
 
 
 def prepare_storage_template(url: str) -> None:
@@ -79,13 +82,15 @@ def prepare_storage_template(url: str) -> None:
     path = sqlite_path(url)
     if path is not None and not _has_content(path):
         keep_template(_template_name(), _make_sqlite)
-    import_database_code()
+    import_database_code(url)
 
 
-def import_database_code() -> None:
-    """Import what Optuna imports when it opens a database: a fifth of a second."""
+def import_database_code(url: str) -> None:
+    """Import what Optuna imports when it opens a database, its driver included: a fifth of a second."""
     import_module("alembic.command")
     optuna_tables()
+    with contextlib.suppress(ImportError, sqlalchemy.exc.SQLAlchemyError):  # who opens it will say so
+        sqlalchemy.make_url(url).get_dialect().import_dbapi()
 
 
 def is_out_of_reach(error: StorageError) -> bool:
@@ -98,8 +103,13 @@ def creation_lock(storage: LeasedStorage) -> Iterator[None]:
     """Hold the lock under which studies are created, across all processes that use the database."""
     url = storage.engine.url.render_as_string(hide_password=False)
     path = sqlite_path(url)
-    with _server_lock(url) if path is None else FileLock(f"{path}.lock"):
-        yield
+    if path is not None:
+        with FileLock(f"{path}.lock"):
+            yield
+    else:
+        with _connected(url) as connection:
+            connection.execute(sqlalchemy.text(TAKE_LOCK))
+            yield
 
 
 def _open_sqlite(url: str, path: Path, *, owner: str, create: bool) -> LeasedStorage:
@@ -135,25 +145,34 @@ def _has_content(path: Path) -> bool:
 
 
 @contextlib.contextmanager
-def _server_lock(url: str) -> Iterator[None]:
-    """Hold a lock that a PostgreSQL server keeps for as long as this connection lives."""
+def _connected(url: str) -> Iterator[sqlalchemy.Connection]:
+    """Connect to a PostgreSQL server, which keeps a lock for as long as the connection lives."""
     options = connection_options(sqlalchemy.make_url(url))
     engine = sqlalchemy.create_engine(url, poolclass=sqlalchemy.pool.NullPool, connect_args=options)
     with engine.connect() as connection:
-        connection.execute(sqlalchemy.text(TAKE_LOCK))
-        yield
+        yield connection
 
 
-def _open(url: str, *, owner: str) -> LeasedStorage:
+def _has_tables(connection: sqlalchemy.Connection) -> bool:
+    """Whether all of Optuna's tables are there: the version of their schema is written last."""
+    version = sqlalchemy.table("alembic_version")
+    if not sqlalchemy.inspect(connection).has_table(version.name):
+        return False
+    return connection.execute(sqlalchemy.select(sqlalchemy.func.count()).select_from(version)).scalar_one() > 0
+
+
+def _open(url: str, *, owner: str, has_tables: bool = False) -> LeasedStorage:
     with _explained(url):
         address = sqlalchemy.engine.make_url(url)
-        options: dict[str, Any] = {"pool_pre_ping": True, "connect_args": connection_options(address)}
+        options: dict[str, Any] = {"connect_args": connection_options(address)}
         if address.get_backend_name() == "sqlite":
             options = {} if "timeout" in address.query else {"connect_args": {"timeout": BUSY_TIMEOUT_S}}
-        storage = LeasedStorage(url, owner=owner, engine_kwargs=options)
+        storage = LeasedStorage(url, owner=owner, engine_kwargs=options, skip_table_creation=has_tables)
     if storage.engine.dialect.name == "sqlite":
         sqlalchemy.event.listen(storage.engine, "connect", _tune_sqlite)
         storage.engine.dispose()
+    else:
+        check_idle_connections(storage.engine)
     return storage
 
 

@@ -2,6 +2,7 @@
 
 import datetime
 import json
+import operator
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
@@ -10,9 +11,13 @@ from optuna.distributions import BaseDistribution, json_to_distribution
 from optuna.trial import FrozenTrial
 
 from ..optuna_private import loaded_intermediate_value, loaded_value, optuna_tables
+from . import schema
 
 #: Trials whose parameters, reports and attributes one statement reads: databases limit a statement's values.
 _BATCH = 500
+#: What a row is that one statement reads from several tables.
+_PARAM, _USER_ATTRIBUTE, _SYSTEM_ATTRIBUTE = range(3)
+_kind_and_place = operator.itemgetter(0, -1)
 
 
 class TrialReader:
@@ -61,7 +66,8 @@ class TrialReader:
         reports, wanted = optuna_tables().intermediate_values.c, sorted(trial_ids)
         columns = (reports.trial_id, reports.step, reports.intermediate_value, reports.intermediate_value_type)
         for start in range(0, len(wanted), _BATCH):
-            named = sqlalchemy.select(*columns).where(reports.trial_id.in_(wanted[start : start + _BATCH]))
+            among = schema.among(connection, reports.trial_id, wanted[start : start + _BATCH])
+            named = sqlalchemy.select(*columns).where(among)
             rows = connection.execute(named if after_step is None else named.where(reports.step > after_step))
             for trial_id, step, value, kind in rows.all():
                 loaded = loaded_intermediate_value(value, kind) if value is None else value
@@ -69,25 +75,22 @@ class TrialReader:
         return found
 
     def _fill(self, connection: sqlalchemy.Connection, batch: Mapping[int, FrozenTrial]) -> None:
-        tables = optuna_tables()
-        params, values = tables.params.c, tables.values.c
-        columns: tuple[sqlalchemy.Column[Any], ...]
-        columns = (params.trial_id, params.param_name, params.param_value, params.distribution_json)
-        for trial_id, name, value, text in _rows(connection, batch, *columns, order=params.param_id):
-            distribution = self._distributions.get(text)
-            if distribution is None:
-                distribution = self._distributions[text] = json_to_distribution(text)
-            batch[trial_id].distributions[name] = distribution
-            batch[trial_id].params[name] = distribution.to_external_repr(value)
+        for kind, trial_id, name, text, value in _params_and_attributes(connection, batch):
+            trial = batch[trial_id]
+            if kind == _PARAM:
+                distribution = self._distributions.get(text)
+                if distribution is None:
+                    distribution = self._distributions[text] = json_to_distribution(text)
+                trial.distributions[name] = distribution
+                trial.params[name] = distribution.to_external_repr(value)
+            else:
+                attributes = trial.user_attrs if kind == _USER_ATTRIBUTE else trial.system_attrs
+                attributes[name] = json.loads(text)
         finished = [trial_id for trial_id, trial in batch.items() if trial.state.is_finished()]
-        columns = (values.trial_id, values.value, values.value_type)
-        for trial_id, value, kind in _rows(connection, finished, *columns, order=values.objective):
+        for trial_id, value, kind in _values(connection, finished):
             batch[trial_id].values = [*(batch[trial_id].values or ()), loaded_value(value, kind)]
         for trial_id, reports in self.read_reports(connection, batch).items():
             batch[trial_id].intermediate_values = reports
-        for table, name in ((tables.user_attributes.c, "user_attrs"), (tables.system_attributes.c, "system_attrs")):
-            for trial_id, key, text in _rows(connection, batch, table.trial_id, table.key, table.value_json):
-                getattr(batch[trial_id], name)[key] = json.loads(text)
 
 
 def local_time(utc: datetime.datetime | None) -> datetime.datetime | None:
@@ -95,13 +98,29 @@ def local_time(utc: datetime.datetime | None) -> datetime.datetime | None:
     return None if utc is None else utc.replace(tzinfo=datetime.UTC).astimezone().replace(tzinfo=None)
 
 
-def _rows(
-    connection: sqlalchemy.Connection,
-    trial_ids: Collection[int],
-    *columns: sqlalchemy.Column[Any],
-    order: sqlalchemy.Column[Any] | None = None,
-) -> Sequence[Any]:
-    """Return columns of a table, of which the first is the trial's id, for some trials."""
+def _params_and_attributes(connection: sqlalchemy.Connection, trial_ids: Collection[int]) -> Sequence[Any]:
+    """Return what trials have of both, in one statement: kind, trial, name, text and value; parameters as drawn."""
+    tables = optuna_tables()
+    params = tables.params
+    none: sqlalchemy.ColumnElement[Any] = sqlalchemy.null()
+    parts: list[tuple[Any, ...]]
+    parts = [(params, _PARAM, params.c.param_name, params.c.distribution_json, params.c.param_value, params.c.param_id)]
+    for table, kind in ((tables.user_attributes, _USER_ATTRIBUTE), (tables.system_attributes, _SYSTEM_ATTRIBUTE)):
+        parts.append((table, kind, table.c.key, table.c.value_json, none, sqlalchemy.literal_column("0")))
+    selects = [
+        sqlalchemy.select(sqlalchemy.literal_column(str(kind)), table.c.trial_id, *columns).where(
+            schema.among(connection, table.c.trial_id, trial_ids)
+        )
+        for table, kind, *columns in parts
+    ]
+    rows = connection.execute(sqlalchemy.union_all(*selects)).all()
+    return [row[:-1] for row in sorted(rows, key=_kind_and_place)]
+
+
+def _values(connection: sqlalchemy.Connection, trial_ids: Collection[int]) -> Sequence[Any]:
     if not trial_ids:
         return []
-    return connection.execute(sqlalchemy.select(*columns).where(columns[0].in_(trial_ids)).order_by(order)).all()
+    values = optuna_tables().values.c
+    wanted = sqlalchemy.select(values.trial_id, values.value, values.value_type)
+    wanted = wanted.where(schema.among(connection, values.trial_id, trial_ids))
+    return connection.execute(wanted.order_by(values.objective)).all()

@@ -133,7 +133,7 @@ def expired_trials(connection: sqlalchemy.Connection, study_id: int, *, lease_s:
         .with_for_update(of=trials)
     )
     candidates = sorted({*leased.scalars(), *stray.scalars()})
-    still = sqlalchemy.select(trials.c.trial_id).where(trials.c.trial_id.in_(candidates), running)
+    still = sqlalchemy.select(trials.c.trial_id).where(schema.among(connection, trials.c.trial_id, candidates), running)
     return list(connection.execute(still).scalars()) if candidates else []
 
 
@@ -142,15 +142,16 @@ def put_back(connection: sqlalchemy.Connection, trial_ids: Collection[int]) -> N
     trials = optuna_tables().trials
     connection.execute(
         trials.update()
-        .where(trials.c.trial_id.in_(sorted(trial_ids)), trials.c.state == TrialState.RUNNING)
+        .where(schema.among(connection, trials.c.trial_id, trial_ids), trials.c.state == TrialState.RUNNING)
         .values(state=TrialState.WAITING)
     )
     remove_attribute(connection, trial_ids, OWNER)
 
 
 def _begun(connection: sqlalchemy.Connection, trial_ids: Collection[int]) -> set[int]:
-    tables, wanted = (optuna_tables().params, optuna_tables().intermediate_values), sorted(trial_ids)
-    begun = (sqlalchemy.select(table.c.trial_id).where(table.c.trial_id.in_(wanted)) for table in tables)
+    tables = optuna_tables().params, optuna_tables().intermediate_values
+    among = ((table.c.trial_id, schema.among(connection, table.c.trial_id, trial_ids)) for table in tables)
+    begun = (sqlalchemy.select(trial_id).where(condition) for trial_id, condition in among)
     return set(connection.execute(sqlalchemy.union(*begun)).scalars())
 
 

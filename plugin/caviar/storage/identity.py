@@ -9,6 +9,7 @@ import sqlalchemy
 from ..attributes import STUDY_UID
 from ..errors import FatalError
 from ..optuna_private import optuna_tables
+from . import schema
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -31,13 +32,17 @@ def check_study(
     """
     studies, attributes = optuna_tables().studies, optuna_tables().study_user_attributes
     uid = sqlalchemy.and_(attributes.c.study_id == studies.c.study_id, attributes.c.key == STUDY_UID)
+    is_server = connection.dialect.name != "sqlite"
+    clock = schema.SERVER_CLOCK if is_server else sqlalchemy.null()
     row = connection.execute(
-        sqlalchemy.select(studies.c.study_id, studies.c.study_name, attributes.c.value_json)
+        sqlalchemy.select(studies.c.study_id, studies.c.study_name, attributes.c.value_json, clock.label("now"))
         .outerjoin(attributes, uid)
         .where(studies.c.study_id == study_id)
     ).one_or_none()
     if row is None:
         raise FatalError("The study was deleted while it ran, so nothing is left to do.")
+    if is_server:
+        schema.note_now(connection, row.now)
     found = StudyKey(name=row.study_name, uid=json.loads(row.value_json or '""'))
     wanted = known.get(row.study_id, found)
     if wanted == found:

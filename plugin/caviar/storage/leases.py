@@ -48,14 +48,15 @@ def renew_leases(connection: sqlalchemy.Connection, trial_ids: Collection[int], 
     rows = connection.execute(
         sqlalchemy.select(trials.c.trial_id, trials.c.state, owners.c.value_json)
         .outerjoin(owners, sqlalchemy.and_(owners.c.trial_id == trials.c.trial_id, owners.c.key == OWNER))
-        .where(trials.c.trial_id.in_(wanted))
+        .where(schema.among(connection, trials.c.trial_id, wanted))
         .order_by(trials.c.trial_id)
         .with_for_update(of=trials)
     ).all()
     mine = {row.trial_id: row.state for row in rows if row.value_json == json.dumps(owner)}
     held = [trial_id for trial_id, state in mine.items() if state == TrialState.RUNNING]
     now = schema.database_now(connection)
-    connection.execute(beats.update().where(beats.c.trial_id.in_(held)).values(heartbeat=now))
+    renewed = beats.update().where(schema.among(connection, beats.c.trial_id, held))
+    connection.execute(renewed.values(heartbeat=now))
     ended = frozenset(trial_id for trial_id, state in mine.items() if state.is_finished())
     lost = frozenset(wanted) - frozenset(held) - ended
     return LeaseCheck(held=frozenset(held), lost=lost, ended=ended)
@@ -65,7 +66,7 @@ def lock_heartbeats(connection: sqlalchemy.Connection, trial_ids: Collection[int
     """Lock trials' heartbeats on a server, before anything else of them and by trial, as all do that change leases."""
     if connection.dialect.name != "sqlite":
         beats = optuna_tables().heartbeats
-        locked = sqlalchemy.select(beats.c.trial_id).where(beats.c.trial_id.in_(sorted(trial_ids)))
+        locked = sqlalchemy.select(beats.c.trial_id).where(schema.among(connection, beats.c.trial_id, trial_ids))
         connection.execute(locked.order_by(beats.c.trial_id).with_for_update())
 
 
@@ -81,12 +82,13 @@ def take_leases(connection: sqlalchemy.Connection, trial_ids: Sequence[int], own
 def remove_attribute(connection: sqlalchemy.Connection, trial_ids: Collection[int], key: str) -> None:
     """Remove a system attribute of trials: without ``OWNER``, nobody has a lease on them."""
     attributes = optuna_tables().system_attributes
-    connection.execute(attributes.delete().where(attributes.c.trial_id.in_(sorted(trial_ids)), attributes.c.key == key))
+    among = schema.among(connection, attributes.c.trial_id, trial_ids)
+    connection.execute(attributes.delete().where(among, attributes.c.key == key))
 
 
 def read_attributes(connection: sqlalchemy.Connection, trial_ids: Collection[int], key: str) -> Mapping[int, Any]:
     """Return a system attribute of those trials that have it, by Optuna's ids of the trials."""
     attributes = optuna_tables().system_attributes
-    wanted = attributes.c.trial_id.in_(sorted(trial_ids)) & (attributes.c.key == key)
+    wanted = schema.among(connection, attributes.c.trial_id, trial_ids) & (attributes.c.key == key)
     rows = connection.execute(sqlalchemy.select(attributes.c.trial_id, attributes.c.value_json).where(wanted))
     return {row.trial_id: json.loads(row.value_json) for row in rows}

@@ -35,10 +35,9 @@ def claim_parked(storage: LeasedStorage, study_id: int, trial_ids: Sequence[int]
         schema.begin_claim(connection, study_id)
         check_study(connection, study_id, known=storage.known_studies)
         trials = optuna_tables().trials
-        parked = sqlalchemy.select(trials.c.trial_id, trials.c.number).where(
-            trials.c.trial_id.in_(trial_ids), is_parked()
-        )
-        numbers = {row.trial_id: row.number for row in connection.execute(parked)}
+        parked = schema.among(connection, trials.c.trial_id, trial_ids) & is_parked()
+        rows = connection.execute(sqlalchemy.select(trials.c.trial_id, trials.c.number).where(parked))
+        numbers = {row.trial_id: row.number for row in rows}
         chosen = [(trial_id, numbers[trial_id]) for trial_id in trial_ids if trial_id in numbers]
         tickets = start_trials(connection, chosen, promoted=True)
         started = [ticket.trial_id for ticket in tickets]
@@ -64,8 +63,9 @@ def prune_parked(storage: LeasedStorage, study_id: int, trial_ids: Collection[in
     with schema.transaction(storage.engine) as connection:
         schema.begin_claim(connection, study_id)
         check_study(connection, study_id, known=storage.known_studies)
-        parked = sqlalchemy.select(trials.c.trial_id).where(trials.c.trial_id.in_(sorted(trial_ids)), is_parked())
-        given_up = list(connection.execute(parked.order_by(trials.c.trial_id)).scalars())
+        parked = schema.among(connection, trials.c.trial_id, trial_ids) & is_parked()
+        found = sqlalchemy.select(trials.c.trial_id).where(parked).order_by(trials.c.trial_id)
+        given_up = list(connection.execute(found).scalars())
         last, now = _last_reports(connection, given_up), schema.database_now(connection)
         writes = {}
         for trial_id in given_up:
@@ -81,7 +81,7 @@ def _last_reports(connection: sqlalchemy.Connection, trial_ids: Collection[int])
     reports = optuna_tables().intermediate_values
     rows = connection.execute(
         sqlalchemy.select(reports.c.trial_id, reports.c.intermediate_value, reports.c.intermediate_value_type)
-        .where(reports.c.trial_id.in_(trial_ids))
+        .where(schema.among(connection, reports.c.trial_id, trial_ids))
         .order_by(reports.c.step)
     )
     return {trial_id: loaded_intermediate_value(value, kind) for trial_id, value, kind in rows}

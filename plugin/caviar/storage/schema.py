@@ -2,10 +2,11 @@
 
 import contextlib
 import datetime
+import functools
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from importlib import import_module
-from typing import Any
+from typing import Any, Final
 
 import sqlalchemy
 import sqlalchemy.exc
@@ -14,6 +15,9 @@ from optuna.exceptions import StorageInternalError
 from ..optuna_private import optuna_tables
 from .addresses import reason_of
 
+#: A server's clock, as the transaction began: naive UTC.
+SERVER_CLOCK: Final = sqlalchemy.func.timezone("utc", sqlalchemy.func.now(), type_=sqlalchemy.DateTime())
+_NOW: Final = "caviar_now"
 #: What to do about a damaged database.
 DAMAGED_WAY_OUT = "`caviar doctor` says how to save what can be read."
 
@@ -26,21 +30,43 @@ def upsert(connection: sqlalchemy.Connection, table: sqlalchemy.Table, rows: Seq
     """
     if not rows:
         return
+    names, values = tuple(rows[0]), list(rows)
+    statement = _upsert(table, names, connection.dialect.name)
+    if connection.dialect.name == "sqlite":
+        connection.execute(statement, values)
+        return
+    arrays = {name: [row[name] for row in rows] for name in names}
+    for name in names:  # an array holds values of one type, a categorical parameter's value is an integer
+        if isinstance(table.c[name].type, sqlalchemy.Float):
+            arrays[name] = [None if value is None else float(value) for value in arrays[name]]
+    connection.execute(statement, arrays)
+
+
+@functools.lru_cache(maxsize=64)
+def _upsert(table: sqlalchemy.Table, names: Sequence[str], dialect: str) -> sqlalchemy.Insert:
     (unique,) = (rule for rule in table.constraints if isinstance(rule, sqlalchemy.UniqueConstraint))
-    key, names = unique.columns.keys(), list(rows[0])
-    statement = import_module(f"sqlalchemy.dialects.{connection.dialect.name}").insert(table)  # the others' are unused
+    key = unique.columns.keys()
+    statement = import_module(f"sqlalchemy.dialects.{dialect}").insert(table)  # the others' are unused
     changed = {name: statement.excluded[name] for name in names if name not in key}
-    values: Any = list(rows)
-    if connection.dialect.name == "postgresql":
+    if dialect == "postgresql":
         types = {name: sqlalchemy.ARRAY(table.c[name].type) for name in names}
         arrays = (sqlalchemy.cast(sqlalchemy.bindparam(name, type_=kind), kind) for name, kind in types.items())
         source = sqlalchemy.func.unnest(*arrays).table_valued(*names).render_derived()
         statement = statement.from_select(names, sqlalchemy.select(source))
-        values = {name: [row[name] for row in rows] for name in names}
-        for name in names:  # an array holds values of one type, a categorical parameter's value is an integer
-            if isinstance(table.c[name].type, sqlalchemy.Float):
-                values[name] = [None if value is None else float(value) for value in values[name]]
-    connection.execute(statement.on_conflict_do_update(index_elements=key, set_=changed), values)
+    upsert: sqlalchemy.Insert = statement.on_conflict_do_update(index_elements=key, set_=changed)
+    return upsert
+
+
+def among(
+    connection: sqlalchemy.Connection, column: sqlalchemy.ColumnElement[int], ids: Collection[int]
+) -> sqlalchemy.ColumnElement[bool]:
+    """Return the condition that a column has one of some ids.
+
+    A server gets them as one array: the statement is the same for any number of them, so that it is parsed once.
+    """
+    if connection.dialect.name == "sqlite":
+        return column.in_(sorted(ids))
+    return column == sqlalchemy.any_(sqlalchemy.literal(sorted(ids), sqlalchemy.ARRAY(sqlalchemy.Integer)))
 
 
 @contextlib.contextmanager
@@ -127,8 +153,16 @@ def database_now(connection: sqlalchemy.Connection) -> datetime.datetime:
     """Return the time that leases are measured by, and that trials are stamped with, naive UTC as Optuna stores it.
 
     SQLite serves one host, whose clock is as good as any; a server's clients may disagree, so its own clock decides.
+    It stands still during a transaction, so it is asked once.
     """
     if connection.dialect.name == "sqlite":
         return utc_now()
-    now: datetime.datetime = connection.execute(sqlalchemy.text("SELECT timezone('utc', now())")).scalar_one()
+    if _NOW not in connection.get_execution_options():
+        note_now(connection, connection.execute(sqlalchemy.select(SERVER_CLOCK)).scalar_one())
+    now: datetime.datetime = connection.get_execution_options()[_NOW]
     return now
+
+
+def note_now(connection: sqlalchemy.Connection, now: datetime.datetime) -> None:
+    """Keep what another statement of the transaction has read of `SERVER_CLOCK`, for `database_now`."""
+    connection.execution_options(**{_NOW: now})

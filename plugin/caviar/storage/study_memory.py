@@ -10,6 +10,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from ..attributes import OWNER
 from ..optuna_private import id_of_trial, optuna_tables
+from . import schema
 from .frozen_trials import TrialReader
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ class StudyMemory:
     def read_changes(self, connection: sqlalchemy.Connection, *, besides: Collection[int]) -> list[FrozenTrial]:
         """Read the attributes, and return the trials that are new, unfinished or newly finished, but for some."""
         self._read_study(connection)
-        return self._reader.read(connection, self._may_differ(self._unfinished.difference(besides)))
+        return self._reader.read(connection, self._may_differ(connection, self._unfinished.difference(besides)))
 
     def read_briefly(
         self, connection: sqlalchemy.Connection, *, besides: Collection[int]
@@ -83,7 +84,7 @@ class StudyMemory:
         self._read_study(connection)
         known = self._unfinished.difference(besides)
         before, self._outlines = self._outlines, {}  # if anything fails from here on, all is read anew
-        outlines = _read_outlines(connection, self._may_differ(known))
+        outlines = _read_outlines(connection, self._may_differ(connection, known))
         seen = {
             trial_id: (before[trial_id], outline)
             for trial_id, outline in outlines.items()
@@ -91,24 +92,37 @@ class StudyMemory:
         }
         same = {trial_id for trial_id, (then, now) in seen.items() if now == then}
         further = {trial_id: then for trial_id, (then, now) in seen.items() if now.goes_on_from(then)}
-        anew = self._reader.read(connection, self._may_differ(known.difference(same, further)))
-        return [*self._read_further(connection, further), *anew], outlines
+        anew = outlines.keys() - same - further.keys()
+        unfinished = {trial_id: outline for trial_id, outline in outlines.items() if not outline.state.is_finished()}
+        return [*self._read_further(connection, further), *self.read(connection, anew)], unfinished
 
     def _read_study(self, connection: sqlalchemy.Connection) -> None:
-        tables = optuna_tables()
-        self.user_attrs = _read_attributes(connection, tables.study_user_attributes, self._study_id)
-        self.system_attrs = _read_attributes(connection, tables.study_system_attributes, self._study_id)
+        tables = optuna_tables().study_user_attributes, optuna_tables().study_system_attributes
+        selects = [
+            sqlalchemy.select(sqlalchemy.literal_column(str(place)), table.c.key, table.c.value_json).where(
+                table.c.study_id == self._study_id
+            )
+            for place, table in enumerate(tables)
+        ]
+        found: tuple[dict[str, Any], dict[str, Any]] = {}, {}
+        for place, key, text in connection.execute(sqlalchemy.union_all(*selects)):
+            found[place][key] = json.loads(text)
+        self.user_attrs, self.system_attrs = found
 
-    def _may_differ(self, known: Collection[int]) -> sqlalchemy.ColumnElement[bool]:
+    def _may_differ(self, connection: sqlalchemy.Connection, known: Collection[int]) -> sqlalchemy.ColumnElement[bool]:
         """Return the condition that a trial is new, or among those that are given."""
         trials = optuna_tables().trials.c
         # Numbers and ids are given under the study's lock: no trial appears later with a smaller id.
         is_new = trials.trial_id > self._newest
-        return (trials.study_id == self._study_id) & (is_new | trials.trial_id.in_(sorted(known)))
+        return (trials.study_id == self._study_id) & (is_new | schema.among(connection, trials.trial_id, known))
+
+    def read_new(self, connection: sqlalchemy.Connection, *, with_ids: Collection[int]) -> list[FrozenTrial]:
+        """Return the trials that are new, and some others."""
+        return self._reader.read(connection, self._may_differ(connection, with_ids))
 
     def read(self, connection: sqlalchemy.Connection, trial_ids: Collection[int]) -> list[FrozenTrial]:
         """Return some trials as the database has them; those that were deleted are left out."""
-        wanted = optuna_tables().trials.c.trial_id.in_(sorted(trial_ids))
+        wanted = schema.among(connection, optuna_tables().trials.c.trial_id, trial_ids)
         return self._reader.read(connection, wanted) if trial_ids else []
 
     def claimed(self, trial_id: int) -> None:
@@ -146,6 +160,14 @@ class StudyMemory:
             self._places = {id_of_trial(trial): place for place, trial in enumerate(self.trials)}
             self._newest = max(self._places)
 
+    def given_back(self, trial_ids: Collection[int]) -> None:
+        """Note that trials wait for any worker; as they have no outline, the next look reads them anew."""
+        for trial_id in trial_ids:
+            trial = copy.copy(self.trial(trial_id))
+            trial.state = TrialState.WAITING
+            trial.system_attrs = {key: value for key, value in trial.system_attrs.items() if key != OWNER}
+            self.put(trial)
+
     def finished(self, trial_ids: Collection[int]) -> None:
         """Note that trials are finished in the database as they are here, so that they are not read again."""
         self._unfinished.difference_update(trial_ids)
@@ -157,13 +179,12 @@ def with_attribute(attributes: dict[str, Any], key: str, value: Any) -> dict[str
 
 
 def _read_outlines(connection: sqlalchemy.Connection, condition: sqlalchemy.ColumnElement[bool]) -> dict[int, Outline]:
-    """Return the outlines of those trials with some condition that have not ended."""
+    """Return the outlines of the trials with some condition."""
     tables = optuna_tables()
     trials, params, reports = tables.trials.c, tables.params.c, tables.intermediate_values.c
     n_params = sqlalchemy.select(sqlalchemy.func.count(params.trial_id)).where(params.trial_id == trials.trial_id)
     last_step = sqlalchemy.select(sqlalchemy.func.max(reports.step)).where(reports.trial_id == trials.trial_id)
     columns = (trials.trial_id, trials.state, n_params.scalar_subquery(), last_step.scalar_subquery())
-    condition &= trials.state.in_([TrialState.RUNNING, TrialState.WAITING])
     rows = connection.execute(sqlalchemy.select(*columns).where(condition))
     outlines = {trial_id: Outline(state, n, step, {}) for trial_id, state, n, step in rows}
     if outlines:
@@ -174,8 +195,3 @@ def _read_outlines(connection: sqlalchemy.Connection, condition: sqlalchemy.Colu
             if trial_id in outlines:
                 outlines[trial_id].attributes[key] = text
     return outlines
-
-
-def _read_attributes(connection: sqlalchemy.Connection, table: sqlalchemy.Table, study_id: int) -> dict[str, Any]:
-    rows = connection.execute(sqlalchemy.select(table.c.key, table.c.value_json).where(table.c.study_id == study_id))
-    return {key: json.loads(text) for key, text in rows}

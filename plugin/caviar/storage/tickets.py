@@ -134,9 +134,8 @@ def start_trials(
     trial_ids = [trial_id for trial_id, _ in waiting]
     lock_heartbeats(connection, trial_ids)  # a late owner may be renewing them
     started = sqlalchemy.func.coalesce(trials.c.datetime_start, schema.database_now(connection))
-    connection.execute(
-        trials.update().where(trials.c.trial_id.in_(trial_ids)).values(state=TrialState.RUNNING, datetime_start=started)
-    )
+    among = schema.among(connection, trials.c.trial_id, trial_ids)
+    connection.execute(trials.update().where(among).values(state=TrialState.RUNNING, datetime_start=started))
     histories = read_attributes(connection, trial_ids, RETRY_HISTORY)
     origins = read_attributes(connection, trial_ids, ORIGIN)
     deaths = read_attributes(connection, trial_ids, DEATHS)

@@ -94,11 +94,11 @@ class Intake:
             retries=search.retries,
             keeping=self._buffer.own_trials,
         )
-        if claimed == "wait":  # no new trial is left to start
+        if claimed == "wait" and self._promoter.has_rungs:  # no new trial is left to start
             self._buffer.refresh()
             claimed = self._promoter.claim(n, closing=True) or claimed
         if not isinstance(claimed, str):
-            self._buffer.refresh()
+            self._buffer.read_anew([ticket.trial_id for ticket in claimed])
         return claimed
 
     def n_wanted(self, crew: Crew) -> int:

@@ -51,6 +51,11 @@ class Promoter:
         self._rungs = Rungs(rule, direction=direction)
         self._seen: dict[int, FrozenTrial] = {}  # by number, as the rungs know them
 
+    @property
+    def has_rungs(self) -> bool:
+        """Whether the rule parks trials at all."""
+        return bool(self._rule.rungs)
+
     def to_park(self, epochs: Mapping[int, int]) -> set[int]:
         """Return the numbers of the running trials to park; a trial that stands at no rung trains on.
 
@@ -95,7 +100,7 @@ class Promoter:
 
     def _look(self) -> bool:
         """Show the rungs what has changed; return False if the rule has none. Trials are replaced, never changed."""
-        if not self._rule.rungs:
+        if not self.has_rungs:
             return False
         try:
             trials = self._study.get_trials(deepcopy=False)

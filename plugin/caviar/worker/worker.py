@@ -41,8 +41,7 @@ class Worker:
     """Runs trials of one study, alone or in fleets as its crew does, until the budget is spent or it is asked to stop.
 
     Samplers and pruners work on the study in memory. Every second, before a trial's first epoch and after its last, one
-    transaction writes all changes, and MLflow shows the trials that ended. A trial that was lost meanwhile leaves the
-    crew, and the others train on.
+    transaction writes all changes; then MLflow shows the trials that ended. A trial that was lost leaves the crew.
     """
 
     def __init__(self, setup: WorkerSetup, crew: Crew) -> None:
@@ -54,13 +53,10 @@ class Worker:
         self._buffer = BufferedStorage(setup.storage, id_of_study(setup.study))
         self._leases = KeptLeases(self._buffer, lease_s=setup.spec.search.lease_s)
         self._study = optuna.Study(setup.study.study_name, storage=self._buffer, pruner=setup.pruner)
+        rule = promotion_rule(setup.spec.search, epochs=setup.objective.epochs)
+        direction, plan = setup.objective.direction, plan_of_study(setup.study, setup.spec.search)
         self._promoter = Promoter(
-            self._study,
-            setup.storage,
-            promotion_rule(setup.spec.search, epochs=setup.objective.epochs),
-            direction=setup.objective.direction,
-            space=setup.spec.space,
-            plan=plan_of_study(setup.study, setup.spec.search),
+            self._study, setup.storage, rule, direction=direction, space=setup.spec.space, plan=plan
         )
         self._interventions = Interventions(crew, self._buffer, setup.checkpoints)
         self._intake = Intake(setup, self._buffer, self._promoter)
@@ -167,7 +163,7 @@ class Worker:
             self._buffer.release(trial.ticket.trial_id)
             self._has_news = True
         if self._has_news:
-            self._sync()
+            self._write()
 
     def _train(self) -> None:
         crew = self._crew
@@ -264,11 +260,9 @@ class Worker:
         retries = 0 if isinstance(error, TrialFailed) else self._setup.spec.search.retries  # the space refuses it again
         _logger.warning("Trial %d failed: %s", ticket.number, reason)
         _logger.debug("Trial %d's traceback:", ticket.number, exc_info=error)
+        fail = functools.partial(self._buffer.fail, ticket.trial_id, reason=reason, retries=retries)
         try:
-            failed = self._patience.outlast(
-                lambda: self._buffer.fail(ticket.trial_id, reason=reason, retries=retries),
-                what=f"fail trial {ticket.number}",
-            )
+            failed = self._patience.outlast(fail, what=f"fail trial {ticket.number}")
         except (LeaseLost, UpdateFinishedTrialError) as lost:
             _logger.warning("Trial %d is left alone: %s.", ticket.number, lost)
             return
@@ -276,10 +270,20 @@ class Worker:
             self._finish([self._buffer.get_trial(ticket.trial_id)])
 
     def _sync(self) -> bool:
-        """Write what is pending, show MLflow what ended, and read what others did; return whether it was written."""
+        """Write what is pending, and read what others did; return whether it was written."""
+        written = self._write()
+        self._synced_at_s = time.monotonic()
+        if written:
+            with self._timings.phase("bookkeeping_s"):
+                self._patience.attempt(self._buffer.refresh, what="read the study")
+                self._best = best_standing(self._study, self._setup.objective.metric)
+                self._give_up()
+        return written
+
+    def _write(self) -> bool:
+        """Write what is pending, and show MLflow what ended; return whether it was written."""
         with self._timings.phase("bookkeeping_s"):
             check = self._patience.attempt(self._leases.flush, what="store the trials")
-            self._synced_at_s = time.monotonic()
             if check is None:
                 return False
             self._has_news = False
@@ -288,18 +292,14 @@ class Worker:
             left, self._left = [trial for trial in self._left if id_of_trial(trial) not in gone], []
             self._finish([trial for trial in left if trial.state.is_finished()])
             self._mirror([trial for trial in left if not trial.state.is_finished()])
-            self._patience.attempt(self._buffer.refresh, what="read the study")
-            self._best = best_standing(self._study, self._setup.objective.metric)
-            self._give_up()
             return True
 
     def _give_up(self, *, closing: bool = False) -> None:
         """End the parked trials that will never be promoted."""
 
         def give_up() -> list[FrozenTrial]:
-            trial_ids = self._promoter.give_up(closing=closing)
-            if trial_ids:
-                self._buffer.refresh()
+            if trial_ids := self._promoter.give_up(closing=closing):
+                self._buffer.read_anew(trial_ids)
             return [self._buffer.get_trial(trial_id) for trial_id in trial_ids]
 
         self._finish(self._patience.attempt(give_up, what="end parked trials") or [])
