@@ -82,7 +82,7 @@ class StudyFeed:
             return self._look()
 
     def _look(self) -> dict[str, Any] | None:
-        with schema.transaction(self._storage.engine) as connection:
+        with schema.reading(self._storage.engine) as connection:
             check_study(connection, self._study_id, known=self._known)
             found = self._memory.read_changes(connection, besides=())
         self._memory.take_in(found)

@@ -80,7 +80,7 @@ class BufferedStorage(BaseStorage):
             StorageInternalError: If the database cannot be read; the trials are as they were then.
         """
         with self._database:
-            with schema.transaction(self._backend.engine) as connection:
+            with schema.reading(self._backend.engine) as connection:
                 check_study(connection, self._study_id, known=self._backend.known_studies)
                 self._clock_offset = schema.database_now(connection) - schema.utc_now()
                 found, outlines = self._memory.read_briefly(connection, besides=self._pending)
@@ -90,7 +90,7 @@ class BufferedStorage(BaseStorage):
     def read_anew(self, trial_ids: Collection[int]) -> None:
         """Read some trials, and those that are new, between two of ``refresh``; raises as that does."""
         with self._database:
-            with schema.transaction(self._backend.engine) as connection:
+            with schema.reading(self._backend.engine) as connection:
                 found = self._memory.read_new(connection, with_ids=trial_ids)
                 self._requests |= read_requests(connection, trial_ids)
             self._take_in(found)

@@ -118,6 +118,11 @@ def expired_trials(connection: sqlalchemy.Connection, study_id: int, *, lease_s:
     trials, beats = optuna_tables().trials, optuna_tables().heartbeats
     allowed, now = datetime.timedelta(seconds=lease_s), schema.database_now(connection)
     running = sqlalchemy.and_(trials.c.study_id == study_id, trials.c.state == TrialState.RUNNING)
+    heard_at = sqlalchemy.func.coalesce(beats.c.heartbeat, trials.c.datetime_start)
+    late = sqlalchemy.or_(heard_at.is_(None), ~heard_at.between(now - allowed, now + allowed))
+    joined = sqlalchemy.select(trials.c.trial_id).outerjoin(beats, beats.c.trial_id == trials.c.trial_id)
+    if connection.execute(joined.where(running, late).limit(1)).first() is None:
+        return []  # as nearly always
     leased = connection.execute(
         sqlalchemy.select(beats.c.trial_id)
         .join(trials, trials.c.trial_id == beats.c.trial_id)

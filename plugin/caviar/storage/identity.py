@@ -20,8 +20,18 @@ class StudyKey:
     uid: str
 
 
+def begin_claim(connection: sqlalchemy.Connection, study_id: int, *, known: Mapping[int, StudyKey]) -> None:
+    """Do what ``schema.begin_claim`` does, and raise as ``check_study`` does."""
+    schema.take_write_lock(connection)
+    check_study(connection, study_id, known=known, locks=True)
+
+
 def check_study(
-    connection: sqlalchemy.Connection, study_id: "int | sqlalchemy.ScalarSelect[int]", *, known: Mapping[int, StudyKey]
+    connection: sqlalchemy.Connection,
+    study_id: "int | sqlalchemy.ScalarSelect[int]",
+    *,
+    known: Mapping[int, StudyKey],
+    locks: bool = False,
 ) -> None:
     """Refuse to go on with a study that was deleted, or whose name or id belongs to another one now.
 
@@ -34,11 +44,14 @@ def check_study(
     uid = sqlalchemy.and_(attributes.c.study_id == studies.c.study_id, attributes.c.key == STUDY_UID)
     is_server = connection.dialect.name != "sqlite"
     clock = schema.SERVER_CLOCK if is_server else sqlalchemy.null()
-    row = connection.execute(
+    found_study = (
         sqlalchemy.select(studies.c.study_id, studies.c.study_name, attributes.c.value_json, clock.label("now"))
         .outerjoin(attributes, uid)
         .where(studies.c.study_id == study_id)
-    ).one_or_none()
+    )
+    if locks:  # a server's rows; SQLite leaves it out
+        found_study = found_study.with_for_update(of=studies)
+    row = connection.execute(found_study).one_or_none()
     if row is None:
         raise FatalError("The study was deleted while it ran, so nothing is left to do.")
     if is_server:

@@ -151,7 +151,7 @@ class LeasedStorage(RDBStorage):
         if len(included_trial_ids) > _MOST_NAMED:
             newest = min(newest, *included_trial_ids) - 1  # more is no harm
             included_trial_ids = set()
-        with schema.transaction(self.engine) as connection:
+        with schema.reading(self.engine) as connection:
             included = schema.among(connection, trials.c.trial_id, included_trial_ids)
             wanted = (trials.c.trial_id > newest) | included
             known = sqlalchemy.select(tables.studies.c.study_id).where(tables.studies.c.study_id == study_id)

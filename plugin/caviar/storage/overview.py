@@ -47,7 +47,7 @@ class RunningTrial:
 
 def count_trials(storage: LeasedStorage, study_id: int) -> dict[TrialState, int]:
     """Return how many trials of a study are in each state, zeros included."""
-    with schema.transaction(storage.engine) as connection:
+    with schema.reading(storage.engine) as connection:
         return count_states(connection, study_id)
 
 
@@ -65,7 +65,7 @@ def best_complete_value(storage: LeasedStorage, study_id: int, *, maximize: bool
     best = (sqlalchemy.func.max if maximize else sqlalchemy.func.min)(values.c.value)
     complete = (trials.c.study_id == study_id) & (trials.c.state == TrialState.COMPLETE)
     found = sqlalchemy.select(best).join(trials, trials.c.trial_id == values.c.trial_id).where(complete)
-    with schema.transaction(storage.engine) as connection:
+    with schema.reading(storage.engine) as connection:
         value: float | None = connection.execute(found).scalar_one()
     return value
 
@@ -76,7 +76,7 @@ def count_epochs(storage: LeasedStorage, study_id: int) -> int:
     joined = sqlalchemy.select(sqlalchemy.func.count(reports.c.step)).join(
         trials, trials.c.trial_id == reports.c.trial_id
     )
-    with schema.transaction(storage.engine) as connection:
+    with schema.reading(storage.engine) as connection:
         return connection.execute(joined.where(trials.c.study_id == study_id)).scalar_one()
 
 
@@ -89,7 +89,7 @@ def read_running(storage: LeasedStorage, study_id: int) -> list[RunningTrial]:
     """Return a study's RUNNING trials by number, those that nobody holds included."""
     tables = optuna_tables()
     owners, beats, trials = tables.system_attributes, tables.heartbeats, tables.trials
-    with schema.transaction(storage.engine) as connection:
+    with schema.reading(storage.engine) as connection:
         now = schema.database_now(connection)
         columns = (trials.c.trial_id, trials.c.number, trials.c.datetime_start, owners.c.value_json, beats.c.heartbeat)
         rows = connection.execute(
@@ -137,7 +137,7 @@ class StudySummary:
 def summarize_studies(storage: LeasedStorage) -> list[StudySummary]:
     """Return what is seen of every study, by name, in a few statements."""
     studies = optuna_tables().studies
-    with schema.transaction(storage.engine) as connection:
+    with schema.reading(storage.engine) as connection:
         names = connection.execute(sqlalchemy.select(studies.c.study_id, studies.c.study_name)).all()
         attributes, directions = _our_attributes(connection), _directions(connection)
         counts, workers = _counts_by_study(connection), _workers_by_study(connection)

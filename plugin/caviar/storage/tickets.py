@@ -15,7 +15,7 @@ from ..attributes import DEATHS, HELD, ORIGIN, PAUSED, RESUMED, RETRY_HISTORY
 from ..optuna_private import optuna_tables
 from . import schema
 from .handing_back import put_back_expired
-from .identity import check_study
+from .identity import begin_claim
 from .idle import note_idle
 from .leased_storage import LeasedStorage
 from .leases import lock_heartbeats, read_attributes, remove_attribute, take_leases
@@ -75,8 +75,7 @@ def claim_tickets(
         StorageInternalError: If the database cannot be written.
     """
     with schema.transaction(storage.engine) as connection:
-        schema.begin_claim(connection, study_id)
-        check_study(connection, study_id, known=storage.known_studies)
+        begin_claim(connection, study_id, known=storage.known_studies)
         put_back_expired(connection, study_id, lease_s=lease_s, retries=retries, keeping=keeping)
         trials = optuna_tables().trials
         waits = (trials.c.study_id == study_id) & (trials.c.state == TrialState.WAITING) & ~is_parked() & ~is_held()
@@ -159,10 +158,6 @@ def _create_running(connection: sqlalchemy.Connection, study_id: int, *, n: int,
         return []
     trials = optuna_tables().trials
     new = {"study_id": study_id, "state": TrialState.RUNNING, "datetime_start": schema.database_now(connection)}
-    connection.execute(trials.insert(), [{**new, "number": first_number + place} for place in range(n)])
-    rows = connection.execute(
-        sqlalchemy.select(trials.c.trial_id, trials.c.number)
-        .where(trials.c.study_id == study_id, trials.c.number >= first_number)
-        .order_by(trials.c.number)
-    )
-    return [Ticket(trial_id=row.trial_id, number=row.number, origin=row.number, resumed=False) for row in rows]
+    made = trials.insert().returning(trials.c.number, trials.c.trial_id, sort_by_parameter_order=True)
+    rows = connection.execute(made, [{**new, "number": first_number + place} for place in range(n)])
+    return [Ticket(trial_id=trial_id, number=number, origin=number, resumed=False) for number, trial_id in rows]
