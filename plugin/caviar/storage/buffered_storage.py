@@ -87,12 +87,12 @@ class BufferedStorage(BaseStorage):
                 self._requests = read_requests(connection, self._pending)
             self._take_in(found, outlines)
 
-    def read_anew(self, trial_ids: Collection[int]) -> None:
-        """Read some trials, and those that are new, between two of ``refresh``; raises as that does."""
+    def read_anew(self, trial_ids: Collection[int], *, asked: Collection[int] = ()) -> None:
+        """Read some trials, those that are new, and what was ``asked`` of some, between two of ``refresh``."""
         with self._database:
             with schema.reading(self._backend.engine) as connection:
                 found = self._memory.read_new(connection, with_ids=trial_ids)
-                self._requests |= read_requests(connection, trial_ids)
+                self._requests |= read_requests(connection, asked)
             self._take_in(found)
 
     def requests(self, trial_id: int) -> Mapping[str, Request]:

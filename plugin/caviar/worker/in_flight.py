@@ -98,7 +98,8 @@ class Intake:
             self._buffer.refresh()
             claimed = self._promoter.claim(n, closing=True) or claimed
         if not isinstance(claimed, str):
-            self._buffer.read_anew([ticket.trial_id for ticket in claimed])
+            resumed = {ticket.trial_id for ticket in claimed if ticket.resumed}
+            self._buffer.read_anew({ticket.trial_id for ticket in claimed}, asked=resumed)
         return claimed
 
     def n_wanted(self, crew: Crew) -> int:
