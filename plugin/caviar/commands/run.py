@@ -254,16 +254,16 @@ def result_lines(result: RunResult, name: str) -> list[str]:
 
 def read_progress(storage: LeasedStorage, study: optuna.Study, spec: StudySpec) -> Progress:
     """Return how far a study is, whoever ran its trials."""
-    counts = count_trials(storage, id_of_study(study))
+    counts, key = count_trials(storage, id_of_study(study)), study_key(storage, study)
     complete, pruned = counts[TrialState.COMPLETE], counts[TrialState.PRUNED]
     return Progress(
-        study=study.study_name,
+        study=key.name,
         budget=spec.search.trials,
         done=complete + pruned,
         pruned=pruned,
         failed=counts[TrialState.FAIL],
         best_value=best_complete_value(storage, id_of_study(study), maximize=spec.objective.direction == "maximize"),
-        uid=study_key(storage, study).uid,
+        uid=key.uid,
         unfinished=counts[TrialState.WAITING] + counts[TrialState.RUNNING],
     )
 

@@ -28,7 +28,7 @@ def note_idle(connection: sqlalchemy.Connection, study_id: int, owner: str, *, i
         after[owner] = now if noted is None or now - noted > _RENEWED else noted
     if after != before:
         value = json.dumps({worker: noted.isoformat() for worker, noted in after.items()})
-        schema.upsert(connection, table, [{"study_id": study_id, "key": IDLE, "value_json": value}])
+        schema.upsert(connection, {table: [{"study_id": study_id, "key": IDLE, "value_json": value}]})
 
 
 def count_idle(attributes: Mapping[str, Any], *, now: datetime.datetime) -> int:

@@ -74,9 +74,9 @@ def take_leases(connection: sqlalchemy.Connection, trial_ids: Sequence[int], own
     """Make a worker the owner of trials from now on, whoever owned them before."""
     tables = optuna_tables()
     owned = [{"trial_id": trial_id, "key": OWNER, "value_json": json.dumps(owner)} for trial_id in trial_ids]
-    schema.upsert(connection, tables.system_attributes, owned)
     now = schema.database_now(connection)
-    schema.upsert(connection, tables.heartbeats, [{"trial_id": trial_id, "heartbeat": now} for trial_id in trial_ids])
+    beats = [{"trial_id": trial_id, "heartbeat": now} for trial_id in trial_ids]
+    schema.upsert(connection, {tables.system_attributes: owned, tables.heartbeats: beats})
 
 
 def remove_attribute(connection: sqlalchemy.Connection, trial_ids: Collection[int], key: str) -> None:

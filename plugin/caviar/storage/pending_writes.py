@@ -64,11 +64,9 @@ def write_pending(connection: sqlalchemy.Connection, pending: Mapping[int, Pendi
             for objective, value in enumerate(writes.end.values):
                 values.append({"trial_id": trial_id, "objective": objective, **stored_value(value)})
             ends.append({"id": trial_id, "end": writes.end.state, "at": writes.end.at})
-    schema.upsert(connection, tables.params, params)
-    schema.upsert(connection, tables.intermediate_values, reports)
-    schema.upsert(connection, tables.user_attributes, user)
-    schema.upsert(connection, tables.system_attributes, system)
-    schema.upsert(connection, tables.values, values)
+    written: dict[sqlalchemy.Table, list[dict[str, Any]]] = {tables.params: params, tables.intermediate_values: reports}
+    written |= {tables.user_attributes: user, tables.system_attributes: system, tables.values: values}
+    schema.upsert(connection, written)
     if ends:
         _write_ends(connection, ends)
 

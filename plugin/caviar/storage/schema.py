@@ -22,39 +22,56 @@ _NOW: Final = "caviar_now"
 DAMAGED_WAY_OUT = "`caviar doctor` says how to save what can be read."
 
 
-def upsert(connection: sqlalchemy.Connection, table: sqlalchemy.Table, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Insert rows into one of Optuna's tables, or update those with the same unique key, in one statement.
+def upsert(connection: sqlalchemy.Connection, rows_of: Mapping[sqlalchemy.Table, Sequence[Mapping[str, Any]]]) -> None:
+    """Insert rows into some of Optuna's tables, or update those with the same unique key.
 
-    All rows have the same columns, and none share a key. A server gets a column as an array: it would run one statement
-    for each row otherwise, at five times the cost.
+    All rows of a table have the same columns, and none share a key. A server gets one statement for all, and a column
+    as an array: it would run a statement for each row otherwise, at five times the cost.
     """
-    if not rows:
-        return
-    names, values = tuple(rows[0]), list(rows)
-    statement = _upsert(table, names, connection.dialect.name)
+    rows_of = {table: rows for table, rows in rows_of.items() if rows}
     if connection.dialect.name == "sqlite":
-        connection.execute(statement, values)
-        return
-    arrays = {name: [row[name] for row in rows] for name in names}
-    for name in names:  # an array holds values of one type, a categorical parameter's value is an integer
-        if isinstance(table.c[name].type, sqlalchemy.Float):
-            arrays[name] = [None if value is None else float(value) for value in arrays[name]]
-    connection.execute(statement, arrays)
+        for table, rows in rows_of.items():
+            connection.execute(_upsert("sqlite", table, tuple(rows[0])), list(rows))
+    elif rows_of:
+        shape = tuple((table, tuple(rows[0])) for table, rows in rows_of.items())
+        arrays = {
+            f"{place}_{name}": _array(table.c[name], [row[name] for row in rows_of[table]])
+            for place, (table, names) in enumerate(shape)
+            for name in names
+        }
+        connection.execute(_upserts_of_arrays(shape), arrays)
 
 
-@functools.lru_cache(maxsize=64)
-def _upsert(table: sqlalchemy.Table, names: Sequence[str], dialect: str) -> sqlalchemy.Insert:
+def _upsert(dialect: str, table: sqlalchemy.Table, names: Sequence[str], source: Any = None) -> Any:
     (unique,) = (rule for rule in table.constraints if isinstance(rule, sqlalchemy.UniqueConstraint))
     key = unique.columns.keys()
     statement = import_module(f"sqlalchemy.dialects.{dialect}").insert(table)  # the others' are unused
     changed = {name: statement.excluded[name] for name in names if name not in key}
-    if dialect == "postgresql":
+    if source is not None:
+        statement = statement.from_select(names, source)
+    return statement.on_conflict_do_update(index_elements=key, set_=changed)
+
+
+@functools.lru_cache(maxsize=128)
+def _upserts_of_arrays(shape: tuple[tuple[sqlalchemy.Table, tuple[str, ...]], ...]) -> Any:
+    """Return one statement for a server: all upserts but the last are parts of its ``WITH``."""
+    upserts = []
+    for place, (table, names) in enumerate(shape):
         types = {name: sqlalchemy.ARRAY(table.c[name].type) for name in names}
-        arrays = (sqlalchemy.cast(sqlalchemy.bindparam(name, type_=kind), kind) for name, kind in types.items())
-        source = sqlalchemy.func.unnest(*arrays).table_valued(*names).render_derived()
-        statement = statement.from_select(names, sqlalchemy.select(source))
-    upsert: sqlalchemy.Insert = statement.on_conflict_do_update(index_elements=key, set_=changed)
-    return upsert
+        arrays = (
+            sqlalchemy.cast(sqlalchemy.bindparam(f"{place}_{name}", type_=types[name]), types[name]) for name in names
+        )
+        rows = sqlalchemy.func.unnest(*arrays).table_valued(*names).render_derived()
+        upserts.append(_upsert("postgresql", table, names, sqlalchemy.select(rows)))
+    *others, last = upserts
+    return last.add_cte(*(upsert.cte(f"upsert_{place}") for place, upsert in enumerate(others)))
+
+
+def _array(column: sqlalchemy.Column[Any], values: list[Any]) -> list[Any]:
+    """Return values of one type, as an array has them: a categorical parameter's value is an integer."""
+    if isinstance(column.type, sqlalchemy.Float):
+        return [None if value is None else float(value) for value in values]
+    return values
 
 
 def among(
