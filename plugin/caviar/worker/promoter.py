@@ -86,7 +86,7 @@ class Promoter:
     def give_up(self, *, closing: bool = False) -> list[int]:
         """End the parked trials beyond ``MAX_PARKED``, and those that can never go on, as PRUNED; return their ids.
 
-        They end a quarter of ``MAX_PARKED`` at a time: it takes two transactions, and nothing waits for it.
+        Those beyond it end a quarter of it at a time: that takes two transactions, and nothing waits for it.
         If no new trial will be started and none was left to promote (``closing``), end all, unless a trial still runs
         or waits to be run, since its result may promote another.
         """
@@ -95,10 +95,10 @@ class Promoter:
         at_work = (TrialState.RUNNING, TrialState.WAITING)
         closing = closing and all(t.state not in at_work or is_paused(t) or is_held(t) for t in self._seen.values())
         outside = [number for number in sorted(self._outside) if is_paused(self._seen[number])]
-        numbers = [*outside, *self._rungs.surplus(max_parked=0 if closing else MAX_PARKED)]
-        if not closing and len(numbers) <= MAX_PARKED // 4:
-            return []
-        trial_ids = [id_of_trial(self._seen[number]) for number in numbers]
+        surplus = self._rungs.surplus(max_parked=0 if closing else MAX_PARKED)
+        if not closing and len(surplus) <= MAX_PARKED // 4:
+            surplus = []
+        trial_ids = [id_of_trial(self._seen[number]) for number in (*outside, *surplus)]
         return prune_parked(self._storage, id_of_study(self._study), trial_ids)
 
     def _look(self) -> bool:
