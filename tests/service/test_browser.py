@@ -1,6 +1,7 @@
 """The service in real Chromium: a study is submitted in the form, its curves move, and a killed service comes back."""
 
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -61,13 +62,14 @@ class Page:
     def wait_for(self, script: str, *arguments: Any) -> None:
         wait_until(lambda: self.run(f"Boolean({script})", *arguments), seconds=_SHOW_S)
 
-    def shows(self, script: str) -> bool:
-        """Tell whether something is true within twenty seconds."""
-        try:
-            wait_until(lambda: self.run(f"Boolean({script})"), seconds=20)
-        except AssertionError:
-            return False
-        return True
+    def wait_for_charts(self, selector: str) -> None:
+        """Wait for what a page draws when it has nothing else to do: it is left alone most of the time."""
+
+        def are_drawn() -> bool:
+            time.sleep(0.5)
+            return bool(self.run("document.querySelectorAll(arguments[0]).length > 0", selector))
+
+        wait_until(are_drawn, seconds=_SHOW_S)
 
     def wait_for_text(self, text: str, selector: str = "body") -> None:
         wait_until(lambda: text in self.text(selector), seconds=_SHOW_S)
@@ -149,16 +151,14 @@ def test_a_study_is_submitted_watched_and_found_in_both_dashboards_and_its_champ
     page.wait_for("document.querySelector('#links a[href*=\"experiments\"]')")
     page.click("#links a[href*='experiments']")
     page.wait_for_text("digits_quick")
-    if not page.shows("document.querySelectorAll('.js-plotly-plot').length > 0"):
-        page.driver.refresh()  # on a busy machine, MLflow's page has drawn its table without the charts
-        page.wait_for("document.querySelectorAll('.js-plotly-plot').length > 0")
+    page.wait_for_charts(".js-plotly-plot")
     assert page.run("location.pathname") == "/mlflow/"
     page.click("#caviar-fellow")
     page.wait_for("location.pathname === '/studies/digits_quick'")
     page.wait_for("document.querySelector('#links a[href*=\"dashboard\"]')")
     page.click("#links a[href*='dashboard']")
     page.wait_for_text("digits_quick")
-    page.wait_for("document.querySelectorAll('#graph-hyperparameter-importances .point').length > 0")
+    page.wait_for_charts("#graph-hyperparameter-importances .point")
     page.click("#caviar-fellow")
     page.wait_for("location.pathname === '/studies/digits_quick'")
     assert page.run("location.origin") == server.address
