@@ -5,18 +5,18 @@ made quicker there: ``QUICK`` shortens the study file, and ``QUICK_TRIALS`` lowe
 The commands of the other pages are checked by test_docs.py, which parses them.
 """
 
-import dataclasses
 import os
 import re
+import shlex
 import shutil
 import subprocess
-import sys
 import tomllib
 from collections.abc import Sequence
 
 import pytest
 
 from .documents import PAGES, ROOT, Command, blocks, commands
+from .processes import running_here
 
 README = PAGES["README.md"]
 QUICK = {"trials = 200": "trials = 12", "epochs = 20": "epochs = 3", "workers = 2": "workers = 1"}
@@ -61,21 +61,23 @@ def test_readme_shows_a_picture_of_the_report_and_of_both_dashboards() -> None:
 @pytest.fixture(scope="module")
 def ran(tmp_path_factory: pytest.TempPathFactory) -> dict[Command, str]:
     """Run the commands in their order, each page's in a directory of its own; return what each printed."""
-    environment = {key: value for key, value in os.environ.items() if not key.startswith(("CAVIAR_", "MLFLOW_"))}
-    environment["PYTHONPATH"] = str(ROOT / "plugin")
     printed = {}
-    for page in RUN:
-        directory = tmp_path_factory.mktemp("page")
-        shutil.copytree(ROOT / "studies", directory / "studies")
-        study = directory / "studies" / "digits.toml"
-        study.write_text(_replaced(study.read_text(encoding="utf-8"), QUICK), encoding="utf-8")
-        for command in commands(page):
-            quick = dataclasses.replace(command, line=command.line.replace(*QUICK_TRIALS))
-            result = subprocess.run(
-                [sys.executable, "-m", *quick.words], cwd=directory, env=environment, capture_output=True, text=True
-            )
-            assert result.returncode == 0, f"{command}: {result.stderr}"
-            printed[command] = result.stderr.replace("\r", "\n") + result.stdout
+    with pytest.MonkeyPatch.context() as patch:
+        for variable in [name for name in os.environ if name.startswith(("CAVIAR_", "MLFLOW_"))]:
+            patch.delenv(variable)
+        for page in RUN:
+            directory = tmp_path_factory.mktemp("page")
+            shutil.copytree(ROOT / "studies", directory / "studies")
+            study = directory / "studies" / "digits.toml"
+            study.write_text(_replaced(study.read_text(encoding="utf-8"), QUICK), encoding="utf-8")
+            patch.chdir(directory)
+            for command in commands(page):
+                program, *arguments = shlex.split(command.line.replace(*QUICK_TRIALS))
+                assert program == "caviar"
+                with running_here(*arguments) as run:
+                    ended = run.finish()
+                assert ended.exit_code == 0, f"{command}: {ended.stderr}"
+                printed[command] = ended.stderr.replace("\r", "\n") + ended.stdout
     return printed
 
 
