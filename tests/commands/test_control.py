@@ -1,15 +1,14 @@
 """One trial under your eyes: a real worker in a process of its own, steered from here, then replayed."""
 
 import json
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner
+from click.testing import CliRunner, Result
+from tests.processes import running_here
 
 from caviar import LiveTrial
 from caviar.cli import main
@@ -56,9 +55,8 @@ def wait_for(condition: Callable[[], Any], what: str) -> Any:
     return found
 
 
-def call(*arguments: str, home: Home) -> tuple[int, str]:
-    result = CliRunner().invoke(main, [*arguments, "--home", str(home.path)])
-    return result.exit_code, result.output
+def call(*arguments: str, home: Home) -> Result:
+    return CliRunner().invoke(main, [*arguments, "--home", str(home.path)])
 
 
 class Steered:
@@ -67,7 +65,7 @@ class Steered:
     def __init__(self, home: Home, tmp_path: Path, *, trainer: str) -> None:
         self.home = home
         file = write_study(tmp_path / "steered.toml", trainer=trainer)
-        self.command = [sys.executable, "-m", "caviar", "run", str(file), "--home", str(home.path)]
+        self.command = ("run", file, "--home", home.path)
         self.live = LiveTrial("steered", 0, home=home.path)
 
     def epochs(self) -> int:
@@ -90,7 +88,7 @@ def test_a_trial_in_a_fleet_is_steered_and_forked_and_both_are_replayed_to_the_s
     home: Home, tmp_path: Path
 ) -> None:
     steered = Steered(home, tmp_path, trainer="fleet")
-    with subprocess.Popen(steered.command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as run:
+    with running_here(*steered.command) as run:
         wait_for(lambda: steered.epochs() > 0, "the first epoch")
         assert steered.live.set(learning_rate=0.0007).done
         begun = steered.epochs()
@@ -99,7 +97,7 @@ def test_a_trial_in_a_fleet_is_steered_and_forked_and_both_are_replayed_to_the_s
         assert steered.live.stop().done
         wait_for(lambda: steered.state(fork.number) == "RUNNING", "the fork")
         assert fork.stop().done
-        assert run.wait(timeout=60) == 0
+        assert run.finish().exit_code == 0
     assert steered.replayed_alike(0)
     assert steered.replayed_alike(fork.number)
 
@@ -108,34 +106,34 @@ def test_a_trial_in_a_fleet_is_steered_and_forked_and_both_are_replayed_to_the_s
 def test_a_trial_is_steered_paused_sent_back_and_resumed_by_another_worker(home: Home, tmp_path: Path) -> None:
     steered = Steered(home, tmp_path, trainer="solo")
     live = steered.live
-    with subprocess.Popen(steered.command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as run:
+    with running_here(*steered.command) as run:
         wait_for(lambda: steered.epochs() > 0, "the first epoch")
         lowered = live.set(learning_rate=0.0007)
         assert lowered.done
         assert lowered.epoch is not None
-        code, said = call("control", "steered", "0", "--set", "momentum=0.5", "--json", home=home)
-        assert (code, json.loads(said)["done"]) == (0, True)
-        code, said = call("control", "steered", "0", "--set", "momentum=1.5", home=home)
-        assert (code, "momentum must be at least 0" in said) == (2, True)
+        said = call("control", "steered", "0", "--set", "momentum=0.5", "--json", home=home)
+        assert (said.exit_code, json.loads(said.stdout)["done"]) == (0, True)
+        said = call("control", "steered", "0", "--set", "momentum=1.5", home=home)
+        assert (said.exit_code, "momentum must be at least 0" in said.output) == (2, True)
         assert live.pause().done
         wait_for(lambda: steered.state(0) == "PAUSED", "the pause")
         # While it waits: a trial of this size trains hundreds of epochs in the second until a request is read.
         assert not live.back(steered.epochs() - 3).done
         assert study_status(home, "steered")["trials"]["paused"] == 1
-        assert run.wait(timeout=60) == 0  # the paused trial does not keep it
+        assert run.finish().exit_code == 0  # the paused trial does not keep it
     assert live.resume().done
-    with subprocess.Popen(steered.command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as again:
+    with running_here(*steered.command) as again:
         wait_for(lambda: steered.state(0) == "RUNNING", "the resumption")
         wait_for(lambda: live.set(learning_rate=0.0003).done, "a change after the pause")
         assert live.stop().done
-        assert again.wait(timeout=60) == 0
+        assert again.finish().exit_code == 0
     view = view_trial(home, "steered", 0)
     assert view.live["learning_rate"] == 0.0003
     assert [text.split(":")[1].split()[0] for text in view.interventions] == [
         *("learning_rate", "momentum", "paused", "back", "learning_rate", "stopped"),
     ]
-    code, said = call("replay", "steered", "0", home=home)
-    assert (code, "the same curve" in said) == (0, True)
+    said = call("replay", "steered", "0", home=home)
+    assert (said.exit_code, "the same curve" in said.output) == (0, True)
 
 
 def test_wrong_requests_name_what_is_allowed() -> None:
@@ -159,7 +157,7 @@ def test_wrong_requests_name_what_is_allowed() -> None:
 
 def test_a_trial_that_does_not_exist_or_has_ended_is_refused(home: Home, tmp_path: Path) -> None:
     file = write_study(tmp_path / "steered.toml", trainer="solo", epochs=2)
-    assert call("run", str(file), home=home)[0] == 0
+    assert call("run", str(file), home=home).exit_code == 0
     with pytest.raises(SpecError, match="has no trial 7: its trials are 0 to 0"):
         control_trial(home, "steered", 7, Request(action="stop"))
     with pytest.raises(SpecError, match=r"has ended \(COMPLETE\), so it cannot be changed\. To go on from it"):
@@ -171,12 +169,12 @@ def test_a_trial_that_does_not_exist_or_has_ended_is_refused(home: Home, tmp_pat
     assert (forked.trial, begun) == (1, 2)
     with pytest.raises(SpaceError, match=r"learning_rate must be from 0\.001 to 0\.1"):
         begin_trial(home, "steered", settings=["learning_rate=7"])
-    assert call("worker", "steered", "--trial", "2", home=home)[0] == 0
+    assert call("worker", "steered", "--trial", "2", home=home).exit_code == 0
     assert [view_trial(home, "steered", n).state for n in range(3)] == ["COMPLETE", "WAITING", "COMPLETE"]
-    assert call("worker", "steered", home=home)[0] == 0
+    assert call("worker", "steered", home=home).exit_code == 0
     assert replay_trial(home, "steered", 1).agrees
     recorded = [replay_trial(home, "steered", n).recorded["val_loss"] for n in range(2)]
     assert recorded[0][0] == recorded[1][0]
     assert recorded[0][1] != recorded[1][1]
-    rows = json.loads(call("trials", "steered", "--json", home=home)[1])
+    rows = json.loads(call("trials", "steered", "--json", home=home).stdout)
     assert "forked from trial 0" in rows[1]["interventions"]
