@@ -1,6 +1,7 @@
 """What several tests share: a study on disk without a network to train."""
 
 import contextlib
+import os
 import shutil
 import uuid
 from collections.abc import Iterator
@@ -19,6 +20,11 @@ from .object_store import serving_s3
 
 if TYPE_CHECKING:
     from .postgresql import Server
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """Run one process more than there are cores: in many tests, it only waits for others."""
+    return (os.cpu_count() or 1) + 1
 
 
 @pytest.fixture(autouse=True)

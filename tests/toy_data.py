@@ -27,7 +27,7 @@ def many_blobs() -> tuple[Arrays, Arrays]:
 def endless_blobs() -> tuple[Arrays, Arrays]:
     """Return the same clouds so often that one epoch outlasts every test."""
     (features, labels), test = blobs()
-    return (np.tile(features, (20_000, 1)), np.tile(labels, 20_000)), test
+    return (np.tile(features, (10_000, 1)), np.tile(labels, 10_000)), test
 
 
 def far_blobs() -> tuple[Arrays, Arrays]:

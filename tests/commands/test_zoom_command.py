@@ -291,7 +291,7 @@ def test_a_zoom_that_is_killed_goes_on_to_its_exact_budget(
     study, spec = make(storage, fingerprint, **tomllib.loads(LARGE))
     fill(study, spec, 21, near_a_tenth)
     zoom = Watch(home.path, "toy-zoom-1")
-    with running("zoom", "toy", "--trials", "60", "--home", home.path) as process:
+    with running("zoom", "toy", "--trials", "150", "--home", home.path) as process:
         wait_until(lambda: process.ended() or bool(zoom.holders()), poll_s=0.01)
         process.kill_all()
     killed_with = zoom.finished()
@@ -301,13 +301,13 @@ def test_a_zoom_that_is_killed_goes_on_to_its_exact_budget(
     root = Watch(home.path)
     facts = zoom_facts(zoom.study)
     assert facts is not None
-    assert killed_with < facts.n_copied + 60
+    assert killed_with < facts.n_copied + 150
     assert (root.finished(), len(root.trials())) == (21, 21)
-    assert (zoom.finished(), len(zoom.trials())) == (facts.n_copied + 60, facts.n_copied + 60)
+    assert (zoom.finished(), len(zoom.trials())) == (facts.n_copied + 150, facts.n_copied + 150)
     assert names(root.storage) == ["toy", "toy-zoom-1"]
     assert set(zoom.runs_by_trial().values()) == {1}
-    assert len(zoom.runs_by_trial()) == 60
-    assert "toy-zoom-1: 60 of 60 trials" in ended.stdout
+    assert len(zoom.runs_by_trial()) == 150
+    assert "toy-zoom-1: 150 of 150 trials" in ended.stdout
     assert "compare-experiments/s?experiments=" in ended.stderr
 
 

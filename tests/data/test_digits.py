@@ -15,6 +15,7 @@ from sklearn.datasets import load_digits
 import caviar.data.digits
 from caviar.data.loading import load_dataset
 from caviar.data.prepare import prepare_dataset
+from caviar.engines.fork_server import start_fork_server
 
 START_DEADLINE_S = 120.0
 
@@ -102,7 +103,8 @@ def _stop_in_the_middle(data_dir: Path, started: Any) -> None:
 
 @pytest.mark.slow
 def test_processes_that_prepare_at_once_get_the_same_bytes_even_if_one_is_killed(tmp_path: Path) -> None:
-    context = multiprocessing.get_context("spawn")
+    start_fork_server()  # which has TensorFlow loaded
+    context = multiprocessing.get_context("forkserver")
     shared = tmp_path / "shared"
     started = context.Event()
     killed = context.Process(target=_stop_in_the_middle, args=(shared, started))
