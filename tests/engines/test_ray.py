@@ -62,9 +62,9 @@ def test_actors_and_nodes_die_come_and_go_ctrl_c_hands_back_and_the_budget_is_ex
     ray = ("--engine", "ray", "--ray-address", cluster.address)
     with running("run", file, "--home", prepared_home, *ray) as run:
         ((victim, number),) = wait_for_workers(watch, run, 1).items()  # the other waits for room
-        second = cluster.add_node(wait=False, **_NODE)
         epochs = len(watch.trials()[number].intermediate_values)
         psutil.Process(victim).parents()[1].kill()  # the actor: the worker's fork server's parent
+        second = cluster.add_node(wait=False, **_NODE)
         wait_until(lambda: watch.holders().get(watch.trials()[number]._trial_id, victim) != victim or run.ended())
         # Two are kept; a trial that began anew would have others.
         assert all(int(path.stem) >= epochs - 1 for path in kept.glob(f"**/{number}/*.ckpt"))
