@@ -36,7 +36,7 @@ dashboard: $(VENV)/installed ## Show the studies in optuna-dashboard, http://127
 mlflow: $(VENV)/installed ## Show the runs in MLflow, http://127.0.0.1:5000.
 	$(BIN)/python -m caviar.commands.pages mlflow
 
-test: $(VENV)/developing ## Run all tests, in several processes.
+test: $(VENV)/developing ## Run all tests, in a process for each core.
 	$(BIN)/python -m pytest $(PARALLEL) $(ARGS)
 
 test-fast: $(VENV)/developing ## Run the tests that take less than two seconds each.

@@ -1,7 +1,7 @@
 """What several tests share: a study on disk without a network to train."""
 
 import contextlib
-import os
+import gc
 import shutil
 import uuid
 from collections.abc import Iterator
@@ -22,9 +22,10 @@ if TYPE_CHECKING:
     from .postgresql import Server
 
 
-def pytest_xdist_auto_num_workers() -> int:
-    """Run one process more than there are cores: in many tests, it only waits for others."""
-    return (os.cpu_count() or 1) + 1
+def pytest_collection_finish() -> None:
+    """Keep what the tests import out of the garbage collector's way: it would look through TensorFlow each time."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

@@ -1,6 +1,7 @@
 """`caviar serve` as a command: what it says, who may ask, and how it ends."""
 
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -22,8 +23,14 @@ from .serving import serving_caviar
 pytestmark = pytest.mark.slow
 
 
-def test_a_service_ends_with_sigterm_though_somebody_watches(prepared_home: Path) -> None:
+def test_a_service_of_this_machine_needs_no_token_and_ends_with_sigterm_though_somebody_watches(
+    prepared_home: Path,
+) -> None:
     with serving_caviar(prepared_home) as server, server.client(**{"X-Caviar": "1"}) as client:
+        assert server.token is None, "this machine needs none"
+        assert not (prepared_home / TOKEN_FILE).exists()
+        assert client.get("/").status_code == 200
+        assert client.get("/", headers={"Host": "evil.example"}).status_code == 403
         space = {"x": {"low": 0.0, "high": 1.0}}
         new = {"name": "asked", "direction": "minimize", "space": space, "trials": 1}
         client.post("/v1/asked", json=new).raise_for_status()
@@ -57,17 +64,9 @@ def test_a_service_for_others_asks_for_a_token_that_it_shows_once(prepared_home:
             assert client.get("/v1/studies").status_code == 200
 
 
-def test_this_machine_needs_no_token(prepared_home: Path) -> None:
-    with serving_caviar(prepared_home) as server, server.client() as client:
-        assert server.token is None
-        assert not (prepared_home / TOKEN_FILE).exists()
-        assert client.get("/").status_code == 200
-        assert client.get("/", headers={"Host": "evil.example"}).status_code == 403
-
-
 def test_a_port_that_is_taken_is_told(prepared_home: Path) -> None:
-    with serving_caviar(prepared_home) as server:
-        port = server.address.rpartition(":")[2]
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
         result = CliRunner().invoke(main, ["serve", "--home", str(prepared_home), "--port", port])
     assert result.exit_code == 2
     assert f"Port {port}" in result.output
