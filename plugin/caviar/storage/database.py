@@ -154,9 +154,9 @@ def _connected(url: str) -> Iterator[sqlalchemy.Connection]:
 
 
 def _has_tables(connection: sqlalchemy.Connection) -> bool:
-    """Whether all of Optuna's tables are there: the version of their schema is written last."""
-    version = sqlalchemy.table("alembic_version")
-    if not sqlalchemy.inspect(connection).has_table(version.name):
+    """Whether all of Optuna's tables are there: the version of their schema is written last; MLflow has one too."""
+    version, inspector = sqlalchemy.table("alembic_version"), sqlalchemy.inspect(connection)
+    if not (inspector.has_table("studies") and inspector.has_table(version.name)):
         return False
     return connection.execute(sqlalchemy.select(sqlalchemy.func.count()).select_from(version)).scalar_one() > 0
 
