@@ -31,3 +31,13 @@ def test_at_the_end_parked_trials_stay_while_another_trial_may_promote_them(
     other.add_trials([parked(0.1), parked(0.2), create_trial(state=TrialState.FAIL)])
     promoter = Promoter(other, cast("Any", None), PromotionRule(max_epochs=4), direction=Direction.MAXIMIZE)
     assert len(promoter.give_up(closing=True)) == 2
+
+
+def test_parked_trials_beyond_the_limit_end_together_the_least_hopeful_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("caviar.worker.promoter.prune_parked", lambda _storage, _study_id, trial_ids: list(trial_ids))
+    study = optuna.create_study(direction="maximize")
+    study.add_trials([parked(number / 100) for number in range(40)])
+    promoter = Promoter(study, cast("Any", None), PromotionRule(max_epochs=4), direction=Direction.MAXIMIZE)
+    assert promoter.give_up() == [], "eight are too few"
+    study.add_trial(parked(0.5))
+    assert sorted(promoter.give_up()) == list(range(9))
