@@ -5,9 +5,9 @@ made quicker there: ``QUICK`` shortens the study file, and ``QUICK_TRIALS`` lowe
 The commands of the other pages are checked by test_docs.py, which parses them.
 """
 
+import dataclasses
 import os
 import re
-import shlex
 import shutil
 import subprocess
 import tomllib
@@ -72,7 +72,8 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> dict[Command, str]:
             study.write_text(_replaced(study.read_text(encoding="utf-8"), QUICK), encoding="utf-8")
             patch.chdir(directory)
             for command in commands(page):
-                program, *arguments = shlex.split(command.line.replace(*QUICK_TRIALS))
+                quick = dataclasses.replace(command, line=command.line.replace(*QUICK_TRIALS))
+                program, *arguments = quick.words
                 assert program == "caviar"
                 with running_here(*arguments) as run:
                     ended = run.finish()

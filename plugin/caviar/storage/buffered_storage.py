@@ -34,7 +34,7 @@ class BufferedStorage(BaseStorage):
     this worker did since; `StudyMemory` says what may be older of trials that others run. Writes on this worker's own
     trials, which run and carry its lease, change memory at once and reach the database with the next ``flush``, all in
     one transaction; what is not flushed when the worker dies is lost. Trials come from ``tickets.claim_tickets``, and
-    are known here after a ``refresh``.
+    are known here after a ``refresh`` or ``read_anew``.
 
     One thread uses it. Another may call ``renew``.
 

@@ -20,7 +20,7 @@ class StudyKey:
     uid: str
 
 
-def begin_claim(connection: sqlalchemy.Connection, study_id: int, *, known: Mapping[int, StudyKey]) -> None:
+def begin_checked_claim(connection: sqlalchemy.Connection, study_id: int, *, known: Mapping[int, StudyKey]) -> None:
     """Do what ``schema.begin_claim`` does, and raise as ``check_study`` does."""
     schema.take_write_lock(connection)
     check_study(connection, study_id, known=known, locks=True)

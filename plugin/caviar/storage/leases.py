@@ -43,12 +43,11 @@ def renew_leases(connection: sqlalchemy.Connection, trial_ids: Collection[int], 
     """
     tables = optuna_tables()
     trials, owners, beats = tables.trials, tables.system_attributes, tables.heartbeats
-    wanted = sorted(trial_ids)
-    lock_heartbeats(connection, wanted)
+    lock_heartbeats(connection, trial_ids)
     rows = connection.execute(
         sqlalchemy.select(trials.c.trial_id, trials.c.state, owners.c.value_json)
         .outerjoin(owners, sqlalchemy.and_(owners.c.trial_id == trials.c.trial_id, owners.c.key == OWNER))
-        .where(schema.among(connection, trials.c.trial_id, wanted))
+        .where(schema.among(connection, trials.c.trial_id, trial_ids))
         .order_by(trials.c.trial_id)
         .with_for_update(of=trials)
     ).all()
@@ -58,7 +57,7 @@ def renew_leases(connection: sqlalchemy.Connection, trial_ids: Collection[int], 
     renewed = beats.update().where(schema.among(connection, beats.c.trial_id, held))
     connection.execute(renewed.values(heartbeat=now))
     ended = frozenset(trial_id for trial_id, state in mine.items() if state.is_finished())
-    lost = frozenset(wanted) - frozenset(held) - ended
+    lost = frozenset(trial_ids) - frozenset(held) - ended
     return LeaseCheck(held=frozenset(held), lost=lost, ended=ended)
 
 

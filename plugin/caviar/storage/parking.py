@@ -12,7 +12,7 @@ from optuna.trial import TrialState
 from ..attributes import PAUSED
 from ..optuna_private import loaded_intermediate_value, optuna_tables
 from . import schema
-from .identity import begin_claim
+from .identity import begin_checked_claim
 from .leased_storage import LeasedStorage
 from .leases import remove_attribute, take_leases
 from .pending_writes import PendingWrites, TrialEnd, write_pending
@@ -32,7 +32,7 @@ def claim_parked(storage: LeasedStorage, study_id: int, trial_ids: Sequence[int]
     if not trial_ids:
         return []
     with schema.transaction(storage.engine) as connection:
-        begin_claim(connection, study_id, known=storage.known_studies)
+        begin_checked_claim(connection, study_id, known=storage.known_studies)
         trials = optuna_tables().trials
         parked = schema.among(connection, trials.c.trial_id, trial_ids) & is_parked()
         rows = connection.execute(sqlalchemy.select(trials.c.trial_id, trials.c.number).where(parked))
@@ -60,7 +60,7 @@ def prune_parked(storage: LeasedStorage, study_id: int, trial_ids: Collection[in
         return []
     trials = optuna_tables().trials
     with schema.transaction(storage.engine) as connection:
-        begin_claim(connection, study_id, known=storage.known_studies)
+        begin_checked_claim(connection, study_id, known=storage.known_studies)
         parked = schema.among(connection, trials.c.trial_id, trial_ids) & is_parked()
         found = sqlalchemy.select(trials.c.trial_id).where(parked).order_by(trials.c.trial_id)
         given_up = list(connection.execute(found).scalars())

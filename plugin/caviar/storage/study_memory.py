@@ -72,7 +72,7 @@ class StudyMemory:
     def read_changes(self, connection: sqlalchemy.Connection, *, besides: Collection[int]) -> list[FrozenTrial]:
         """Read the attributes, and return the trials that are new, unfinished or newly finished, but for some."""
         self._read_study(connection)
-        return self._reader.read(connection, self._may_differ(connection, self._unfinished.difference(besides)))
+        return self.read_new(connection, with_ids=self._unfinished.difference(besides))
 
     def read_briefly(
         self, connection: sqlalchemy.Connection, *, besides: Collection[int]

@@ -15,7 +15,7 @@ from ..attributes import DEATHS, HELD, ORIGIN, PAUSED, RESUMED, RETRY_HISTORY
 from ..optuna_private import optuna_tables
 from . import schema
 from .handing_back import put_back_expired
-from .identity import begin_claim
+from .identity import begin_checked_claim
 from .idle import note_idle
 from .leased_storage import LeasedStorage
 from .leases import lock_heartbeats, read_attributes, remove_attribute, take_leases
@@ -75,7 +75,7 @@ def claim_tickets(
         StorageInternalError: If the database cannot be written.
     """
     with schema.transaction(storage.engine) as connection:
-        begin_claim(connection, study_id, known=storage.known_studies)
+        begin_checked_claim(connection, study_id, known=storage.known_studies)
         put_back_expired(connection, study_id, lease_s=lease_s, retries=retries, keeping=keeping)
         trials = optuna_tables().trials
         waits = (trials.c.study_id == study_id) & (trials.c.state == TrialState.WAITING) & ~is_parked() & ~is_held()
