@@ -9,7 +9,7 @@ from typing import Any, Final
 import numpy as np
 import optuna
 from numpy.typing import NDArray
-from scipy import stats
+from scipy import special
 
 from ..attributes import ENSEMBLE
 from ..data.dataset import Split
@@ -107,7 +107,7 @@ def judge(alone: Sequence[float], together: Sequence[float], *, n_networks: int,
     if spread == 0.0:
         p_value = 0.0 if gains[0] > 0 else 1.0
     else:
-        p_value = float(stats.t.sf(float(gains.mean()) / spread, len(gains) - 1))
+        p_value = float(special.stdtr(len(gains) - 1, -float(gains.mean()) / spread))
     return Ensemble(
         n_networks=n_networks,
         alone=tuple(alone),

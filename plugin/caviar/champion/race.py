@@ -6,7 +6,6 @@ from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
 #: Round → how many candidates may go on after it, whatever the test says: what is saved goes to those that are left.
 CAPS: Final[Mapping[int, float]] = {2: 0.6, 5: 0.4}
@@ -77,8 +76,10 @@ def mean_interval(values: Sequence[float], *, low: float = -math.inf, high: floa
         low: Where the interval is cut off, since nothing lies below.
         high: Where it is cut off, since nothing lies above.
     """
+    from scipy import special  # half a second, which reports and the service would pay too
+
     n, mean = len(values), float(np.mean(values))
-    half = float(stats.t.ppf(0.975, n - 1) * np.std(values, ddof=1) / math.sqrt(n))
+    half = float(special.stdtrit(n - 1, 0.975) * np.std(values, ddof=1) / math.sqrt(n))
     return Interval(mean, max(low, mean - half), min(high, mean + half))
 
 
@@ -107,7 +108,9 @@ def _survivors(values: NDArray[np.float64], alive: Sequence[int], *, n_candidate
 def _p_value(behind: float, spread: float, freedom: int) -> float:
     if spread == 0.0 or freedom < 1:
         return 1.0 if behind <= 0.0 or freedom < 1 else 0.0
-    return float(stats.t.sf(behind / spread, freedom))
+    from scipy import special
+
+    return float(special.stdtr(freedom, -behind / spread))
 
 
 def _fit(values: NDArray[np.float64]) -> tuple[NDArray[np.float64], float, int]:

@@ -18,8 +18,13 @@ with contextlib.suppress(Exception):  # each worker meets the same error, and re
     gc.freeze()  # so that later imports do not look for garbage among all that stays: 0.4 s
 
     import keras  # noqa: F401  (after TensorFlow, whose notes are held back)
+    import optuna.artifacts  # noqa: F401
     import tensorflow_datasets  # noqa: F401
 
     from .. import training  # noqa: F401
+    from ..data import sources  # noqa: F401
+    from ..storage.database import import_database_code
+
+    import_database_code("sqlite://")  # every worker opens Optuna's database, and these are four fifths of the code
 
 signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-from optuna.artifacts import get_all_artifact_meta, upload_artifact
 from optuna.exceptions import ExperimentalWarning
 
 from ..storage.places import Place, artifact_store
@@ -81,6 +80,8 @@ def _save_picture(study: optuna.Study, name: str, title: str, figure: Any) -> No
 
 
 def _keep(study: optuna.Study, page: Path, artifacts: Place) -> None:
+    from optuna.artifacts import get_all_artifact_meta, upload_artifact  # boto3 with it, where that is installed
+
     with warnings.catch_warnings(action="ignore", category=ExperimentalWarning):
         store = artifact_store(artifacts)
         known = [meta for meta in get_all_artifact_meta(study) if meta.filename == page.name]

@@ -9,7 +9,6 @@ import numpy as np
 import optuna
 from numpy import generic
 from numpy.typing import NDArray
-from optuna.artifacts import upload_artifact
 from optuna.exceptions import ExperimentalWarning
 from optuna.trial import FrozenTrial, TrialState
 
@@ -94,6 +93,8 @@ class NetworkFolder:
         self._offer(run.trial, path)
 
     def _offer(self, trial: optuna.Trial, path: Place) -> None:
+        from optuna.artifacts import upload_artifact  # boto3 with it, where that is installed
+
         try:
             with warnings.catch_warnings(), local_copy(path) as file:
                 warnings.simplefilter("ignore", ExperimentalWarning)
