@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tensorflow_datasets as tfds
-from sklearn.datasets import load_digits
 
 import caviar.data.digits
 from caviar.data.loading import load_dataset
@@ -47,6 +46,8 @@ def test_tfds_load_prepares_digits_by_itself(tmp_path: Path) -> None:
 
 
 def test_splits_are_all_of_scikit_learns_digits_and_stratified(data_dir: Path) -> None:
+    from sklearn.datasets import load_digits  # not in the racing processes, which import this module
+
     pixels, labels = load_digits(return_X_y=True)
     found: set[tuple[bytes, int]] = set()
     for split, share in (("train", 0.8), ("test", 0.2)):

@@ -1,11 +1,9 @@
 import dataclasses
 import datetime
-import multiprocessing
 import threading
 import time
 from collections import Counter
 from collections.abc import Collection
-from concurrent.futures import ProcessPoolExecutor
 
 import optuna
 import pytest
@@ -13,6 +11,7 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import TrialState
 from tests.databases import claim_ticket, expire, hand_back, hand_back_many
 from tests.postgresql import Server
+from tests.racing import claim_all, open_fresh, race
 
 from caviar.attributes import DEATHS, FAIL_REASON, PAUSED
 from caviar.errors import FatalError
@@ -355,28 +354,10 @@ def test_leases_say_who_holds_what(storage: LeasedStorage, study: optuna.Study) 
     assert read_leases(storage, study._study_id) == []
 
 
-def _open_one(url: str, barrier_at: float) -> bool:
-    time.sleep(max(0.0, barrier_at - time.time()))
-    optuna.create_study(storage=open_storage(url, owner=new_owner()), study_name="toy", load_if_exists=True)
-    return True
-
-
 @pytest.mark.slow
 def test_processes_that_open_a_fresh_postgresql_database_at_once_all_get_it(postgresql: Server) -> None:
-    spawn = multiprocessing.get_context("spawn")
-    with postgresql.database() as url, ProcessPoolExecutor(4, mp_context=spawn) as pool:
-        assert all(pool.map(_open_one, [url] * 4, [time.time() + 3] * 4))
-
-
-def _claim_all(url: str, name: str, barrier_at: float) -> list[int]:
-    storage = open_storage(url, owner=new_owner())
-    study = open_study(storage, name)
-    time.sleep(max(0.0, barrier_at - time.time()))
-    numbers = []
-    while isinstance(ticket := claim_ticket(storage, study._study_id, budget=60, lease_s=30, retries=2), Ticket):
-        numbers.append(ticket.number)
-        study.tell(ticket.number, 0.5)
-    return numbers
+    with postgresql.database() as url:
+        assert all(race(open_fresh, url))
 
 
 @pytest.mark.slow
@@ -385,10 +366,6 @@ def test_processes_that_claim_at_once_run_each_trial_once(
 ) -> None:
     for _ in range(30):
         study.enqueue_trial({})
-    spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(4, mp_context=spawn) as pool:
-        at = time.time() + 3
-        futures = [pool.submit(_claim_all, storage_url, study.study_name, at) for _ in range(4)]
-        numbers = [number for future in futures for number in future.result(timeout=60)]
+    numbers = [number for mine in race(claim_all, storage_url, study.study_name) for number in mine]
     assert Counter(numbers) == Counter(range(60))
     assert count_trials(storage, study._study_id)[TrialState.COMPLETE] == 60

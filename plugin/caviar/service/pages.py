@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 import jinja2
 from anyio import to_thread
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Depends, Query, Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from .. import __version__
@@ -26,7 +26,12 @@ from .network_study import toml_text
 from .requests import makings
 from .security import PAGE_POLICY
 
-router = APIRouter(include_in_schema=False)
+
+async def _tell_opened(request: Request) -> None:
+    makings(request).page_opened.set()
+
+
+router = APIRouter(include_in_schema=False, dependencies=[Depends(_tell_opened)])
 
 _ASSETS: Final = {
     "caviar.css": "text/css",

@@ -1,5 +1,6 @@
 """What the parts of a path and the headers of a request may be, and where an answer's makings are."""
 
+import asyncio
 import threading
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -79,6 +80,7 @@ class Makings:
         self.predictions = Jobs("predictions")
         self.reports = Jobs("reports")
         self.asking = CapacityLimiter(8)
+        self.page_opened = asyncio.Event()
         self.n_receiving = 0  # files
         self.n_controlling = 0  # requests that wait for a trial's next epoch
         self._asked: dict[str, AskedStudy] = {}

@@ -100,7 +100,7 @@ def _run(settings: ServiceSettings, listener: socket.socket) -> None:
 
     async def serve() -> None:
         beside = [
-            asyncio.create_task(_load_dashboards(app.state.dashboards)),
+            asyncio.create_task(_load_dashboards(app.state.dashboards, when=app.state.makings.page_opened)),
             asyncio.create_task(end_streams()),
         ]
         await server.serve(sockets=[listener])
@@ -122,8 +122,12 @@ def _run(settings: ServiceSettings, listener: socket.socket) -> None:
         signal.signal(signal.SIGTERM, before)
 
 
-async def _load_dashboards(dashboards: "Dashboards") -> None:
-    """Load the dashboards meanwhile; what is wrong with one is told again to whoever opens it."""
+async def _load_dashboards(dashboards: "Dashboards", *, when: asyncio.Event) -> None:
+    """Load the dashboards while somebody looks at the first page; a service that only programs ask needs neither.
+
+    What is wrong with one is told again to whoever opens it.
+    """
+    await when.wait()
     try:
         await dashboards.prepare()
     except StorageError as error:
