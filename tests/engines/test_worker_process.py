@@ -1,9 +1,11 @@
 import dataclasses
+import multiprocessing
 import os
 import shutil
 import signal
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Literal
 
@@ -17,6 +19,7 @@ from caviar.commands.work import work_on_study
 from caviar.data.dataset import DatasetFacts
 from caviar.data.loading import load_dataset
 from caviar.engines.engine import WorkOrder
+from caviar.engines.fork_server import start_fork_server
 from caviar.engines.processes import ProcessEngine, ProcessWorker
 from caviar.engines.protocol import WorkerExit
 from caviar.engines.work import work
@@ -62,6 +65,16 @@ def begin(path: Path, spec: StudySpec, template: Path) -> tuple[WorkOrder, Lease
     dataset = load_dataset(spec.data.dataset, seed=spec.seed)
     study = create_study(storage, spec, attributes=new_study_attributes(DatasetFacts.of(dataset)))
     return WorkOrder(home=home, study=spec.name, spec=spec, threads=1), storage, study
+
+
+def test_workers_are_forked_with_everything_large_loaded() -> None:
+    start_fork_server()
+    context = multiprocessing.get_context("forkserver")
+    with ProcessPoolExecutor(1, mp_context=context) as pool:
+        loaded: set[str] = pool.submit(eval, "set(__import__('sys').modules)").result()
+    database = {"alembic.command", "optuna.storages._rdb.models", "sqlalchemy.dialects.sqlite"}
+    large = {"tensorflow", "keras", "tensorflow_datasets", "pyarrow.csv", "optuna.artifacts"}
+    assert database | large <= loaded
 
 
 def test_a_worker_recycles_its_process_and_loses_nothing(tmp_path: Path, tracking_template: Path) -> None:
