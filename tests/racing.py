@@ -19,7 +19,10 @@ _barrier: threading.Barrier
 
 
 def race(function: Callable[..., _T], *arguments: object) -> list[_T]:
-    """Call a function in four processes at once, which are forked from a fresh one; it alone imports the code."""
+    """Call a function in four processes, which are forked from a fresh one; it alone imports the code.
+
+    The function waits for the barrier before what is to happen at once.
+    """
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
         return pool.submit(_fork, function, arguments).result(timeout=60)
 
@@ -27,7 +30,7 @@ def race(function: Callable[..., _T], *arguments: object) -> list[_T]:
 def _fork(function: Callable[..., _T], arguments: tuple[object, ...]) -> list[_T]:
     context = multiprocessing.get_context("fork")
     with ProcessPoolExecutor(_N, context, initializer=_keep, initargs=(context.Barrier(_N),)) as pool:
-        futures = [pool.submit(_call_together, function, arguments) for _ in range(_N)]
+        futures = [pool.submit(function, *arguments) for _ in range(_N)]
         return [future.result(timeout=60) for future in futures]
 
 
@@ -36,13 +39,9 @@ def _keep(barrier: threading.Barrier) -> None:
     _barrier = barrier
 
 
-def _call_together(function: Callable[..., _T], arguments: tuple[object, ...]) -> _T:
-    _barrier.wait(60)
-    return function(*arguments)
-
-
 def open_fresh(url: str) -> bool:
     """Open a database that may have no tables yet, and one study in it."""
+    _barrier.wait(60)
     optuna.create_study(storage=open_storage(url, owner=new_owner()), study_name="toy", load_if_exists=True)
     return True
 
@@ -51,6 +50,7 @@ def claim_all(url: str, name: str) -> list[int]:
     """Claim and finish trials until all 60 are done; return the numbers of this process."""
     storage = open_storage(url, owner=new_owner())
     study = open_study(storage, name)
+    _barrier.wait(60)
     numbers = []
     while isinstance(ticket := claim_ticket(storage, study._study_id, budget=60, lease_s=30, retries=2), Ticket):
         numbers.append(ticket.number)

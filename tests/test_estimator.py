@@ -14,7 +14,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from caviar import CaviarClassifier
 
-#: Small enough for scikit-learn's sixty checks of one trial each, and good enough for those that ask for accuracy.
+#: Small enough for scikit-learn's sixty checks, and good enough for those that ask for accuracy.
 SPACE = {
     "learning_rate": {"low": 0.05, "high": 0.3, "scale": "log"},
     "depth": 1,
@@ -28,7 +28,7 @@ def classifier(**options: Any) -> CaviarClassifier:
 
 
 @pytest.mark.slow
-@parametrize_with_checks([classifier(trials=1)])  # type: ignore[untyped-decorator]  # scikit-learn has no types
+@parametrize_with_checks([classifier()])  # type: ignore[untyped-decorator]  # scikit-learn has no types
 def test_it_keeps_scikit_learns_contract(estimator: Any, check: Any) -> None:
     check(estimator)
 

@@ -108,7 +108,7 @@ def _survivors(values: NDArray[np.float64], alive: Sequence[int], *, n_candidate
 def _p_value(behind: float, spread: float, freedom: int) -> float:
     if spread == 0.0 or freedom < 1:
         return 1.0 if behind <= 0.0 or freedom < 1 else 0.0
-    from scipy import special
+    from scipy import special  # stdtr is Student's t, and here its upper tail
 
     return float(special.stdtr(freedom, -behind / spread))
 

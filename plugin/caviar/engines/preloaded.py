@@ -25,6 +25,6 @@ with contextlib.suppress(Exception):  # each worker meets the same error, and re
     from ..data import sources  # noqa: F401
     from ..storage.database import import_database_code
 
-    import_database_code("sqlite://")  # every worker opens Optuna's database, and these are four fifths of the code
+    import_database_code("sqlite://")  # a server's driver is left to the workers that need it
 
 signal.signal(signal.SIGINT, signal.SIG_IGN)
