@@ -12,6 +12,7 @@ import optuna
 import pytest
 from alembic.script import ScriptDirectory
 
+from caviar.engines.quiet import import_tensorflow_quietly
 from caviar.spec import StudySpec, parse_spec
 from caviar.storage.database import new_owner, open_storage
 from caviar.storage.leased_storage import LeasedStorage
@@ -22,8 +23,16 @@ if TYPE_CHECKING:
     from .postgresql import Server
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Import TensorFlow as workers do where tests run, and look for no garbage meanwhile: that takes half as long."""
+    if hasattr(config, "workerinput") or not config.getoption("numprocesses", None):
+        gc.disable()
+        import_tensorflow_quietly()
+
+
 def pytest_collection_finish() -> None:
     """Keep what the tests import out of the garbage collector's way: it would look through TensorFlow each time."""
+    gc.enable()
     gc.collect()
     gc.freeze()
 

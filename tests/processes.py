@@ -28,6 +28,8 @@ from caviar.storage.leased_storage import LeasedStorage
 from caviar.storage.overview import count_epochs, count_trials, read_leases
 from caviar.storage.studies import open_study
 
+from .warm_process import WarmProcess
+
 if TYPE_CHECKING:
     from mlflow.entities import Run
 
@@ -103,18 +105,25 @@ class Caviar:
     Args:
         arguments: The verb and what follows it.
         within: What the command is put behind, to run it in a network of its own, say.
+        warm: Whether it is forked from a process that has loaded what it needs, so that it starts in no time.
     """
 
-    def __init__(self, *arguments: str | Path, within: Sequence[str] = ()) -> None:
-        self._out, self._err = (tempfile.TemporaryFile() for _ in range(2))  # noqa: SIM115  (closed by close)
-        self._process = subprocess.Popen(
-            [*within, sys.executable, "-m", "caviar", *map(str, arguments)],
-            cwd=ROOT,
-            env=environment(),
-            stdout=self._out,
-            stderr=self._err,
-            start_new_session=True,
-        )
+    def __init__(self, *arguments: str | Path, within: Sequence[str] = (), warm: bool = False) -> None:
+        self._files = tuple(tempfile.NamedTemporaryFile() for _ in range(2))  # noqa: SIM115  (closed by close)
+        words, out_and_err = [str(argument) for argument in arguments], [file.name for file in self._files]
+        self._process: subprocess.Popen[bytes] | WarmProcess
+        if warm:
+            self._process = WarmProcess(words, directory=ROOT, environment=environment(), outputs=out_and_err)
+        else:
+            out, err = self._files
+            self._process = subprocess.Popen(
+                [*within, sys.executable, "-m", "caviar", *words],
+                cwd=ROOT,
+                env=environment(),
+                stdout=out,
+                stderr=err,
+                start_new_session=True,
+            )
 
     @property
     def pid(self) -> int:
@@ -147,21 +156,21 @@ class Caviar:
 
     def _output(self, exit_code: int = -1) -> Ended:
         texts = []
-        for file in (self._out, self._err):
+        for file in self._files:
             size = os.fstat(file.fileno()).st_size
             texts.append(os.pread(file.fileno(), size, 0).decode())  # a seek would move where the process writes
         return Ended(exit_code=exit_code, stdout=texts[0], stderr=texts[1])
 
     def close(self) -> None:
         self.kill_all()
-        self._out.close()
-        self._err.close()
+        for file in self._files:
+            file.close()
 
 
 @contextlib.contextmanager
-def running(*arguments: str | Path, within: Sequence[str] = ()) -> Iterator[Caviar]:
-    """Start ``caviar`` and leave nothing of it behind."""
-    process = Caviar(*arguments, within=within)
+def running(*arguments: str | Path, within: Sequence[str] = (), warm: bool = False) -> Iterator[Caviar]:
+    """Start ``caviar`` as `Caviar` says, and leave nothing of it behind."""
+    process = Caviar(*arguments, within=within, warm=warm)
     try:
         yield process
     finally:

@@ -42,7 +42,7 @@ def test_a_killed_trial_goes_on_from_its_checkpoint_on_the_same_curve(
     tmp_path: Path, home: Path, watch: Watch, tracking_template: Path
 ) -> None:
     file = write_study(tmp_path, trials=1, epochs=40, lease_s=1, checkpoint_s=0, trainer="solo")
-    with running("run", file, "--home", home) as process:
+    with running("run", file, "--home", home, warm=True) as process:
         wait_until(lambda: watch.reported() >= 10)
         (begun,) = watch.runs()
         (victim,) = watch.holders().values()
@@ -88,7 +88,7 @@ def test_a_trial_failed_in_the_dashboard_is_replaced_and_a_locked_database_waite
     tmp_path: Path, home: Path, watch: Watch, trainer: str
 ) -> None:
     file = write_study(tmp_path, trials=3, epochs=50, lease_s=1, trainer=trainer, dataset="many_blobs")
-    with running("run", file, "--home", home, "--storage", f"{watch.url}?timeout=0.3") as process:
+    with running("run", file, "--home", home, "--storage", f"{watch.url}?timeout=0.3", warm=True) as process:
         wait_until(lambda: watch.reported() >= 1)
         dashboard = RDBStorage(watch.url)
         wait_until(lambda: watch.reported() >= 5)
@@ -176,7 +176,7 @@ def test_a_run_whose_study_gave_its_name_away_ends_and_leaves_the_other_alone(
 @pytest.mark.slow
 def test_workers_of_a_killed_run_hand_back_and_end(tmp_path: Path, home: Path, watch: Watch) -> None:
     file = write_study(tmp_path, trials=2, workers=2, epochs=10000)
-    with running("run", file, "--home", home) as process:
+    with running("run", file, "--home", home, warm=True) as process:
         wait_until(lambda: len(watch.holders()) == 2)
         wait_until(lambda: all(trial.intermediate_values for trial in watch.trials()))  # before, there is no checkpoint
         workers = list(watch.holders().values())

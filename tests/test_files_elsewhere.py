@@ -24,7 +24,7 @@ def test_a_trial_whose_machine_dies_goes_on_elsewhere_from_its_checkpoint_in_s3(
     caplog.set_level("INFO", logger="werkzeug")
     watch, files = Watch(prepared_home), f"{s3_url}/{tmp_path.name}"
     study = write_study(tmp_path, trials=1, epochs=20, lease_s=1, checkpoint_s=0, trainer="solo")
-    with running("run", study, "--home", prepared_home, "--files", files) as process:
+    with running("run", study, "--home", prepared_home, "--files", files, warm=True) as process:
         wait_until(lambda: process.ended() or watch.reported() >= 5)
         process.kill_all()
     done = put_epochs(caplog.text)
@@ -36,7 +36,7 @@ def test_a_trial_whose_machine_dies_goes_on_elsewhere_from_its_checkpoint_in_s3(
     elsewhere.mkdir()
     shutil.copy(tracking_template, elsewhere)
     where = ("--home", elsewhere, "--storage", watch.url, "--files", files)
-    with running("worker", "toy", *where) as process:
+    with running("worker", "toy", *where, warm=True) as process:
         ended = process.finish()
     assert ended.exit_code == 0, ended.stderr
     assert re.search(rf"GET /\S+/0/{max(done):08d}\.ckpt", caplog.text), "the newest checkpoint was not read"

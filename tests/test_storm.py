@@ -29,7 +29,7 @@ def test_a_storm_of_kills_leaves_exactly_the_budget(
     # A sampler that learns has few trials in hand, so that there is progress between two kills.
     file = write_study(tmp_path, trials=budget, workers=4, epochs=epochs, lease_s=2, sampler="tpe", trainer=trainer)
     watch = Watch(home)
-    with running("run", file, "--home", home) as process:
+    with running("run", file, "--home", home, warm=True) as process:
         killed = kill_holders(watch, process, every=4)
         ended = process.finish()
     assert ended.exit_code == 0, ended.stderr
@@ -49,7 +49,10 @@ def test_six_workers_and_a_second_person_run_a_fresh_study_once_and_a_larger_bud
 ) -> None:
     file, home = write_study(tmp_path, trials=40, workers=6, epochs=1, lease_s=5), tmp_path / "runs"
     watch = Watch(home)
-    with running("run", file, "--home", home) as one, running("run", file, "--home", home, "--workers", "1") as other:
+    with (
+        running("run", file, "--home", home, warm=True) as one,
+        running("run", file, "--home", home, "--workers", "1", warm=True) as other,
+    ):
         for ended in (one.finish(), other.finish()):
             assert ended.exit_code == 0, ended.stderr
             assert "Traceback" not in ended.stderr

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from caviar import load_champion
-from caviar.champion.championship import race_name
+from caviar.champion.candidates import race_name
 from caviar.champion.ensemble import compare_ensemble, judge, measure
 from caviar.commands.champion import champion_lines, make_champion
 from caviar.commands.run import run_study

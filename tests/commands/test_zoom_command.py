@@ -291,7 +291,7 @@ def test_a_zoom_that_is_killed_goes_on_to_its_exact_budget(
     study, spec = make(storage, fingerprint, **tomllib.loads(LARGE))
     fill(study, spec, 21, near_a_tenth)
     zoom = Watch(home.path, "toy-zoom-1")
-    with running("zoom", "toy", "--trials", "150", "--home", home.path) as process:
+    with running("zoom", "toy", "--trials", "150", "--home", home.path, warm=True) as process:
         wait_until(lambda: process.ended() or bool(zoom.holders()), poll_s=0.01)
         process.kill_all()
     killed_with = zoom.finished()

@@ -95,21 +95,16 @@ def driver() -> Iterator[Any]:
     driver.quit()
 
 
-@pytest.fixture
-def home(prepared_home: Path) -> Path:
-    return prepared_home
-
-
-@pytest.fixture
-def server(home: Path) -> Iterator[Server]:
-    with serving_caviar(home) as server:
-        yield server
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory, tracking_template: Path) -> Path:
+    home = tmp_path_factory.mktemp("shared")
+    shutil.copy(tracking_template, home)
+    return home
 
 
 @pytest.fixture(scope="module")
-def empty_server(tmp_path_factory: pytest.TempPathFactory, tracking_template: Path) -> Iterator[Server]:
-    home = tmp_path_factory.mktemp("empty")
-    shutil.copy(tracking_template, home)
+def server(home: Path) -> Iterator[Server]:
+    """One service for the file: each loads both dashboards."""
     with serving_caviar(home) as server:
         yield server
 
@@ -176,7 +171,7 @@ def test_a_study_is_submitted_watched_and_found_in_both_dashboards_and_its_champ
     assert page.run("location.origin") == server.address
 
 
-def test_one_trials_learning_rate_is_lowered_in_the_page(driver: Any, server: Server, home: Path) -> None:
+def test_one_trials_learning_rate_is_lowered_in_the_page(driver: Any, server: Server) -> None:
     page = Page(driver, server.address)
     page.complaints()  # MLflow's pages ask for what the service leaves out
     page.open("/new")
@@ -198,11 +193,11 @@ def test_one_trials_learning_rate_is_lowered_in_the_page(driver: Any, server: Se
     assert page.complaints() == []
 
 
-def test_a_page_fits_a_telephone_and_is_reached_by_keyboard(driver: Any, empty_server: Server) -> None:
+def test_a_page_fits_a_telephone_and_is_reached_by_keyboard(driver: Any, server: Server) -> None:
     view = {"width": 390, "height": 800, "deviceScaleFactor": 1, "mobile": True}
     driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", view)
     try:
-        page = Page(driver, empty_server.address)
+        page = Page(driver, server.address)
         for path in ("/", "/new"):
             page.open(path)
             assert page.run("document.documentElement.scrollWidth") <= 390
@@ -214,8 +209,8 @@ def test_a_page_fits_a_telephone_and_is_reached_by_keyboard(driver: Any, empty_s
         driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
 
 
-def test_dark_pages_keep_their_contrast(driver: Any, empty_server: Server) -> None:
-    page = Page(driver, empty_server.address)
+def test_dark_pages_keep_their_contrast(driver: Any, server: Server) -> None:
+    page = Page(driver, server.address)
     shades = {}
     for scheme in ("light", "dark"):
         features = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
@@ -233,7 +228,8 @@ def brightness(colour: str) -> float:
     return sum(float(part) for part in colour.partition("(")[2].rstrip(")").split(",")[:3]) / (3 * 255)
 
 
-def test_a_killed_service_finds_its_runs_again(driver: Any, home: Path) -> None:
+def test_a_killed_service_finds_its_runs_again(driver: Any, prepared_home: Path) -> None:
+    home = prepared_home
     port = free_port()
     long = QUICK.replace("trials = 6", "trials = 100000").replace("epochs = 3", "epochs = 20")
     with serving_caviar(home, port=port) as server:

@@ -1,5 +1,7 @@
 """What is asked of a trial, and forks, as rows of any database."""
 
+import dataclasses
+
 import optuna
 import pytest
 from optuna.exceptions import UpdateFinishedTrialError
@@ -9,7 +11,15 @@ from tests.databases import claim_ticket, hand_back
 from caviar.attributes import FORKED_FROM, HELD, ORIGIN
 from caviar.interventions import Request
 from caviar.storage.buffered_storage import BufferedStorage
-from caviar.storage.control import Answer, hold_waiting, insert_fork, post_request, read_answer, release_waiting
+from caviar.storage.control import (
+    Answer,
+    Standing,
+    hold_waiting,
+    insert_fork,
+    post_request,
+    read_standing,
+    release_waiting,
+)
 from caviar.storage.leased_storage import LeasedStorage
 from caviar.storage.tickets import Ticket
 
@@ -31,9 +41,11 @@ def test_requests_reach_the_worker_in_order_and_its_answers_come_back(
     assert dict(buffer.requests(trial_id)) == dict(zip(keys, asked, strict=True))
     buffer.answer(trial_id, keys[0], asked[0], Answer(done=True, epoch=3))
     assert list(buffer.requests(trial_id)) == keys[1:]
-    assert read_answer(storage, trial_id, keys[0]) is None
+    running = Standing(state=TrialState.RUNNING, held=False, answer=None)
+    assert read_standing(storage, trial_id, keys[0]) == running
     buffer.flush()
-    assert read_answer(storage, trial_id, keys[0]) == Answer(done=True, epoch=3)
+    assert read_standing(storage, trial_id, keys[0]) == dataclasses.replace(running, answer=Answer(done=True, epoch=3))
+    assert read_standing(storage, trial_id + 1, keys[0]) is None, "there is no such trial"
     study.tell(0, 0.5)
     with pytest.raises(UpdateFinishedTrialError):
         post_request(storage, trial_id, asked[0])
@@ -44,6 +56,7 @@ def test_a_held_trial_is_nobody_s_until_it_is_released(storage: LeasedStorage, s
     assert not hold_waiting(storage, trial_id)
     hand_back(storage, trial_id)
     assert hold_waiting(storage, trial_id)
+    assert read_standing(storage, trial_id, "any") == Standing(state=TrialState.WAITING, held=True, answer=None)
     assert claim_one(storage, study).number == 1
     assert release_waiting(storage, trial_id)
     assert claim_one(storage, study).trial_id == trial_id

@@ -14,7 +14,7 @@ from caviar.attributes import BEST_VALUE, CHANGES, CURVES, HELD, INTERVENTIONS, 
 from caviar.interventions import Request, interventions_of, was_changed
 from caviar.optuna_private import id_of_trial
 from caviar.storage.checkpoints import CheckpointStore
-from caviar.storage.control import Answer, hold_waiting, post_request, read_answer, release_waiting
+from caviar.storage.control import Answer, hold_waiting, post_request, read_standing, release_waiting
 from caviar.storage.database import new_owner, open_storage
 from caviar.worker import worker as worker_module
 
@@ -46,7 +46,8 @@ class Hand:
 
     @property
     def answers(self) -> list[Answer | None]:
-        return [read_answer(self._storage, self.trial_id, key) for key in self.keys]
+        found = [read_standing(self._storage, self.trial_id, key) for key in self.keys]
+        return [None if one is None else one.answer for one in found]
 
 
 def changes(made: Made, number: int = 0) -> list[str]:

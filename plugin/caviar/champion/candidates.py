@@ -1,4 +1,4 @@
-"""Which of a search's trials race: the best ones that differ."""
+"""Which of a search's trials race, the best ones that differ, and in which study."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
@@ -10,6 +10,12 @@ from ..search.sequences import position_of
 
 #: Trials are near-duplicates where no parameter differs by more than this share of its range, on its scale.
 NEAR: Final = 0.02
+_RACE: Final = "-champion"
+
+
+def race_name(study: str) -> str:
+    """Return the name of the study that a study's race is."""
+    return f"{study}{_RACE}"
 
 
 def pick_candidates(

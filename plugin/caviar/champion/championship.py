@@ -6,7 +6,7 @@ import math
 import threading
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 import optuna
@@ -26,10 +26,8 @@ from ..storage.leased_storage import LeasedStorage
 from ..storage.studies import create_study
 from ..worker.opening import open_mirror
 from ..worker.trial_run import worst_case
-from .candidates import pick_candidates
+from .candidates import pick_candidates, race_name
 from .race import Interval, Standings, mean_interval, standings
-
-_NAME_END: Final = "-champion"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -264,8 +262,3 @@ class Race:
             confirmed=mean_interval(confirmed, low=0.0, high=math.inf if metric == "val_loss" else 1.0),
             n_trainings=sum(len(trials) for trials in rounds),
         )
-
-
-def race_name(study: str) -> str:
-    """Return the name of the study that a study's race is."""
-    return f"{study}{_NAME_END}"

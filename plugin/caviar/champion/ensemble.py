@@ -9,14 +9,13 @@ from typing import Any, Final
 import numpy as np
 import optuna
 from numpy.typing import NDArray
-from scipy import special
 
 from ..attributes import ENSEMBLE
 from ..data.dataset import Split
 from ..data.loading import Data
 from ..search.seeds import trial_seed
 from ..spec import StudySpec
-from .race import LEVEL
+from .race import LEVEL, p_value
 from .refit import train_networks
 from .saved import probabilities_of
 
@@ -104,16 +103,13 @@ def judge(alone: Sequence[float], together: Sequence[float], *, n_networks: int,
     """Decide whether an ensemble is kept, from what it and its members reach on the same cuts."""
     gains = (np.asarray(together) - np.asarray(alone)) * (1.0 if maximize else -1.0)
     spread = float(np.std(gains, ddof=1)) / np.sqrt(len(gains))
-    if spread == 0.0:
-        p_value = 0.0 if gains[0] > 0 else 1.0
-    else:
-        p_value = float(special.stdtr(len(gains) - 1, -float(gains.mean()) / spread))
+    chance = p_value(float(gains.mean()), spread, freedom=len(gains) - 1)
     return Ensemble(
         n_networks=n_networks,
         alone=tuple(alone),
         together=tuple(together),
-        p_value=p_value,
-        is_kept=p_value < LEVEL,
+        p_value=chance,
+        is_kept=chance < LEVEL,
     )
 
 

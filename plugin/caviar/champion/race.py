@@ -6,6 +6,7 @@ from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import special
 
 #: Round → how many candidates may go on after it, whatever the test says: what is saved goes to those that are left.
 CAPS: Final[Mapping[int, float]] = {2: 0.6, 5: 0.4}
@@ -76,11 +77,22 @@ def mean_interval(values: Sequence[float], *, low: float = -math.inf, high: floa
         low: Where the interval is cut off, since nothing lies below.
         high: Where it is cut off, since nothing lies above.
     """
-    from scipy import special  # half a second, which reports and the service would pay too
-
     n, mean = len(values), float(np.mean(values))
     half = float(special.stdtrit(n - 1, 0.975) * np.std(values, ddof=1) / math.sqrt(n))
     return Interval(mean, max(low, mean - half), min(high, mean + half))
+
+
+def p_value(lead: float, spread: float, *, freedom: int) -> float:
+    """Return the chance of a lead as large or larger where there is none: Student's t-test, one-sided.
+
+    Args:
+        lead: What was measured.
+        spread: Its standard error.
+        freedom: The degrees of freedom; with none, nothing can be said, so that the chance is 1.
+    """
+    if spread == 0.0 or freedom < 1:
+        return 1.0 if lead <= 0.0 or freedom < 1 else 0.0
+    return float(special.stdtr(freedom, -lead / spread))
 
 
 def share_interval(n_right: int, n: int) -> Interval:
@@ -100,17 +112,9 @@ def _survivors(values: NDArray[np.float64], alive: Sequence[int], *, n_candidate
         return ranked
     spread = math.sqrt(2 * variance / n_rounds)  # of the difference of two that ran in every round
     lead = effects[ranked[0]]
-    kept = [c for c in ranked if _p_value(lead - effects[c], spread, freedom) >= LEVEL]
+    kept = [c for c in ranked if p_value(lead - effects[c], spread, freedom=freedom) >= LEVEL]
     share = CAPS.get(n_rounds)
     return kept if share is None else kept[: max(1, round(share * n_candidates))]
-
-
-def _p_value(behind: float, spread: float, freedom: int) -> float:
-    if spread == 0.0 or freedom < 1:
-        return 1.0 if behind <= 0.0 or freedom < 1 else 0.0
-    from scipy import special  # stdtr is Student's t, and here its upper tail
-
-    return float(special.stdtr(freedom, -behind / spread))
 
 
 def _fit(values: NDArray[np.float64]) -> tuple[NDArray[np.float64], float, int]:

@@ -16,7 +16,8 @@ from filelock import FileLock, Timeout
 from optuna.trial import FrozenTrial
 
 from ..attributes import FINGERPRINT, TESTED
-from ..champion.championship import Race, RaceResult, race_name
+from ..champion.candidates import race_name
+from ..champion.championship import Race, RaceResult
 from ..champion.ensemble import compare_ensemble
 from ..champion.export import Description, better_lines, ensemble_lines, write_champion
 from ..champion.refit import Refit, refit

@@ -15,9 +15,8 @@ from optuna.trial import FrozenTrial, TrialState
 from ..errors import CaviarError, SpecError
 from ..interventions import Intervention, Request, curves_of, in_words, interventions_of, live_values
 from ..optuna_private import id_of_study, id_of_trial
-from ..search.promotion import is_held
 from ..search.sequences import origin_of
-from ..storage.control import hold_waiting, insert_fork, post_request, read_answer, release_waiting
+from ..storage.control import hold_waiting, insert_fork, post_request, read_standing, release_waiting
 from ..storage.home import Home, locate_home
 from ..storage.leased_storage import LeasedStorage
 from ..storage.opening import open_existing, required_spec
@@ -118,15 +117,14 @@ def look_control(storage: LeasedStorage, posted: Posted) -> ControlResult | None
         SpecError: If the worker refused it.
         CaviarError: If the trial ended before that took effect, or was deleted.
     """
-    try:
-        trial = storage.get_trial(posted.trial_id)
-    except KeyError as error:
-        raise CaviarError(f"Trial {posted.number} was deleted.") from error
-    answer = read_answer(storage, posted.trial_id, posted.key)  # after the trial: an answer comes before its end
-    if answer is None and trial.state.is_finished():
-        raise CaviarError(f"Trial {posted.number} ended ({trial.state.name}) before that took effect.")
+    found = read_standing(storage, posted.trial_id, posted.key)
+    if found is None:
+        raise CaviarError(f"Trial {posted.number} was deleted.")
+    answer = found.answer
+    if answer is None and found.state.is_finished():
+        raise CaviarError(f"Trial {posted.number} ended ({found.state.name}) before that took effect.")
     if answer is None:
-        return ControlResult(trial=posted.number, done=False) if is_held(trial) else None
+        return ControlResult(trial=posted.number, done=False) if found.held else None
     if not answer.done:
         raise SpecError(answer.reason or "The worker refused it.")
     return ControlResult(trial=posted.number, done=True, epoch=answer.epoch)

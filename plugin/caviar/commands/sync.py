@@ -7,7 +7,7 @@ from pathlib import Path
 
 import optuna
 
-from ..champion.championship import race_name
+from ..champion.candidates import race_name
 from ..health.mending import sync_study
 from ..record.mlflow_mirror import MlflowMirror
 from ..storage.home import Home

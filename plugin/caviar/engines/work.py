@@ -41,15 +41,18 @@ RECYCLE_TRIALS = 100
 RECYCLE_FLEET_TRIALS = 4000
 
 
-def work(order: WorkOrder, *, owner: str, stop: threading.Event, dataset: Dataset | None = None) -> bool:
+def work(
+    order: WorkOrder, *, owner: str, stop: threading.Event, dataset: Dataset | None = None, checked: bool = False
+) -> bool:
     """Run trials of a study in this process until nothing is left to do, or ``stop`` is set and the current epoch over.
 
     Returns whether the process should be replaced by a fresh one, because it has run its share of trials. ``owner``
-    names this worker. The study's data is loaded unless it is given. Raises CaviarError if the study cannot go on.
+    names this worker. The study's data is loaded unless it is given. ``checked`` is as ``open_storage`` has it. Raises
+    CaviarError if the study cannot go on.
     """
     spec, home = order.spec, order.home
     prepare_devices(threads=order.threads)
-    opened = open_patiently(order, owner=owner, stop=stop)
+    opened = open_patiently(order, owner=owner, stop=stop, checked=checked)
     if opened is None:
         return False
     storage, study = opened
@@ -99,7 +102,9 @@ def work(order: WorkOrder, *, owner: str, stop: threading.Event, dataset: Datase
     return share_done.is_set() and not stop.is_set()
 
 
-def open_patiently(order: WorkOrder, *, owner: str, stop: threading.Event) -> tuple[LeasedStorage, optuna.Study] | None:
+def open_patiently(
+    order: WorkOrder, *, owner: str, stop: threading.Event, checked: bool = False
+) -> tuple[LeasedStorage, optuna.Study] | None:
     """Open an order's study, which existed a moment ago: a database out of reach is waited for, unless ``stop`` is set.
 
     A worker may be started in the middle of an outage, in the place of one that died.
@@ -107,7 +112,7 @@ def open_patiently(order: WorkOrder, *, owner: str, stop: threading.Event) -> tu
 
     def attempt() -> tuple[LeasedStorage, optuna.Study]:
         try:
-            storage = open_storage(order.home.storage, owner=owner)
+            storage = open_storage(order.home.storage, owner=owner, checked=checked)
         except StorageError as error:
             if is_out_of_reach(error):
                 raise StorageInternalError(str(error)) from error.__cause__

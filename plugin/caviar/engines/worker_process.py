@@ -90,7 +90,7 @@ def take_order(channel: Channel, dataset: Dataset | None = None) -> None:
 
     try:
         with _leaving_on_signals(stop, asked, grace_s=order.grace_s, leave=leave):
-            recycle = work(order, owner=owner, stop=stop, dataset=dataset)
+            recycle = work(order, owner=owner, stop=stop, dataset=dataset, checked=True)
     except CaviarError as error:
         if not isinstance(error, StorageError):  # else there is no study to hand anything back to
             _hand_back_all(order, owner)
@@ -146,7 +146,7 @@ def _leaving_on_signals(
 def _hand_back_all(order: WorkOrder, owner: str) -> None:
     """Hand back the worker's trials, through a connection of its own: the other may be in the middle of a write."""
     try:
-        hand_back_all(open_storage(order.home.storage, owner=owner))
+        hand_back_all(open_storage(order.home.storage, owner=owner, checked=True))
     except (CaviarError, optuna.exceptions.StorageInternalError) as error:
         _logger.warning("The trials could not be handed back; their leases will run out. %s", error)
 

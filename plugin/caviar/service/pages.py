@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 import jinja2
 from anyio import to_thread
-from fastapi import APIRouter, Depends, Query, Request
+from fastapi import APIRouter, Query, Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from .. import __version__
@@ -26,12 +26,7 @@ from .network_study import toml_text
 from .requests import makings
 from .security import PAGE_POLICY
 
-
-async def _tell_opened(request: Request) -> None:
-    makings(request).page_opened.set()
-
-
-router = APIRouter(include_in_schema=False, dependencies=[Depends(_tell_opened)])
+router = APIRouter(include_in_schema=False)
 
 _ASSETS: Final = {
     "caviar.css": "text/css",
@@ -67,6 +62,8 @@ async def front_page(request: Request) -> Response:
     use, runs = makings(request), request.app.state.runs
     home = use.settings.home
     studies = await use.recent.get("front page", use.store.studies)
+    if studies:
+        use.study_shown.set()
     return _page(
         "front.html",
         studies=sorted(studies, key=lambda study: not study["workers"]),
@@ -118,6 +115,7 @@ async def study_page(request: Request, name: str) -> Response:
         mlflow=link or "/mlflow/",
     )
     page.headers["Content-Security-Policy"] = PAGE_POLICY.replace("style-src", f"style-src {_PLOTLY_STYLES}")
+    use.study_shown.set()
     return page
 
 

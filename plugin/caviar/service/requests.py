@@ -80,7 +80,7 @@ class Makings:
         self.predictions = Jobs("predictions")
         self.reports = Jobs("reports")
         self.asking = CapacityLimiter(8)
-        self.page_opened = asyncio.Event()
+        self.study_shown = asyncio.Event()  # on a page
         self.n_receiving = 0  # files
         self.n_controlling = 0  # requests that wait for a trial's next epoch
         self._asked: dict[str, AskedStudy] = {}

@@ -100,7 +100,7 @@ def _run(settings: ServiceSettings, listener: socket.socket) -> None:
 
     async def serve() -> None:
         beside = [
-            asyncio.create_task(_load_dashboards(app.state.dashboards, when=app.state.makings.page_opened)),
+            asyncio.create_task(_load_dashboards(app.state.dashboards, when=app.state.makings.study_shown)),
             asyncio.create_task(end_streams()),
         ]
         await server.serve(sockets=[listener])
@@ -123,9 +123,9 @@ def _run(settings: ServiceSettings, listener: socket.socket) -> None:
 
 
 async def _load_dashboards(dashboards: "Dashboards", *, when: asyncio.Event) -> None:
-    """Load the dashboards while somebody looks at the first page; a service that only programs ask needs neither.
+    """Load the dashboards while somebody looks at the first page that shows a study.
 
-    What is wrong with one is told again to whoever opens it.
+    A service that only programs ask needs neither. What is wrong with one is told again to whoever opens it.
     """
     await when.wait()
     try:

@@ -41,6 +41,21 @@ class Answer:
     reason: str | None = None
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Standing:
+    """How a request stands.
+
+    Attributes:
+        state: The trial's state.
+        held: Whether the trial waits until somebody resumes it.
+        answer: Of the trial's worker; None while there is none.
+    """
+
+    state: TrialState
+    held: bool
+    answer: Answer | None
+
+
 def post_request(storage: LeasedStorage, trial_id: int, request: Request) -> str:
     """Ask something of a trial that has not ended.
 
@@ -59,15 +74,25 @@ def post_request(storage: LeasedStorage, trial_id: int, request: Request) -> str
     return key
 
 
-def read_answer(storage: LeasedStorage, trial_id: int, key: str) -> Answer | None:
-    """Return a worker's answer to a request, or None while there is none."""
-    attributes = optuna_tables().system_attributes
-    with schema.transaction(storage.engine) as connection:
-        text = connection.execute(
-            sqlalchemy.select(attributes.c.value_json).where(attributes.c.trial_id == trial_id, attributes.c.key == key)
-        ).scalar_one_or_none()
-    answer = None if text is None else json.loads(text).get(_ANSWER)
-    return None if answer is None else Answer(**answer)
+def read_standing(storage: LeasedStorage, trial_id: int, key: str) -> Standing | None:
+    """Return how a request to a trial stands, by one statement; None if the trial was deleted."""
+    tables = optuna_tables()
+    trials, attributes = tables.trials, tables.system_attributes
+    wanted = (attributes.c.trial_id == trials.c.trial_id) & attributes.c.key.in_((key, HELD))
+    query = sqlalchemy.select(trials.c.state, attributes.c.key, attributes.c.value_json)
+    with schema.reading(storage.engine) as connection:
+        rows = connection.execute(
+            query.select_from(trials.outerjoin(attributes, wanted)).where(trials.c.trial_id == trial_id)
+        ).all()
+    if not rows:
+        return None
+    state, stored = rows[0].state, {row.key: row.value_json for row in rows}
+    answer = json.loads(stored[key]).get(_ANSWER) if key in stored else None
+    return Standing(
+        state=state,
+        held=state == TrialState.WAITING and HELD in stored,
+        answer=None if answer is None else Answer(**answer),
+    )
 
 
 def answered(request: Request, answer: Answer) -> dict[str, Any]:

@@ -45,7 +45,7 @@ def database_exists(url: str) -> bool:
     return path is None or path.exists()
 
 
-def open_storage(url: str, *, owner: str, create: bool = False) -> LeasedStorage:
+def open_storage(url: str, *, owner: str, create: bool = False, checked: bool = False) -> LeasedStorage:
     """Open Optuna's database.
 
     Args:
@@ -53,6 +53,8 @@ def open_storage(url: str, *, owner: str, create: bool = False) -> LeasedStorage
         owner: What names this worker.
         create: Whether a missing database is created. Processes that create one at once crash in Optuna, so this
             happens under a lock, and an SQLite file appears with all its tables or not at all.
+        checked: Whether the caller knows that the tables are there and of this Optuna's version, as a run's workers do:
+            to compare them takes longer than all else.
 
     Raises:
         StorageError: If it is missing, cannot be opened, or holds something else.
@@ -64,12 +66,14 @@ def open_storage(url: str, *, owner: str, create: bool = False) -> LeasedStorage
             raise StorageError(f"{masked(url)} keeps nothing: a study needs a file, such as sqlite:///runs/optuna.db.")
         if create and (kind := network_file_system(path)):  # the run's own opening, not that of each of its workers
             _logger.warning("%s", network_message(path, kind))
-        return _open_sqlite(url, path, owner=owner, create=create)
+        return _open_sqlite(url, path, owner=owner, create=create, checked=checked)
     if backend not in ("postgresql", "postgres"):
         raise StorageError(
             f"A study's storage is SQLite or PostgreSQL, but got {masked(url)}. "
             "Name a file, sqlite:///runs/optuna.db, or a server, postgresql+psycopg://user@host/database."
         )
+    if checked:
+        return _open(url, owner=owner, has_tables=True, checked=True)
     with _explained(url), _connected(url) as connection:
         has_tables = _has_tables(connection)
         if not has_tables:  # whoever comes first makes them
@@ -112,7 +116,7 @@ def creation_lock(storage: LeasedStorage) -> Iterator[None]:
             yield
 
 
-def _open_sqlite(url: str, path: Path, *, owner: str, create: bool) -> LeasedStorage:
+def _open_sqlite(url: str, path: Path, *, owner: str, create: bool, checked: bool) -> LeasedStorage:
     if not path.exists() and not create:
         raise StorageError(f"There is no study database at {path}. `caviar run STUDY.toml` creates one.")
     if not _has_content(path):
@@ -123,10 +127,11 @@ def _open_sqlite(url: str, path: Path, *, owner: str, create: bool) -> LeasedSto
             with FileLock(f"{path}.lock"):
                 if not _has_content(path):
                     create_from_template(path, _template_name(), _make_sqlite)
+                    checked = True  # this version of Optuna made it
         except (OSError, sqlite3.Error) as error:
             raise StorageError(f"The study database {path} cannot be created: {error}. Name another --home.") from error
-    _check_is_optunas(path)
-    return _open(url, owner=owner)
+    has_tables = _optunas_tables(path) >= set(optuna_tables().studies.metadata.tables)
+    return _open(url, owner=owner, has_tables=has_tables, checked=checked)
 
 
 def _template_name() -> str:
@@ -161,13 +166,19 @@ def _has_tables(connection: sqlalchemy.Connection) -> bool:
     return connection.execute(sqlalchemy.select(sqlalchemy.func.count()).select_from(version)).scalar_one() > 0
 
 
-def _open(url: str, *, owner: str, has_tables: bool = False) -> LeasedStorage:
+def _open(url: str, *, owner: str, has_tables: bool = False, checked: bool = False) -> LeasedStorage:
     with _explained(url):
         address = sqlalchemy.engine.make_url(url)
         options: dict[str, Any] = {"connect_args": connection_options(address)}
         if address.get_backend_name() == "sqlite":
             options = {} if "timeout" in address.query else {"connect_args": {"timeout": BUSY_TIMEOUT_S}}
-        storage = LeasedStorage(url, owner=owner, engine_kwargs=options, skip_table_creation=has_tables)
+        storage = LeasedStorage(
+            url,
+            owner=owner,
+            engine_kwargs=options,
+            skip_table_creation=has_tables,
+            skip_compatibility_check=checked,
+        )
     if storage.engine.dialect.name == "sqlite":
         sqlalchemy.event.listen(storage.engine, "connect", _tune_sqlite)
         storage.engine.dispose()
@@ -197,8 +208,8 @@ def _tune_sqlite(connection: Any, _record: Any) -> None:
     connection.execute("PRAGMA synchronous=NORMAL")
 
 
-def _check_is_optunas(path: Path) -> None:
-    """Look into a file through SQLite alone.
+def _optunas_tables(path: Path) -> set[str]:
+    """Look into a file through SQLite alone, and return its tables' names if they are Optuna's or none.
 
     Opening it by other means, to read its first bytes say, and closing it again would drop the locks that this process
     holds on it through SQLite, and another process could then delete a log that is in use (sqlite.org/howtocorrupt).
@@ -224,3 +235,4 @@ def _check_is_optunas(path: Path) -> None:
             f"{path} is a database of something else (its tables: {', '.join(sorted(tables)[:5])}). "
             "Name another file with --storage or --home."
         )
+    return tables

@@ -29,10 +29,8 @@ class LeasedStorage(RDBStorage):
     worker that was stopped for longer than its lease writes nothing. Its ``owner`` is the worker: ``host:pid:token``.
     """
 
-    def __init__(
-        self, url: str, *, owner: str, engine_kwargs: dict[str, Any] | None = None, skip_table_creation: bool = False
-    ) -> None:
-        super().__init__(url, engine_kwargs=engine_kwargs, skip_table_creation=skip_table_creation)
+    def __init__(self, url: str, *, owner: str, **options: Any) -> None:
+        super().__init__(url, **options)
         self.owner = owner
         #: Optuna's ids of the trials that this worker was ever given; it writes about them only while it holds a lease.
         self.ever_leased: set[int] = set()
