@@ -15,6 +15,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
 
 from caviar.engines.fork_server import start_fork_server
 
@@ -74,7 +75,7 @@ def _be_caviar(
     os.environ.update(environment)
     sys.path[:0] = [path for path in environment["PYTHONPATH"].split(os.pathsep) if path not in sys.path]
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    multiprocessing.util.spawnv_passfds = _fork_server  # type: ignore[attr-defined]
+    multiprocessing.util.spawnv_passfds = _fork_server
     ready.send(None)
     ready.close()
     from caviar.cli import main
@@ -82,7 +83,7 @@ def _be_caviar(
     main(arguments, prog_name="caviar")
 
 
-def _fork_server(_path: bytes, arguments: Sequence[str], passed: Sequence[int]) -> int:
+def _fork_server(_path: bytes, arguments: Sequence[Any], passed: Sequence[int]) -> int:
     """Start a fork server as multiprocessing does, but as a fork of this process: the modules are there."""
     pid = os.fork()
     if pid:
