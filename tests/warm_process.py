@@ -83,19 +83,20 @@ def _be_caviar(
     main(arguments, prog_name="caviar")
 
 
-def _fork_server(_path: bytes, arguments: Sequence[Any], passed: Sequence[int]) -> int:
+def _fork_server(path: bytes, args: Sequence[Any], passfds: Sequence[int]) -> int:
     """Start a fork server as multiprocessing does, but as a fork of this process: the modules are there."""
+    del path  # the names are those of what this stands for
     pid = os.fork()
     if pid:
         return pid
     try:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # as preloaded.py leaves it
-        kept = {*range(_STDERR + 1), *passed}
+        kept = {*range(_STDERR + 1), *passfds}
         for number in [int(path.name) for path in Path("/proc/self/fd").iterdir()]:
             if number not in kept:
                 with contextlib.suppress(OSError):  # the one that listed them
                     os.close(number)
-        exec(arguments[-1], {})  # what multiprocessing would give to `python -c`
+        exec(args[-1], {})  # what multiprocessing would give to `python -c`
     except SystemExit:
         pass
     finally:
