@@ -1,16 +1,20 @@
 """The live view of `caviar panda`, driven by its keys in a terminal of 80 by 24 characters."""
 
 import asyncio
+import threading
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+from textual.app import ComposeResult
 from textual.pilot import Pilot
 from textual.widgets import Input, Static
 
 from caviar.attributes import CURVES, REQUEST
 from caviar.cli.panda_view import PandaApp
+from caviar.commands.panda import TrialView, view_trial
 from caviar.spec import parse_spec
 from caviar.storage.database import new_owner, open_storage
 from caviar.storage.home import Home, locate_home
@@ -122,3 +126,35 @@ def test_wrong_values_are_said_and_not_asked(home: Home) -> None:
 
     drive(home, press)
     assert requests(home) == []
+
+
+def test_a_look_that_comes_back_while_the_view_ends_is_dropped(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    looked, ends = threading.Event(), threading.Event()
+
+    class Slow(Static):
+        async def on_unmount(self) -> None:
+            ends.set()
+            await asyncio.sleep(0.3)
+
+    class EndsSlowly(PandaApp):
+        def compose(self) -> ComposeResult:
+            yield from super().compose()
+            yield Slow()
+
+    app = EndsSlowly(home, "toy", 0, poll_s=0.1, wait_s=0)
+
+    def view_late(*arguments: Any) -> TrialView:
+        view = view_trial(*arguments)
+        if app.shown is not None:
+            looked.set()
+            ends.wait(10)
+        return view
+
+    monkeypatch.setattr("caviar.cli.panda_view.view_trial", view_late)
+
+    async def run() -> None:
+        async with app.run_test(size=(80, 24)) as pilot:
+            await until(pilot, looked.is_set)
+
+    asyncio.run(run())
+    assert ends.is_set()

@@ -1,6 +1,7 @@
 """`CaviarClassifier`: the search for scikit-learn's users, who know `fit` and `predict`."""
 
 import contextlib
+import functools
 import hashlib
 import json
 import os
@@ -278,9 +279,8 @@ class CaviarClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
 
     def _keep(self, network: Any) -> None:
         """Keep a network, and the program that asks it."""
-        inputs = network.inputs[0]
         self.network_ = network
-        self._ask_network = compiled(network, tuple(inputs.shape[1:]), inputs.dtype)
+        self._ask_network = _Program(network)
 
     def _ask(self, rows: NDArray[Any]) -> NDArray[np.float32]:
         import tensorflow as tf
@@ -288,6 +288,17 @@ class CaviarClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
         padded = np.zeros((_ROWS, *rows.shape[1:]), rows.dtype)
         padded[: len(rows)] = rows
         return np.asarray(self._ask_network(tf.constant(padded)))[: len(rows)]
+
+
+class _Program:
+    """Gives a network's probabilities; compiled once it is first asked, which many an estimator never is."""
+
+    def __init__(self, network: Any) -> None:
+        inputs = network.inputs[0]
+        self._compile = functools.cache(functools.partial(compiled, network, tuple(inputs.shape[1:]), inputs.dtype))
+
+    def __call__(self, rows: Any) -> Any:
+        return self._compile()(rows)
 
 
 def _is_mixed_frame(x: Any) -> bool:

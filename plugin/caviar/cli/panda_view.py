@@ -103,6 +103,8 @@ class PandaApp(App[None]):
             self.call_from_thread(self._show, view)
 
     def _show(self, view: TrialView) -> None:
+        if not self.is_running:  # the view is ending, and the screen is gone
+            return
         self.shown = view
         best = "" if view.best is None else f" · best {view.best[0]:.4f} at epoch {view.best[1]}"
         where = "" if view.worker is None else f" · {view.worker}"
@@ -175,7 +177,8 @@ class PandaApp(App[None]):
             self.call_from_thread(self._look)
 
     def _say(self, text: str) -> None:
-        self._write("said", text)
+        if self.is_running:
+            self._write("said", text)
 
     def _write(self, place: str, text: str) -> None:
         self.query_one(f"#{place}", Static).update(text)
