@@ -11,18 +11,27 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 _CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+_DRIVER = shutil.which("chromedriver")
+_FLAGS = (
+    *("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run"),
+    *("--disable-background-networking", "--disable-component-update", "--disable-sync", "--window-size=1600,1200"),
+)
 _START_S = 60.0
 _SHOW_S = 60.0
+_PATIENCE_S = 8.0  # until a page is loaded again
 
 #: Marks of a test that needs the browser.
 BROWSER = [
     pytest.mark.browser,
     pytest.mark.slow,
-    pytest.mark.skipif(_CHROMIUM is None, reason="needs chromium (Debian: apt-get install chromium)"),
+    pytest.mark.skipif(
+        not (_CHROMIUM and _DRIVER), reason="needs chromium and its driver (Debian: apt-get install chromium-driver)"
+    ),
 ]
 
 
@@ -60,7 +69,7 @@ def serving(command: list[str], *, ready: str, environment: Mapping[str, str], c
     finally:
         deadline.cancel()
         with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGTERM)  # the server and its workers, in a session of their own
+            os.killpg(process.pid, signal.SIGKILL)  # with its workers, in a session of their own; it waits for no page
         process.communicate(timeout=30)
 
 
@@ -74,47 +83,53 @@ def serving_mlflow(address: str, *, tracking_uri: str, cwd: Path) -> Iterator[No
         yield
 
 
-def open_page(address: str, profile: Path, *texts: str) -> str:
-    """Return the page as it stands once it shows the texts.
+class Browser:
+    """Chromium without a screen, which starts once for many pages.
 
-    Chromium's virtual time waits for what the scripts fetch, but a busy server's last answers can come after it: such
-    a page is opened again.
-
-    Raises:
-        pytest.fail.Exception: Texts are still missing after a minute.
+    Attributes:
+        driver: Selenium's.
     """
-    deadline = time.monotonic() + _SHOW_S
-    while True:
-        page = _dump(address, profile)
-        missing = [text for text in texts if text not in page]
-        if not missing:
-            return page
-        if time.monotonic() > deadline:
-            pytest.fail(f"{address} does not show {missing}")
 
+    def __init__(self) -> None:
+        from selenium import webdriver
 
-def _dump(address: str, profile: Path) -> str:
-    assert _CHROMIUM is not None
-    result = subprocess.run(
-        [
-            _CHROMIUM,
-            "--headless=new",
-            "--no-sandbox",
-            "--disable-gpu",
-            "--disable-dev-shm-usage",
-            "--disable-background-networking",
-            "--disable-component-update",
-            "--disable-sync",
-            "--no-first-run",
-            f"--user-data-dir={profile}",
-            "--window-size=1600,1200",
-            "--virtual-time-budget=10000",
-            "--dump-dom",
-            address,
-        ],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=True,
-    )
-    return result.stdout
+        options = webdriver.ChromeOptions()
+        options.binary_location = _CHROMIUM or ""
+        for flag in _FLAGS:
+            options.add_argument(flag)
+        options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+        self.driver: Any = webdriver.Chrome(options=options, service=webdriver.ChromeService(_DRIVER))
+
+    def open(self, address: str, *texts: str) -> str:
+        """Return the page as it stands once it shows the texts.
+
+        On a busy machine, MLflow's and optuna-dashboard's pages forget to draw some: they are loaded again then.
+
+        Raises:
+            pytest.fail.Exception: Texts are still missing after a minute.
+        """
+        self.driver.get("about:blank")  # else an address that differs after its # would load nothing
+        self.driver.get(address)
+        begun = loaded = time.monotonic()
+        while True:
+            page = str(self.driver.page_source)
+            missing = [text for text in texts if text not in page]
+            if not missing:
+                return page
+            now = time.monotonic()
+            if now > begun + _SHOW_S:
+                pytest.fail(f"{address} does not show {missing}")
+            if now > loaded + _PATIENCE_S:
+                self.driver.refresh()
+                loaded = now
+            time.sleep(0.2)
+
+    def wait_for(self, script: str) -> None:
+        """Wait until JavaScript says so on the page that is open."""
+        deadline = time.monotonic() + _SHOW_S
+        while not self.driver.execute_script(f"return Boolean({script})"):
+            assert time.monotonic() < deadline, f"It never came to {script}."
+            time.sleep(0.2)
+
+    def close(self) -> None:
+        self.driver.quit()

@@ -17,6 +17,7 @@ from caviar.spec import StudySpec, parse_spec
 from caviar.storage.database import new_owner, open_storage
 from caviar.storage.leased_storage import LeasedStorage
 
+from .browser import Browser
 from .object_store import serving_s3
 
 if TYPE_CHECKING:
@@ -129,6 +130,13 @@ def s3_url() -> Iterator[str]:
     """The address of a directory in an S3 server; skipped with a reason where there is none."""
     with serving_s3() as url:
         yield url
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """A browser for the tests that are marked `BROWSER`."""
+    with contextlib.closing(Browser()) as browser:
+        yield browser
 
 
 @pytest.fixture

@@ -11,26 +11,22 @@ import numpy as np
 import psutil
 import pytest
 from PIL import Image
+from selenium.common.exceptions import StaleElementReferenceException
 from sklearn.datasets import load_digits
 
 from caviar.storage.database import new_owner, open_storage
 from caviar.storage.home import locate_home
 from caviar.storage.overview import summarize_studies
 
-from ..browser import BROWSER, free_port
+from ..browser import BROWSER, Browser, free_port
 from .serving import Server, serving_caviar, wait_until
 
-_DRIVER = shutil.which("chromedriver")
-pytestmark = [
-    *BROWSER,
-    pytest.mark.skipif(_DRIVER is None, reason="needs chromedriver (Debian: apt-get install chromium-driver)"),
-]
-webdriver = pytest.importorskip("selenium.webdriver")
+pytestmark = BROWSER
 QUICK = (Path(__file__).parents[2] / "studies" / "digits_quick.toml").read_text("utf-8")
 LONG = """
 name = "long"
 data = { dataset = "digits" }
-objective = { epochs = 5000 }
+objective = { epochs = 100000 }
 search = { trials = 1, pruner = "none" }
 space = { learning_rate = { low = 0.01, high = 0.02 }, momentum = 0.9, depth = 1, units = 16, batch_norm = "none" }
 """
@@ -53,7 +49,14 @@ class Page:
         return str(self.run("document.querySelector(arguments[0])?.textContent ?? ''", selector))
 
     def click(self, selector: str) -> None:
-        self.driver.find_element("css selector", selector).click()
+        def is_clicked() -> bool:
+            try:
+                self.driver.find_element("css selector", selector).click()
+            except StaleElementReferenceException:  # the page's script has just taken over a newer one
+                return False
+            return True
+
+        wait_until(is_clicked)
 
     def type(self, selector: str, text: str) -> None:
         element = self.driver.find_element("css selector", selector)
@@ -83,16 +86,9 @@ class Page:
         return [entry["message"] for entry in self.driver.get_log("browser") if entry["level"] == "SEVERE"]
 
 
-@pytest.fixture(scope="module")
-def driver() -> Iterator[Any]:
-    options = webdriver.ChromeOptions()
-    options.binary_location = shutil.which("chromium") or shutil.which("chromium-browser")
-    for flag in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run"):
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(_DRIVER))
-    yield driver
-    driver.quit()
+@pytest.fixture
+def driver(browser: Browser) -> Any:
+    return browser.driver
 
 
 @pytest.fixture(scope="module")
@@ -171,28 +167,6 @@ def test_a_study_is_submitted_watched_and_found_in_both_dashboards_and_its_champ
     assert page.run("location.origin") == server.address
 
 
-def test_one_trials_learning_rate_is_lowered_in_the_page(driver: Any, server: Server) -> None:
-    page = Page(driver, server.address)
-    page.complaints()  # MLflow's pages ask for what the service leaves out
-    page.open("/new")
-    page.run("document.getElementById('text').value = arguments[0]", LONG)
-    page.click("#study-form button[type=submit]")
-    page.wait_for("Number(document.getElementById('curves')?.dataset.points) > 5")
-    first = page.run("Number(document.getElementById('curves').dataset.points)")
-    page.wait_for("Number(document.getElementById('curves').dataset.points) > arguments[0]", first)
-    page.wait_for("document.getElementById('control-trial').value === '0'")
-    page.type("#control-value", "0.0001")
-    page.click("#control-form button[type=submit]")
-    page.wait_for_text("Trial 0: done, before epoch", "#control-said")
-    page.wait_for("Number(document.getElementById('curves').dataset.changes) === 1")
-    page.wait_for_text("→ 0.0001 (browser@127.0.0.1)", "#changes")
-    page.run("document.getElementById('control-action').value = 'stop'")
-    page.click("#control-form button[type=submit]")
-    page.wait_for_text("1 of 1", "#facts")
-    page.wait_for_text("finished", "#runs")
-    assert page.complaints() == []
-
-
 def test_a_page_fits_a_telephone_and_is_reached_by_keyboard(driver: Any, server: Server) -> None:
     view = {"width": 390, "height": 800, "deviceScaleFactor": 1, "mobile": True}
     driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", view)
@@ -228,28 +202,38 @@ def brightness(colour: str) -> float:
     return sum(float(part) for part in colour.partition("(")[2].rstrip(")").split(",")[:3]) / (3 * 255)
 
 
-def test_a_killed_service_finds_its_runs_again(driver: Any, prepared_home: Path) -> None:
-    home = prepared_home
+def test_a_trial_is_steered_in_the_page_and_a_killed_service_finds_its_run_again(
+    driver: Any, prepared_home: Path
+) -> None:
     port = free_port()
-    long = QUICK.replace("trials = 6", "trials = 100000").replace("epochs = 3", "epochs = 20")
-    with serving_caviar(home, port=port) as server:
+    n_points = "Number(document.getElementById('curves')?.dataset.points)"
+    with serving_caviar(prepared_home, port=port) as server:
         page = Page(driver, server.address)
+        page.complaints()  # MLflow's pages ask for what the service leaves out
         page.open("/new")
-        page.run("document.getElementById('text').value = arguments[0]", long)
+        page.run("document.getElementById('text').value = arguments[0]", LONG)
         page.click("#study-form button[type=submit]")
-        page.wait_for("Number(document.getElementById('curves')?.dataset.points) > 0")
+        page.wait_for(f"{n_points} > 5")
+        page.wait_for(f"{n_points} > arguments[0]", page.run(n_points))
+        page.wait_for("document.getElementById('control-trial').value === '0'")
+        page.type("#control-value", "0.0001")
+        page.click("#control-form button[type=submit]")
+        page.wait_for_text("Trial 0: done, before epoch", "#control-said")
+        page.wait_for("Number(document.getElementById('curves').dataset.changes) === 1")
+        page.wait_for_text("→ 0.0001 (browser@127.0.0.1)", "#changes")
+        assert page.complaints() == []
         (run,) = running_supervisors(server)
         server.kill()
         page.wait_for("!document.getElementById('offline').hidden")
-    before = n_done(home)
+    before = page.run(n_points)
     assert psutil.pid_exists(run["pid"])
-    with serving_caviar(home, port=port) as server:
+    with serving_caviar(prepared_home, port=port) as server:
         page.wait_for("document.getElementById('offline').hidden")  # the page that was open goes on
         page.wait_for_text("running", "#facts")
         assert running_supervisors(server) == [run]
-        wait_until(lambda: n_done(home) > before)
+        page.wait_for(f"{n_points} > arguments[0]", before)
         with server.client(**{"X-Caviar": "1", "Content-Type": "application/toml"}) as client:
-            refused = client.post("/v1/studies", content=long)
+            refused = client.post("/v1/studies", content=LONG)
         assert refused.status_code == 409
         page.click("button[data-action=stop]")
         page.wait_for_text("ends after the current epoch", "#action-said")
