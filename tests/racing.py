@@ -8,6 +8,7 @@ from typing import TypeVar
 
 import optuna
 
+from caviar.engines.fork_server import start_fork_server
 from caviar.storage.database import new_owner, open_storage
 from caviar.storage.studies import open_study
 from caviar.storage.tickets import Ticket
@@ -19,11 +20,12 @@ _barrier: threading.Barrier
 
 
 def race(function: Callable[..., _T], *arguments: object) -> list[_T]:
-    """Call a function in four processes, which are forked from a fresh one; it alone imports the code.
+    """Call a function in four processes, which are forked from one of the fork server's, so that none imports the code.
 
     The function waits for the barrier before what is to happen at once.
     """
-    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+    start_fork_server()
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("forkserver")) as pool:
         return pool.submit(_fork, function, arguments).result(timeout=60)
 
 

@@ -6,7 +6,6 @@ import signal
 import sqlite3
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,8 @@ from caviar.spec import parse_spec
 from caviar.storage.database import new_owner, open_storage
 from caviar.storage.home import locate_home
 from caviar.storage.studies import create_study
+
+from .processes import running, wait_until
 
 ROOT = Path(__file__).parent.parent
 STUDY = """# A study that trains in a second.
@@ -73,8 +74,8 @@ def finished_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Run the study once, in a process of its own: copying a database that this one has open would drop its locks."""
     directory = tmp_path_factory.mktemp("finished")
     (directory / "toy.toml").write_text(STUDY)
-    command = [sys.executable, "-m", "caviar", "run", str(directory / "toy.toml"), "--home", str(directory / "runs")]
-    subprocess.run(command, check=True, capture_output=True, cwd=ROOT, timeout=120)
+    with running("run", directory / "toy.toml", "--home", directory / "runs", warm=True) as process:
+        assert process.finish().exit_code == 0
     return directory / "runs"
 
 
@@ -223,20 +224,13 @@ def test_time_limits_end_a_run_and_the_same_command_goes_on(study_file: Path, ho
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_the_run_with_what_is_done_kept(study_file: Path, home: Path, number: signal.Signals) -> None:
-    command = [sys.executable, "-m", "caviar", "run", str(study_file), "--home", str(home), "--trials", "100000"]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT / "plugin"), str(ROOT)])}
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=ROOT, env=environment) as process:
-        deadline = time.monotonic() + 60
-        assert process.stderr is not None
-        seen = ""
-        while not re.search(r"toy: [1-9]\d*/", seen):
-            assert time.monotonic() < deadline, seen
-            seen += process.stderr.read(1)
-        process.send_signal(number)
-        _, rest = process.communicate(timeout=60)
-    assert process.returncode == 130, rest
-    assert "Interrupted. Finished trials are kept" in rest
-    assert "Traceback" not in rest
+    with running("run", study_file, "--home", home, "--trials", "100000", warm=True) as process:
+        wait_until(lambda: re.search(r"toy: [1-9]\d*/", process.stderr()) is not None)
+        process.send(number)
+        ended = process.finish()
+    assert ended.exit_code == 130, ended.stderr
+    assert "Interrupted. Finished trials are kept" in ended.stderr
+    assert "Traceback" not in ended.stderr
     state = status(home)
     assert state["trials"]["complete"] + state["trials"]["pruned"] >= 1
     assert state["trials"]["running"] == 0

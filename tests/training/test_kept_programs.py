@@ -215,6 +215,8 @@ def test_another_process_takes_the_kept_program(directory: Path, curve: list[dic
     code = """if True:
         import sys
         from pathlib import Path
+        from caviar.engines.quiet import import_tensorflow_quietly
+        import_tensorflow_quietly()  # in half the time
         from tests.training import test_kept_programs as here
         programs = here.make_programs(Path(sys.argv[1]))
         other = here.Lane(network=here.NetworkConfig(depth=2, units=8), training=here.TRAINING, seed=0)
