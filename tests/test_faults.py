@@ -41,12 +41,12 @@ def curves(watch: Watch) -> list[dict[str, list[float]]]:
 def test_a_killed_trial_goes_on_from_its_checkpoint_on_the_same_curve(
     tmp_path: Path, home: Path, watch: Watch, tracking_template: Path
 ) -> None:
-    file = write_study(tmp_path, trials=1, epochs=40, lease_s=1, checkpoint_s=0, trainer="solo")
+    file = write_study(tmp_path, trials=1, epochs=60, lease_s=1, checkpoint_s=0, trainer="solo")
     with running("run", file, "--home", home, warm=True) as process:
         wait_until(lambda: watch.reported() >= 10)
-        (begun,) = watch.runs()
         (victim,) = watch.holders().values()
         os.kill(victim, signal.SIGKILL)
+        (begun,) = watch.runs()
         newest = max((home / "checkpoints").rglob("*.ckpt"))
         newest.write_bytes(newest.read_bytes()[:-100])
         ended = process.finish()
@@ -57,7 +57,7 @@ def test_a_killed_trial_goes_on_from_its_checkpoint_on_the_same_curve(
     (run,) = watch.runs()
     assert run.info.run_id == begun.info.run_id
     (trial,) = watch.trials()
-    assert list(trial.intermediate_values) == list(range(40))
+    assert list(trial.intermediate_values) == list(range(60))
 
     (tmp_path / "straight").mkdir()
     shutil.copy(tracking_template, tmp_path / "straight")

@@ -44,7 +44,7 @@ def drive(home: Home, act: Callable[[PandaApp, Pilot[None]], Awaitable[None]]) -
     """Open the view, wait until it shows the trial, and act."""
 
     async def run() -> None:
-        app = PandaApp(home, "toy", 0, poll_s=0.1, wait_s=0)
+        app = PandaApp(home, "toy", 0, poll_s=0.3, wait_s=0)
         async with app.run_test(size=(80, 24)) as pilot:
             await until(pilot, lambda: app.shown is not None)
             await act(app, pilot)

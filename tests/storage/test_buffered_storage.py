@@ -112,13 +112,13 @@ CASES: dict[str, tuple[Callable[[], BaseSampler], Callable[[], optuna.pruners.Ba
 
 @pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
 @pytest.mark.parametrize("case", CASES)
-def test_samplers_and_pruners_decide_as_in_a_plain_database(
+def test_samplers_and_pruners_decide_as_in_a_storage_of_optunas(
     storage: LeasedStorage, study: optuna.Study, case: str
 ) -> None:
     make_sampler, make_pruner = CASES[case]
     plain = optuna.create_study(
         study_name=study.study_name,
-        storage=optuna.storages.RDBStorage("sqlite:///:memory:"),
+        storage=optuna.storages.InMemoryStorage(),
         direction="maximize",
         sampler=make_sampler(),
         pruner=make_pruner(),
