@@ -47,11 +47,10 @@ def _quiet_optuna() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _own_cache(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Keep what is measured of the machine out of the user's cache; the tests' processes share it."""
-    own = tmp_path_factory.getbasetemp()  # of a process of pytest-xdist, a directory in what all of them have
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep what is measured of the machine out of the user's cache; tests of another process leave things in theirs."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_CACHE_HOME", str((own.parent if hasattr(request.config, "workerinput") else own) / "cache"))
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
         yield
 
 
