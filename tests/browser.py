@@ -15,6 +15,8 @@ from typing import Any
 
 import pytest
 
+from .processes import wait_until
+
 _CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 _DRIVER = shutil.which("chromedriver")
 _FLAGS = (
@@ -126,10 +128,7 @@ class Browser:
 
     def wait_for(self, script: str) -> None:
         """Wait until JavaScript says so on the page that is open."""
-        deadline = time.monotonic() + _SHOW_S
-        while not self.driver.execute_script(f"return Boolean({script})"):
-            assert time.monotonic() < deadline, f"It never came to {script}."
-            time.sleep(0.2)
+        wait_until(lambda: bool(self.driver.execute_script(f"return {script}")), timeout_s=_SHOW_S, poll_s=0.2)
 
     def close(self) -> None:
         self.driver.quit()

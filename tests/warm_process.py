@@ -11,7 +11,6 @@ import multiprocessing.util
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -73,7 +72,6 @@ def _be_caviar(
     os.chdir(directory)
     os.environ.clear()
     os.environ.update(environment)
-    sys.path[:0] = [path for path in environment["PYTHONPATH"].split(os.pathsep) if path not in sys.path]
     signal.signal(signal.SIGINT, signal.default_int_handler)
     multiprocessing.util.spawnv_passfds = _fork_server
     ready.send(None)

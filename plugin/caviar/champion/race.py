@@ -90,8 +90,10 @@ def p_value(lead: float, spread: float, *, freedom: int) -> float:
         spread: Its standard error.
         freedom: The degrees of freedom; with none, nothing can be said, so that the chance is 1.
     """
-    if spread == 0.0 or freedom < 1:
-        return 1.0 if lead <= 0.0 or freedom < 1 else 0.0
+    if freedom < 1:
+        return 1.0
+    if spread == 0.0:
+        return 0.0 if lead > 0.0 else 1.0
     return float(special.stdtr(freedom, -lead / spread))
 
 
