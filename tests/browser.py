@@ -110,7 +110,7 @@ class Browser:
         Raises:
             pytest.fail.Exception: Texts are still missing after a minute.
         """
-        self.driver.get("about:blank")  # else an address that differs after its # would load nothing
+        self.leave()  # else an address that differs after its # would load nothing
         self.driver.get(address)
         begun = loaded = time.monotonic()
         while True:
@@ -129,6 +129,10 @@ class Browser:
     def wait_for(self, script: str) -> None:
         """Wait until JavaScript says so on the page that is open."""
         wait_until(lambda: bool(self.driver.execute_script(f"return {script}")), timeout_s=_SHOW_S, poll_s=0.2)
+
+    def leave(self) -> None:
+        """Leave the page, whose scripts would work on."""
+        self.driver.get("about:blank")
 
     def close(self) -> None:
         self.driver.quit()

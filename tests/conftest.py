@@ -31,6 +31,12 @@ def pytest_configure(config: pytest.Config) -> None:
         import_tensorflow_quietly()
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the files that take long, so that no process is left with one when the others are done."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
+
+
 def pytest_collection_finish() -> None:
     """Keep what the tests import out of the garbage collector's way: it would look through TensorFlow each time."""
     gc.enable()
@@ -133,10 +139,17 @@ def s3_url() -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def browser() -> Iterator[Browser]:
-    """A browser for the tests that are marked `BROWSER`."""
+def _browser() -> Iterator[Browser]:
+    """One for all tests: starting it takes seconds."""
     with contextlib.closing(Browser()) as browser:
         yield browser
+
+
+@pytest.fixture
+def browser(_browser: Browser) -> Iterator[Browser]:
+    """A browser for the tests that are marked `BROWSER`; the page is left with the test, since it works on."""
+    yield _browser
+    _browser.leave()
 
 
 @pytest.fixture

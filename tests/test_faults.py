@@ -45,10 +45,11 @@ def test_a_killed_trial_goes_on_from_its_checkpoint_on_the_same_curve(
     with running("run", file, "--home", home, warm=True) as process:
         wait_until(lambda: watch.reported() >= 10)
         (victim,) = watch.holders().values()
-        os.kill(victim, signal.SIGKILL)
-        (begun,) = watch.runs()
+        os.kill(victim, signal.SIGSTOP)  # its successor must not find the checkpoint whole
         newest = max((home / "checkpoints").rglob("*.ckpt"))
         newest.write_bytes(newest.read_bytes()[:-100])
+        os.kill(victim, signal.SIGKILL)
+        (begun,) = watch.runs()
         ended = process.finish()
     assert ended.exit_code == 0, ended.stderr
     assert "is torn" in ended.stderr
