@@ -6,11 +6,15 @@ import shutil
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import optuna
 import pytest
 from alembic.script import ScriptDirectory
+from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
+from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
+from sqlalchemy.engine import Engine
+from sqlalchemy.util import LRUCache
 
 from caviar.engines.quiet import import_tensorflow_quietly
 from caviar.spec import StudySpec, parse_spec
@@ -73,6 +77,29 @@ def _migrations_read_once() -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ScriptDirectory, "get_current_head", get_current_head)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _statements_compiled_once() -> Iterator[None]:
+    """Compile SQL once a session, not with every storage: SQLAlchemy keeps it with the engine, for that one's dialect.
+
+    A dialect is the same for every database of a process: one SQLite, one server of PostgreSQL.
+    """
+    compiled: LRUCache[Any, Any] = LRUCache(5000)
+    dialects = (SQLiteDialect_pysqlite, PGDialect_psycopg)
+    begin = Engine.__init__
+
+    def begin_with_all(engine: Engine, *arguments: Any, **options: Any) -> None:
+        begin(engine, *arguments, **options)
+        if type(engine.dialect) in dialects:
+            engine._compiled_cache = compiled
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Engine, "__init__", begin_with_all)
+        for dialect in dialects:
+            patch.setattr(dialect, "__eq__", lambda one, other: type(one) is type(other))
+            patch.setattr(dialect, "__hash__", lambda one: hash(type(one)))
         yield
 
 

@@ -251,8 +251,10 @@ def compiled(model: Any, shape: tuple[int, ...], dtype: str) -> Any:
 
     takes = model.inputs[0].dtype if getattr(model, "inputs", None) else "float32"
     signature = [tf.TensorSpec([None, *shape], dtype)]
-    function = tf.function(lambda rows: model(tf.cast(rows, takes), training=False), input_signature=signature)
-    return function.get_concrete_function()
+    # Without autograph, as Keras predicts: it writes source files, and a process that is killed leaves them behind.
+    return tf.function(
+        lambda rows: model(tf.cast(rows, takes), training=False), input_signature=signature, autograph=False
+    ).get_concrete_function()
 
 
 def _tensor(features: NDArray[Any]) -> Any:

@@ -57,14 +57,14 @@ def narrow_choices(parameter: ChoiceParameter, best: Sequence[Any], rest: Sequen
 
     A choice stays if, had it no influence, it would be missing among the best with a probability above ``doubt``.
     """
-    from scipy.stats import hypergeom
-
     n_tried = len(best) + len(rest)
-    kept = tuple(
-        choice
-        for choice in parameter.choices
-        if not best or choice in best or hypergeom.pmf(0, n_tried, rest.count(choice), len(best)) > doubt
-    )
+
+    def chance_of_none(choice: Any) -> float:
+        """Return hypergeom.pmf(0, ...) of scipy.stats, which would take each worker a second to load."""
+        count = rest.count(choice)
+        return math.prod(1 - count / (n_tried - drawn) for drawn in range(len(best)))
+
+    kept = tuple(choice for choice in parameter.choices if not best or choice in best or chance_of_none(choice) > doubt)
     dropped = [str(choice) for choice in parameter.choices if choice not in kept]
     if not dropped:
         return Narrowed(parameter=parameter, share=1.0, note="unchanged: no choice has clearly lost")
