@@ -28,6 +28,10 @@ if TYPE_CHECKING:
     from .postgresql import Server
 
 
+#: Directories whose tests train networks.
+_TRAINING = ("training", "worker")
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Import TensorFlow as workers do where tests run, and look for no garbage meanwhile: that takes half as long."""
     if hasattr(config, "workerinput") or not config.getoption("numprocesses", None):
@@ -37,8 +41,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with the files that take long, so that no process is left with one when the others are done."""
-    slow = {item.path for item in items if item.get_closest_marker("slow")}
-    items.sort(key=lambda item: item.path not in slow)
+    long = {item.path for item in items if item.get_closest_marker("slow") or item.path.parent.name in _TRAINING}
+    items.sort(key=lambda item: item.path not in long)
 
 
 def pytest_collection_finish() -> None:

@@ -6,7 +6,14 @@ from pathlib import Path
 
 import pytest
 
-HEAVY = ("tensorflow", "keras", "mlflow", "sklearn", "tensorflow_datasets")
+HEAVY = ("tensorflow", "keras", "mlflow", "scipy.stats", "sklearn", "tensorflow_datasets")
+#: What each worker of a search by zoom does: with scipy.stats it would take a second more.
+NARROWS = """
+from caviar.parameters import ChoiceParameter
+from caviar.search.narrowing import narrow_choices
+parameter = ChoiceParameter(name="batch_size", choices=(32, 64))
+assert narrow_choices(parameter, [32] * 5, [64] * 20, doubt=0.05).share == 0.5
+"""
 
 
 def run(code: str) -> str:
@@ -21,6 +28,7 @@ def run(code: str) -> str:
         "from caviar.cli import main; main(['--help'], standalone_mode=False)",
         "import caviar.commands.run, caviar.commands.check, caviar.commands.status, caviar.commands.report",
         "import caviar.commands.compare",
+        NARROWS,
     ],
 )
 def test_the_library_and_help_load_nothing_heavy(code: str) -> None:

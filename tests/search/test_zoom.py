@@ -7,15 +7,16 @@ from typing import Any
 import numpy as np
 import optuna
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from optuna.trial import TrialState, create_trial
+from scipy.stats import hypergeom
 
 from caviar.attributes import PARENT_TRIAL, PAUSED
 from caviar.errors import SpecError
 from caviar.metrics import Direction
 from caviar.parameters import ChoiceParameter, FloatParameter, IntParameter
-from caviar.search.narrowing import MIN_WIDTH, ZoomRule
+from caviar.search.narrowing import MIN_WIDTH, ZoomRule, narrow_choices
 from caviar.search.zoom import Observation, ZoomResult, copies_that_fit, narrow_space, observations_of
 from caviar.space import DEFAULT_SPACE_TABLE, SearchSpace, parse_space
 
@@ -152,6 +153,19 @@ def test_a_choice_that_was_never_tried_stays() -> None:
     ]
     kept = {parameter.name: parameter for parameter in narrow_space(SPACE, observations).space.parameters}
     assert kept["batch_size"] == ChoiceParameter(name="batch_size", choices=(32, 64, 128))
+
+
+@settings(deadline=None)
+@given(n_best=st.integers(1, 30), n_with=st.integers(0, 40), n_without=st.integers(0, 40), doubt=st.floats(0.01, 0.5))
+def test_a_choice_is_dropped_when_it_would_hardly_be_missing_by_chance(
+    n_best: int, n_with: int, n_without: int, doubt: float
+) -> None:
+    chance = hypergeom.pmf(0, n_best + n_with + n_without, n_with, n_best)
+    assume(not math.isclose(chance, doubt))
+    parameter = ChoiceParameter(name="batch_size", choices=(32, 64))
+    narrowed = narrow_choices(parameter, [32] * n_best, [64] * n_with + [32] * n_without, doubt=doubt)
+    assert isinstance(narrowed.parameter, ChoiceParameter)
+    assert (64 in narrowed.parameter.choices) == (chance > doubt)
 
 
 def test_widths_of_layers_are_narrowed_together() -> None:
