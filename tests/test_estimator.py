@@ -24,7 +24,7 @@ SPACE = {
 
 
 def classifier(**options: Any) -> CaviarClassifier:
-    return CaviarClassifier(**{"trials": 2, "epochs": 8, "space": SPACE, "random_state": 0, **options})
+    return CaviarClassifier(**{"trials": 2, "epochs": 8, "ensemble": 2, "space": SPACE, "random_state": 0, **options})
 
 
 @pytest.mark.slow
