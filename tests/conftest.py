@@ -53,11 +53,10 @@ def pytest_collection_finish() -> None:
 
 
 @pytest.fixture(autouse=True)
-def _quiet_optuna() -> Iterator[None]:
-    """Undo what a test sets; what is set already is not set again, since that empties the cache of every logger."""
+def _quiet_optuna() -> None:
+    """Undo what a test has set; what is set already is not set again, since that empties the cache of every logger."""
     if optuna.logging.get_verbosity() != optuna.logging.WARNING:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-    yield
 
 
 @pytest.fixture(scope="session", autouse=True)

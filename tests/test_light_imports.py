@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 HEAVY = ("tensorflow", "keras", "mlflow", "scipy.stats", "sklearn", "tensorflow_datasets")
-#: What each worker of a search by zoom does: with scipy.stats it would take a second more.
+#: What each worker of a search by zoom does: with scipy.stats it would take 0.7 s more.
 NARROWS = """
 from caviar.parameters import ChoiceParameter
 from caviar.search.narrowing import narrow_choices

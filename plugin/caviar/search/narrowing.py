@@ -60,7 +60,7 @@ def narrow_choices(parameter: ChoiceParameter, best: Sequence[Any], rest: Sequen
     n_tried = len(best) + len(rest)
 
     def chance_of_none(choice: Any) -> float:
-        """Return hypergeom.pmf(0, ...) of scipy.stats, which would take each worker a second to load."""
+        """Return hypergeom.pmf(0, ...) of scipy.stats, which would take each worker 0.7 s to load."""
         count = rest.count(choice)
         return math.prod(1 - count / (n_tried - drawn) for drawn in range(len(best)))
 
