@@ -168,6 +168,17 @@ def test_a_choice_is_dropped_when_it_would_hardly_be_missing_by_chance(
     assert (64 in narrowed.parameter.choices) == (chance > doubt)
 
 
+def test_a_study_of_thousands_of_trials_is_narrowed_too() -> None:
+    rate = {"low": 1e-4, "high": 1.0, "scale": "log"}
+    observations = [
+        Observation(params={"learning_rate": 10 ** (-4 * place / 2000), "batch_size": size}, cost=place)
+        for place, size in enumerate([64] * 400 + [32, 128] * 800)
+    ]
+    result = narrow_space(parse_space({"learning_rate": rate, "batch_size": {"choices": [32, 64, 128]}}), observations)
+    assert range_of(result, "learning_rate").low > 0.1
+    assert "32, 128 dropped" in result.notes["batch_size"]
+
+
 def test_widths_of_layers_are_narrowed_together() -> None:
     table = {"depth": {"low": 1, "high": 3}, "units": {"low": 8, "high": 512, "scale": "log"}, "units_per_layer": True}
     space = parse_space(table)

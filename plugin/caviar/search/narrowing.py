@@ -4,6 +4,7 @@ import dataclasses
 import math
 from collections.abc import Sequence
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
+from fractions import Fraction
 from typing import Any
 
 from ..errors import SpecError
@@ -57,14 +58,14 @@ def narrow_choices(parameter: ChoiceParameter, best: Sequence[Any], rest: Sequen
 
     A choice stays if, had it no influence, it would be missing among the best with a probability above ``doubt``.
     """
-    n_tried = len(best) + len(rest)
-
-    def chance_of_none(choice: Any) -> float:
-        """Return hypergeom.pmf(0, ...) of scipy.stats, which would take each worker 0.7 s to load."""
-        count = rest.count(choice)
-        return math.prod(1 - count / (n_tried - drawn) for drawn in range(len(best)))
-
-    kept = tuple(choice for choice in parameter.choices if not best or choice in best or chance_of_none(choice) > doubt)
+    k, n = len(best), len(best) + len(rest)
+    # Counted, as below: scipy.stats, which knows this distribution (hypergeom), would take each worker 0.7 s to load.
+    likely = Fraction(doubt) * math.comb(n, k)
+    kept = tuple(
+        choice
+        for choice in parameter.choices
+        if not best or choice in best or math.comb(n - rest.count(choice), k) > likely
+    )
     dropped = [str(choice) for choice in parameter.choices if choice not in kept]
     if not dropped:
         return Narrowed(parameter=parameter, share=1.0, note="unchanged: no choice has clearly lost")
@@ -108,7 +109,7 @@ def _has_influence(best: Sequence[float], rest: Sequence[float], *, doubt: float
     """
     k, n = len(best), len(best) + len(rest)
     span = k + sum(min(best) <= value <= max(best) for value in rest)
-    return math.comb(span, k) + (n - span) * math.comb(span - 1, k - 1) <= doubt * math.comb(n, k)
+    return math.comb(span, k) + (n - span) * math.comb(span - 1, k - 1) <= Fraction(doubt) * math.comb(n, k)
 
 
 def _room(
