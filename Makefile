@@ -13,7 +13,8 @@ BIN := $(VENV)/bin
 UV := $(shell command -v uv 2>/dev/null)
 CODE := plugin tests benchmarks docs
 # A file's tests share fixtures, so they stay together. At most four processes: each takes a gigabyte. ARGS="-n 0" runs one.
-PARALLEL := -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+# A process that crashes is not replaced: pytest-xdist 3.8 may wait for the one that replaces it for ever (its issue 784).
+PARALLEL := -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder --max-worker-restart 0
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:

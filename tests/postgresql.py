@@ -58,7 +58,7 @@ class Server:
         """Create an empty database, and drop it at the end; gives its address."""
         name = self._create()
         try:
-            with _closing_connections():
+            with closing_connections():
                 yield self.address(name)
         finally:
             self._drop(name)
@@ -71,7 +71,7 @@ class Server:
         else:
             name = self._create()
             open_storage(self.address(name), owner=new_owner(), create=True).engine.dispose()
-        with _closing_connections():
+        with closing_connections():
             yield self.address(name)
         self._empty(name)
         self._kept.append(name)
@@ -103,12 +103,19 @@ class Server:
 
 
 @contextlib.contextmanager
-def _closing_connections() -> Iterator[None]:
-    """Close what is opened in the block and left in pools: psycopg warns of every connection that is just dropped."""
-    opened: list[Any] = []
+def closing_connections() -> Iterator[None]:
+    """Close what psycopg opens in the block and leaves in pools: it warns of every connection that is just dropped.
+
+    Other libraries' are left: a thread that a test did not wait for may use one, and sqlite3 crashes the process if
+    another thread closes what it executes on.
+    """
+    import psycopg  # where it is missing, tests skip
+
+    opened: list[psycopg.Connection[Any]] = []
 
     def remember(connection: object, _record: object) -> None:
-        opened.append(connection)
+        if isinstance(connection, psycopg.Connection):
+            opened.append(connection)
 
     sqlalchemy.event.listen(sqlalchemy.pool.Pool, "connect", remember)
     try:

@@ -14,7 +14,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import optuna
 import psutil
@@ -32,6 +32,8 @@ from .warm_process import WarmProcess
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
+
+_T = TypeVar("_T")
 
 ROOT = Path(__file__).parent.parent
 STUDY = """# Trials of milliseconds, so that what is tested is what happens around them.
@@ -225,12 +227,13 @@ def running_here(*arguments: str | Path) -> Iterator[CaviarHere]:
         process.close()
 
 
-def wait_until(what: Callable[[], bool], *, timeout_s: float = 60.0, poll_s: float = 0.05) -> None:
-    """Wait for an event, with a deadline."""
+def wait_until(what: Callable[[], _T], *, timeout_s: float = 60.0, poll_s: float = 0.05) -> _T:
+    """Call a function until it returns something that is true, with a deadline; return that."""
     deadline = time.monotonic() + timeout_s
-    while not what():
+    while not (found := what()):
         assert time.monotonic() < deadline, "It did not happen in time."
         time.sleep(poll_s)
+    return found
 
 
 class Watch:

@@ -13,7 +13,7 @@ from caviar.cli import main
 from caviar.service.app import make_app
 from caviar.service.settings import ServiceSettings
 from caviar.storage.home import locate_home
-from tests.postgresql import Server
+from tests.postgresql import Server, closing_connections
 from tests.processes import Watch, running, running_here, wait_until, write_study
 from tests.service.asgi import AppClient, calling
 from tests.test_storm import assert_sound
@@ -99,3 +99,13 @@ def test_studies_run_on_fresh_databases_and_nothing_shows_their_password(places:
     attributes = [(trial.user_attrs, trial.system_attrs) for trial in again.trials()]
     assert places.password not in str((runs, attributes, again.study.user_attrs))
     assert all("/mlartifacts/" in run["info"]["artifact_uri"] for run in runs)
+
+
+def test_closing_what_psycopg_opened_leaves_what_another_thread_may_use(tmp_path: Path) -> None:
+    pytest.importorskip("psycopg", reason="the package psycopg is not installed")
+    engine = sqlalchemy.create_engine(f"sqlite:///{tmp_path / 'other.db'}")
+    with closing_connections():
+        connection = engine.connect()
+    with connection:
+        assert connection.execute(sqlalchemy.text("SELECT 1")).scalar() == 1
+    engine.dispose()
