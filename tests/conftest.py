@@ -50,6 +50,7 @@ def pytest_collection_finish() -> None:
     gc.enable()
     gc.collect()
     gc.freeze()
+    gc.set_threshold(50_000, 20, 20)  # what a test makes goes with it; to look for garbage took a twelfth of the time
 
 
 @pytest.fixture(autouse=True)

@@ -30,4 +30,5 @@ def main() -> None:
     """
     hide_secrets()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow's notes to developers are not for the user
+    gc.set_threshold(50_000)  # not each 700 objects while modules load, whose objects stay: a tenth of a verb's time
     atexit.register(gc.freeze)  # to look for garbage among all that was imported takes a quarter of a second
