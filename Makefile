@@ -15,8 +15,10 @@ CODE := plugin tests benchmarks docs
 # A file's tests share fixtures, so they stay together. At most four processes: each takes a gigabyte. ARGS="-n 0" runs one.
 # A process that crashes is not replaced: pytest-xdist 3.8 may wait for the one that replaces it for ever (its issue 784).
 PARALLEL := -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder --max-worker-restart 0
-# What tests write is thrown away. In memory, where there is room for it, their databases do not wait for a disk.
+# What tests write is thrown away when they pass. In memory, where there is room, their databases wait for no disk.
+# Others may pass through, since PostgreSQL's server runs as a user of its own where you are root.
 MEMORY := $(shell df -Pk /dev/shm 2>/dev/null | awk '$$NF == "/dev/shm" && $$4 > 4000000 {print $$NF}')
+IN_SCRATCH := scratch=$$(mktemp -d "$${TMPDIR:-$(or $(MEMORY),/tmp)}/caviar.XXXXXX") && chmod a+x $$scratch && TMPDIR=$$scratch
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -39,14 +41,13 @@ dashboard: $(VENV)/installed ## Show the studies in optuna-dashboard, http://127
 mlflow: $(VENV)/installed ## Show the runs in MLflow, http://127.0.0.1:5000.
 	$(BIN)/python -m caviar.commands.pages mlflow
 
-test test-fast: export TMPDIR := $(or $(TMPDIR),$(MEMORY),/tmp)
 test test-fast: export PYTHONDONTWRITEBYTECODE := # else each process of the tests compiles the package anew
 
 test: $(VENV)/developing ## Run all tests, in a process for each core.
-	$(BIN)/python -m pytest $(PARALLEL) $(ARGS)
+	$(IN_SCRATCH) $(BIN)/python -m pytest $(PARALLEL) $(ARGS) && rm -rf $$scratch
 
 test-fast: $(VENV)/developing ## Run the tests that take less than two seconds each.
-	$(BIN)/python -m pytest $(PARALLEL) -m "not slow and not browser" $(ARGS)
+	$(IN_SCRATCH) $(BIN)/python -m pytest $(PARALLEL) -m "not slow and not browser" $(ARGS) && rm -rf $$scratch
 
 check: format-check lint types test package ## Everything that must hold before a change lands.
 
