@@ -15,9 +15,11 @@ CODE := plugin tests benchmarks docs
 # A file's tests share fixtures, so they stay together. At most four processes: each takes a gigabyte. ARGS="-n 0" runs one.
 # A process that crashes is not replaced: pytest-xdist 3.8 may wait for the one that replaces it for ever (its issue 784).
 PARALLEL := -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder --max-worker-restart 0
-# What tests write is thrown away when they pass. In memory, where there is room, their databases wait for no disk.
-# Others may pass through, since PostgreSQL's server runs as a user of its own where you are root.
+# What tests write is thrown away when they pass. In memory, where there is room for it and programs may run, their
+# databases wait for no disk. Others may pass through: where you are root, PostgreSQL's server runs as a user of its own.
+ifeq ($(shell grep -c ' /dev/shm .*noexec' /proc/mounts 2>/dev/null),0)
 MEMORY := $(shell df -Pk /dev/shm 2>/dev/null | awk '$$NF == "/dev/shm" && $$4 > 4000000 {print $$NF}')
+endif
 IN_SCRATCH := scratch=$$(mktemp -d "$${TMPDIR:-$(or $(MEMORY),/tmp)}/caviar.XXXXXX") && chmod a+x $$scratch && TMPDIR=$$scratch
 
 .DEFAULT_GOAL := help

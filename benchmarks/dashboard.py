@@ -24,8 +24,8 @@ from typing import Any
 
 import httpx
 import psutil
-from tests.browser import free_port
 from tests.finished_study import make_finished_study
+from tests.ports import free_port
 
 from caviar.storage.home import Home, locate_home
 

@@ -18,8 +18,9 @@ from caviar.storage.database import new_owner, open_storage
 from caviar.storage.home import Home, locate_home
 from caviar.storage.studies import create_study
 
-from .browser import BROWSER, Browser, free_port, serving, serving_mlflow
+from .browser import BROWSER, Browser, serving, serving_mlflow
 from .insight.synthetic import DATA, make_spec, make_study
+from .ports import free_port
 from .record.conftest import build_trial
 
 pytestmark = BROWSER

@@ -8,8 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
@@ -65,11 +64,3 @@ def serving_caviar(home: Path, *options: str, port: int = 0) -> Iterator[Server]
             process.kill()
             process.communicate()
             raise
-
-
-def wait_until(check: Callable[[], object], *, seconds: float = 30.0) -> None:
-    """Wait until something is true."""
-    deadline = time.monotonic() + seconds
-    while not check():
-        assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(0.1)

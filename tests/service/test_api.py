@@ -32,8 +32,8 @@ from caviar.storage.leased_storage import LeasedStorage
 from caviar.storage.places import write_at
 from caviar.storage.studies import create_study, delete_study, open_study
 
+from ..processes import wait_until
 from .asgi import AppClient, calling, listening
-from .serving import wait_until
 
 STUDY = 'name = "fresh"\n[data]\ndataset = "digits"\n'
 TOML = {"Content-Type": "application/toml"}

@@ -18,8 +18,10 @@ from caviar.storage.database import new_owner, open_storage
 from caviar.storage.home import locate_home
 from caviar.storage.overview import summarize_studies
 
-from ..browser import BROWSER, Browser, free_port
-from .serving import Server, serving_caviar, wait_until
+from ..browser import BROWSER, Browser
+from ..ports import free_port
+from ..processes import wait_until
+from .serving import Server, serving_caviar
 
 pytestmark = BROWSER
 QUICK = (Path(__file__).parents[2] / "studies" / "digits_quick.toml").read_text("utf-8")
@@ -64,7 +66,7 @@ class Page:
         element.send_keys(text)
 
     def wait_for(self, script: str, *arguments: Any) -> None:
-        wait_until(lambda: self.run(f"Boolean({script})", *arguments), seconds=_SHOW_S)
+        wait_until(lambda: self.run(f"Boolean({script})", *arguments), timeout_s=_SHOW_S)
 
     def wait_for_charts(self, selector: str) -> None:
         """Wait for what a page draws when it has nothing else to do; on a busy machine, MLflow's forgets some."""
@@ -76,10 +78,10 @@ class Page:
                 self.driver.refresh()
             return bool(self.run("document.querySelectorAll(arguments[0]).length > 0", selector))
 
-        wait_until(are_drawn, seconds=_SHOW_S)
+        wait_until(are_drawn, timeout_s=_SHOW_S)
 
     def wait_for_text(self, text: str, selector: str = "body") -> None:
-        wait_until(lambda: text in self.text(selector), seconds=_SHOW_S)
+        wait_until(lambda: text in self.text(selector), timeout_s=_SHOW_S)
 
     def complaints(self) -> list[str]:
         """Return what the browser has complained about since it was last asked: scripts, styles, missing files."""

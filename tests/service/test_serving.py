@@ -17,7 +17,7 @@ from caviar.service.server import serve_home
 from caviar.service.settings import TOKEN_FILE
 from caviar.storage.home import locate_home
 
-from ..browser import free_port
+from ..ports import free_port
 from .serving import serving_caviar
 
 pytestmark = pytest.mark.slow

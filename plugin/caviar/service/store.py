@@ -45,7 +45,7 @@ class Store:
         with self._lock:
             there = self._file()
             if self._storage is not None and there != self._opened:
-                self._storage.engine.dispose()  # whoever has it still must not write to a file that is gone
+                self._storage.close()  # whoever has it still must not write to a file that is gone
                 self._storage = None
                 self._studies.clear()
             if self._storage is None:
@@ -117,4 +117,4 @@ class Store:
         """Close the database's connections."""
         with self._lock:
             if self._storage is not None:
-                self._storage.engine.dispose()
+                self._storage.close()
