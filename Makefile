@@ -17,10 +17,11 @@ CODE := plugin tests benchmarks docs
 PARALLEL := -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder --max-worker-restart 0
 # What tests write is thrown away when they pass. In memory, where there is room for it and programs may run, their
 # databases wait for no disk. Others may pass through: where you are root, PostgreSQL's server runs as a user of its own.
-ifeq ($(shell grep -c ' /dev/shm .*noexec' /proc/mounts 2>/dev/null),0)
-MEMORY := $(shell df -Pk /dev/shm 2>/dev/null | awk '$$NF == "/dev/shm" && $$4 > 4000000 {print $$NF}')
-endif
-IN_SCRATCH := scratch=$$(mktemp -d "$${TMPDIR:-$(or $(MEMORY),/tmp)}/caviar.XXXXXX") && chmod a+x $$scratch && TMPDIR=$$scratch
+MEMORY = $(shell grep -qs ' /dev/shm .*noexec' /proc/mounts || df -Pk /dev/shm 2>/dev/null | awk '$$NF == "/dev/shm" && $$4 > 4000000 {print $$NF}')
+define RUN_TESTS
+scratch=$$(mktemp -d "$${TMPDIR:-$(or $(MEMORY),/tmp)}/caviar.XXXXXX") && chmod a+x $$scratch && \
+TMPDIR=$$scratch $(BIN)/python -m pytest $(PARALLEL) $(1) $(ARGS) && rm -rf $$scratch
+endef
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -46,10 +47,10 @@ mlflow: $(VENV)/installed ## Show the runs in MLflow, http://127.0.0.1:5000.
 test test-fast: export PYTHONDONTWRITEBYTECODE := # else each process of the tests compiles the package anew
 
 test: $(VENV)/developing ## Run all tests, in a process for each core.
-	$(IN_SCRATCH) $(BIN)/python -m pytest $(PARALLEL) $(ARGS) && rm -rf $$scratch
+	$(call RUN_TESTS)
 
 test-fast: $(VENV)/developing ## Run the tests that take less than two seconds each.
-	$(IN_SCRATCH) $(BIN)/python -m pytest $(PARALLEL) -m "not slow and not browser" $(ARGS) && rm -rf $$scratch
+	$(call RUN_TESTS,-m "not slow and not browser")
 
 check: format-check lint types test package ## Everything that must hold before a change lands.
 

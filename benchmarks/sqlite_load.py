@@ -8,7 +8,6 @@ import argparse
 import contextlib
 import json
 import multiprocessing
-import socket
 import sqlite3
 import statistics
 import subprocess
@@ -24,6 +23,7 @@ from typing import Any
 
 import optuna
 from optuna.storages import RDBStorage
+from tests.ports import free_port
 
 from caviar.storage.database import new_owner, open_storage
 from caviar.storage.tickets import claim_tickets
@@ -122,8 +122,7 @@ class Polls:
 @contextlib.contextmanager
 def polled_dashboard(url: str) -> Iterator[Polls]:
     """Run the real optuna-dashboard, and ask it for the study twice a second, as two open browsers do."""
-    with contextlib.closing(socket.create_server(("127.0.0.1", 0))) as probe:
-        port = probe.getsockname()[1]
+    port = free_port()
     base, polls, done = f"http://127.0.0.1:{port}/api/studies", Polls(), threading.Event()
     program = Path(sys.executable).with_name("optuna-dashboard")
     with subprocess.Popen(

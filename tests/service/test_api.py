@@ -162,7 +162,7 @@ def test_a_request_waits_for_its_trial_and_leaves_the_others_alone(client: AppCl
     path, wish = "/v1/studies/digits/trials/2/control", {"action": "pause", "wait_s": 30}
     with ThreadPoolExecutor(60) as pool:
         waiting = [pool.submit(client.post, path, json=wish) for _ in range(60)]  # more than there are threads
-        wait_until(lambda: sum(key.startswith(REQUEST) for key in study.trials[2].system_attrs) == 60)
+        wait_until(lambda: sum(key.startswith(REQUEST) for key in study.trials[2].system_attrs) == 60, timeout_s=30)
         assert client.post(path, json=wish | {"wait_s": 0}).json()["done"] is False
         assert client.get("/v1/studies/digits/curves", params={"last": 2}).status_code == 200
         study.tell(2, 0.5)

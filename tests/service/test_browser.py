@@ -58,7 +58,7 @@ class Page:
                 return False
             return True
 
-        wait_until(is_clicked)
+        wait_until(is_clicked, timeout_s=30, poll_s=0.1)
 
     def type(self, selector: str, text: str) -> None:
         element = self.driver.find_element("css selector", selector)
@@ -66,7 +66,7 @@ class Page:
         element.send_keys(text)
 
     def wait_for(self, script: str, *arguments: Any) -> None:
-        wait_until(lambda: self.run(f"Boolean({script})", *arguments), timeout_s=_SHOW_S)
+        wait_until(lambda: self.run(f"Boolean({script})", *arguments), timeout_s=_SHOW_S, poll_s=0.1)
 
     def wait_for_charts(self, selector: str) -> None:
         """Wait for what a page draws when it has nothing else to do; on a busy machine, MLflow's forgets some."""
@@ -78,10 +78,10 @@ class Page:
                 self.driver.refresh()
             return bool(self.run("document.querySelectorAll(arguments[0]).length > 0", selector))
 
-        wait_until(are_drawn, timeout_s=_SHOW_S)
+        wait_until(are_drawn, timeout_s=_SHOW_S, poll_s=0.1)
 
     def wait_for_text(self, text: str, selector: str = "body") -> None:
-        wait_until(lambda: text in self.text(selector), timeout_s=_SHOW_S)
+        wait_until(lambda: text in self.text(selector), timeout_s=_SHOW_S, poll_s=0.1)
 
     def complaints(self) -> list[str]:
         """Return what the browser has complained about since it was last asked: scripts, styles, missing files."""
@@ -239,5 +239,5 @@ def test_a_trial_is_steered_in_the_page_and_a_killed_service_finds_its_run_again
         assert refused.status_code == 409
         page.click("button[data-action=stop]")
         page.wait_for_text("ends after the current epoch", "#action-said")
-        wait_until(lambda: running_supervisors(server) == [])
+        wait_until(lambda: running_supervisors(server) == [], timeout_s=30)
         page.wait_for_text("stopped", "#runs")
